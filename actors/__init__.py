@@ -1,0 +1,1 @@
+"""The queue door: one message in, one transaction out."""

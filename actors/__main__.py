@@ -1,0 +1,39 @@
+"""`python -m actors work --queues timers,bills [--threads N]` and `python -m actors relay`: one process each."""
+
+import argparse
+import sys
+
+import uvloop
+
+import actors.time_bills
+import actors.timers  # noqa: F401  (importing an actor's module registers it)
+from actors.relay import relay
+from actors.worker import work
+from schemas.logs import start_logging
+from schemas.messages import QUEUES
+from schemas.settings import SettingsMissing, settings
+
+
+def main() -> None:
+    """Runs the process that the command line asks for, until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="actors", description=__doc__)
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    worker = kinds.add_parser("work", help="handle messages")
+    worker.add_argument("--queues", default=",".join(QUEUES), help="comma-separated; all of them by default")
+    worker.add_argument("--threads", type=int, default=4, help="messages handled at once")
+    kinds.add_parser("relay", help="publish, sweep and drain")
+    arguments = parser.parse_args()
+    start_logging(arguments.kind)
+    try:
+        if arguments.kind == "relay":
+            uvloop.run(relay(settings()))
+        else:
+            queues = {queue.strip() for queue in arguments.queues.split(",") if queue.strip()}
+            if unknown := queues - set(QUEUES):
+                parser.error(f"no such queue: {', '.join(sorted(unknown))}; there are {', '.join(QUEUES)}")
+            work(settings(), queues=queues, threads=arguments.threads)
+    except SettingsMissing as error:
+        sys.exit(str(error))
+
+
+main()

@@ -1,0 +1,119 @@
+"""What a delivery is, who handles which message, and the look at the row that comes before any handler begins."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from schemas import ledger
+from schemas.database import Connection
+from schemas.errors import Permanent
+from schemas.ledger import Failure, Record
+from schemas.messages import Message
+
+Function = TypeVar("Function", bound=Callable[..., Awaitable[None]])
+
+
+@dataclass(frozen=True)
+class Handler:
+    """A message's model and the function that handles it."""
+
+    model: type[Message]
+    function: Callable[..., Awaitable[None]]
+    calls_out: bool
+
+
+HANDLERS: dict[str, Handler] = {}
+
+
+def handles(model: type[Message], *, calls_out: bool = False) -> Callable[[Function], Function]:
+    """Registers the actor of a message. Its name must be the message's in snake_case.
+
+    An ordinary handler gets `(conn, message)` inside the transaction that also marks the message done, so its effect in
+    Postgres happens exactly once. A call-out gets a `CallOut` (actors/calling.py) and holds no transaction across the call.
+    """
+
+    def register(function: Function) -> Function:
+        name = getattr(function, "__name__", "")
+        if name != model.actor:
+            raise TypeError(f"the actor of {model.__name__} is called {model.actor}, not {name}")
+        HANDLERS[model.actor] = Handler(model, function, calls_out)
+        return function
+
+    return register
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What RabbitMQ handed to this worker: a row's id, which of its publications, and whether a consumer had it before."""
+
+    id: UUID
+    publication: int
+    actor: str
+    queue: str
+    redelivered: bool
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Work:
+    """A locked row whose turn it is, and its body as the handler's message."""
+
+    record: Record
+    message: Message
+
+    @property
+    def may_begin(self) -> bool:
+        """False for a message that has killed a worker, until `note_beginning` has committed that it begins."""
+        return self.record.crashes == 0 or self.record.begun == self.record.publication
+
+
+async def take(conn: Connection, delivery: Delivery, *, worker: str, base_seconds: float) -> Work | None:
+    """Locks the row and looks: the work to do now, or None for what is settled by leaving it.
+
+    None for a duplicate; for an id that is none of ours (kept as a foreign letter); and for work that came back because its
+    worker died, which goes to the back of the queue with an attempt on its account. Raises Permanent for a body that no
+    longer fits its model.
+    """
+    record = await ledger.lock(conn, delivery.id)
+    if record is None or (record.actor, record.queue) != (delivery.actor, delivery.queue):
+        await ledger.keep_foreign(
+            conn, queue=delivery.queue, reason="no message of ours has this id, actor and queue", body=delivery.body, headers={}
+        )
+        return None
+    if not record.is_delivery(delivery.publication):
+        return None
+    if delivery.redelivered and (record.crashes == 0 or record.begun == record.publication):
+        await ledger.fail(conn, record, _worker_died(record, worker), base_seconds=base_seconds)
+        return None
+    return Work(record, _message(record))
+
+
+async def note_beginning(conn: Connection, delivery: Delivery) -> None:
+    """For a message that has killed a worker: commits that it begins now, so that the next death is put on its account,
+    and only if it was its own. Prefetched neighbours come back too, but never had begun."""
+    async with conn.transaction():
+        record = await ledger.lock(conn, delivery.id)
+        if record is not None and record.is_delivery(delivery.publication):
+            await ledger.mark_begun(conn, record)
+
+
+def _message(record: Record) -> Message:
+    try:
+        return HANDLERS[record.actor].model.model_validate(record.body)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors(include_input=False))
+        raise Permanent(f"the body no longer fits {record.actor}: {faults}") from None
+
+
+def _worker_died(record: Record, worker: str) -> Failure:
+    return Failure(
+        error_class="WorkerDied",
+        error="the worker that had begun this message ended before it did",
+        traceback="",
+        fingerprint=f"{record.actor}:WorkerDied",
+        worker=worker,
+        crash=True,
+    )

@@ -1,0 +1,187 @@
+"""The relay: hands messages that are due to RabbitMQ. Any number of them run; each also sweeps and drains.
+
+It claims and commits first and publishes then: whoever is killed in between leaves a row `sent` that was never published,
+which the sweep finds by the advisory lock that its relay no longer holds. Published twice is harmless, since only the latest
+publication of a row counts; lost is not.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from dramatiq.common import xq_name
+
+from actors.amqp import Amqp, Lost
+from actors.broker import queue_arguments, reference, xq_arguments
+from actors.drain import drain
+from actors.sweep import sweep
+from schemas.database import Connection, connect, is_unreachable
+from schemas.ledger import CHANNEL
+from schemas.messages import QUEUES
+from schemas.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+IN_FLIGHT = 500  # rows `sent` per queue: a backlog waits in Postgres, where fresh work can overtake it
+BATCH = 100  # per queue and claim
+POLL_SECONDS = 1.0  # the truth; notifications only make it faster
+RECONNECT_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A row that this relay has promised to publish."""
+
+    id: UUID
+    publication: int
+    actor: str
+    queue: str
+
+
+class Relay:
+    """One relay process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._wake = asyncio.Event()
+
+    async def run(self) -> None:
+        """Runs until it is cancelled. A task that fails for another reason than an absent server ends the process."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._again("publish", self._publish))
+            tasks.create_task(self._again("listen", self._listen))
+            tasks.create_task(self._again("sweep", lambda: sweep(self._settings)))
+            tasks.create_task(self._again("drain", lambda: drain(self._settings)))
+
+    async def _again(self, what: str, job: Callable[[], Awaitable[None]]) -> None:
+        """Runs the job anew whenever Postgres or RabbitMQ was away, and says so once."""
+        said = False
+        while True:
+            started = asyncio.get_running_loop().time()
+            try:
+                await job()
+            except (Lost, TimeoutError, OSError) as error:
+                reason = f"RabbitMQ: {error}"
+            except Exception as error:
+                if not is_unreachable(error):
+                    raise
+                reason = f"Postgres: {error}"
+            if asyncio.get_running_loop().time() - started > 5:
+                said = False
+            if not said:
+                logger.warning("%s: waiting for %s", what, reason.strip())
+                said = True
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _listen(self) -> None:
+        async with await connect(self._settings) as conn:
+            await conn.execute(f"LISTEN {CHANNEL}".encode())
+            self._wake.set()
+            async for _ in conn.notifies():
+                self._wake.set()
+
+    async def _publish(self) -> None:
+        amqp = await Amqp.open(self._settings.broker_url)
+        try:
+            async with await connect(self._settings) as conn:
+                # names this connection's claims; whoever can take the lock knows that it is gone
+                key = random.getrandbits(62)
+                await conn.execute("SELECT pg_advisory_lock(%s)", (key,))
+                await declare(amqp, conn)
+                logger.info("relaying")
+                while not amqp.lost.done():
+                    self._wake.clear()
+                    if amqp.blocked or not await self._publish_due(amqp, conn, key):
+                        with contextlib.suppress(TimeoutError):
+                            async with asyncio.timeout(POLL_SECONDS):
+                                await self._wake.wait()
+                await amqp.lost
+        finally:
+            amqp.close()
+
+    async def _publish_due(self, amqp: Amqp, conn: Connection, key: int) -> int:
+        """Claims what is due and there is room for, publishes it, gives back what RabbitMQ did not take. How many it was."""
+        claimed = await claim(conn, relay=key)
+        confirms = [
+            amqp.publish(
+                row.queue,
+                reference(message_id=row.id, publication=row.publication, actor=row.actor, queue=row.queue),
+                f"{row.id}:{row.publication}",
+            )
+            for row in claimed
+        ]
+        results = await asyncio.gather(*confirms, return_exceptions=True)
+        if refused := [row for row, result in zip(claimed, results, strict=True) if result is not True]:
+            await give_back(conn, refused)
+            if not amqp.lost.done():  # a queue has gone: declare it anew before the next try
+                raise Lost(f"{len(refused)} messages were refused")
+        return len(claimed)
+
+
+async def declare(amqp: Amqp, conn: Connection) -> None:
+    """Makes sure of the queues. One that has to be created held nothing: whatever had been sent to it is sent again, so that
+    even a RabbitMQ that lost its disk loses no work."""
+    quorum = amqp.offers_quorum
+    for queue in QUEUES:
+        if not await amqp.exists(queue):
+            cursor = await conn.execute(
+                """
+                UPDATE messages SET state = 'ready' WHERE id IN (
+                    SELECT id FROM messages WHERE queue = %s AND state = 'sent' FOR UPDATE SKIP LOCKED)
+                """,
+                (queue,),
+            )
+            if cursor.rowcount:
+                logger.warning("RabbitMQ lost its queue %s; sending %d messages again", queue, cursor.rowcount)
+        await amqp.declare(xq_name(queue), xq_arguments(quorum=quorum))
+        await amqp.declare(queue, queue_arguments(queue, quorum=quorum))
+
+
+async def claim(conn: Connection, *, relay: int) -> list[Claimed]:
+    """Takes what is due, oldest first, up to what may be in flight; committed before anything is published."""
+    cursor = await conn.execute(
+        """
+        WITH room AS (
+            SELECT q.queue, least(%(batch)s, %(in_flight)s - count(m.id)) AS places
+            FROM unnest(%(queues)s::text[]) AS q (queue)
+            LEFT JOIN messages m ON m.queue = q.queue AND m.state = 'sent'
+            GROUP BY q.queue
+        ), due AS (
+            SELECT d.id FROM room CROSS JOIN LATERAL (
+                SELECT id FROM messages
+                WHERE queue = room.queue AND state = 'ready' AND available_at <= clock_timestamp()
+                ORDER BY available_at, id LIMIT greatest(room.places, 0) FOR UPDATE SKIP LOCKED) d
+        )
+        UPDATE messages m SET state = 'sent', publication = publication + 1, sent_at = clock_timestamp(), sent_by = %(relay)s
+        FROM due WHERE m.id = due.id
+        RETURNING m.id, m.publication, m.actor, m.queue
+        """,
+        {"batch": BATCH, "in_flight": IN_FLIGHT, "queues": list(QUEUES), "relay": relay},
+    )
+    return [Claimed(*row) for row in await cursor.fetchall()]
+
+
+async def give_back(conn: Connection, rows: list[Claimed]) -> None:
+    """What RabbitMQ refused, or never confirmed, is ready again; unless a worker has it after all."""
+    await conn.execute(
+        """
+        UPDATE messages SET state = 'ready' WHERE id IN (
+            SELECT m.id FROM messages m JOIN unnest(%s::uuid[], %s::int[]) AS refused (id, publication) USING (id, publication)
+            WHERE m.state = 'sent' FOR UPDATE OF m SKIP LOCKED)
+        """,
+        ([row.id for row in rows], [row.publication for row in rows]),
+    )
+
+
+async def relay(settings: Settings) -> None:
+    """Runs a relay until SIGTERM or SIGINT."""
+    running = asyncio.ensure_future(Relay(settings).run())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, running.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await running

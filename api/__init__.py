@@ -1,0 +1,1 @@
+"""The HTTP door: authorize, read, write, answer."""

@@ -1,0 +1,45 @@
+"""How handlers answer: JSON that Postgres made passes through as bytes; lists share their shape and their parameters."""
+
+from typing import Annotated, Any, Generic, TypeVar
+from uuid import UUID
+
+from litestar import Response
+from litestar.params import Parameter
+from pydantic import Field
+
+from schemas.base import Row
+from schemas.errors import Invalid
+from schemas.listing import MAX_LIMIT
+
+Item = TypeVar("Item", bound=Row)
+
+
+class Listed(Row, Generic[Item]):
+    """One page of a list, newest first."""
+
+    items: list[Item]
+    next_cursor: Annotated[str | None, Field(description="Send it as `cursor` for the next page; null on the last one")]
+    sync_timestamp: Annotated[str, Field(description="Opaque; send it as `lastSyncTimestamp` to read what changed since")]
+
+
+Limit = Annotated[int, Parameter(query="limit", ge=1, le=MAX_LIMIT, description="How many at most")]
+Cursor = Annotated[str | None, Parameter(query="cursor", max_length=1000, description="The previous page's nextCursor")]
+CustomerId = Annotated[UUID | None, Parameter(query="customerId", description="Only this customer's")]
+CustomerName = Annotated[
+    str | None,
+    Parameter(query="customer", max_length=200, description="Only this customer's: an id, or an exact name in any case"),
+]
+UserId = Annotated[UUID | None, Parameter(query="userId", description="Only this user's")]
+Enrich = Annotated[bool, Parameter(query="enrich", description="Add the names behind the ids")]
+
+
+def customer_filter(customer: str | None, customer_id: UUID | None) -> str | None:
+    """The one customer that either parameter names. Raises Invalid when they name two."""
+    if customer is not None and customer_id is not None:
+        raise Invalid("customer", "Send customer or customerId, not both.")
+    return str(customer_id) if customer_id is not None else customer
+
+
+def json_answer(content: bytes, status: int = 200) -> Response[Any]:
+    """An answer whose body is JSON already."""
+    return Response(content, status_code=status, media_type="application/json")

@@ -1,0 +1,93 @@
+"""The application: every route in one table, and what stands around them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from litestar import Litestar
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.middleware import DefineMiddleware
+from litestar.plugins.pydantic import PydanticPlugin
+
+from api import active_timers, customers, health, me, tasks, time_bills, time_entries, timers
+from api.auth import Authenticator, BearerAuth
+from api.cors import Application, with_cors
+from api.docs import ASSETS_ROUTER, CONFIG, document_errors
+from api.outcomes import Outcomes
+from api.problems import HANDLERS
+from api.requests import MAX_BODY_BYTES, StrictRequest, observed
+from schemas.database import Database
+from schemas.settings import Settings
+from schemas.users import User
+
+ROUTES = [
+    # who am I
+    me.get_me,
+    # customers
+    customers.list_customers,
+    customers.create_customer,
+    customers.get_customer,
+    # tasks
+    tasks.list_tasks,
+    tasks.create_task,
+    tasks.get_task,
+    # timers
+    timers.start_timer,
+    timers.stop_timer,
+    active_timers.get_active_timer,
+    # time entries
+    time_entries.list_time_entries,
+    time_entries.get_time_entry,
+    time_entries.change_time_entry,
+    # time bills
+    time_bills.list_time_bills,
+    time_bills.get_time_bill,
+    time_bills.change_time_bill,
+    # without a token
+    health.live,
+    health.ready,
+    health.metrics,
+    health.jwks,
+]
+
+
+def create_app(settings: Settings) -> Application:
+    """The ASGI application; it starts whether Postgres is there or not."""
+    database = Database(settings)
+    outcomes = Outcomes(database)
+    authenticator = Authenticator(settings)
+
+    @asynccontextmanager
+    async def connected(_: Litestar) -> AsyncIterator[None]:
+        await database.open()
+        yield
+        await database.close()
+
+    async def current_user(request: StrictRequest) -> User:
+        user: User = request.user
+        return user
+
+    def always(value: object) -> Provide:
+        return Provide(lambda: value, sync_to_thread=False)
+
+    app = Litestar(
+        [*map(document_errors, ROUTES), ASSETS_ROUTER],
+        lifespan=[connected],
+        state=State({"database": database, "authenticator": authenticator}),
+        dependencies={
+            "database": always(database),
+            "outcomes": always(outcomes),
+            "authenticator": always(authenticator),
+            "settings": always(settings),
+            "user": Provide(current_user),
+        },
+        middleware=[DefineMiddleware(BearerAuth, exclude=["^/docs"])],
+        request_class=StrictRequest,
+        request_max_body_size=MAX_BODY_BYTES,
+        exception_handlers=HANDLERS,
+        openapi_config=CONFIG,
+        plugins=[PydanticPlugin(prefer_alias=True)],
+        logging_config=None,  # ours is set up already, for every library alike
+        debug=False,
+    )
+    return with_cors(observed(app))

@@ -1,0 +1,71 @@
+"""The OpenAPI document at /docs/openapi.json, and its page at /docs, which asks no other site for anything."""
+
+from pathlib import Path
+
+import swagger_ui
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi import ResponseSpec
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme, Server
+from litestar.static_files import create_static_files_router
+
+from api.problems import TITLES, Problem
+
+ASSETS = "/docs-assets"
+
+DESCRIPTION = """
+Timers become time entries, entries add up to time bills, an admin approves them.
+
+* Send `Authorization: Bearer TOKEN` (`./stint token` makes one).
+* Ids are UUIDs; a create may bring its own `id`, and is then safe to repeat.
+* Times are RFC 3339 in UTC, dates `YYYY-MM-DD`, durations whole seconds. Unknown fields are refused.
+* Lists take `limit` and `cursor`. Rows carry `version`; an update may send it back, and is refused with 409 if it is stale.
+* Every error is `application/problem+json` (RFC 9457) with a `detail` that says what to do and the request's id.
+"""
+
+CONFIG = OpenAPIConfig(
+    title="Stint",
+    version="0.1.0",
+    description=DESCRIPTION,
+    path="/docs",
+    use_handler_docstrings=True,
+    components=Components(
+        security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")},
+    ),
+    security=[{"bearer": []}],
+    servers=[Server(url="/")],
+    render_plugins=[
+        SwaggerRenderPlugin(
+            path="/",
+            js_url=f"{ASSETS}/swagger-ui-bundle.js",
+            css_url=f"{ASSETS}/swagger-ui.css",
+            standalone_preset_js_url=f"{ASSETS}/swagger-ui-standalone-preset.js",
+            favicon=f"<link rel='icon' type='image/png' href='{ASSETS}/favicon-32x32.png'>",
+        ),
+        JsonRenderPlugin(path="/openapi.json"),
+    ],
+)
+
+ASSETS_ROUTER = create_static_files_router(
+    path=ASSETS,
+    directories=[Path(swagger_ui.__file__).parent / "static"],
+    opt={"exclude_from_auth": True},
+    include_in_schema=False,
+)
+
+
+def document_errors(handler: HTTPRouteHandler) -> HTTPRouteHandler:
+    """Gives the operation the shape of its errors; the framework would document one that we never answer with."""
+    public = handler.opt.get("exclude_from_auth", False)
+    statuses = {400, 429, 500, 503} | (set() if public else {401, 403})
+    statuses |= {404} if "{" in "".join(handler.paths) else set()
+    statuses |= {409, 413, 415, 422} if handler.http_methods & {"POST", "PUT", "PATCH", "DELETE"} else {422}
+    described: dict[int, ResponseSpec] = {
+        status: ResponseSpec(
+            Problem, description=TITLES[status], media_type="application/problem+json", generate_examples=False
+        )
+        for status in sorted(statuses)
+    }
+    handler.responses = described | dict(handler.responses or {})
+    return handler

@@ -1,0 +1,88 @@
+"""Health, metrics, and the public keys: what needs no token."""
+
+from typing import Any
+
+from litestar import Response, get
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from api.auth import Authenticator
+from schemas import keys
+from schemas.base import Row
+from schemas.database import Database, is_unreachable
+from schemas.migrate import pending
+from schemas.settings import Settings
+
+PUBLIC = {"exclude_from_auth": True}
+
+
+class Health(Row):
+    """`ok`, or what is wrong and so what to look at."""
+
+    status: str
+    problems: tuple[str, ...] = ()
+
+
+class KeySet(Row):
+    """RFC 7517: the keys that tokens of the local identity provider are signed with."""
+
+    keys: list[dict[str, Any]]
+
+
+@get("/health/live", summary="Is the process alive", opt=PUBLIC)
+async def live() -> Health:
+    """200 as long as the process answers at all."""
+    return Health(status="ok")
+
+
+@get("/health/ready", summary="Can it serve", opt=PUBLIC)
+async def ready(database: Database) -> Response[Health]:
+    """200 when Postgres answers and has every migration; else 503 with what is wrong. RabbitMQ is no part of it: no request
+    waits for it."""
+    problems = []
+    try:
+        async with database.connection() as conn:
+            if await pending(conn):
+                problems.append("The database lacks migrations; run ./stint migrate.")
+    except Exception as error:
+        if not is_unreachable(error):
+            raise
+        problems.append("Postgres can't be reached; check DATABASE_URL and the server.")
+    health = Health(status="unavailable" if problems else "ok", problems=tuple(problems))
+    return Response(health, status_code=503 if problems else 200, headers={"Retry-After": "1"} if problems else {})
+
+
+@get("/.well-known/jwks.json", summary="Public keys", opt=PUBLIC)
+async def jwks(database: Database, authenticator: Authenticator, settings: Settings) -> Response[KeySet]:
+    """The public keys of the local identity provider."""
+    async with database.connection() as conn:
+        await keys.ensure_key(conn, settings.secret_key.get_secret_value())
+        found = await authenticator.fetch_keys(conn)
+    return Response(KeySet(keys=[key.jwk for key in found]), headers={"Cache-Control": "public, max-age=300"})
+
+
+QUEUES = """
+    SELECT queue, state, count(*), coalesce(extract(epoch FROM max(clock_timestamp() - available_at)), 0)::float
+    FROM messages WHERE state IN ('ready', 'sent', 'calling', 'dead') GROUP BY queue, state
+"""
+
+
+@get("/metrics", summary="Prometheus metrics", opt=PUBLIC, media_type="text/plain")
+async def metrics(database: Database) -> Response[bytes]:
+    """Requests of this process, and the ledger as all processes see it: messages by queue and state, and how long the oldest
+    has been due."""
+    lines = ["# TYPE stint_messages gauge", "# TYPE stint_oldest_due_seconds gauge", "# TYPE stint_postgres_up gauge"]
+    try:
+        async with database.connection() as conn:
+            rows = await (await conn.execute(QUEUES)).fetchall()
+        lines.append("stint_postgres_up 1")
+    except Exception as error:
+        if not is_unreachable(error):
+            raise
+        rows = []
+        lines.append("stint_postgres_up 0")
+    for queue, state, count, oldest in rows:
+        lines.append(f'stint_messages{{queue="{queue}",state="{state}"}} {count}')
+        if state == "ready":
+            lines.append(f'stint_oldest_due_seconds{{queue="{queue}"}} {max(0.0, oldest):.3f}')
+    body = generate_latest() + ("\n".join(lines) + "\n").encode()
+    return Response(body, media_type=CONTENT_TYPE_LATEST)

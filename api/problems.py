@@ -1,0 +1,157 @@
+"""Errors as answers: RFC 9457 problem details. One table maps what the domain refuses to a status; nothing else of an
+exception ever reaches a client."""
+
+import logging
+from typing import Any
+
+import msgspec
+import psycopg
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.types import ExceptionHandlersMap
+from psycopg_pool import TooManyRequests
+
+from schemas.base import Row
+from schemas.database import UNREACHABLE, is_unreachable
+from schemas.errors import Conflict, Forbidden, Invalid, NotFound, StintError
+
+logger = logging.getLogger(__name__)
+
+TITLES = {
+    400: "Malformed request",
+    401: "Not authorized",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Method not allowed",
+    409: "Conflict",
+    413: "Request too large",
+    415: "Unsupported content type",
+    422: "Invalid input",
+    429: "Too many requests",
+    500: "Internal error",
+    503: "Temporarily unavailable",
+}
+STATUS: dict[type[StintError], int] = {NotFound: 404, Forbidden: 403, Conflict: 409, Invalid: 422}
+
+
+class FieldProblem(Row):
+    """One bad input: where it stands and what to do about it."""
+
+    path: str
+    message: str
+
+
+class Problem(Row):
+    """Every error's body (RFC 9457, application/problem+json). A conflict adds what it is about, such as `current`."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    errors: list[FieldProblem] | None = None
+
+
+class BadRequest(Exception):
+    """The request can't be read; carries the status that says why (400, 401, 413, 415)."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status, self.detail = status, detail
+
+
+def problem(status: int, detail: str, *, request_id: str, **more: Any) -> dict[str, Any]:
+    """The body of an error answer."""
+    title = TITLES.get(status, "Error")
+    return {
+        "type": f"urn:stint:problem:{title.lower().replace(' ', '-')}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "requestId": request_id,
+        **more,
+    }
+
+
+def _answer(request: Request[Any, Any, Any], status: int, detail: str, **more: Any) -> Response[bytes]:
+    request_id = request.scope.get("state", {}).get("request_id", "")
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {"Retry-After": "1"} if status in (429, 503) else {}
+    return Response(
+        msgspec.json.encode(problem(status, detail, request_id=request_id, **more)),
+        status_code=status,
+        media_type="application/problem+json",
+        headers=headers,
+    )
+
+
+def _refused(request: Request[Any, Any, Any], error: StintError) -> Response[bytes]:
+    more: dict[str, Any] = dict(error.facts) if isinstance(error, Conflict) else {}
+    if isinstance(error, Invalid):
+        more["errors"] = [{"path": fault.path, "message": fault.message} for fault in error.errors]
+    return _answer(request, STATUS[type(error)], error.detail, **more)
+
+
+def _bad_request(request: Request[Any, Any, Any], error: BadRequest) -> Response[bytes]:
+    return _answer(request, error.status, error.detail)
+
+
+def _invalid(request: Request[Any, Any, Any], error: ValidationException) -> Response[bytes]:
+    """What the framework found wrong with body, query or path, each by its path."""
+    faults = error.extra if isinstance(error.extra, list) else []
+    errors = [{"path": _path(fault), "message": _message(fault)} for fault in faults if isinstance(fault, dict)]
+    detail = "; ".join(f"{fault['path']}: {fault['message']}" if fault["path"] else fault["message"] for fault in errors[:5])
+    return _answer(request, 422, detail or "The request has a value that can't be used.", errors=errors)
+
+
+def _path(fault: dict[str, Any]) -> str:
+    path = fault.get("key") or fault.get("loc") or ""
+    text = ".".join(map(str, path)) if isinstance(path, list | tuple) else str(path)
+    return "" if text == "data" else text.removeprefix("data.")
+
+
+def _message(fault: dict[str, Any]) -> str:
+    text = str(fault.get("message") or fault.get("msg") or "can't be used")
+    return {
+        "Extra inputs are not permitted": "There is no such field.",
+        "Field required": "This field is needed.",
+    }.get(text, text.removeprefix("Value error, "))
+
+
+def _framework(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    details = {
+        404: "There is nothing at this path; /docs lists what there is.",
+        405: "This path does not take this method; /docs lists what it takes.",
+        413: "The body is larger than 256 KiB.",
+    }
+    status = error.status_code
+    return _answer(request, status, details.get(status) or TITLES.get(status, "The request can't be answered."))
+
+
+def _postgres(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    if is_unreachable(error):
+        logger.warning("Postgres is away: %s", type(error).__name__)
+        return _answer(request, 503, "The database can't be reached right now; nothing was changed. Try again in a moment.")
+    if isinstance(error, psycopg.errors.LockNotAvailable | psycopg.errors.DeadlockDetected | psycopg.errors.QueryCanceled):
+        logger.warning("busy: %s", error)
+        return _answer(request, 503, "Somebody else is changing the same rows; nothing was changed. Try again in a moment.")
+    if isinstance(error, psycopg.errors.DataError):
+        logger.warning("a value slipped past validation: %s", error)
+        return _answer(request, 422, "The request has a value that can't be stored.")
+    return _internal(request, error)
+
+
+def _internal(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    logger.error("unexpected %s", type(error).__name__, exc_info=error)
+    return _answer(request, 500, "Something went wrong on our side; the log has it under this requestId. Nothing was changed.")
+
+
+HANDLERS: ExceptionHandlersMap = {
+    BadRequest: _bad_request,
+    StintError: _refused,
+    ValidationException: _invalid,
+    HTTPException: _framework,
+    TooManyRequests: _postgres,
+    psycopg.Error: _postgres,
+    **dict.fromkeys(UNREACHABLE, _postgres),
+    Exception: _internal,
+}

@@ -1,0 +1,139 @@
+"""What every request passes through: an id, a log line, a measurement, and a reader of JSON that takes nothing doubtful."""
+
+import json
+import logging
+import re
+import time
+from typing import Any
+from urllib.parse import unquote_to_bytes
+from uuid import uuid4
+
+import msgspec
+from litestar import Request
+from prometheus_client import Counter, Histogram
+
+from api.cors import Application, Message, Receive, Scope, Send
+from api.problems import BadRequest, problem
+from schemas.logs import about
+
+logger = logging.getLogger("stint.request")
+
+MAX_BODY_BYTES = 256 * 1024
+MAX_DEPTH = 32
+
+SECONDS = Histogram("stint_request_seconds", "Time to answer", ["method", "route"])
+ANSWERS = Counter("stint_requests_total", "Requests answered", ["method", "route", "status"])
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+
+
+def observed(app: Application) -> Application:
+    """Gives each request an id (`X-Request-Id`, also in problems and logs), a log line and its measurements; refuses what
+    no route could use: a NUL or bad UTF-8 in the path or the query."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await app(scope, receive, send)
+        request_id = uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        about.set({"request": request_id})
+        begun, status = time.perf_counter(), 500
+
+        async def send_observed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            if _is_unusable(scope):
+                await _refuse(send_observed, request_id)
+            else:
+                await app(scope, receive, send_observed)
+        finally:
+            seconds = time.perf_counter() - begun
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            route = str(scope.get("path_template") or "unknown")
+            SECONDS.labels(method, route).observe(seconds)
+            ANSWERS.labels(method, route, str(status)).inc()
+            level = logging.WARNING if status >= 500 else logging.INFO
+            logger.log(
+                level,
+                "%s %s %d",
+                method,
+                route,
+                status,
+                extra={"path": scope["path"], "milliseconds": round(seconds * 1000, 1)},
+            )
+
+    return answer
+
+
+def _is_unusable(scope: Scope) -> bool:
+    raw = unquote_to_bytes(scope.get("raw_path") or b"") + b"?" + unquote_to_bytes(scope["query_string"].replace(b"+", b" "))
+    try:
+        return "\0" in raw.decode()
+    except UnicodeDecodeError:
+        return True
+
+
+async def _refuse(send: Send, request_id: str) -> None:
+    body = problem(400, "The path or the query holds a NUL or is not UTF-8.", request_id=request_id)
+    headers = [(b"content-type", b"application/problem+json")]
+    await send({"type": "http.response.start", "status": 400, "headers": headers})
+    await send({"type": "http.response.body", "body": msgspec.json.encode(body), "more_body": False})
+
+
+class StrictRequest(Request[Any, Any, Any]):
+    """A request whose JSON is read strictly: the framework would take text/plain, the last of two equal keys, NULs, and
+    answer 500 to deep nesting or bad UTF-8."""
+
+    async def json(self) -> Any:
+        content_type, _ = self.content_type
+        if content_type != "application/json":
+            raise BadRequest(415, "Send the body as JSON, with Content-Type: application/json.")
+        return read_json(await self.body())
+
+
+def read_json(body: bytes) -> Any:
+    """The value of a JSON text. Raises BadRequest for anything that two readers could understand differently."""
+    try:
+        value = json.loads(body.decode(), object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
+    except RecursionError:
+        raise BadRequest(400, f"The JSON is nested deeper than {MAX_DEPTH} levels.") from None
+    except UnicodeDecodeError:
+        raise BadRequest(400, "The body is not UTF-8.") from None
+    except ValueError as error:
+        where = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
+        raise BadRequest(400, f"The body is not valid JSON{where}.") from None
+    _check(value, MAX_DEPTH)
+    return value
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise BadRequest(400, "The JSON has the same key twice in one object.")
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise BadRequest(400, f"{name} is not JSON.")
+
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def _check(value: Any, depth: int) -> None:
+    if depth < 0:
+        raise BadRequest(400, f"The JSON is nested deeper than {MAX_DEPTH} levels.")
+    if isinstance(value, str):
+        if _UNSTORABLE.search(value):
+            raise BadRequest(400, "The JSON holds a NUL or half a surrogate pair.")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _check(key, depth - 1)
+            _check(item, depth - 1)
+    elif isinstance(value, list):
+        for item in value:
+            _check(item, depth - 1)

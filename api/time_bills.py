@@ -1,0 +1,60 @@
+"""Time bills."""
+
+from datetime import date
+from typing import Annotated
+from uuid import UUID
+
+from litestar import Response, get, patch
+from litestar.params import Parameter
+
+from api.answers import Cursor, CustomerId, CustomerName, Enrich, Limit, Listed, UserId, customer_filter, json_answer
+from api.auth import internal
+from api.time_entries import check_days
+from schemas import time_bills
+from schemas.database import Database
+from schemas.listing import Page
+from schemas.settings import Settings
+from schemas.time_bills import BillFilter, EnrichedTimeBill, Status, TimeBill, TimeBillChange
+from schemas.users import User
+
+
+@get("/api/time-bills", summary="List time bills")
+async def list_time_bills(
+    database: Database,
+    user: User,
+    user_id: UserId = None,
+    customer: CustomerName = None,
+    customer_id: CustomerId = None,
+    bill_status: Annotated[Status | None, Parameter(query="status", description="Only bills in this state")] = None,
+    start_date: Annotated[date | None, Parameter(query="startDate", description="First day, inclusive")] = None,
+    end_date: Annotated[date | None, Parameter(query="endDate", description="Last day, inclusive")] = None,
+    enrich: Enrich = False,
+    limit: Limit = 200,
+    page_cursor: Cursor = None,
+) -> Response[Listed[EnrichedTimeBill]]:
+    """Time bills, latest day first. A customer's users see their own customer's approved ones."""
+    check_days(start_date, end_date)
+    chosen = BillFilter(
+        user_id=user_id,
+        customer=customer_filter(customer, customer_id),
+        status=bill_status,
+        start_date=start_date,
+        end_date=end_date,
+    )
+    async with database.connection() as conn:
+        return json_answer(await time_bills.list_page(conn, Page(limit, page_cursor), chosen, user=user, enrich=enrich))
+
+
+@get("/api/time-bills/{bill_id:uuid}", summary="Read a time bill")
+async def get_time_bill(database: Database, user: User, bill_id: UUID) -> Response[TimeBill]:
+    """One time bill."""
+    async with database.connection() as conn:
+        return json_answer(await time_bills.get(conn, bill_id, user=user))
+
+
+@patch("/api/time-bills/{bill_id:uuid}", summary="Write the memo, approve, reject or reopen", guards=[internal])
+async def change_time_bill(database: Database, user: User, settings: Settings, bill_id: UUID, data: TimeBillChange) -> TimeBill:
+    """The memo is its owner's to write; approving, rejecting and reopening are for admins; if one of what is asked for is
+    not allowed, nothing changes. What the bill's state does not allow, or a stale `version`, is 409 with `current`."""
+    async with database.transaction() as conn:
+        return await time_bills.change(conn, bill_id, data, by=user, zone=settings.stint_timezone)

@@ -1,0 +1,75 @@
+"""Time entries."""
+
+from datetime import date
+from typing import Annotated
+from uuid import UUID
+
+from litestar import Response, get, patch
+from litestar.params import Parameter
+
+from api.answers import Cursor, CustomerId, CustomerName, Enrich, Limit, Listed, UserId, customer_filter, json_answer
+from api.auth import internal
+from schemas import time_entries
+from schemas.database import Database
+from schemas.errors import Invalid
+from schemas.listing import Page
+from schemas.settings import Settings
+from schemas.time_entries import EnrichedTimeEntry, EntryFilter, TimeEntry, TimeEntryChange
+from schemas.users import User
+
+StartDate = Annotated[date | None, Parameter(query="startDate", description="First day, inclusive, in the firm's time zone")]
+EndDate = Annotated[date | None, Parameter(query="endDate", description="Last day, inclusive, in the firm's time zone")]
+
+
+def check_days(start_date: date | None, end_date: date | None) -> None:
+    """Raises Invalid for a range that ends before it begins."""
+    if start_date is not None and end_date is not None and end_date < start_date:
+        raise Invalid("endDate", "endDate lies before startDate.")
+
+
+@get("/api/time-entries", summary="List time entries")
+async def list_time_entries(
+    database: Database,
+    user: User,
+    settings: Settings,
+    task_id: Annotated[UUID | None, Parameter(query="taskId", description="Only this task's")] = None,
+    user_id: UserId = None,
+    time_bill_id: Annotated[UUID | None, Parameter(query="timeBillId", description="Only this bill's")] = None,
+    customer: CustomerName = None,
+    customer_id: CustomerId = None,
+    start_date: StartDate = None,
+    end_date: EndDate = None,
+    enrich: Enrich = False,
+    limit: Limit = 200,
+    page_cursor: Cursor = None,
+) -> Response[Listed[EnrichedTimeEntry]]:
+    """Time entries, latest start first. A customer's users see those on their own customer's approved bills."""
+    check_days(start_date, end_date)
+    chosen = EntryFilter(
+        zone=settings.stint_timezone,
+        task_id=task_id,
+        user_id=user_id,
+        time_bill_id=time_bill_id,
+        customer=customer_filter(customer, customer_id),
+        start_date=start_date,
+        end_date=end_date,
+    )
+    async with database.connection() as conn:
+        return json_answer(await time_entries.list_page(conn, Page(limit, page_cursor), chosen, user=user, enrich=enrich))
+
+
+@get("/api/time-entries/{entry_id:uuid}", summary="Read a time entry")
+async def get_time_entry(database: Database, user: User, entry_id: UUID) -> Response[TimeEntry]:
+    """One time entry."""
+    async with database.connection() as conn:
+        return json_answer(await time_entries.get(conn, entry_id, user=user))
+
+
+@patch("/api/time-entries/{entry_id:uuid}", summary="Change a time entry's times", guards=[internal])
+async def change_time_entry(
+    database: Database, user: User, settings: Settings, entry_id: UUID, data: TimeEntryChange
+) -> TimeEntry:
+    """Sets new times, for its owner or an admin. The bills that it leaves and joins are summed again at once after. Refused
+    with 409: overlaps with the user's other entries (`allowOverlap` accepts them), an approved bill, a stale `version`."""
+    async with database.transaction() as conn:
+        return await time_entries.change(conn, entry_id, data, by=user, zone=settings.stint_timezone)

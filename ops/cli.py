@@ -1,0 +1,205 @@
+"""The commands of `./stint`: each parsed here, done elsewhere, and imported only when it is asked for."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ops.errors import CommandError
+from ops.state import CHECKOUT, DEFAULT, State
+
+_EXAMPLES = """\
+examples:
+  ./stint up                                  everything, at http://127.0.0.1:8000
+  ./stint up --port 8100 --state /tmp/second  a second one beside it
+  ./stint test                                the tests; `./stint test --all` with the slow ones
+  ./stint token --role internal_admin --email a@example.com
+  ./stint user add jo@example.com --name Jo
+  ./stint verify                              check the invariants of the running one's database
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code: 0 done, 1 failed, 2 not understood."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and not arguments.passes_on:
+        arguments.parser.error(f"unknown arguments: {' '.join(rest)}")
+    arguments.rest = rest
+    try:
+        command: Callable[[argparse.Namespace], int] = arguments.command
+        return command(arguments)
+    except CommandError as error:
+        print(f"stint: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("stint: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if not _is_foreseen(error):
+            raise
+        print(f"stint: {error}", file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="./stint",
+        description="Stint, the back end of a firm that sells its hours.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    up = _command(commands, "up", _up, "start Postgres, RabbitMQ, API, workers and relay", "./stint up --port 8100")
+    up.add_argument("--port", type=_port, default=8000, metavar="N", help="the API's port on 127.0.0.1 (default: 8000)")
+    up.add_argument("--verbose", action="store_true", help="show all that the parts log, not only warnings and errors")
+
+    test = "run the tests; further arguments go to pytest, --all adds the slow ones"
+    _command(commands, "test", _test, test, "./stint test -k reopening", passes_on=True)
+
+    api = "run the API alone; further arguments: --host HOST, --port N"
+    _command(commands, "api", _module("api"), api, "./stint api --port 8001", passes_on=True)
+    work = "run a worker alone; further arguments: --queues A,B, --threads N"
+    _command(commands, "work", _module("actors", "work"), work, "./stint work --queues timers,bills", passes_on=True)
+    _command(commands, "relay", _module("actors", "relay"), "run a relay alone", "./stint relay", passes_on=True)
+
+    _command(commands, "migrate", _migrate, "bring the database up to date", "DATABASE_URL=… ./stint migrate")
+    _command(commands, "verify", _verify, "check the invariants of a live database; exit 1 names what is broken")
+
+    token = _command(commands, "token", _token, "print a token, and nothing else", "./stint token --role none --email a@b.c")
+    roles = "internal_admin, internal_user, customer_admin, customer_user, or none"
+    token.add_argument("--role", required=True, help=roles)
+    token.add_argument("--email", required=True, help="whose token it is")
+    token.add_argument("--customer", metavar="ID", help="the customer's id, for a customer's user")
+
+    _add_user_commands(commands)
+    return parser
+
+
+def _add_user_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    people = "add, list or remove the firm's own people"
+    user = _command(commands, "user", _user, people, "./stint user add jo@example.com")
+    actions = user.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
+    add = _with_state(actions.add_parser("add", help="add a person", allow_abbrev=False))
+    add.add_argument("email")
+    add.add_argument("--name", help="the name to show")
+    add.add_argument("--role", choices=["internal_user", "internal_admin"], default="internal_user")
+    listing = _with_state(actions.add_parser("list", help="list the people", allow_abbrev=False))
+    listing.add_argument("--json", action="store_true", help="as JSON")
+    remove = _with_state(actions.add_parser("remove", help="remove a person", allow_abbrev=False))
+    remove.add_argument("email")
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    command: Callable[[argparse.Namespace], int],
+    summary: str,
+    example: str = "",
+    *,
+    passes_on: bool = False,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=f"example: {example}" if example else None,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(command=command, passes_on=passes_on, parser=parser)
+    where = "the installation's directory (default: .stint in the checkout)"
+    parser.add_argument("--state", type=Path, default=DEFAULT, metavar="DIR", help=where)
+    return parser
+
+
+def _with_state(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """`--state` may stand after the action too; when it does not, the one before it counts."""
+    parser.add_argument("--state", type=Path, default=argparse.SUPPRESS, metavar="DIR", help=argparse.SUPPRESS)
+    return parser
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not a port: name a number from 1 to 65535")
+    return int(text)
+
+
+def _up(arguments: argparse.Namespace) -> int:
+    from ops.up import run
+
+    return run(State(arguments.state), port=arguments.port, verbose=arguments.verbose)
+
+
+def _test(arguments: argparse.Namespace) -> int:
+    chosen = any(argument.startswith(("-n", "--numprocesses", "--pdb")) for argument in arguments.rest)
+    parallel = [] if chosen else ["-n", str(min(4, os.cpu_count() or 1))]
+    os.chdir(CHECKOUT)
+    return _become("pytest", *parallel, *arguments.rest)
+
+
+def _module(*start: str) -> Callable[[argparse.Namespace], int]:
+    def run_module(arguments: argparse.Namespace) -> int:
+        _enter(arguments, "DATABASE_URL", "AMQP_URL")
+        return _become(*start, *arguments.rest)
+
+    return run_module
+
+
+def _migrate(arguments: argparse.Namespace) -> int:
+    _enter(arguments)
+    from schemas.migrate import migrate
+
+    applied = asyncio.run(migrate(os.environ["DATABASE_URL"]))
+    print("\n".join(f"applied {name}" for name in applied) or "nothing to do: the database is up to date")
+    return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    _enter(arguments)
+    from ops import verify
+
+    return verify.run(arguments)
+
+
+def _token(arguments: argparse.Namespace) -> int:
+    _enter(arguments)
+    from ops import users
+
+    return users.run_token(arguments)
+
+
+def _user(arguments: argparse.Namespace) -> int:
+    _enter(arguments)
+    from ops import users
+
+    return users.run_user(arguments)
+
+
+def _enter(arguments: argparse.Namespace, *need: str) -> None:
+    """Puts what the state knows into os.environ, whose own values win."""
+    os.environ.update(State(arguments.state).environment(need=need or ("DATABASE_URL",)))
+
+
+def _become(*module: str) -> int:
+    """Replaces this process by `python -m MODULE …`. -P: the current directory's modules are not ours."""
+    os.environ["PYTHONPATH"] = str(CHECKOUT)
+    sys.stdout.flush()
+    os.execv(  # noqa: S606 - no shell is wanted
+        sys.executable, [sys.executable, "-P", "-m", *module]
+    )
+
+
+def _is_foreseen(error: Exception) -> bool:
+    """Whether its text says enough: wrong settings, a database that is away, a file that cannot be used."""
+    import psycopg
+
+    from schemas.settings import SettingsMissing
+
+    return isinstance(error, SettingsMissing | psycopg.Error | OSError)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,28 @@
+"""Files for nobody else to read, and locks on files."""
+
+import fcntl
+import os
+from pathlib import Path
+
+
+def write_private(file: Path, text: str) -> None:
+    """Replaces a file as a whole: who reads it sees the old text or the new one."""
+    unfinished = file.with_name(f"{file.name}.unfinished")
+    unfinished.unlink(missing_ok=True)
+    with open(unfinished, "x", opener=private) as output:
+        output.write(text)
+    unfinished.replace(file)
+
+
+def private(path: str, flags: int) -> int:
+    """An `opener` for open(): what it makes, only its owner can read."""
+    return os.open(path, flags, 0o600)
+
+
+def try_lock(descriptor: int, *, shared: bool = False) -> bool:
+    """Takes the lock of an open file when it is free; the kernel gives it back when its holder closes it or dies."""
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,205 @@
+"""`./stint up`: all parts of Stint on one machine, watched, and gone when it is gone."""
+
+import asyncio
+import os
+import shlex
+import socket
+import sys
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ops.errors import CommandError
+from ops.given import http_status, wait_for_postgres, wait_for_rabbitmq
+from ops.postgres import Postgres
+from ops.processes import Child, spawn, until
+from ops.rabbitmq import RabbitMQ
+from ops.state import CHECKOUT, DEFAULT, Run, State
+from ops.supervisor import Supervisor
+
+_WORKERS = {"work timers": "timers", "work bills": "bills", "work calls": "xero,slack,mail"}
+_ADMIN = "admin@example.com"
+
+
+class Program(Child):
+    """One of Stint's own processes: the API, a worker or the relay."""
+
+    def __init__(self, name: str, arguments: list[str], logs: Path) -> None:
+        super().__init__(name, logs / f"{name.replace(' ', '-')}.log")
+        self.arguments = arguments
+
+    def launch(self) -> None:
+        # -P: a directory called `api` where the person happens to stand is not ours.
+        self.process = spawn(
+            [sys.executable, "-P", "-m", *self.arguments], log=self.log, environment=os.environ, directory=CHECKOUT
+        )
+
+
+def run(state: State, *, port: int, verbose: bool) -> int:
+    """Runs everything until a signal says stop; raises CommandError when it cannot start. It fills in os.environ what
+    is lacking there, for the children and for the functions of `schemas`."""
+    with state.hold():
+        _check_port(port)
+        return asyncio.run(_Up(state, port=port, verbose=verbose).run())
+
+
+class _Up:
+    """One run of `up`: what its parts are, and the order in which they start and stop."""
+
+    def __init__(self, state: State, *, port: int, verbose: bool) -> None:
+        self.state = state
+        self.url = f"http://127.0.0.1:{port}"
+        self.started = time.monotonic()
+        self.supervisor = Supervisor(verbose=verbose, on_change=self._write_run)
+        self.say = self.supervisor.say
+        self.postgres = None if os.environ.get("DATABASE_URL") else Postgres(state.directory)
+        self.rabbitmq = None if os.environ.get("AMQP_URL") else RabbitMQ(state.directory)
+        logs = state.directory / "logs"
+        logs.mkdir(exist_ok=True)
+        self.programs = [
+            Program("api", ["api", "--host", "127.0.0.1", "--port", str(port)], logs),
+            *(
+                Program(name, ["actors", "work", "--queues", queues, "--threads", "4"], logs)
+                for name, queues in _WORKERS.items()
+            ),
+            Program("relay", ["actors", "relay"], logs),
+        ]
+        self.servers: list[Child] = [self.postgres] if self.postgres else []
+        if self.rabbitmq:
+            self.servers += [self.rabbitmq, self.rabbitmq.port_mapper]
+
+    async def run(self) -> int:
+        """Starts, waits for a signal, and stops; returns the exit code."""
+        self.say(f"starting on {self.state.directory}")
+        self.supervisor.do(self.supervisor.show_logs([*self.programs, *self.servers]))
+        self.supervisor.do(self._start())
+        try:
+            await self.supervisor.until_over()
+        finally:
+            self.say("stopping")
+            await self.supervisor.end(self.programs)
+            await self.supervisor.end(self.servers)
+            self.say("stopped")
+        return 0
+
+    async def _start(self) -> None:
+        await asyncio.gather(self._start_rabbitmq(), self._start_postgres())
+        self._fill_environment()
+        await self._migrate()
+        for program in self.programs:
+            self.supervisor.do(self.supervisor.keep(program))
+        if self.rabbitmq:
+            self.supervisor.do(self._announce(self.rabbitmq, "RabbitMQ"))
+        await self._wait_until_ready()
+        self.supervisor.settled = True
+        self.supervisor.terminal.say(await self._status())
+
+    async def _start_rabbitmq(self) -> None:
+        """Returns when its URL is known: the programs start while it still boots."""
+        if self.rabbitmq is None:
+            await wait_for_rabbitmq(os.environ["AMQP_URL"], self.say)
+            return
+        await self.rabbitmq.prepare(lambda text: self.say(f"RabbitMQ: {text}"))
+        self.supervisor.do(self.supervisor.keep(self.rabbitmq))
+        self.supervisor.do(self.supervisor.keep(self.rabbitmq.port_mapper))
+
+    async def _start_postgres(self) -> None:
+        if self.postgres is None:
+            await wait_for_postgres(os.environ["DATABASE_URL"], self.say)
+            return
+        if not self.postgres.data.exists():
+            self.say("Postgres: making its data directory")
+        await self.postgres.prepare()
+        self.supervisor.do(self.supervisor.keep(self.postgres))
+        await self._announce(self.postgres, "Postgres")
+
+    async def _announce(self, server: Child, name: str) -> None:
+        await until(server.is_ready)
+        self.say(f"{name} is ready after {time.monotonic() - self.started:.1f} s")
+
+    def _fill_environment(self) -> None:
+        from schemas.settings import settings
+
+        os.environ["PYTHONPATH"] = str(CHECKOUT)
+        if self.postgres:
+            os.environ["DATABASE_URL"] = self.postgres.database_url
+        if self.rabbitmq:
+            os.environ["AMQP_URL"] = self.rabbitmq.amqp_url
+        for name, value in (("SECRET_KEY", self.state.make_secret_key), ("PUBLIC_URL", lambda: self.url)):
+            if not os.environ.get(name):
+                os.environ[name] = value()
+        settings()  # what is wrong in them is better said once, here
+
+    async def _migrate(self) -> None:
+        import psycopg
+
+        from schemas.migrate import migrate
+
+        try:
+            applied = await migrate(os.environ["DATABASE_URL"])
+        except psycopg.Error as error:
+            raise CommandError(f"The database cannot be brought up to date: {error}") from error
+        if applied:
+            self.say(f"migrations applied: {', '.join(applied)}")
+
+    async def _wait_until_ready(self) -> None:
+        patience = time.monotonic() + 30
+        while (answer := await http_status(self.url, "/health/ready")) != 200:
+            if time.monotonic() > patience:
+                seen = f"{self.url}/health/ready gives {answer or 'no answer'}"
+                self.say(f"still waiting: {seen}; the logs are in {self.state.directory / 'logs'}")
+                patience += 30
+            await asyncio.sleep(0.05)
+
+    async def _status(self) -> str:
+        from ops.users import make_token
+
+        token = await make_token(role="internal_admin", email=_ADMIN)
+        option = "" if self.state.directory == DEFAULT else f" --state {shlex.quote(str(self.state.directory))}"
+        return f"""
+Stint is ready after {time.monotonic() - self.started:.1f} s
+
+  API       {self.url}
+  Docs      {self.url}/docs
+  State     {self.state.directory}
+  Postgres  {_where(os.environ["DATABASE_URL"], own=self.postgres)}
+  RabbitMQ  {_where(os.environ["AMQP_URL"], own=self.rabbitmq)}
+  Token     {token}
+            ({_ADMIN}, internal_admin; another: ./stint token --role internal_admin --email you@example.com{option})
+
+  Try it:   curl -H 'Authorization: Bearer {token}' {self.url}/api/me
+  Stop it:  Ctrl-C, or kill {os.getpid()}
+"""
+
+    def _write_run(self) -> None:
+        """Keeps run.json current, and the programs at the right RabbitMQ: should it lose its port at its very first
+        start, it takes another, and who knows the old one has to start again."""
+        if not os.environ.get("DATABASE_URL") or not os.environ.get("AMQP_URL"):
+            return
+        if self.rabbitmq and os.environ["AMQP_URL"] != self.rabbitmq.amqp_url:
+            os.environ["AMQP_URL"] = self.rabbitmq.amqp_url
+            for program in self.programs:
+                program.ask_to_stop()
+        pids: dict[str, list[int]] = {"api": [], "work": [], "relay": [], "postgres": [], "rabbitmq": []}
+        for child in [*self.programs, *self.servers]:
+            pids["rabbitmq" if child.name == "epmd" else child.name.split()[0]] += child.pids
+        self.state.write_run(Run(self.url, os.environ["DATABASE_URL"], os.environ["AMQP_URL"], pids))
+
+
+def _check_port(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise CommandError(f"Port {port} cannot be used ({error.strerror}): choose another with --port.") from error
+
+
+def _where(url: str, *, own: Child | None) -> str:
+    """A server's address without its password."""
+    parts = urlsplit(url)
+    if own and parts.query:
+        return f"private, psql '{url}'"
+    place = parts.hostname or "localhost"
+    place = f"{place}:{parts.port}" if parts.port else place
+    return f"private, {place}" if own else f"yours, {place}{parts.path}"

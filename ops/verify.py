@@ -1,0 +1,133 @@
+"""`./stint verify`: checks the invariants of a live database, in one snapshot, and names each row that breaks one."""
+
+import argparse
+import asyncio
+from dataclasses import dataclass
+
+from schemas.database import connect
+from schemas.settings import Settings, settings
+
+
+@dataclass(frozen=True)
+class Invariant:
+    """What must hold, and a query that names the rows where it does not (one text column, read as a sentence)."""
+
+    promise: str
+    query: str
+
+
+INVARIANTS = [
+    Invariant(
+        "every entry is on exactly one bill, of its own user, customer, pillar and day",
+        """
+        SELECT format('time entry %%s: %%s', e.id, CASE
+            WHEN b.id IS NULL THEN 'is on no bill'
+            WHEN b.deleted_at IS NOT NULL THEN format('is on bill %%s, which is deleted', b.id)
+            ELSE format('is on bill %%s, which is another key''s', b.id) END)
+        FROM time_entries e LEFT JOIN time_bills b ON b.id = e.bill_id
+        WHERE e.deleted_at IS NULL AND (b.id IS NULL OR b.deleted_at IS NOT NULL
+            OR (b.user_id, b.customer_id, b.pillar_id, b.date) <> (e.user_id, e.customer_id, e.pillar_id, e.date))
+        """,
+    ),
+    Invariant(
+        "an entry's customer is its pillar's customer",
+        """
+        SELECT format('time entry %%s: its pillar %%s is another customer''s', e.id, e.pillar_id)
+        FROM time_entries e JOIN pillars p ON p.id = e.pillar_id WHERE p.customer_id <> e.customer_id
+        """,
+    ),
+    Invariant(
+        "an entry's duration is its end less its start",
+        """
+        SELECT format('time entry %%s: %%s s, but lasts %%s s', id, duration, extract(epoch FROM end_time - start_time))
+        FROM time_entries WHERE end_time < start_time OR duration <> extract(epoch FROM end_time - start_time)
+        """,
+    ),
+    Invariant(
+        "every bill that is not stale sums its entries",
+        """
+        SELECT format('time bill %%s: %%s s, but its entries sum to %%s s', b.id, b.seconds, s.seconds)
+        FROM time_bills b CROSS JOIN LATERAL (
+            SELECT coalesce(sum(e.duration), 0) AS seconds
+            FROM time_entries e WHERE e.bill_id = b.id AND e.deleted_at IS NULL) s
+        WHERE NOT b.stale AND b.deleted_at IS NULL AND b.seconds <> s.seconds
+        """,
+    ),
+    Invariant(
+        "a bill's minutes follow its rounding rule",
+        """
+        SELECT format('time bill %%s: %%s minutes for %%s s, rounded to %%s min %%s',
+                      id, minutes, seconds, rounding_increment, rounding_mode)
+        FROM time_bills
+        WHERE minutes <> rounding_increment * CASE rounding_mode
+            WHEN 'up' THEN ceil(seconds / (rounding_increment * 60.0))
+            ELSE floor(seconds / (rounding_increment * 60.0) + 0.5) END
+        """,
+    ),
+    Invariant(
+        "a key has at most one open bill",
+        """
+        SELECT format('time bills %%s: all open for one key', string_agg(id::text, ', '))
+        FROM time_bills WHERE status <> 'approved' AND deleted_at IS NULL
+        GROUP BY user_id, customer_id, pillar_id, date HAVING count(*) > 1
+        """,
+    ),
+    Invariant(
+        "no approved bill changed after its approval",
+        """
+        SELECT format('time bill %%s: approved with %%s s, now %%s s%%s', b.id, b.approved_seconds, b.seconds,
+                      CASE WHEN b.stale THEN ', stale' ELSE '' END)
+        FROM time_bills b
+        WHERE b.status = 'approved' AND (b.approved_seconds IS DISTINCT FROM b.seconds OR b.stale OR b.approved_at IS NULL)
+        UNION ALL
+        SELECT format('time bill %%s: its entry %%s changed after the approval', b.id, e.id)
+        FROM time_bills b JOIN time_entries e ON e.bill_id = b.id
+        WHERE b.status = 'approved' AND e.updated_at > b.approved_at
+        """,
+    ),
+    Invariant(
+        "no message stays sent or calling past its time",
+        """
+        SELECT format('message %%s (%%s): %%s since %%s', id, actor, state, coalesce(lease_until, sent_at))
+        FROM messages
+        WHERE state = 'sent' AND sent_at < clock_timestamp() - make_interval(secs => %(sent_seconds)s)
+           OR state = 'calling' AND lease_until < clock_timestamp() - make_interval(secs => 60)
+        """,
+    ),
+    Invariant(
+        "every stop became an entry, or is on its way",
+        """
+        SELECT format('stop of task %%s by user %%s: message %%s is done, but there is no entry %%s',
+                      s.task_id, s.user_id, m.id, s.entry_id)
+        FROM stops s JOIN messages m ON m.id = s.message_id
+        WHERE m.state = 'done' AND NOT EXISTS (SELECT FROM time_entries e WHERE e.id = s.entry_id)
+        """,
+    ),
+]
+
+
+async def verify(given: Settings) -> list[str]:
+    """One sentence per broken row, each led by the promise that it breaks; empty when all is well."""
+    found: list[str] = []
+    # a sweep comes every two seconds: what is twice as old as it lets pass is stuck
+    parameters = {"sent_seconds": given.stint_sent_seconds * 2}
+    async with await connect(given) as conn:
+        await conn.execute("SET statement_timeout = 0")
+        async with conn.transaction():
+            await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            for invariant in INVARIANTS:
+                cursor = await conn.execute(invariant.query.encode(), parameters)
+                found += [f"{invariant.promise}: {row[0]}" for row in await cursor.fetchall()]
+    return found
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints what is broken and returns 1, or says that nothing is and returns 0."""
+    found = asyncio.run(verify(settings()))
+    for sentence in found:
+        print(f"BROKEN  {sentence}")
+    if found:
+        print(f"{len(found)} rows break an invariant. Nothing was changed; docs/operations.md says what to do.")
+        return 1
+    print(f"{len(INVARIANTS)} invariants hold.")
+    return 0

@@ -1,0 +1,134 @@
+"""How a shape looks in Python, in SQL and on the wire: one definition for all three.
+
+A row that is answered is a `Row`. Its JSON is built by Postgres (`json_object`), from the same fields that document it,
+so that a list can pass from the database to the socket as bytes and the two cannot drift apart.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from types import UnionType
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+)
+from pydantic.alias_generators import to_camel
+
+
+@dataclass(frozen=True)
+class Sql:
+    """Marks a field whose value is not the column of its own name; `{t}` stands for the table's alias."""
+
+    expression: str
+
+
+def _only_text(value: object) -> object:
+    # pydantic would take 5 for five seconds past 1970: a client that sends a number meant something else
+    if isinstance(value, str | date):
+        return value
+    raise ValueError("send text, such as 2026-11-23T09:30:00Z or 2026-11-23")
+
+
+def _in_utc(value: datetime) -> datetime:
+    try:
+        value = value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("the year must lie between 1 and 9999 in UTC") from error
+    if not 1900 <= value.year <= 9000:
+        raise ValueError("the year must lie between 1900 and 9000")
+    return value
+
+
+def _whole_seconds(value: datetime) -> datetime:
+    return value.replace(microsecond=0)
+
+
+_TIME_SCHEMA = {"type": "string", "format": "date-time", "examples": ["2026-11-23T09:30:00Z"]}
+
+# A moment on the wire: RFC 3339 in UTC with Z. `Second` is what hours are made of: fractions are cut off on the way in, so
+# that duration is exactly endTime − startTime.
+Instant = Annotated[AwareDatetime, BeforeValidator(_only_text), AfterValidator(_in_utc), WithJsonSchema(_TIME_SCHEMA)]
+Second = Annotated[Instant, AfterValidator(_whole_seconds), Sql("second")]
+Day = Annotated[date, BeforeValidator(_only_text), Field(ge=date(1900, 1, 1), le=date(9000, 1, 1))]
+
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+Text = Annotated[str, StringConstraints(max_length=10_000)]
+Version = Annotated[int, Field(ge=1, le=2**53, strict=True, description="The row's version as last read; a stale one gets 409")]
+
+
+class Row(BaseModel):
+    """One row as it is answered: frozen, camelCase on the wire. Fields stand in the order of the answer."""
+
+    model_config = ConfigDict(
+        frozen=True, alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
+    )
+
+    @classmethod
+    def from_json(cls, row: str | bytes) -> Self:
+        """The row from the text that `json_object` made of it."""
+        return cls.model_validate_json(row)
+
+
+class Body(BaseModel):
+    """What a client sends: frozen, camelCase, unknown fields refused."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, extra="forbid", hide_input_in_errors=True)
+
+    def sent(self) -> dict[str, Any]:
+        """Only the fields that the client sent, by their Python names."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
+
+    def fingerprint(self) -> bytes:
+        """Tells whether a repeated create carries the same body."""
+        return hashlib.sha256(self.model_dump_json(exclude_unset=True).encode()).digest()
+
+
+def json_object(model: type[Row], table: str, *, without: frozenset[str] = frozenset()) -> str:
+    """SQL for one row of `table` (its alias) as a JSON object with the model's fields, in its order."""
+    pairs = [
+        f"'{field.alias or name}', {_value(name, field.annotation, field.metadata, table)}"
+        for name, field in model.model_fields.items()
+        if name not in without
+    ]
+    return f"json_build_object({', '.join(pairs)})"
+
+
+def _value(name: str, annotation: Any, metadata: list[Any], table: str) -> str:
+    column = f"{table}.{name}"
+    marks = [mark for mark in metadata if isinstance(mark, Sql)]
+    inner, inner_marks = _unwrap(annotation)
+    if any(mark.expression == "second" for mark in marks + inner_marks):
+        return f"""to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"""
+    if marks:
+        return marks[0].expression.format(t=table)
+    if inner is datetime:
+        return f"""to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+    return column
+
+
+def _unwrap(annotation: Any) -> tuple[Any, list[Sql]]:
+    """The type inside Optional and Annotated, and the Sql marks met on the way."""
+    marks: list[Sql] = []
+    while True:
+        origin = get_origin(annotation)
+        if origin is Annotated:
+            annotation, *extra = get_args(annotation)
+            marks += [mark for mark in extra if isinstance(mark, Sql)]
+        elif origin in (Union, UnionType):
+            rest = [option for option in get_args(annotation) if option is not type(None)]
+            if len(rest) != 1:
+                return annotation, marks
+            annotation = rest[0]
+        else:
+            return annotation, marks
+
+
+Rounding = Literal[1, 5, 6, 10, 15, 30]

@@ -1,0 +1,119 @@
+"""Connections to Postgres: one type (async, autocommit), made in one place, each with limits on how long it can hold anything.
+
+Functions of this floor take `conn` first and never commit: the caller owns the transaction (`async with conn.transaction()`).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
+
+from schemas.settings import Settings
+
+Connection: TypeAlias = AsyncConnection[tuple[Any, ...]]
+
+# Postgres is not there, or hung up: worth waiting for, and nothing that the caller did wrong. A statement that ran into its
+# time limit is an OperationalError too, but is the statement's own fault.
+UNREACHABLE: tuple[type[Exception], ...] = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed)
+ITS_OWN_FAULT: tuple[type[Exception], ...] = (
+    psycopg.errors.QueryCanceled,
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.ProgramLimitExceeded,
+)
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Whether the error says that Postgres is away, rather than that a statement failed."""
+    return isinstance(error, UNREACHABLE) and not isinstance(error, ITS_OWN_FAULT)
+
+
+def connection_options(settings: Settings) -> dict[str, Any]:
+    """Keyword arguments for psycopg: no connection can hold a row for long, whatever happens to the process behind it."""
+    milliseconds = int(settings.stint_statement_seconds * 1000)
+    return {
+        "autocommit": True,
+        "prepare_threshold": 1,
+        "connect_timeout": 5,
+        "application_name": "stint",
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 10_000,
+        "options": " ".join(
+            f"-c {name}={value}"
+            for name, value in {
+                "timezone": "UTC",
+                "statement_timeout": milliseconds,
+                "lock_timeout": min(10_000, milliseconds),
+                # a process frozen in mid-transaction loses the transaction, not everybody else's rows
+                "idle_in_transaction_session_timeout": 15_000,
+                "client_connection_check_interval": 2_000,
+            }.items()
+        ),
+    }
+
+
+async def connect(settings: Settings) -> Connection:
+    """A connection of one's own, for a worker thread or a command. Raises psycopg.OperationalError when Postgres is away."""
+    return await AsyncConnection.connect(settings.database_url, **connection_options(settings))
+
+
+class Database:
+    """The connections of one API process. A request that can't have one within `stint_connect_seconds` gets PoolTimeout."""
+
+    def __init__(self, settings: Settings, *, size: int = 16) -> None:
+        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            settings.database_url,
+            kwargs=connection_options(settings),
+            min_size=2,
+            max_size=size,
+            timeout=settings.stint_connect_seconds,
+            # come back within seconds of Postgres, not on the far end of an exponential wait
+            reconnect_timeout=3,
+            max_waiting=1_000,
+            open=False,
+        )
+        self._checking: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Starts connecting; does not wait, so that the API starts while Postgres is away."""
+        await self._pool.open(wait=False)
+
+    async def close(self) -> None:
+        await self._pool.close(timeout=2)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """One connection, in autocommit: a single statement needs no transaction."""
+        try:
+            async with self._pool.connection() as conn:
+                yield conn
+        except UNREACHABLE as error:
+            if not isinstance(error, ITS_OWN_FAULT):
+                self._replace_the_dead()
+            raise
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """One connection inside a transaction: committed at the end, rolled back on any exception."""
+        async with self.connection() as conn, conn.transaction():
+            yield conn
+
+    def _replace_the_dead(self) -> None:
+        # a restarted Postgres leaves every idle connection dead: find out at once instead of one request after another
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.create_task(self._pool.check())
+
+
+async def one_json(conn: Connection, query: str, parameters: Any = None) -> bytes | None:
+    """The first row's first column as the bytes that Postgres sent, or None: for JSON that only passes through."""
+    async with conn.cursor(binary=True) as cursor:
+        await cursor.execute(query.encode(), parameters)  # bytes: the text is ours, the parameters are bound
+        result = cursor.pgresult
+        return bytes(value) if result and result.ntuples and (value := result.get_value(0, 0)) is not None else None

@@ -1,0 +1,220 @@
+"""The ledger: one row per promised piece of work, from promise to done. Postgres is the truth; RabbitMQ carries references.
+
+    ready → sent → done          the relay sends, a worker handles in one transaction
+    sent → calling → done        call-outs: a lease instead of a transaction held across the call
+    sent | calling → ready       a failed attempt, with backoff
+    sent | calling → dead        the allowance is used up;  dead → ready by replay
+
+Every transition locks the row by its id first and then looks: `UPDATE … WHERE id = … AND state = 'sent'` would not wait for
+another transaction that is just setting `sent`, but miss it. (Claiming and sweeping skip locked rows instead.)
+"""
+
+import json
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID, uuid4
+
+from schemas.database import Connection
+from schemas.messages import Message
+
+# One empty notification per transaction, to wake the relays; their poll is the truth.
+CHANNEL = "stint_ready"
+
+# The message whose handler is running: whatever that handler puts was caused by it.
+cause: ContextVar[UUID | None] = ContextVar("cause", default=None)
+
+
+class State(StrEnum):
+    ready = "ready"
+    sent = "sent"
+    calling = "calling"
+    done = "done"
+    dead = "dead"
+    discarded = "discarded"
+
+
+async def put(
+    conn: Connection,
+    message: Message,
+    *,
+    created_by: UUID | None = None,
+    available_at: datetime | None = None,
+) -> UUID:
+    """Promises a piece of work in the caller's transaction, and returns its id. The only way to send anything.
+
+    `available_at` times it for later.
+    """
+    message_id = uuid4()
+    await conn.execute(
+        f"""
+        WITH message AS (
+            INSERT INTO messages (id, actor, queue, body, allowance, created_by, cause_id, available_at)
+            VALUES (%s, %s, %s, %s, %s, %s, %s, coalesce(%s, now()))
+        )
+        SELECT pg_notify('{CHANNEL}', '')
+        """,
+        (
+            message_id, message.actor, message.queue, message.model_dump_json(), message.allowance,
+            created_by, cause.get(), available_at,
+        ),
+    )  # fmt: skip
+    return message_id
+
+
+@dataclass(frozen=True)
+class Record:
+    """A row of `messages`, as a worker needs it. `body` is what was put, not yet checked against its model."""
+
+    id: UUID
+    actor: str
+    queue: str
+    body: dict[str, Any]
+    state: State
+    publication: int
+    attempts: int
+    allowance: int
+    crashes: int
+    begun: int | None
+    lease_token: UUID | None
+
+    def is_delivery(self, publication: int) -> bool:
+        """Whether a delivery of that publication is the one to work on; any other is a duplicate."""
+        return self.state is State.sent and self.publication == publication
+
+    def is_leased(self, token: UUID) -> bool:
+        return self.state is State.calling and self.lease_token == token
+
+
+async def lock(conn: Connection, message_id: UUID) -> Record | None:
+    """The row, locked until the transaction ends; waits for whoever holds it. None: no message of ours has that id."""
+    cursor = await conn.execute(
+        """
+        SELECT id, actor, queue, body, state, publication, attempts, allowance, crashes, begun, lease_token
+        FROM messages WHERE id = %s FOR UPDATE
+        """,
+        (message_id,),
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        return None
+    id_, actor, queue, body, state, publication, attempts, allowance, crashes, begun, lease_token = row
+    return Record(id_, actor, queue, body, State(state), publication, attempts, allowance, crashes, begun, lease_token)
+
+
+async def settle(conn: Connection, message_id: UUID) -> None:
+    """Marks a locked message done; commits with its effect or not at all."""
+    await conn.execute(
+        """
+        UPDATE messages SET state = 'done', done_at = clock_timestamp(), lease_token = NULL, lease_until = NULL, error = NULL
+        WHERE id = %s
+        """,
+        (message_id,),
+    )
+
+
+async def mark_begun(conn: Connection, record: Record) -> None:
+    """Notes that a handler is about to begin, for a message that has killed a worker before: should the worker die again,
+    the next delivery knows that it was this message's doing, and not a neighbour's."""
+    await conn.execute("UPDATE messages SET begun = publication WHERE id = %s", (record.id,))
+
+
+async def lease(conn: Connection, record: Record, *, seconds: float) -> UUID:
+    """Turns a locked `sent` message into `calling`, for that long, and returns the token that settles it."""
+    token = uuid4()
+    await conn.execute(
+        """
+        UPDATE messages SET state = 'calling', lease_token = %s, lease_until = clock_timestamp() + make_interval(secs => %s)
+        WHERE id = %s
+        """,
+        (token, seconds, record.id),
+    )
+    return token
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an attempt failed. `fingerprint` groups what died of the same thing; `free` costs no attempt; `delay_seconds`
+    overrides the backoff; `final` makes the message dead whatever is left of its allowance."""
+
+    error_class: str
+    error: str
+    traceback: str
+    fingerprint: str
+    worker: str
+    free: bool = False
+    final: bool = False
+    crash: bool = False
+    delay_seconds: float | None = None
+
+
+async def fail(conn: Connection, record: Record, failure: Failure, *, base_seconds: float) -> State:
+    """Records a failed attempt of a locked message, and returns what became of it: `ready` again, or `dead`.
+
+    The wait before the next attempt doubles from `base_seconds`, up to ten minutes, and is jittered.
+    """
+    attempts = record.attempts + 1
+    allowance = record.allowance + (1 if failure.free else 0)
+    dead = failure.final or attempts >= allowance
+    state = State.dead if dead else State.ready
+    used = attempts - (allowance - record.allowance)
+    delay = failure.delay_seconds if failure.delay_seconds is not None else min(600.0, base_seconds * 2 ** min(used, 12) / 2)
+    jitter = "" if failure.delay_seconds is not None else " * (0.75 + random() / 2)"
+    await conn.execute(
+        """
+        INSERT INTO message_attempts (message_id, n, error_class, error, traceback, worker) VALUES (%s, %s, %s, %s, %s, %s)
+        """,
+        (record.id, attempts, failure.error_class, failure.error, failure.traceback, failure.worker),
+    )
+    await conn.execute(
+        f"""
+        UPDATE messages
+        SET state = %s, attempts = %s, allowance = %s, crashes = crashes + %s, error = %s, fingerprint = %s,
+            lease_token = NULL, lease_until = NULL,
+            available_at = clock_timestamp() + make_interval(secs => %s{jitter})
+        WHERE id = %s
+        """,
+        (
+            state, attempts, allowance, int(failure.crash), f"{failure.error_class}: {failure.error}", failure.fingerprint,
+            delay, record.id,
+        ),
+    )  # fmt: skip
+    return state
+
+
+async def replay(conn: Connection, message_id: UUID, *, who: str, reason: str, allowance: int = 5) -> bool:
+    """Makes a dead message ready again with a fresh allowance, and records who did it and why. False, and nothing is
+    changed, unless it is dead: replaying twice is a no-op."""
+    record = await lock(conn, message_id)
+    if record is None or record.state is not State.dead:
+        return False
+    await conn.execute(
+        f"""
+        WITH replayed AS (
+            UPDATE messages
+            SET state = 'ready', allowance = attempts + %s, crashes = 0, begun = NULL, error = NULL, available_at = now()
+            WHERE id = %s
+        ), noted AS (
+            INSERT INTO message_events (message_id, who, action, reason) VALUES (%s, %s, 'replay', %s)
+        )
+        SELECT pg_notify('{CHANNEL}', '')
+        """,
+        (allowance, message_id, message_id, who, reason),
+    )
+    return True
+
+
+async def keep_foreign(conn: Connection, *, queue: str, reason: str, body: bytes, headers: dict[str, Any]) -> None:
+    """Keeps what came through RabbitMQ and is no message of ours, raw, beside the dead letters."""
+    await conn.execute(
+        "INSERT INTO foreign_letters (queue, reason, body, headers) VALUES (%s, %s, %s, %s)",
+        (queue, reason, body, json.dumps(headers, default=repr)),
+    )
+
+
+async def states(conn: Connection, message_ids: list[UUID]) -> dict[UUID, State]:
+    """Where these messages stand."""
+    cursor = await conn.execute("SELECT id, state FROM messages WHERE id = ANY(%s)", (message_ids,))
+    return {message_id: State(state) for message_id, state in await cursor.fetchall()}

@@ -1,0 +1,49 @@
+"""Every message, one frozen model each, named in the imperative; its actor is the same name in snake_case.
+
+The model is the body, checked when it is put, when it is edited and when it is handled. The queue is part of the class.
+"""
+
+import re
+from datetime import datetime
+from typing import Annotated, Any, ClassVar
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+# Declared from the start, each with a worker of its own kind: slow Xero never delays a stop.
+QUEUES = ("timers", "bills", "xero", "slack", "mail")
+
+
+class Message(BaseModel):
+    """A piece of work that was promised. Subclasses say `class StopTimer(Message, queue="timers")`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    actor: ClassVar[str]
+    queue: ClassVar[str]
+    allowance: ClassVar[int]  # attempts before it is a dead letter
+    deadline_seconds: ClassVar[float]  # of the handler; for a call-out, of the call
+
+    def __init_subclass__(cls, *, queue: str, allowance: int = 5, deadline_seconds: float = 25, **rest: Any) -> None:
+        super().__init_subclass__(**rest)
+        if queue not in QUEUES:
+            raise TypeError(f"{cls.__name__}: {queue!r} is no queue of ours; take one of {', '.join(QUEUES)}")
+        cls.actor = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+        cls.queue, cls.allowance, cls.deadline_seconds = queue, allowance, deadline_seconds
+
+
+class StopTimer(Message, queue="timers"):
+    """A timer was stopped: make it a time entry on its bill. Carries the facts, since the timer is gone already."""
+
+    entry_id: UUID
+    user_id: UUID
+    task_id: UUID
+    start_time: datetime
+    end_time: datetime
+    notes: str
+
+
+class RecomputeBills(Message, queue="bills"):
+    """Entries of these bills changed: sum them again. An approved bill is left as it is."""
+
+    bill_ids: Annotated[tuple[UUID, ...], Field(min_length=1, max_length=1000)]

@@ -1,0 +1,178 @@
+"""Timers: at most one runs per user. A stop promises a time entry and answers at once; the entry is made behind the queue.
+
+The database's clock decides, in whole seconds. Start and stop hold the user's row first, so that one person's requests, from
+however many clients at once, happen one after another.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID, uuid4
+
+from pydantic import Field
+
+from schemas import ledger
+from schemas.base import Body, Row, Second, Sql, Text, json_object
+from schemas.billing import lock_user
+from schemas.database import Connection, one_json
+from schemas.errors import Conflict, NotFound
+from schemas.messages import StopTimer
+from schemas.time_bills import TimeBill
+from schemas.time_entries import TimeEntry
+
+
+class Timer(Row):
+    """A running timer, as answered. Its `id` becomes the time entry's."""
+
+    id: UUID
+    user_id: UUID
+    task_id: UUID
+    start_time: Second
+    notes: str
+    updated_at: datetime
+    version: int
+
+
+class Stop(Row):
+    """What a stop promises: these are the entry's facts, whenever it arrives."""
+
+    entry_id: Annotated[UUID, Field(description="The id that the time entry will have")]
+    task_id: UUID
+    start_time: Second
+    end_time: Second
+    duration: Annotated[
+        int, Field(description="whole seconds"), Sql("extract(epoch FROM {t}.end_time - {t}.start_time)::bigint")
+    ]
+
+
+class StartedTimer(Timer):
+    """The running timer, and the stop of the one that ran before it."""
+
+    stopped: Stop | None = None
+
+
+class StartTimer(Body):
+    """How to start; everything may be left out, the body too."""
+
+    notes: Text = ""
+
+
+class Stopped(Stop):
+    """A stop that `?wait` saw through: with the entry and the bill that it is on."""
+
+    entry: TimeEntry
+    time_bill: TimeBill
+
+
+@dataclass(frozen=True)
+class Promise:
+    """A stop, and the message that carries it, for who wants to wait for the entry."""
+
+    stop: Stop
+    message_id: UUID
+
+
+async def start(conn: Connection, task_id: UUID, *, user_id: UUID, notes: str = "") -> tuple[StartedTimer, bool]:
+    """The user's timer on that task, and whether it was started now; a timer on another task is stopped on the way.
+
+    Raises NotFound for an unknown task, Conflict for an archived one.
+    """
+    await lock_user(conn, user_id)
+    cursor = await conn.execute("SELECT status FROM tasks WHERE id = %s AND deleted_at IS NULL FOR SHARE", (task_id,))
+    if (task := await cursor.fetchone()) is None:
+        raise NotFound("There is no such task.")
+    cursor = await conn.execute(f"SELECT {json_object(Timer, 't')}::text FROM timers t WHERE user_id = %s".encode(), (user_id,))
+    running = Timer.from_json(row[0]) if (row := await cursor.fetchone()) is not None else None
+    if running is not None and running.task_id == task_id:
+        return StartedTimer(**running.model_dump()), False
+    if task[0] == "archived":
+        raise Conflict("This task is archived; set its status to open to work on it again.")
+    stopped = (await _stop_running(conn, running.task_id, user_id=user_id)) if running is not None else None
+    await conn.execute("DELETE FROM stops WHERE user_id = %s AND task_id = %s", (user_id, task_id))
+    cursor = await conn.execute(
+        f"""
+        INSERT INTO timers AS t (user_id, id, task_id, notes, start_time)
+        VALUES (%s, %s, %s, %s, greatest(date_trunc('second', now(), 'UTC'), %s))
+        RETURNING {json_object(Timer, "t")}::text
+        """.encode(),
+        # who asked first need not get the row first: never begin before the previous timer ended
+        (user_id, uuid4(), task_id, notes, stopped.stop.end_time if stopped else None),
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    timer = Timer.from_json(row[0])
+    return StartedTimer(**timer.model_dump(), stopped=stopped.stop if stopped else None), True
+
+
+async def stop(conn: Connection, task_id: UUID, *, user_id: UUID) -> Promise:
+    """Stops the user's timer on that task. The same stop again gives the same promise until the task is started again.
+
+    Raises Conflict when no timer of this user runs on the task, NotFound when there is no such task.
+    """
+    await lock_user(conn, user_id)
+    promise = await _stop_running(conn, task_id, user_id=user_id) or await _stopped_before(conn, task_id, user_id=user_id)
+    if promise is not None:
+        return promise
+    cursor = await conn.execute("SELECT 1 FROM tasks WHERE id = %s AND deleted_at IS NULL", (task_id,))
+    if await cursor.fetchone() is None:
+        raise NotFound("There is no such task.")
+    raise Conflict("You have no timer running on this task; GET /api/active-timers/me shows the one that runs.")
+
+
+async def _stop_running(conn: Connection, task_id: UUID, *, user_id: UUID) -> Promise | None:
+    cursor = await conn.execute(
+        """
+        DELETE FROM timers WHERE user_id = %s AND task_id = %s
+        RETURNING id, start_time, greatest(date_trunc('second', now(), 'UTC'), start_time), notes
+        """,
+        (user_id, task_id),
+    )
+    if (row := await cursor.fetchone()) is None:
+        return None
+    entry_id, start_time, end_time, notes = row
+    message = StopTimer(
+        entry_id=entry_id, user_id=user_id, task_id=task_id, start_time=start_time, end_time=end_time, notes=notes
+    )
+    message_id = await ledger.put(conn, message, created_by=user_id)
+    cursor = await conn.execute(
+        f"""
+        INSERT INTO stops AS s (user_id, task_id, entry_id, message_id, start_time, end_time) VALUES (%s, %s, %s, %s, %s, %s)
+        ON CONFLICT (user_id, task_id) DO UPDATE
+        SET entry_id = excluded.entry_id, message_id = excluded.message_id,
+            start_time = excluded.start_time, end_time = excluded.end_time
+        RETURNING {json_object(Stop, "s")}::text
+        """.encode(),
+        (user_id, task_id, entry_id, message_id, start_time, end_time),
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return Promise(Stop.from_json(row[0]), message_id)
+
+
+async def _stopped_before(conn: Connection, task_id: UUID, *, user_id: UUID) -> Promise | None:
+    cursor = await conn.execute(
+        f"SELECT {json_object(Stop, 's')}::text, s.message_id FROM stops s WHERE user_id = %s AND task_id = %s".encode(),
+        (user_id, task_id),
+    )
+    row = await cursor.fetchone()
+    return None if row is None else Promise(Stop.from_json(row[0]), row[1])
+
+
+async def active(conn: Connection, user_id: UUID) -> bytes:
+    """The user's running timer as JSON. Raises NotFound when none runs."""
+    found = await one_json(conn, f"SELECT {json_object(Timer, 't')} FROM timers t WHERE user_id = %s", (user_id,))
+    if found is None:
+        raise NotFound("No timer is running.")
+    return found
+
+
+async def outcome(conn: Connection, entry_id: UUID) -> bytes | None:
+    """`{"entry": …, "timeBill": …}` once the stop's actor is done, else None."""
+    return await one_json(
+        conn,
+        f"""
+        SELECT json_build_object('entry', {json_object(TimeEntry, "e")}, 'timeBill', {json_object(TimeBill, "b")})
+        FROM time_entries e JOIN time_bills b ON b.id = e.bill_id WHERE e.id = %s
+        """,
+        (entry_id,),
+    )

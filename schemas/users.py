@@ -1,0 +1,112 @@
+"""People: who a token speaks for, and the row that remembers them."""
+
+from enum import StrEnum
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import Field
+
+from schemas.base import Row
+from schemas.database import Connection
+
+
+class Role(StrEnum):
+    """What `custom:userRole` comes down to."""
+
+    admin = "admin"
+    internal = "internal"
+    customer_admin = "customer_admin"
+    customer_user = "customer_user"
+
+
+class User(Row):
+    """Whoever makes the request, as the token says."""
+
+    id: Annotated[UUID, Field(description="The token's `sub`")]
+    email: str
+    name: str
+    role: Annotated[Role, Field(description="admin and internal are the firm's own people; the others are a customer's")]
+    customer_id: Annotated[UUID | None, Field(description="Whose data a customer's user may see; null for the firm's own")]
+
+    @property
+    def is_admin(self) -> bool:
+        return self.role is Role.admin
+
+    @property
+    def is_internal(self) -> bool:
+        return self.role in (Role.admin, Role.internal)
+
+
+class Known(Row):
+    """What the table remembers of a user: the role and the customer as last seen in a token, and whether access is revoked."""
+
+    email: str
+    name: str
+    role: str | None
+    customer_id: UUID | None
+    revoked: bool
+
+
+async def known(conn: Connection, user_id: UUID) -> Known | None:
+    """The remembered user, or None for one never seen."""
+    cursor = await conn.execute(
+        "SELECT email, name, role, customer_id, revoked_at IS NOT NULL FROM users WHERE id = %s", (user_id,)
+    )
+    row = await cursor.fetchone()
+    return None if row is None else Known(email=row[0], name=row[1], role=row[2], customer_id=row[3], revoked=row[4])
+
+
+async def remember(
+    conn: Connection, user_id: UUID, *, email: str, name: str, role: str | None, customer_id: UUID | None
+) -> None:
+    """Writes down what a token said. A role once seen is never forgotten: its absence later must not mean legacy admin."""
+    await conn.execute(
+        """
+        INSERT INTO users AS u (id, email, name, role, customer_id) VALUES (%s, %s, %s, %s, %s)
+        ON CONFLICT (id) DO UPDATE
+        SET email = excluded.email, name = excluded.name, role = coalesce(excluded.role, u.role),
+            customer_id = coalesce(excluded.customer_id, u.customer_id)
+        """,
+        (user_id, email, name, role, customer_id),
+    )
+
+
+class Account(Row):
+    """One user of the local identity provider, as `./stint user list` shows it."""
+
+    id: UUID
+    email: str
+    name: str
+    role: str | None
+    revoked: bool
+
+
+async def accounts(conn: Connection, email: str | None = None) -> list[Account]:
+    """Everyone, or everyone with that address in any case; those with access first, then by age."""
+    condition, parameters = ("WHERE lower(email) = lower(%s)", (email,)) if email is not None else ("", ())
+    cursor = await conn.execute(
+        f"SELECT id, email, name, role, revoked_at IS NOT NULL FROM users {condition}"
+        " ORDER BY revoked_at IS NOT NULL, created_at, id",
+        parameters,
+    )
+    return [Account(id=row[0], email=row[1], name=row[2], role=row[3], revoked=row[4]) for row in await cursor.fetchall()]
+
+
+async def set_revoked(conn: Connection, user_id: UUID, revoked: bool) -> None:
+    """Takes or gives back access, from the next request on."""
+    await conn.execute("UPDATE users SET revoked_at = CASE WHEN %s THEN now() END WHERE id = %s", (revoked, user_id))
+
+
+def is_a_customers(role: str | None) -> bool:
+    return role in (Role.customer_admin, Role.customer_user)
+
+
+def role_of(claim: Any) -> Role | None:
+    """The role that a `custom:userRole` stands for, or None for one that opens no door (the empty string included)."""
+    if not isinstance(claim, str):
+        return None
+    if claim == "internal_admin":
+        return Role.admin
+    if claim.startswith("internal_"):
+        return Role.internal
+    return Role(claim) if claim in (Role.customer_admin, Role.customer_user) else None

@@ -1,0 +1,81 @@
+"""Real servers for every test: one Postgres and one RabbitMQ a run, a database and a vhost for each of pytest's workers."""
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from ops.servers import Servers
+from schemas.migrate import migrate
+from tests.given import Given
+from tests.installation import Installation, new_database, with_database
+
+VHOSTS = [f"gw{number}" for number in range(8)] + ["master"]
+_servers: Servers | None = None
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="also run the load, model and fault suites")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--all"):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        items[:] = [item for item in items if item not in slow]
+        config.hook.pytest_deselected(items=slow)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The servers start once, in the process that the workers are children of."""
+    global _servers
+    if hasattr(config, "workerinput") or config.option.collectonly:
+        return
+    home = Path(tempfile.mkdtemp(prefix="stint-test-"))
+    _servers = Servers(home, durable=False, vhosts=VHOSTS).start().wait()
+    template = with_database(_servers.database_url, "stint_template")
+    with psycopg.connect(_servers.database_url, autocommit=True) as conn:
+        conn.execute("CREATE DATABASE stint_template")
+    asyncio.run(migrate(template))
+    os.environ["STINT_TEST_DATABASE_URL"] = _servers.database_url
+    for vhost in VHOSTS:
+        os.environ[f"STINT_TEST_AMQP_URL_{vhost}"] = _servers.amqp_url_of(vhost)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _servers is not None and not hasattr(config, "workerinput"):
+        _servers.stop()
+        shutil.rmtree(_servers.home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def database_url() -> str:
+    """Postgres, with the template that `new_database` clones."""
+    return os.environ["STINT_TEST_DATABASE_URL"]
+
+
+@pytest.fixture(scope="session")
+def amqp_url(worker_id: str) -> str:
+    """A vhost that only this pytest worker uses."""
+    return os.environ[f"STINT_TEST_AMQP_URL_{worker_id}"]
+
+
+@pytest.fixture(scope="session")
+def stint(database_url: str, amqp_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """A running Stint, shared by the tests of one pytest worker: none of them ends its processes."""
+    installation = Installation(new_database(database_url), amqp_url, tmp_path_factory.mktemp("stint"))
+    try:
+        yield installation.start().wait_until_ready()
+    finally:
+        installation.stop()
+
+
+@pytest.fixture
+def given(stint: Installation) -> Iterator[Given]:
+    made = Given(stint)
+    yield made
+    made.close()

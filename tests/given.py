@@ -1,0 +1,113 @@
+"""What a test begins with, in the words of the domain, made over HTTP as a person would make it."""
+
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import httpx
+
+from tests.installation import Installation, eventually
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody with a token, and an HTTP client that sends it."""
+
+    id: str
+    email: str
+    token: str
+    http: httpx.Client
+
+    def get(self, path: str, status: int = 200, **parameters: Any) -> Json:
+        return _expect(self.http.get(path, params=parameters), status)
+
+    def post(self, path: str, body: Json | None = None, status: int = 201, **parameters: Any) -> Json:
+        return _expect(self.http.post(path, json=body, params=parameters), status)
+
+    def patch(self, path: str, body: Json, status: int = 200) -> Json:
+        return _expect(self.http.patch(path, json=body), status)
+
+
+def _expect(answer: httpx.Response, status: int) -> Json:
+    assert answer.status_code == status, f"{answer.request.method} {answer.request.url}: {answer.status_code} {answer.text}"
+    body: Json = answer.json()
+    return body
+
+
+class Given:
+    """Makes people, customers, tasks, entries and bills in one installation. Everything is new and belongs to one test."""
+
+    def __init__(self, stint: Installation) -> None:
+        self.stint = stint
+        self._clients: list[httpx.Client] = []
+
+    def close(self) -> None:
+        for client in self._clients:
+            client.close()
+
+    def person(self, role: str = "internal_user", customer_id: str | None = None, email: str | None = None) -> Person:
+        """Somebody new, with a token of that role (`none` leaves the role out)."""
+        email = email or f"{secrets.token_hex(5)}@example.com"
+        option = ["--customer", customer_id] if customer_id else []
+        made = self.stint.command("token", "--role", role, "--email", email, *option)
+        assert made.returncode == 0, made.stderr
+        return self.with_token(made.stdout.strip(), email)
+
+    def with_token(self, token: str, email: str = "") -> Person:
+        client = httpx.Client(base_url=self.stint.url, headers={"Authorization": f"Bearer {token}"}, timeout=20)
+        self._clients.append(client)
+        me = client.get("/api/me")
+        return Person(me.json().get("id", ""), email, token, client)
+
+    def people(self, count: int, role: str = "internal_user") -> list[Person]:
+        with ThreadPoolExecutor(4) as pool:
+            return list(pool.map(lambda _: self.person(role), range(count)))
+
+    def admin(self) -> Person:
+        return self.person("internal_admin")
+
+    def customer(self, by: Person, **more: Any) -> Json:
+        return by.post("/api/customers", {"name": f"Customer {secrets.token_hex(4)}", **more})
+
+    def task(self, by: Person, customer: Json | None = None, **more: Any) -> Json:
+        customer = customer or self.customer(by)
+        return by.post("/api/tasks", {"title": "Mend the mail server", "customerId": customer["id"], **more})
+
+    def stopped(self, by: Person, task: Json) -> Json:
+        """Starts and stops the task's timer: the stop's answer, with `entry` and `timeBill`."""
+        by.post(f"/api/tasks/{task['id']}/start", status=201)
+        return by.post(f"/api/tasks/{task['id']}/stop", status=200, wait=10)
+
+    def entry(self, by: Person, task: Json | None = None, *, start: str = "2026-03-02T09:00:00Z", minutes: int = 60) -> Json:
+        """A time entry with these times, on a bill whose sum has followed."""
+        task = task or self.task(by)
+        made = self.stopped(by, task)["entry"]
+        end = datetime.fromisoformat(start) + timedelta(minutes=minutes)
+        change = {"startTime": start, "endTime": end.strftime("%Y-%m-%dT%H:%M:%SZ"), "allowOverlap": True}
+        entry = by.patch(f"/api/time-entries/{made['id']}", change)
+        self.settled()
+        return by.get(f"/api/time-entries/{entry['id']}")
+
+    def bill(self, by: Person, task: Json | None = None, *, start: str = "2026-03-02T09:00:00Z", minutes: int = 60) -> Json:
+        """A pending bill of that many minutes."""
+        entry = self.entry(by, task, start=start, minutes=minutes)
+        return by.get(f"/api/time-bills/{entry['timeBillId']}")
+
+    def approved_bill(self, by: Person, admin: Person, task: Json | None = None, *, minutes: int = 60) -> Json:
+        bill = self.bill(by, task, minutes=minutes)
+        return admin.patch(f"/api/time-bills/{bill['id']}", {"status": "approved"})
+
+    def settled(self) -> None:
+        """Waits until the ledger has nothing left to do."""
+        unfinished = "SELECT count(*) FROM messages WHERE state NOT IN ('done', 'dead', 'discarded')"
+        with self.stint.sql() as conn:
+            eventually(lambda: conn.execute(unfinished).fetchone() == (0,), seconds=30, why="the ledger is empty")
+
+    @staticmethod
+    def new_id() -> str:
+        return str(uuid4())

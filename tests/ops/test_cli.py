@@ -1,0 +1,136 @@
+"""The command line: what it understands, and how it says no."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ops import cli
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DATABASE_URL", "AMQP_URL", "SECRET_KEY", "PUBLIC_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def became(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """What a command would have replaced itself by."""
+    seen: list[tuple[str, ...]] = []
+
+    def become(*module: str) -> int:
+        seen.append(module)
+        return 0
+
+    monkeypatch.setattr(cli, "_become", become)
+    return seen
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["nonsense"],
+        ["up", "--port", "0"],
+        ["up", "--port", "70000"],
+        ["up", "--port", "x"],
+        ["up", "--stat", "x"],
+        ["up", "surplus"],
+        ["token", "--role", "internal_admin"],
+        ["user"],
+        ["user", "add"],
+        ["user", "add", "a@example.com", "--role", "customer_admin"],
+        ["verify", "--all"],
+    ],
+)
+def test_what_is_not_understood_exits_2_with_the_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(words)
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: ./stint")
+
+
+@pytest.mark.parametrize("command", ["up", "test", "api", "work", "relay", "migrate", "verify", "token", "user"])
+def test_every_command_has_help_and_takes_a_state(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main([command, "--help"])
+    assert exit_.value.code == 0
+    assert "--state DIR" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["migrate"], ["verify"], ["api"], ["work"], ["relay"], ["token", "--role", "none", "--email", "a@b.c"], ["user", "list"]],
+)
+def test_without_a_database_a_command_says_what_to_do(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*words, "--state", str(tmp_path)]) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.count("\n") == 1
+    assert "./stint up --state" in output.err
+
+
+def test_a_database_that_is_away_is_said_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://stint@127.0.0.1:1/stint")
+    assert cli.main(["migrate", "--state", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("stint: ") and "Connection refused" in error and "Traceback" not in error
+
+
+def test_pytests_arguments_pass_in_their_order(became: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.chdir(".")
+    assert cli.main(["test", "--all", "-k", "a or b", "tests/ops", "-x", "--maxfail", "2"]) == 0
+    assert became == [("pytest", "-n", "4", "--all", "-k", "a or b", "tests/ops", "-x", "--maxfail", "2")]
+
+
+@pytest.mark.parametrize("chosen", [["-n", "1"], ["-n0"], ["--numprocesses=2"], ["--pdb"]])
+def test_who_chooses_the_number_of_test_processes_gets_it(
+    became: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch, chosen: list[str]
+) -> None:
+    monkeypatch.chdir(".")
+    cli.main(["test", *chosen])
+    assert became == [("pytest", *chosen)]
+
+
+@pytest.mark.parametrize(
+    ("words", "module"),
+    [
+        (["api", "--port", "1", "--host", "::"], ("api", "--port", "1", "--host", "::")),
+        (["work", "--queues", "timers", "--threads", "2"], ("actors", "work", "--queues", "timers", "--threads", "2")),
+        (["relay"], ("actors", "relay")),
+    ],
+)
+def test_parts_run_with_the_environment_and_their_own_arguments(
+    words: list[str],
+    module: tuple[str, ...],
+    became: list[tuple[str, ...]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://given")
+    monkeypatch.setenv("AMQP_URL", "amqp://given")
+    assert cli.main([*words, "--state", str(tmp_path)]) == 0
+    assert became == [module]
+
+
+@pytest.mark.parametrize("words", [["user", "--state", "{}", "list"], ["user", "list", "--state", "{}"]])
+def test_the_state_may_stand_before_or_after_the_action(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([word.format(tmp_path) for word in words]) == 1
+    assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cli, "State", broken)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["migrate", "--state", str(tmp_path)])

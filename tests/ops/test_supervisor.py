@@ -1,0 +1,112 @@
+"""What keeps the children alive: restarts, their pauses, and an end that leaves none."""
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from ops import supervisor as supervisor_module
+from ops.errors import CommandError
+from ops.processes import PLAIN_ENVIRONMENT, Child, spawn, until
+from ops.supervisor import Supervisor
+
+
+class Script(Child):
+    """A child that is a line of shell."""
+
+    stop_seconds = 0.5
+
+    def __init__(self, directory: Path, script: str) -> None:
+        super().__init__("script", directory / "log")
+        self.script = script
+        self.launches = 0
+
+    def launch(self) -> None:
+        self.launches += 1
+        self.process = spawn(["/bin/sh", "-c", self.script], log=self.log, environment=PLAIN_ENVIRONMENT)
+
+
+def watch(child: Child, *, settled: bool, seconds: float = 30) -> list[str]:
+    """Keeps the child for a while, or until the supervisor gives up; returns what it said."""
+
+    async def all_of_it() -> list[str]:
+        said: list[str] = []
+        supervisor = Supervisor(verbose=False, on_change=lambda: None)
+        supervisor.settled = settled
+        supervisor.say = lambda text: said.append(text)  # type: ignore[method-assign]
+        supervisor.do(supervisor.keep(child))
+        try:
+            async with asyncio.timeout(seconds):
+                await supervisor.until_over()
+        except TimeoutError:
+            pass
+        finally:
+            await supervisor.end([child])
+        return said
+
+    return asyncio.run(all_of_it())
+
+
+def test_a_dead_child_is_started_again_with_growing_pauses_and_said_so(tmp_path: Path) -> None:
+    child = Script(tmp_path, "exit 3")
+    said = watch(child, settled=True, seconds=1.2)
+    assert said[:3] == [f"script ended with 3; starting it again in {pause} s" for pause in ("0.1", "0.2", "0.4")]
+    assert child.launches in (3, 4)
+
+
+def test_who_has_lived_a_while_starts_again_with_the_first_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor_module, "_STEADY_SECONDS", 0.2)
+    said = watch(Script(tmp_path, "sleep 0.3"), settled=True, seconds=1.5)
+    assert len(said) >= 2
+    assert all("in 0.1 s" in line for line in said)
+
+
+def test_a_child_that_never_stays_at_the_start_ends_it_with_its_own_words(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match=r"script does not start: it ended with 1\. .*no such setting"):
+        watch(Script(tmp_path, "echo no such setting; exit 1"), settled=False)
+
+
+def test_a_program_that_is_not_there_is_said(tmp_path: Path) -> None:
+    class Missing(Script):
+        def launch(self) -> None:
+            self.process = spawn(["/no/such/program"], log=self.log, environment=PLAIN_ENVIRONMENT)
+
+    said = watch(Missing(tmp_path, ""), settled=True, seconds=0.15)
+    assert "could not be started" in said[0] and "No such file" in said[0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_everything(tmp_path: Path, number: signal.Signals) -> None:
+    async def all_of_it() -> None:
+        supervisor = Supervisor(verbose=False, on_change=lambda: None)
+        child = Script(tmp_path, "exec sleep 60")
+        supervisor.do(supervisor.keep(child))
+
+        async def send() -> None:
+            await until(child.is_running)
+            os.kill(os.getpid(), number)
+
+        supervisor.do(send())
+        await supervisor.until_over()
+        await supervisor.end([child])
+        assert not child.is_running()
+        assert child.launches == 1
+
+    asyncio.run(all_of_it())
+
+
+def test_a_child_that_does_not_stop_is_killed(tmp_path: Path) -> None:
+    child = Script(tmp_path, "trap '' TERM; echo deaf; while :; do sleep 0.1; done")
+
+    async def all_of_it() -> None:
+        child.launch()
+        await until(lambda: "deaf" in child.log.read_text())
+        await Supervisor(verbose=False, on_change=lambda: None).end([child])
+
+    started = time.monotonic()
+    asyncio.run(all_of_it())
+    assert not child.is_running()
+    assert time.monotonic() - started < 5

@@ -1,0 +1,236 @@
+"""`./stint up` as a person and an on-call engineer meet it: started, killed in every way, and started again."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from ops.state import CHECKOUT
+
+WITHOUT_SERVERS = {
+    name: value
+    for name, value in os.environ.items()
+    if name not in ("DATABASE_URL", "AMQP_URL", "SECRET_KEY", "PUBLIC_URL") and not name.startswith("PYTEST_")
+}
+
+
+class Up:
+    """A `./stint up` of the test's own, on its own state and port."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.output = state.with_suffix(".out")
+        self.process: subprocess.Popen[bytes]
+
+    def start(self, **environment: str) -> "Up":
+        with open(self.output, "wb") as output:
+            self.process = subprocess.Popen(
+                stint("up", "--port", str(self.port), "--state", str(self.state)),
+                env=WITHOUT_SERVERS | environment | {"PYTHONPATH": str(CHECKOUT)},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        until(lambda: "Stop it:" in self.said() or self.process.poll() is not None, seconds=90)
+        assert self.process.poll() is None, self.said()
+        return self
+
+    def said(self) -> str:
+        return self.output.read_text()
+
+    def run_json(self) -> dict[str, Any]:
+        return dict(json.loads((self.state / "run.json").read_text()))
+
+    def tree(self) -> list[int]:
+        """Its processes, all the way down."""
+        parents: dict[int, int] = {}
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        tree = [self.process.pid]
+        for pid in tree:
+            tree += [child for child, parent in parents.items() if parent == pid]
+        return tree
+
+    def end(self, number: signal.Signals, *, within_seconds: float = 12) -> float:
+        """Sends the signal and returns after how many seconds the last process was gone."""
+        tree = self.tree()
+        started = time.monotonic()
+        self.process.send_signal(number)
+        self.process.wait(within_seconds)
+        until(lambda: not any(map(runs, tree)), seconds=within_seconds)
+        return time.monotonic() - started
+
+
+def stint(*words: str) -> list[str]:
+    return [sys.executable, "-P", "-m", "ops.cli", *words]
+
+
+def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    whole = WITHOUT_SERVERS | environment | {"PYTHONPATH": str(CHECKOUT)}
+    return subprocess.run(stint(*words), env=whole, capture_output=True, text=True, timeout=60)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(condition: Callable[[], bool], *, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.03)
+
+
+def runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health/ready", timeout=3) as answer:  # noqa: S310 - our own
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """One that is shared: whoever ends it starts it again."""
+    up = Up(tmp_path_factory.mktemp("up") / "with space")
+    try:
+        yield up.start()
+    finally:
+        if up.process.poll() is None:
+            up.end(signal.SIGTERM)
+
+
+def test_the_status_block_names_what_a_person_needs(up: Up) -> None:
+    said = up.said()
+    assert said.count("Stint is ready") == 1
+    for needed in (up.url, f"{up.url}/docs", str(up.state), "Postgres", "RabbitMQ", "Ctrl-C"):
+        assert needed in said
+
+
+def test_the_curl_line_works_when_pasted(up: Up) -> None:
+    line = re.search(r"Try it: +(curl .*)", up.said())
+    assert line
+    answer = subprocess.run(["/bin/sh", "-c", f"{line[1]} -s -o /dev/null -w '%{{http_code}}'"], capture_output=True)
+    assert answer.stdout == b"200"
+
+
+def test_a_token_is_all_that_the_command_prints(up: Up) -> None:
+    made = command("token", "--role", "internal_admin", "--email", "a@example.com", "--state", str(up.state))
+    assert (made.returncode, made.stderr) == (0, "")
+    assert re.fullmatch(r"\S+\n", made.stdout)
+
+
+def test_run_json_names_living_processes_and_nobody_else_can_read_it(up: Up) -> None:
+    run = up.run_json()
+    assert run["url"] == up.url
+    assert {part: len(pids) for part, pids in run["pids"].items()} == {
+        "api": 1, "work": 3, "relay": 1, "postgres": 1, "rabbitmq": 2,
+    }  # fmt: skip
+    assert all(runs(pid) for pids in run["pids"].values() for pid in pids)
+    assert (up.state / "run.json").stat().st_mode & 0o077 == 0
+    with psycopg.connect(run["database_url"]) as conn:
+        assert conn.execute("SELECT count(*) > 0 FROM migrations").fetchone() == (True,)
+
+
+def test_a_second_up_on_the_same_state_says_so(up: Up) -> None:
+    second = command("up", "--port", str(free_port()), "--state", str(up.state))
+    assert second.returncode == 1
+    assert f"already runs on {up.state} at {up.url}" in second.stderr
+    assert ready(up.url)
+
+
+def test_a_taken_port_is_said(up: Up, tmp_path: Path) -> None:
+    second = command("up", "--port", str(up.port), "--state", str(tmp_path / "second"))
+    assert second.returncode == 1
+    assert f"Port {up.port} cannot be used" in second.stderr and "--port" in second.stderr
+
+
+def test_every_part_that_dies_comes_back_at_the_same_urls(up: Up) -> None:
+    before = up.run_json()
+    for part, pids in before["pids"].items():
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        for_all = len(pids)
+        until(lambda: len(set(up.run_json()["pids"][part]) - set(pids)) == for_all, seconds=20)  # noqa: B023
+    until(lambda: ready(up.url), seconds=30)
+    after = up.run_json()
+    assert [after[key] for key in ("url", "database_url", "amqp_url")] == [
+        before[key] for key in ("url", "database_url", "amqp_url")
+    ]
+    for name in ("api", "work timers", "work bills", "work calls", "relay", "postgres", "rabbitmq", "epmd"):
+        assert f"Stint: {name} killed by SIGKILL; starting it again" in up.said()
+
+
+def test_kill_9_leaves_no_process_and_the_next_start_recovers(up: Up) -> None:
+    before = up.run_json()
+    os.kill(before["pids"]["postgres"][0], signal.SIGKILL)
+    assert up.end(signal.SIGKILL) < 3
+    stale = command("token", "--role", "none", "--email", "a@example.com", "--state", str(up.state))
+    assert stale.returncode == 1 and "No Stint runs on" in stale.stderr
+    up.start()
+    assert ready(up.url)
+    assert [up.run_json()[key] for key in ("database_url", "amqp_url")] == [before["database_url"], before["amqp_url"]]
+
+
+@pytest.mark.slow
+def test_kill_9_right_after_the_first_start_leaves_a_state_that_starts(tmp_path: Path) -> None:
+    up = Up(tmp_path / "young").start()
+    up.end(signal.SIGKILL)
+    up.start()
+    assert ready(up.url)
+    assert up.end(signal.SIGTERM) < 10
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_ends_all_of_it(up: Up, number: signal.Signals) -> None:
+    assert up.end(number) < 10
+    assert up.process.returncode == 0
+    assert not (up.state / "run.json").exists()
+    assert not list((up.state / "postgres").glob("socket*"))
+    up.start()
+
+
+def test_given_servers_are_used_and_none_is_started(up: Up, tmp_path: Path) -> None:
+    run = up.run_json()
+    second = Up(tmp_path / "second").start(
+        DATABASE_URL=run["database_url"],
+        AMQP_URL=run["amqp_url"],
+        SECRET_KEY=(up.state / "secret_key").read_text().strip(),
+    )
+    try:
+        assert second.run_json()["pids"]["postgres"] == second.run_json()["pids"]["rabbitmq"] == []
+        assert not (second.state / "postgres").exists()
+        assert not (second.state / "rabbitmq").exists()
+    finally:
+        second.end(signal.SIGTERM)
+    assert ready(up.url)
