@@ -14,6 +14,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from ops.errors import CommandError
 from ops.files import private
@@ -39,7 +40,7 @@ def unprivileged_account() -> pwd.struct_passwd | None:
 def spawn(
     argv: Sequence[str | Path],
     *,
-    log: Path,
+    log: Path | IO[bytes],
     environment: Mapping[str, str],
     account: pwd.struct_passwd | None = None,
     death_signal: signal.Signals = signal.SIGKILL,
@@ -57,7 +58,8 @@ def spawn(
         if os.getppid() != parent:  # it died before the line above took effect
             os._exit(1)
 
-    with open(log, "ab", opener=private) as output:
+    opened = open(log, "ab", opener=private) if isinstance(log, Path) else contextlib.nullcontext(log)
+    with opened as output:
         return subprocess.Popen(  # noqa: S603 - what it runs is ours
             argv,
             env=dict(environment),
@@ -84,14 +86,14 @@ async def run(
 ) -> str:
     """Runs a program to its end and returns what it printed; raises CommandError with its last lines when it fails.
     Cancelling this kills it."""
-    with tempfile.TemporaryDirectory(prefix="stint-") as scratch:
-        log = Path(scratch) / "output"
+    with tempfile.TemporaryFile() as log:  # without a name: nothing to leave behind
         process = spawn(argv, log=log, environment=environment, account=account, directory=directory, pass_fds=pass_fds)
         try:
             await until(lambda: process.poll() is not None)
         finally:
             end(process)
-        output = log.read_text(errors="replace")
+        log.seek(0)
+        output = log.read().decode(errors="replace")
     if process.returncode:
         reason = " / ".join(output.strip().splitlines()[-3:]) or describe_end(process.returncode)
         raise CommandError(f"{Path(argv[0]).name} failed: {reason}")

@@ -7,15 +7,18 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import pika
 import psycopg
 import pytest
 
 from ops.servers import Servers
+from schemas.messages import QUEUES
 from schemas.migrate import migrate
 from tests.given import Given
 from tests.installation import Installation, new_database, with_database
 
-VHOSTS = [f"gw{number}" for number in range(8)] + ["master"]
+WORKERS = [f"gw{number}" for number in range(8)] + ["master"]
+VHOSTS = [vhost for worker in WORKERS for vhost in (worker, f"{worker}-own")]
 _servers: Servers | None = None
 
 
@@ -70,6 +73,21 @@ def stint(database_url: str, amqp_url: str, tmp_path_factory: pytest.TempPathFac
     installation = Installation(new_database(database_url), amqp_url, tmp_path_factory.mktemp("stint"))
     try:
         yield installation.start().wait_until_ready()
+    finally:
+        installation.stop()
+
+
+@pytest.fixture
+def own(database_url: str, worker_id: str, tmp_path: Path) -> Iterator[Installation]:
+    """A Stint for one test alone, with nothing started yet and its queues empty: its processes may be killed."""
+    amqp_url = os.environ[f"STINT_TEST_AMQP_URL_{worker_id}-own"]
+    with pika.BlockingConnection(pika.URLParameters(amqp_url)) as connection:
+        for queue in QUEUES:
+            connection.channel().queue_delete(queue)
+            connection.channel().queue_delete(f"{queue}.XQ")
+    installation = Installation(new_database(database_url), amqp_url, tmp_path)
+    try:
+        yield installation
     finally:
         installation.stop()
 
