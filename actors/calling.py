@@ -16,11 +16,11 @@ ready again, and `work.unsure` tells the next attempt to find out first whether 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 from uuid import UUID
 
-from actors.deliveries import Delivery, note_beginning, take
+from actors.deliveries import Delivery, note_beginning, quarantine, take
 from schemas import ledger
 from schemas.database import Connection
 
@@ -54,14 +54,15 @@ class CallOut:
         self._deadline_seconds, self._margin_seconds = deadline_seconds, margin_seconds
         self._worker, self._base_seconds = worker, base_seconds
         self._lease_ends = 0.0
+        self._alone = ExitStack()
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[tuple[Connection, Any]]:
         """Transaction 1: yields the connection and the message; commits what the block wrote together with the lease."""
         conn = await self._connection()
-        while True:
+        for noted in (False, True):
             async with conn.transaction():
-                taken = await take(conn, self._delivery, worker=self._worker, base_seconds=self._base_seconds)
+                taken = await take(conn, self._delivery, worker=self._worker, base_seconds=self._base_seconds, noted=noted)
                 if taken is not None and taken.may_begin:
                     self.unsure = taken.record.attempts > 0
                     lease_seconds = self._deadline_seconds + self._margin_seconds
@@ -71,7 +72,12 @@ class CallOut:
                     return
             if taken is None:
                 raise Left
+            self._alone.enter_context(quarantine)
             await note_beginning(conn, self._delivery)
+
+    def end(self) -> None:
+        """Lets the next message that is under suspicion begin."""
+        self._alone.close()
 
     @asynccontextmanager
     async def calling(self) -> AsyncIterator[None]:

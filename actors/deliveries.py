@@ -1,5 +1,6 @@
 """What a delivery is, who handles which message, and the look at the row that comes before any handler begins."""
 
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -70,12 +71,12 @@ class Work:
         return self.record.crashes == 0 or self.record.begun == self.record.publication
 
 
-async def take(conn: Connection, delivery: Delivery, *, worker: str, base_seconds: float) -> Work | None:
+async def take(conn: Connection, delivery: Delivery, *, worker: str, base_seconds: float, noted: bool = False) -> Work | None:
     """Locks the row and looks: the work to do now, or None for what is settled by leaving it.
 
     None for a duplicate; for an id that is none of ours (kept as a foreign letter); and for work that came back because its
     worker died, which goes to the back of the queue with an attempt on its account. Raises Permanent for a body that no
-    longer fits its model.
+    longer fits its model. `noted` says that this very delivery has just been through `note_beginning`.
     """
     record = await ledger.lock(conn, delivery.id)
     if record is None or (record.actor, record.queue) != (delivery.actor, delivery.queue):
@@ -85,15 +86,20 @@ async def take(conn: Connection, delivery: Delivery, *, worker: str, base_second
         return None
     if not record.is_delivery(delivery.publication):
         return None
-    if delivery.redelivered and (record.crashes == 0 or record.begun == record.publication):
+    if delivery.redelivered and not noted and (record.crashes == 0 or record.begun == record.publication):
         await ledger.fail(conn, record, _worker_died(record, worker), base_seconds=base_seconds)
         return None
     return Work(record, _message(record))
 
 
+# Messages that are under suspicion run one at a time in each process: were two of them to begin together, the innocent one
+# would be blamed, too, as often as it takes to be dead.
+quarantine = threading.Lock()
+
+
 async def note_beginning(conn: Connection, delivery: Delivery) -> None:
-    """For a message that has killed a worker: commits that it begins now, so that the next death is put on its account,
-    and only if it was its own. Prefetched neighbours come back too, but never had begun."""
+    """For a message that has killed a worker: commits that it begins now, so that the next death is put on its account.
+    Prefetched neighbours come back too, but never had begun. The caller holds the `quarantine`."""
     async with conn.transaction():
         record = await ledger.lock(conn, delivery.id)
         if record is not None and record.is_delivery(delivery.publication):

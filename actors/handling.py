@@ -14,7 +14,7 @@ import psycopg
 import uvloop
 
 from actors.calling import CallOut, LeaseLost, Left
-from actors.deliveries import HANDLERS, Delivery, Handler, note_beginning, take
+from actors.deliveries import HANDLERS, Delivery, Handler, note_beginning, quarantine, take
 from schemas import ledger
 from schemas.database import Connection, connect, is_unreachable
 from schemas.errors import Permanent, RetryLater
@@ -96,20 +96,28 @@ class Thread:
                 if self._lost < LOST_CONNECTIONS:
                     raise  # what was committed is found when the row is looked at again
             await self._record(delivery, call, error)
+        finally:
+            call.end()
 
     async def _in_one_transaction(self, conn: Connection, handler: Handler, delivery: Delivery) -> None:
         """Effect and `done` commit together, or neither does."""
-        async with asyncio.timeout(handler.model.deadline_seconds):
-            for _ in range(2):
-                async with conn.transaction():
-                    taken = await take(conn, delivery, worker=WORKER, base_seconds=self._settings.stint_retry_base_seconds)
-                    if taken is None:
-                        return
-                    if taken.may_begin:
-                        await handler.function(conn, taken.message)
-                        await ledger.settle(conn, delivery.id)
-                        return
+        if not await self._try_transaction(conn, handler, delivery, noted=False):
+            with quarantine:
                 await note_beginning(conn, delivery)
+                await self._try_transaction(conn, handler, delivery, noted=True)
+
+    async def _try_transaction(self, conn: Connection, handler: Handler, delivery: Delivery, *, noted: bool) -> bool:
+        """False, and nothing was done, when the message is under suspicion and its beginning is not noted yet."""
+        base_seconds = self._settings.stint_retry_base_seconds
+        async with asyncio.timeout(handler.model.deadline_seconds), conn.transaction():
+            taken = await take(conn, delivery, worker=WORKER, base_seconds=base_seconds, noted=noted)
+            if taken is None:
+                return True
+            if not taken.may_begin:
+                return False
+            await handler.function(conn, taken.message)
+            await ledger.settle(conn, delivery.id)
+            return True
 
     async def _call(self, handler: Handler, call: CallOut) -> None:
         try:

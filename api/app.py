@@ -11,7 +11,7 @@ from litestar.plugins.pydantic import PydanticPlugin
 
 from api import active_timers, customers, health, me, tasks, time_bills, time_entries, timers
 from api.auth import Authenticator, BearerAuth
-from api.cors import Application, with_cors
+from api.cors import Application, with_cors, with_preflight
 from api.docs import ASSETS_ROUTER, CONFIG, document_errors
 from api.outcomes import Outcomes
 from api.problems import HANDLERS
@@ -90,4 +90,4 @@ def create_app(settings: Settings) -> Application:
         logging_config=None,  # ours is set up already, for every library alike
         debug=False,
     )
-    return with_cors(observed(app))
+    return with_cors(observed(with_preflight(app)))

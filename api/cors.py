@@ -28,10 +28,19 @@ def with_cors(app: Application) -> Application:
                 message["headers"] = [*message["headers"], *HEADERS]
             await send(message)
 
-        if scope["method"] == "OPTIONS":
-            await send_with_headers({"type": "http.response.start", "status": 204, "headers": []})
+        await app(scope, receive, send_with_headers)
+
+    return answer
+
+
+def with_preflight(app: Application) -> Application:
+    """Answers OPTIONS on any path."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "OPTIONS":
+            await send({"type": "http.response.start", "status": 204, "headers": []})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         else:
-            await app(scope, receive, send_with_headers)
+            await app(scope, receive, send)
 
     return answer

@@ -68,4 +68,6 @@ def document_errors(handler: HTTPRouteHandler) -> HTTPRouteHandler:
         for status in sorted(statuses)
     }
     handler.responses = described | dict(handler.responses or {})
+    if public:
+        handler.security = [{}]
     return handler

@@ -3,6 +3,7 @@
 from typing import Any
 
 from litestar import Response, get
+from litestar.openapi.datastructures import ResponseSpec
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from api.auth import Authenticator
@@ -34,7 +35,12 @@ async def live() -> Health:
     return Health(status="ok")
 
 
-@get("/health/ready", summary="Can it serve", opt=PUBLIC)
+@get(
+    "/health/ready",
+    summary="Can it serve",
+    opt=PUBLIC,
+    responses={503: ResponseSpec(Health, description="What is wrong", generate_examples=False)},
+)
 async def ready(database: Database) -> Response[Health]:
     """200 when Postgres answers and has every migration; else 503 with what is wrong. RabbitMQ is no part of it: no request
     waits for it."""

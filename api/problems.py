@@ -31,6 +31,7 @@ TITLES = {
     500: "Internal error",
     503: "Temporarily unavailable",
 }
+MAX_ERRORS = 50
 STATUS: dict[type[StintError], int] = {NotFound: 404, Forbidden: 403, Conflict: 409, Invalid: 422}
 
 
@@ -98,19 +99,26 @@ def _bad_request(request: Request[Any, Any, Any], error: BadRequest) -> Response
 def _invalid(request: Request[Any, Any, Any], error: ValidationException) -> Response[bytes]:
     """What the framework found wrong with body, query or path, each by its path."""
     faults = error.extra if isinstance(error.extra, list) else []
-    errors = [{"path": _path(fault), "message": _message(fault)} for fault in faults if isinstance(fault, dict)]
+    # the body is as small as a request may be, and must not come back as an answer many times its size
+    found = [fault for fault in faults if isinstance(fault, dict)][:MAX_ERRORS]
+    errors = [{"path": _path(request, fault), "message": _message(fault)} for fault in found]
     detail = "; ".join(f"{fault['path']}: {fault['message']}" if fault["path"] else fault["message"] for fault in errors[:5])
     return _answer(request, 422, detail or "The request has a value that can't be used.", errors=errors)
 
 
-def _path(fault: dict[str, Any]) -> str:
-    path = fault.get("key") or fault.get("loc") or ""
-    text = ".".join(map(str, path)) if isinstance(path, list | tuple) else str(path)
+def _path(request: Request[Any, Any, Any], fault: dict[str, Any]) -> str:
+    """The name that the client knows: a field's alias, or a query parameter's; the framework tells the handler's own."""
+    path = str(fault.get("key") or "")
+    parameter = request.route_handler.parsed_fn_signature.parameters.get(path)
+    known_as = getattr(parameter.kwarg_definition, "query", None) if parameter is not None else None
+    text = str(known_as or path)
     return "" if text == "data" else text.removeprefix("data.")
 
 
 def _message(fault: dict[str, Any]) -> str:
-    text = str(fault.get("message") or fault.get("msg") or "can't be used")
+    text = str(fault.get("message") or "can't be used")
+    if text == "'data'" or "valid dictionary or instance of" in text:
+        return "Send a JSON object."
     return {
         "Extra inputs are not permitted": "There is no such field.",
         "Field required": "This field is needed.",

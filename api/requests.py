@@ -20,6 +20,7 @@ logger = logging.getLogger("stint.request")
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_DEPTH = 32
+CLIENT_LEFT = 499  # for logs and metrics: nobody was there any more to be answered
 
 SECONDS = Histogram("stint_request_seconds", "Time to answer", ["method", "route"])
 ANSWERS = Counter("stint_requests_total", "Requests answered", ["method", "route", "status"])
@@ -36,7 +37,7 @@ def observed(app: Application) -> Application:
         request_id = uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         about.set({"request": request_id})
-        begun, status = time.perf_counter(), 500
+        begun, status = time.perf_counter(), CLIENT_LEFT
 
         async def send_observed(message: Message) -> None:
             nonlocal status
@@ -50,6 +51,9 @@ def observed(app: Application) -> Application:
                 await _refuse(send_observed, request_id)
             else:
                 await app(scope, receive, send_observed)
+        except Exception:
+            status = 500
+            raise
         finally:
             seconds = time.perf_counter() - begun
             method = scope["method"] if scope["method"] in _METHODS else "other"
@@ -125,14 +129,14 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def _check(value: Any, depth: int) -> None:
-    if depth < 0:
+    if depth == 0 and isinstance(value, dict | list):
         raise BadRequest(400, f"The JSON is nested deeper than {MAX_DEPTH} levels.")
     if isinstance(value, str):
         if _UNSTORABLE.search(value):
             raise BadRequest(400, "The JSON holds a NUL or half a surrogate pair.")
     elif isinstance(value, dict):
         for key, item in value.items():
-            _check(key, depth - 1)
+            _check(key, 0)
             _check(item, depth - 1)
     elif isinstance(value, list):
         for item in value:

@@ -31,7 +31,7 @@ async def list_time_bills(
     enrich: Enrich = False,
     limit: Limit = 200,
     page_cursor: Cursor = None,
-) -> Response[Listed[EnrichedTimeBill]]:
+) -> Response[Listed[TimeBill] | Listed[EnrichedTimeBill]]:
     """Time bills, latest day first. A customer's users see their own customer's approved ones."""
     check_days(start_date, end_date)
     chosen = BillFilter(

@@ -42,7 +42,7 @@ async def list_time_entries(
     enrich: Enrich = False,
     limit: Limit = 200,
     page_cursor: Cursor = None,
-) -> Response[Listed[EnrichedTimeEntry]]:
+) -> Response[Listed[TimeEntry] | Listed[EnrichedTimeEntry]]:
     """Time entries, latest start first. A customer's users see those on their own customer's approved bills."""
     check_days(start_date, end_date)
     chosen = EntryFilter(

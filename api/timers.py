@@ -26,7 +26,7 @@ Wait = Annotated[
     "/api/tasks/{task_id:uuid}/start",
     summary="Start a timer",
     guards=[internal],
-    responses={200: ResponseSpec(StartedTimer, description="That very timer was running already")},
+    responses={200: ResponseSpec(StartedTimer, description="That very timer was running already", generate_examples=False)},
 )
 async def start_timer(database: Database, user: User, task_id: UUID, data: StartTimer | None = None) -> Response[StartedTimer]:
     """Starts your timer on the task. A timer that runs on another task is stopped on the way and returned under `stopped`; one
@@ -41,7 +41,7 @@ async def start_timer(database: Database, user: User, task_id: UUID, data: Start
     summary="Stop a timer",
     guards=[internal],
     status_code=202,
-    responses={200: ResponseSpec(Stopped, description="With `wait`: the entry is on its bill")},
+    responses={200: ResponseSpec(Stopped, description="With `wait`: the entry is on its bill", generate_examples=False)},
 )
 async def stop_timer(database: Database, user: User, outcomes: Outcomes, task_id: UUID, wait: Wait = None) -> Response[Stop]:
     """Stops your timer on the task. The answer is final: the end is stamped now, and the time entry with these facts follows.

@@ -2,10 +2,12 @@
 statement that read the data."""
 
 import base64
-import binascii
 import json
+import re
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import date, datetime
+from typing import Any, Literal
+from uuid import UUID
 
 from schemas.base import Row, json_object
 from schemas.database import Connection
@@ -28,7 +30,7 @@ class Order:
 
     column: str
     field: str
-    type: str
+    type: Literal["date", "timestamptz"]
 
 
 @dataclass
@@ -53,7 +55,7 @@ class Listing:
         conditions, parameters = list(self.conditions), dict(self.parameters)
         first_sync: str | None = None
         if page.cursor is not None:
-            key, row_id, first_sync = _decode(page.cursor)
+            key, row_id, first_sync = _decode(page.cursor, self.table, order)
             conditions.append(f"({alias}.{order.column}, {alias}.id) < (%(page_key)s::{order.type}, %(page_id)s::uuid)")
             parameters |= {"page_key": key, "page_id": row_id}
         async with conn.cursor(binary=True) as cursor:
@@ -75,28 +77,32 @@ class Listing:
             assert result is not None
             sync = bytes(result.get_value(0, 0) or b"").decode()
             items = [bytes(item) for row in range(result.ntuples) if (item := result.get_value(row, 1)) is not None]
-        return _answer(items, page.limit, order.field, first_sync or sync)
+        return self._answer(items, page.limit, first_sync or sync)
+
+    def _answer(self, items: list[bytes], limit: int, sync: str) -> bytes:
+        next_cursor = b"null"
+        if len(items) > limit:
+            del items[limit:]
+            last = json.loads(items[-1])
+            next_cursor = b'"' + _encode(self.table, last[self.order.field], last["id"], sync) + b'"'
+        return b'{"items":[%b],"nextCursor":%b,"syncTimestamp":"%b"}' % (b",".join(items), next_cursor, sync.encode())
 
 
-def _answer(items: list[bytes], limit: int, key_field: str, sync: str) -> bytes:
-    next_cursor = b"null"
-    if len(items) > limit:
-        del items[limit:]
-        last = json.loads(items[-1])
-        next_cursor = b'"' + _encode(last[key_field], last["id"], sync) + b'"'
-    return b'{"items":[%b],"nextCursor":%b,"syncTimestamp":"%b"}' % (b",".join(items), next_cursor, sync.encode())
+def _encode(table: str, key: str, row_id: str, sync: str) -> bytes:
+    return base64.urlsafe_b64encode(json.dumps([table, key, row_id, sync]).encode()).rstrip(b"=")
 
 
-def _encode(key: str, row_id: str, sync: str) -> bytes:
-    return base64.urlsafe_b64encode(json.dumps([key, row_id, sync]).encode()).rstrip(b"=")
+_SYNC = re.compile(r"[0-9a-f-]{36}\.[0-9]{1,20}")
 
 
-def _decode(cursor: str) -> tuple[str, str, str]:
+def _decode(cursor: str, table: str, order: Order) -> tuple[date, UUID, str]:
+    """A cursor can be made up: every part is checked, the sync timestamp too, which goes into the answer as it is."""
     try:
         parts = json.loads(base64.b64decode(cursor.encode() + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
-        key, row_id, sync = parts
-        if all(isinstance(part, str) and len(part) < 100 and part.isascii() and part.isprintable() for part in parts):
-            return key, row_id, sync
-    except (ValueError, TypeError, binascii.Error):
+        of_table, key, row_id, sync = parts
+        if of_table == table and _SYNC.fullmatch(sync):
+            read = date.fromisoformat if order.type == "date" else datetime.fromisoformat
+            return read(key), UUID(row_id), sync
+    except (ValueError, TypeError, AttributeError, RecursionError):
         pass
     raise Invalid("cursor", "This is no cursor of ours; send the nextCursor of an earlier answer, or none to begin anew.")

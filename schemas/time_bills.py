@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from psycopg.errors import UniqueViolation
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from schemas.base import Body, Row, Sql, Text, Version, json_object
 from schemas.billing import lock_user, sum_again
@@ -73,11 +73,18 @@ class EnrichedTimeBill(TimeBill):
 class TimeBillChange(Body):
     """`memo` is its owner's to write, `status` and `rejectionNote` an admin's; if one is not allowed, nothing changes."""
 
-    memo: Text | None = None
+    memo: Annotated[Text | None, Field(examples=["Moved the mail server"])] = None
     status: Annotated[
-        Status | None, Field(description="`approved` or `rejected` for a pending bill; `pending` reopens an approved one")
+        Status | None,
+        Field(
+            description="`approved` or `rejected` for a pending bill; `pending` reopens an approved one", examples=["approved"]
+        ),
     ] = None
-    rejection_note: Annotated[str | None, Field(min_length=1, max_length=2000, description="why; needed to reject")] = None
+    rejection_note: Annotated[
+        str | None,
+        StringConstraints(strip_whitespace=True, min_length=1, max_length=2000),
+        Field(description="why; needed to reject"),
+    ] = None
     version: Version | None = None
 
 
@@ -182,7 +189,7 @@ async def change(conn: Connection, bill_id: UUID, wanted: TimeBillChange, *, by:
 def _check(wanted: TimeBillChange) -> None:
     if wanted.memo is None and wanted.status is None and wanted.rejection_note is None:
         raise Invalid("", "Send at least one of memo, status and rejectionNote.")
-    if wanted.status == "rejected" and not (wanted.rejection_note or "").strip():
+    if wanted.status == "rejected" and wanted.rejection_note is None:
         raise Invalid("rejectionNote", "Say why the bill is rejected: its owner has to mend it.")
     if wanted.status in ("approved", "pending") and wanted.rejection_note is not None:
         raise Invalid("rejectionNote", "A rejectionNote goes with status rejected only.")
@@ -228,12 +235,14 @@ async def _write_memo(conn: Connection, bill_id: UUID, bill: _Bill, memo: str) -
 
 
 async def _approve(conn: Connection, bill_id: UUID, *, by: User, zone: str) -> None:
-    """Sums a stale bill again and freezes what it finds. The bill is locked already, in an earlier statement."""
+    """Sums a stale bill again and freezes what it finds. The bill is locked already, in an earlier statement.
+
+    approved_at is the clock's, not now(): this transaction may have begun before one whose change it waited for."""
     await sum_again(conn, [bill_id])
     cursor = await conn.execute(
         """
         UPDATE time_bills b
-        SET status = 'approved', approved_by = %(by)s, approved_at = now(), approved_seconds = seconds,
+        SET status = 'approved', approved_by = %(by)s, approved_at = clock_timestamp(), approved_seconds = seconds,
             xero_status = 'not_connected', version = version + 1
         WHERE id = %(id)s AND status = 'pending' AND minutes > 0 AND NOT EXISTS (
             SELECT FROM timers r JOIN tasks t ON t.id = r.task_id

@@ -58,8 +58,8 @@ class EnrichedTimeEntry(TimeEntry):
 class TimeEntryChange(Body):
     """New times. startTime or endTime alone keeps the other; duration alone keeps startTime; all three must agree."""
 
-    start_time: Second | None = None
-    end_time: Second | None = None
+    start_time: Annotated[Second | None, Field(examples=["2026-11-23T09:30:00Z"])] = None
+    end_time: Annotated[Second | None, Field(examples=["2026-11-23T11:00:00Z"])] = None
     duration: Annotated[int | None, Field(ge=0, le=int(LONGEST.total_seconds()), strict=True, description="whole seconds")] = (
         None
     )

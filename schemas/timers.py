@@ -54,7 +54,7 @@ class StartedTimer(Timer):
 class StartTimer(Body):
     """How to start; everything may be left out, the body too."""
 
-    notes: Text = ""
+    notes: Annotated[Text, Field(examples=["Reading the logs"])] = ""
 
 
 class Stopped(Stop):

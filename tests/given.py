@@ -117,7 +117,8 @@ class Given:
 async def _token(stint: Installation, *, role: str, email: str, customer_id: str | None) -> str:
     """What `./stint token` prints, without the half second that a process of its own takes."""
     settings = Settings(**{name.lower(): value for name, value in stint.environment.items()})
-    claim, customer, name = None if role == "none" else role, UUID(customer_id) if customer_id else None, email.partition("@")[0]
+    claim, customer = None if role == "none" else role, UUID(customer_id) if customer_id else None
+    name = email.partition("@")[0]
     async with await connect(settings) as conn:
         account = next(iter(await users.accounts(conn, email)), None)
         user_id = account.id if account else uuid4()

@@ -73,7 +73,9 @@ def test_an_effect_and_its_done_commit_together(ledger: Ledger) -> None:
 def test_a_message_put_in_a_transaction_that_rolls_back_never_was(ledger: Ledger) -> None:
     count = ledger.one("SELECT count(*) FROM messages")
     with pytest.raises(ZeroDivisionError), ledger.stint.sql() as conn, conn.transaction():
-        conn.execute("INSERT INTO messages (id, actor, queue, body, allowance) VALUES (gen_random_uuid(), 'probe', 'bills', '{}', 5)")
+        conn.execute(
+            "INSERT INTO messages (id, actor, queue, body, allowance) VALUES (gen_random_uuid(), 'probe', 'bills', '{}', 5)"
+        )
         raise ZeroDivisionError
     assert ledger.one("SELECT count(*) FROM messages") == count
 
@@ -107,7 +109,9 @@ def test_the_fifth_failure_makes_it_dead_and_a_replay_gives_it_five_more(ledger:
     ledger.becomes(message_id, "done", seconds=30)
     assert [n for n, _ in ledger.attempts(message_id)] == [1, 2, 3, 4, 5, 6, 7]
     assert ledger.effects("k") == 1
-    events = ledger.conn.execute("SELECT who, action, reason FROM message_events WHERE message_id = %s", (message_id,)).fetchall()
+    events = ledger.conn.execute(
+        "SELECT who, action, reason FROM message_events WHERE message_id = %s", (message_id,)
+    ).fetchall()
     assert events == [("ann@example.com", "replay", "mended")]
 
 
@@ -117,7 +121,10 @@ def replay(ledger: Ledger, message_id: UUID) -> bool:
     from schemas import ledger as book
 
     async def go() -> bool:
-        async with await psycopg.AsyncConnection.connect(ledger.stint.database_url, autocommit=True) as conn, conn.transaction():
+        async with (
+            await psycopg.AsyncConnection.connect(ledger.stint.database_url, autocommit=True) as conn,
+            conn.transaction(),
+        ):
             return await book.replay(conn, message_id, who="ann@example.com", reason="mended")
 
     return asyncio.run(go())
@@ -243,7 +250,9 @@ def test_a_message_for_later_waits_in_postgres(ledger: Ledger) -> None:
     ledger.becomes(sooner, "done")
     assert ledger.state(message_id) == "ready"
     ledger.becomes(message_id, "done")
-    waited: timedelta = ledger.one("SELECT p.at - m.available_at FROM probe p, messages m WHERE p.key = 'k' AND m.id = %s", message_id)
+    waited: timedelta = ledger.one(
+        "SELECT p.at - m.available_at FROM probe p, messages m WHERE p.key = 'k' AND m.id = %s", message_id
+    )
     assert timedelta(0) <= waited
 
 

@@ -1,0 +1,80 @@
+"""CORS as the contract has it, on whatever the API answers."""
+
+import httpx
+import pytest
+
+from tests.api.answers import EVERY_ROUTE, assert_cors, filled
+from tests.given import Given
+from tests.installation import Installation
+
+UNKNOWN = ["/", "/api", "/api/nothing", "/api/tasks/not-a-uuid", "/docs/nothing", "/docs-assets/nothing.js"]
+
+
+def test_a_success_carries_the_headers_once(given: Given) -> None:
+    admin = given.admin()
+    for path in ("/api/me", "/api/tasks", "/health/live", "/health/ready", "/metrics", "/docs", "/docs/openapi.json"):
+        answer = admin.http.get(path, headers={"Origin": "https://app.example.com"})
+        assert answer.status_code == 200
+        assert_cors(answer)
+    created = admin.http.post("/api/customers", json={"name": "Acme"})
+    assert created.status_code == 201
+    assert_cors(created)
+
+
+@pytest.mark.parametrize(("method", "template"), EVERY_ROUTE)
+def test_a_refusal_carries_the_headers_once(method: str, template: str, stint: Installation) -> None:
+    answer = httpx.request(method, stint.url + filled(template), headers={"Authorization": "Bearer none"})
+    assert answer.status_code == 401 if template.startswith("/api") else 200
+    assert_cors(answer)
+
+
+@pytest.mark.parametrize("path", UNKNOWN)
+def test_an_unknown_path_carries_the_headers_once(path: str, stint: Installation) -> None:
+    answer = httpx.get(stint.url + path)
+    assert answer.status_code == 404
+    assert_cors(answer)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE"])
+def test_a_wrong_method_carries_the_headers_once(method: str, stint: Installation) -> None:
+    answer = httpx.request(method, f"{stint.url}/api/tasks")
+    assert answer.status_code == (401 if method in ("GET", "POST") else 405)
+    assert_cors(answer)
+
+
+@pytest.mark.parametrize("status", [400, 404, 409, 413, 415, 422])
+def test_every_kind_of_client_error_carries_the_headers_once(status: int, given: Given) -> None:
+    admin = given.admin()
+    task = given.task(admin)
+    send = {
+        400: lambda: admin.http.post("/api/customers", content=b"{", headers={"Content-Type": "application/json"}),
+        404: lambda: admin.http.get(f"/api/tasks/{given.new_id()}"),
+        409: lambda: admin.http.post(f"/api/tasks/{task['id']}/stop"),
+        413: lambda: admin.http.post("/api/customers", content=b"x" * 300_000, headers={"Content-Type": "application/json"}),
+        415: lambda: admin.http.post("/api/customers", content=b"{}", headers={"Content-Type": "text/plain"}),
+        422: lambda: admin.http.post("/api/customers", json={}),
+    }
+    answer = send[status]()
+    assert answer.status_code == status
+    assert_cors(answer)
+
+
+@pytest.mark.parametrize("path", ["/api/tasks", "/health/ready", "/.well-known/jwks.json"])
+def test_a_server_error_carries_the_headers_once(path: str, without_postgres: Installation) -> None:
+    answer = httpx.get(without_postgres.url + path, headers={"Authorization": "Bearer none"})
+    assert answer.status_code == 503
+    assert_cors(answer)
+
+
+@pytest.mark.parametrize("path", [*sorted({filled(template) for _, template in EVERY_ROUTE}), *UNKNOWN])
+def test_options_answers_204_to_anybody(path: str, stint: Installation) -> None:
+    answer = httpx.options(stint.url + path)
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert_cors(answer)
+
+
+def test_options_asks_postgres_nothing(without_postgres: Installation) -> None:
+    answer = httpx.options(f"{without_postgres.url}/api/tasks", headers={"Authorization": "Bearer none"})
+    assert answer.status_code == 204
+    assert answer.elapsed.total_seconds() < 1
+    assert_cors(answer)

@@ -1,0 +1,106 @@
+"""Health, metrics, request ids and the log: what the person on call looks at."""
+
+import json
+import time
+
+import httpx
+import pytest
+
+from tests.api.answers import EVERY_ROUTE, filled, problem
+from tests.given import Given
+from tests.installation import Installation, eventually
+
+
+def test_a_running_stint_is_alive_and_ready(stint: Installation) -> None:
+    for path in ("/health/live", "/health/ready"):
+        answer = httpx.get(stint.url + path)
+        assert (answer.status_code, answer.json()) == (200, {"status": "ok", "problems": []})
+
+
+@pytest.mark.parametrize(("method", "template"), [route for route in EVERY_ROUTE if route[1].startswith("/api")])
+def test_without_postgres_every_route_answers_503_within_two_seconds(
+    method: str, template: str, without_postgres: Installation
+) -> None:
+    begun = time.monotonic()
+    answer = httpx.request(method, without_postgres.url + filled(template), headers={"Authorization": "Bearer a.b.c"})
+    assert time.monotonic() - begun < 2
+    problem(answer, 503)
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_without_postgres_the_process_is_alive_but_not_ready(without_postgres: Installation) -> None:
+    assert httpx.get(f"{without_postgres.url}/health/live").status_code == 200
+
+    ready = httpx.get(f"{without_postgres.url}/health/ready")
+    assert ready.status_code == 503
+    assert ready.json()["status"] == "unavailable"
+    assert "Postgres" in ready.json()["problems"][0]
+
+    metrics = httpx.get(f"{without_postgres.url}/metrics")
+    assert metrics.status_code == 200
+    assert "stint_postgres_up 0" in metrics.text.splitlines()
+
+
+def test_metrics_count_requests_by_route_and_show_the_ledger(given: Given, stint: Installation) -> None:
+    admin = given.admin()
+    task = given.task(admin)
+    given.stopped(admin, task)
+    admin.get(f"/api/tasks/{task['id']}")
+
+    answer = httpx.get(f"{stint.url}/metrics")
+
+    assert answer.headers["content-type"].startswith("text/plain")
+    lines = answer.text.splitlines()
+    assert "stint_postgres_up 1" in lines
+    assert any(
+        line.startswith('stint_requests_total{method="GET",route="/api/tasks/{task_id}",status="200"} ') for line in lines
+    )
+    assert any(line.startswith('stint_request_seconds_bucket{le="+Inf",method="POST",route="/api/tasks"') for line in lines)
+    assert task["id"] not in answer.text  # a label per row would never stop growing
+
+
+def test_metrics_show_what_waits_in_the_ledger(idle: Installation) -> None:
+    given = Given(idle)
+    admin = given.admin()
+    task = given.task(admin)
+    admin.post(f"/api/tasks/{task['id']}/start")
+    admin.post(f"/api/tasks/{task['id']}/stop", status=202)
+    waiting = idle.value("SELECT count(*) FROM messages WHERE queue = 'timers' AND state = 'ready'")
+    given.close()
+
+    lines = httpx.get(f"{idle.url}/metrics").text.splitlines()
+
+    assert f'stint_messages{{queue="timers",state="ready"}} {waiting}' in lines
+    assert any(line.startswith('stint_oldest_due_seconds{queue="timers"} ') for line in lines)
+
+
+def test_the_public_keys_are_public_only(stint: Installation) -> None:
+    keys = httpx.get(f"{stint.url}/.well-known/jwks.json").json()["keys"]
+    assert keys
+    assert all(set(key) == {"kid", "kty", "n", "e", "use", "alg", "key_ops"} - ({"key_ops"} - set(key)) for key in keys)
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/api/me", "/api/nothing", "/docs", "/api/%00"])
+@pytest.mark.parametrize("method", ["GET", "OPTIONS", "DELETE"])
+def test_every_answer_has_a_request_id_of_its_own(method: str, path: str, stint: Installation) -> None:
+    ids = [httpx.request(method, stint.url + path).headers.get_list("x-request-id") for _ in range(2)]
+    assert all(len(found) == 1 and len(found[0]) == 32 for found in ids)
+    assert ids[0] != ids[1]
+
+
+def test_the_log_has_a_json_line_for_each_request_with_its_id(given: Given, stint: Installation) -> None:
+    admin = given.admin()
+    answer = admin.http.get(f"/api/tasks/{given.new_id()}")
+    request_id = answer.headers["x-request-id"]
+
+    def written() -> list[dict[str, object]]:
+        found = [json.loads(line) for line in stint.log("api").splitlines() if request_id in line]
+        return [line for line in found if line["logger"] == "stint.request"]
+
+    lines = eventually(written, seconds=5, why="the request's line is in the log")
+    assert len(lines) == 1
+    assert lines[0]["request"] == request_id
+    assert lines[0]["message"] == "GET /api/tasks/{task_id} 404"
+    assert lines[0]["path"] == answer.request.url.path
+    assert isinstance(lines[0]["milliseconds"], float)
+    assert admin.token not in stint.log("api")

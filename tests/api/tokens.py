@@ -1,0 +1,83 @@
+"""Tokens as nobody should make them: signed with the installation's own key, or with what is not it."""
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from functools import cache
+from typing import Any
+from uuid import uuid4
+
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from tests.installation import SECRET_KEY, Installation
+
+Claims = dict[str, Any]
+ABSENT = object()
+
+
+class Mint:
+    """Signs whatever it is told to."""
+
+    def __init__(self, stint: Installation) -> None:
+        self.kid, pem = stint.rows("SELECT kid, private_pem FROM signing_keys ORDER BY created_at DESC LIMIT 1")[0]
+        key = serialization.load_pem_private_key(pem.encode(), password=SECRET_KEY.encode())
+        assert isinstance(key, rsa.RSAPrivateKey)
+        self._key = key
+
+    def claims(self, **changes: Any) -> Claims:
+        """An admin's ID token; a claim set to ABSENT is left out. `role` and `customer` stand for the custom ones."""
+        claims: Claims = {
+            "iss": "urn:stint:local",
+            "aud": "stint",
+            "sub": str(uuid4()),
+            "token_use": "id",
+            "iat": int(time.time()),
+            "exp": int(time.time()) + 600,
+            "email": "ann@example.com",
+            "name": "Ann",
+            "custom:userRole": "internal_admin",
+        }
+        names = {"role": "custom:userRole", "customer": "custom:customerId"}
+        claims |= {names.get(name, name): value for name, value in changes.items()}
+        return {name: value for name, value in claims.items() if value is not ABSENT}
+
+    def token(self, header: Claims | None = None, **changes: Any) -> str:
+        """A token with the right signature over these claims, and over these changes of the header."""
+        signed = _signed({"alg": "RS256", "typ": "JWT", "kid": self.kid} | (header or {}), self.claims(**changes))
+        return _joined(signed, self._key.sign(signed, padding.PKCS1v15(), hashes.SHA256()))
+
+    def unsigned(self) -> str:
+        return _joined(_signed({"alg": "none", "kid": self.kid}, self.claims()), b"")
+
+    def signed_with_the_public_key(self) -> str:
+        """The classic: the public key as an HMAC secret."""
+        public = self._key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        signed = _signed({"alg": "HS256", "kid": self.kid}, self.claims())
+        return _joined(signed, hmac.new(public, signed, hashlib.sha256).digest())
+
+    def signed_by_a_stranger(self) -> str:
+        signed = _signed({"alg": "RS256", "kid": self.kid}, self.claims())
+        return _joined(signed, _strangers_key().sign(signed, padding.PKCS1v15(), hashes.SHA256()))
+
+
+@cache
+def _strangers_key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+def encoded(part: bytes) -> str:
+    """base64url without padding, as tokens and cursors have it."""
+    return base64.urlsafe_b64encode(part).decode().rstrip("=")
+
+
+def _signed(header: Claims, claims: Claims) -> bytes:
+    return f"{encoded(json.dumps(header).encode())}.{encoded(json.dumps(claims).encode())}".encode()
+
+
+def _joined(signed: bytes, signature: bytes) -> str:
+    return f"{signed.decode()}.{encoded(signature)}"
