@@ -73,10 +73,9 @@ class Installation:
         kind, _, queues = name.partition(":")
         if kind == "api":
             return ["api", "--port", str(self.port)]
-        if kind == "relay":
-            return ["actors", "relay"]
-        module = self.environment.get("STINT_TEST_WORKER_MODULE", "actors")
-        return [module, "work", *(["--queues", queues] if queues else [])]
+        # a test may have its own actors, or an accident, run around the real ones
+        module = self.environment.get("STINT_TEST_MODULE", "actors")
+        return [module, kind, *(["--queues", queues] if queues else [])]
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Ends a part and waits for its end."""

@@ -56,7 +56,7 @@ class Ledger:
 
 @pytest.fixture
 def ledger(own: Installation) -> Iterator[Ledger]:
-    own.environment["STINT_TEST_WORKER_MODULE"] = "tests.actors.probe"
+    own.environment["STINT_TEST_MODULE"] = "tests.actors.probe"
     with own.sql() as conn:
         conn.execute(probe.TABLES.encode())
         own.start("relay", "work")

@@ -1,0 +1,96 @@
+"""Runs `actors` with a SIGKILL placed at one point: `python -m tests.faults.crashing work --queues timers`.
+
+CRASH_AT names the point, CRASH_FILE a file that holds how many deaths are left; without any left the process lives.
+The points are wrapped around the real functions; nothing else is changed.
+"""
+
+import os
+import runpy
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from actors import broker, handling, relay
+from actors.amqp import Amqp
+from schemas import ledger, time_entries
+
+POINTS = (
+    "claimed", "published", "confirmed", "received", "locked", "handled", "settled", "committed", "acknowledged",
+)  # fmt: skip
+
+
+def die() -> None:
+    """Ends this process at once, as often as the file says."""
+    path = Path(os.environ["CRASH_FILE"])
+    left = int(path.read_text())
+    if left > 0:
+        path.write_text(str(left - 1))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def after(owner: Any, name: str, *, only: Callable[[Any], bool] = lambda _: True) -> None:
+    """Dies right after an async function has returned."""
+    original = getattr(owner, name)
+
+    async def wrapped(*args: Any, **kwargs: Any) -> Any:
+        result = await original(*args, **kwargs)
+        if only(result):
+            die()
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def before(owner: Any, name: str) -> None:
+    """Dies right before a function is called."""
+    original = getattr(owner, name)
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        die()
+        return original(*args, **kwargs)
+
+    setattr(owner, name, wrapped)
+
+
+def arm(point: str) -> None:
+    match point:
+        case "claimed":
+            after(relay, "claim", only=bool)
+        case "published":
+            original = Amqp.publish
+
+            def publish(self: Amqp, *args: Any) -> Any:
+                future = original(self, *args)
+                die()
+                return future
+
+            Amqp.publish = publish  # type: ignore[method-assign]
+        case "confirmed":
+            after(relay.Relay, "_publish_due", only=bool)
+        case "received":
+            before(handling.Thread, "work")
+        case "locked":
+            after(handling, "take", only=bool)
+        case "handled":
+            after(time_entries, "add_stopped")
+        case "settled":
+            after(ledger, "settle")
+        case "committed":
+            after(handling.Thread, "_handle")
+        case "acknowledged":
+            original_ack = broker.LedgerConsumer.ack
+
+            def ack(self: Any, message: Any) -> None:
+                original_ack(self, message)
+                self.connection.add_callback_threadsafe(die)
+
+            broker.LedgerConsumer.ack = ack  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    arm(os.environ["CRASH_AT"])
+    runpy.run_module("actors", run_name="__main__", alter_sys=True)

@@ -1,0 +1,127 @@
+"""Processes killed in the middle of their work: every stop becomes one entry, and nothing is left over."""
+
+import random
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.faults.crashing import POINTS
+from tests.given import Given, Json, Person
+from tests.installation import Installation, eventually
+
+PARTS = ("relay", "work:timers", "work:bills")
+
+
+@pytest.fixture
+def running(own: Installation) -> Iterator[tuple[Installation, Given]]:
+    own.start("api", *PARTS).wait_until_ready()
+    given = Given(own)
+    yield own, given
+    given.close()
+
+
+def keep_alive(stint: Installation, *names: str) -> None:
+    """What a supervisor does."""
+    for name in names:
+        if not stint.is_running(name):
+            stint.processes.pop(name, None)
+            stint.start(name)
+
+
+def check(stint: Installation, stops: list[Json]) -> None:
+    """Exactly these stops are entries, with the times that were answered; sums are right; nothing is dead or left over."""
+    expected = {stop["entryId"]: stop["duration"] for stop in stops}
+    rows = stint.rows("SELECT id::text, duration, (bill_id IS NOT NULL) FROM time_entries")
+    assert {row[0]: row[1] for row in rows} == expected
+    assert len(rows) == len(stops) == len(expected)
+    assert all(row[2] for row in rows)
+    assert stint.rows("SELECT state, count(*) FROM messages GROUP BY state") == [("done", len(stops))]
+    assert stint.value("SELECT sum(seconds) FROM time_bills") == sum(expected.values())
+    stint.verify()
+
+
+def is_over(stint: Installation) -> bool:
+    return bool(stint.value("SELECT count(*) = 0 FROM messages WHERE state <> 'done'"))
+
+
+def work_for(person: Person, task: Json, times: int) -> list[Json]:
+    """Starts and stops a timer that often; each pair is a promise that was acknowledged."""
+    stops = []
+    for _ in range(times):
+        person.http.post(f"/api/tasks/{task['id']}/start").raise_for_status()
+        stops.append(person.http.post(f"/api/tasks/{task['id']}/stop").raise_for_status().json())
+        time.sleep(random.uniform(0, 0.5))
+    return stops
+
+
+@pytest.mark.slow
+def test_200_stops_survive_15_kills_of_workers_and_relay(running: tuple[Installation, Given]) -> None:
+    stint, given = running
+    seed = random.randrange(10**6)
+    print("seed", seed)
+    chance = random.Random(seed)
+    admin = given.admin()
+    task = given.task(admin)
+    people = given.people(20)
+    with ThreadPoolExecutor(20) as pool:
+        working = [pool.submit(work_for, person, task, 10) for person in people]
+        for _ in range(15):
+            time.sleep(chance.expovariate(1 / 3))
+            name = chance.choice(PARTS)
+            stint.kill(name)
+            time.sleep(chance.uniform(0, 0.5))
+            keep_alive(stint, *PARTS)
+        stops = [stop for future in working for stop in future.result()]
+    assert len(stops) == 200
+    eventually(lambda: is_over(stint), seconds=60, why="every message is done")
+    check(stint, stops)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", POINTS)
+def test_a_kill_at_any_point_loses_and_doubles_nothing(point: str, running: tuple[Installation, Given], tmp_path: Path) -> None:
+    stint, given = running
+    for name in PARTS:
+        stint.kill(name)
+    deaths = tmp_path / "deaths"
+    deaths.write_text("4")
+    stint.environment |= {"CRASH_AT": point, "CRASH_FILE": str(deaths), "STINT_TEST_MODULE": "tests.faults.crashing"}
+    keep_alive(stint, *PARTS)
+    admin = given.admin()
+    task = given.task(admin)
+    people = given.people(4)
+    with ThreadPoolExecutor(4) as pool:
+        stops = [stop for done in pool.map(lambda person: work_for(person, task, 5), people) for stop in done]
+
+    def over() -> bool:
+        keep_alive(stint, *PARTS)
+        if not is_over(stint):
+            return False
+        if deaths.read_text() != "0":  # something more to die of
+            stops.extend(work_for(people[0], task, 1))
+            return False
+        return True
+
+    eventually(over, seconds=60, why="every message is done and every death was died")
+    check(stint, stops)
+
+
+@pytest.mark.slow
+def test_a_killed_api_keeps_what_it_answered_and_repeats_are_harmless(running: tuple[Installation, Given]) -> None:
+    stint, given = running
+    admin = given.admin()
+    task = given.task(admin)
+    stops: dict[str, Json] = {}
+    for number in range(10):
+        admin.http.post(f"/api/tasks/{task['id']}/start").raise_for_status()
+        first = admin.http.post(f"/api/tasks/{task['id']}/stop").raise_for_status().json()
+        stint.kill("api")
+        stint.start("api").wait_until_ready()
+        again = admin.http.post(f"/api/tasks/{task['id']}/stop").raise_for_status().json()
+        assert again == first, number
+        stops[first["entryId"]] = first
+    eventually(lambda: is_over(stint), seconds=30)
+    check(stint, list(stops.values()))
