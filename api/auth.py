@@ -68,7 +68,7 @@ class Authenticator:
         if known is not None and known.revoked:
             raise BadRequest(401, "This user's access was revoked.")
         role = self._role(token, known)
-        customer_id = token.customer_id if users.is_a_customers(role) else None
+        customer_id = token.customer_id if role is None or users.is_a_customers(role) else None
         if role is not None and users.is_a_customers(role) and customer_id is None:
             role = None  # a customer's user of no customer
         # whatever stood there, even the empty string, was a role: its absence later must not mean legacy admin
@@ -153,7 +153,8 @@ class Authenticator:
                 client_id=client_id,
                 email=email,
                 name=str(claims.get("name") or email),
-                role=claims.get("custom:userRole"),
+                # null is not absent: whoever wrote it meant something, and that is not "admin"
+                role=(claims["custom:userRole"] or "") if "custom:userRole" in claims else None,
                 customer_id=UUID(customer) if customer else None,
                 expires=float(claims["exp"]),
             )

@@ -21,6 +21,10 @@ from schemas.users import User
 LONGEST = timedelta(days=31)
 
 
+# strict stands on the int itself: on `int | None` pydantic would let "60" through
+WholeSeconds = Annotated[int, Field(ge=0, le=int(LONGEST.total_seconds()), strict=True, description="whole seconds")]
+
+
 class TimeEntry(Row):
     """A time entry, as answered."""
 
@@ -60,9 +64,7 @@ class TimeEntryChange(Body):
 
     start_time: Annotated[Second | None, Field(examples=["2026-11-23T09:30:00Z"])] = None
     end_time: Annotated[Second | None, Field(examples=["2026-11-23T11:00:00Z"])] = None
-    duration: Annotated[int | None, Field(ge=0, le=int(LONGEST.total_seconds()), strict=True, description="whole seconds")] = (
-        None
-    )
+    duration: WholeSeconds | None = None
     allow_overlap: Annotated[bool, Field(description="accept that the entry overlaps others of the same user")] = False
     version: Version | None = None
 

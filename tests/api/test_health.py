@@ -2,6 +2,7 @@
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -17,15 +18,19 @@ def test_a_running_stint_is_alive_and_ready(stint: Installation) -> None:
         assert (answer.status_code, answer.json()) == (200, {"status": "ok", "problems": []})
 
 
-@pytest.mark.parametrize(("method", "template"), [route for route in EVERY_ROUTE if route[1].startswith("/api")])
-def test_without_postgres_every_route_answers_503_within_two_seconds(
-    method: str, template: str, without_postgres: Installation
-) -> None:
-    begun = time.monotonic()
-    answer = httpx.request(method, without_postgres.url + filled(template), headers={"Authorization": "Bearer a.b.c"})
-    assert time.monotonic() - begun < 2
-    problem(answer, 503)
-    assert int(answer.headers["retry-after"]) >= 1
+def test_without_postgres_every_route_answers_503_within_two_seconds(without_postgres: Installation) -> None:
+    routes = [route for route in EVERY_ROUTE if route[1].startswith("/api")]
+
+    def asked(route: tuple[str, str]) -> tuple[httpx.Response, float]:
+        begun = time.monotonic()
+        answer = httpx.request(route[0], without_postgres.url + filled(route[1]), headers={"Authorization": "Bearer a.b.c"})
+        return answer, time.monotonic() - begun
+
+    with ThreadPoolExecutor(len(routes)) as pool:
+        for answer, seconds in pool.map(asked, routes):
+            problem(answer, 503)
+            assert int(answer.headers["retry-after"]) >= 1
+            assert seconds < 2.5  # 2 s, and what a busy test machine takes to start twenty threads
 
 
 def test_without_postgres_the_process_is_alive_but_not_ready(without_postgres: Installation) -> None:
@@ -77,7 +82,8 @@ def test_metrics_show_what_waits_in_the_ledger(idle: Installation) -> None:
 def test_the_public_keys_are_public_only(stint: Installation) -> None:
     keys = httpx.get(f"{stint.url}/.well-known/jwks.json").json()["keys"]
     assert keys
-    assert all(set(key) == {"kid", "kty", "n", "e", "use", "alg", "key_ops"} - ({"key_ops"} - set(key)) for key in keys)
+    assert all(set(key) - {"key_ops"} == {"kid", "kty", "n", "e", "use", "alg"} for key in keys)
+    assert all(key["kty"] == "RSA" and key.get("key_ops", ["verify"]) == ["verify"] for key in keys)
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/api/me", "/api/nothing", "/docs", "/api/%00"])

@@ -3,8 +3,9 @@
 import json
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -160,7 +161,7 @@ WRONG_FIELDS: list[tuple[str, str, Json, list[str]]] = [
     (
         "POST",
         "/api/customers",
-        {**CUSTOMER, "rounding": {"increment": 7, "mode": "down"}},
+        {**CUSTOMER, "rounding": {"increment": 7, "mode": 5}},
         ["rounding.increment", "rounding.mode"],
     ),
     ("POST", "/api/customers", {**CUSTOMER, "rounding": {"increment": "15"}}, ["rounding.increment"]),
@@ -374,14 +375,12 @@ PARAMETERS = ["limit", "cursor", "userId", "taskId", "customer", "customerId", "
 @few
 @given(query=st.dictionaries(st.sampled_from(PARAMETERS), st.text(max_size=20) | st.dates().map(str) | st.integers().map(str)))
 def test_no_query_makes_a_500(admin: Person, query: dict[str, str]) -> None:
-    encodable = {name: value.encode("utf-8", "replace").decode() for name, value in query.items()}
+    encoded_query = "&".join(f"{name}={quote(value.encode('utf-8', 'surrogatepass'))}" for name, value in query.items())
     for path in LISTS:
-        is_meant(admin.http.get(path, params=encodable))
+        is_meant(admin.http.get(f"{path}?{encoded_query}"))
 
 
 @few
 @given(parts=st.lists(st.text(max_size=12), min_size=1, max_size=4))
 def test_no_path_makes_a_500(admin: Person, parts: list[str]) -> None:
-    path = "/".join(part.encode("utf-8", "replace").decode() for part in parts)
-    send: Callable[[str], httpx.Response] = admin.http.get
-    is_meant(send(str(httpx.URL("/").copy_with(path=f"/api/{path}"))))
+    is_meant(admin.http.get("/api/" + "/".join(quote(part.encode("utf-8", "surrogatepass")) for part in parts)))

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 
 class Wire:
-    """A proxy on loopback that reads along: `statements` holds the SQL of each execution, `answered` the bytes of all answers."""
+    """A proxy on loopback that reads along: `statements` has the SQL of each execution, `answered` the bytes of all answers."""
 
     def __init__(self, database_url: str) -> None:
         parts = urlsplit(database_url)

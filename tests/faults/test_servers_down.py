@@ -1,0 +1,158 @@
+"""RabbitMQ stopped, killed, emptied, out of memory; Postgres restarted: a stop still answers, and arrives exactly once."""
+
+import asyncio
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from ops.servers import Servers
+from schemas.migrate import migrate
+from tests.faults.test_kills import check, is_over, keep_alive
+from tests.given import Given, Json, Person
+from tests.installation import Installation, eventually, new_database, with_database
+
+pytestmark = pytest.mark.slow
+PARTS = ("relay", "work")
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """A Postgres and a RabbitMQ that this module may stop."""
+    home = tmp_path_factory.mktemp("servers")
+    home.chmod(0o711)
+    with Servers(home, durable=False) as running:
+        with psycopg.connect(running.database_url, autocommit=True) as conn:
+            conn.execute("CREATE DATABASE stint_template")
+        asyncio.run(migrate(with_database(running.database_url, "stint_template")))
+        yield running
+
+
+@pytest.fixture
+def stint(servers: Servers, tmp_path: Path) -> Iterator[Installation]:
+    if not servers.rabbitmq.is_running():
+        servers.rabbitmq.start()
+        servers.rabbitmq.wait()
+    installation = Installation(new_database(servers.database_url), servers.amqp_url, tmp_path)
+    try:
+        yield installation.start("api", *PARTS).wait_until_ready()
+    finally:
+        installation.stop()
+
+
+def stop_once(person: Person, task: Json) -> tuple[Json, float]:
+    person.http.post(f"/api/tasks/{task['id']}/start").raise_for_status()
+    begun = time.perf_counter()
+    answer = person.http.post(f"/api/tasks/{task['id']}/stop")
+    seconds = time.perf_counter() - begun
+    assert answer.status_code == 202, answer.text
+    return answer.json(), seconds
+
+
+@pytest.mark.parametrize("emptied", [False, True], ids=["kept", "emptied"])
+def test_stops_answer_while_rabbitmq_is_down_and_arrive_when_it_is_back(
+    emptied: bool, stint: Installation, servers: Servers, given: Given
+) -> None:
+    admin = given.admin()
+    task = given.task(admin)
+    people = given.people(5)
+    stops = [stop_once(person, task)[0] for person in people]  # some are under way
+    servers.rabbitmq.kill() if emptied else servers.rabbitmq.stop()
+    if emptied:
+        servers.rabbitmq.empty()
+
+    measured = [stop_once(person, task) for _ in range(10) for person in people]
+    stops += [stop for stop, _ in measured]
+    print(f"stop with RabbitMQ down: median {statistics.median(seconds for _, seconds in measured) * 1000:.1f} ms")
+    assert stint.value("SELECT count(*) FROM messages WHERE state = 'done'") <= 5
+
+    servers.rabbitmq.start()
+    servers.rabbitmq.wait()
+    eventually(lambda: is_over(stint), seconds=60, why=f"every message is done; {stint.log('relay')[-2000:]}")
+    check(stint, stops)
+    assert stint.is_running("work") and stint.is_running("relay")  # they waited, they did not die
+
+
+def test_rabbitmq_killed_under_load_loses_nothing(stint: Installation, servers: Servers, given: Given) -> None:
+    admin = given.admin()
+    task = given.task(admin)
+    people = given.people(4)
+
+    def work(person: Person) -> list[Json]:
+        return [stop_once(person, task)[0] for _ in range(40)]
+
+    with ThreadPoolExecutor(4) as pool:
+        working = [pool.submit(work, person) for person in people]
+        for _ in range(2):
+            time.sleep(1)
+            servers.rabbitmq.kill()
+            servers.rabbitmq.start()
+            servers.rabbitmq.wait()
+        stops = [stop for future in working for stop in future.result()]
+    eventually(lambda: is_over(stint), seconds=60, why=f"every message is done; {stint.log('relay')[-2000:]}")
+    check(stint, stops)
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_postgres_restarted_under_load_loses_nothing_that_was_answered(
+    how: str, stint: Installation, servers: Servers, given: Given
+) -> None:
+    admin = given.admin()
+    task = given.task(admin)
+    people = given.people(4)
+    answered: dict[str, Json] = {}
+
+    def insist(ask: Callable[[], httpx.Response]) -> httpx.Response:
+        for _ in range(200):
+            answer = ask()
+            if answer.status_code < 500:
+                return answer
+            assert answer.status_code == 503 and "Retry-After" in answer.headers, answer.text
+            time.sleep(0.1)
+        raise AssertionError("503 for 20 s")
+
+    def work(person: Person) -> None:
+        for _ in range(30):
+            assert insist(lambda: person.http.post(f"/api/tasks/{task['id']}/start")).status_code in (200, 201)
+            stop: Any = insist(lambda: person.http.post(f"/api/tasks/{task['id']}/stop")).json()
+            answered[stop["entryId"]] = stop
+
+    with ThreadPoolExecutor(4) as pool:
+        working = [pool.submit(work, person) for person in people]
+        time.sleep(1)
+        getattr(servers.postgres, how)()
+        time.sleep(1)
+        servers.postgres.start()
+        servers.postgres.wait()
+        for future in working:
+            future.result()
+    keep_alive(stint, *PARTS)
+    eventually(lambda: is_over(stint), seconds=60, why=f"every message is done; {stint.log('work')[-2000:]}")
+    # a stop whose answer was lost on the way may have been committed, and is then repeated: no more, no less
+    assert set(answered) == {row[0] for row in stint.rows("SELECT id::text FROM time_entries")}
+    stint.verify()
+
+
+def test_a_relay_frozen_for_a_while_comes_back_to_a_settled_ledger(stint: Installation, given: Given) -> None:
+    import signal
+
+    admin = given.admin()
+    task = given.task(admin)
+    relay = stint.processes["relay"]
+    relay.send_signal(signal.SIGSTOP)
+    stint.processes["frozen"] = stint.processes.pop("relay")
+    stint.start("relay")
+    stops = [stop_once(admin, task)[0] for _ in range(20)]
+    eventually(lambda: is_over(stint), seconds=40)
+    relay.send_signal(signal.SIGCONT)
+    stops += [stop_once(admin, task)[0] for _ in range(20)]
+    eventually(lambda: is_over(stint), seconds=40)
+    assert isinstance(relay, subprocess.Popen)
+    check(stint, stops)
