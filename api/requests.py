@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import msgspec
 from litestar import Request
+from litestar.exceptions import InternalServerException
 from prometheus_client import Counter, Histogram
 
 from api.cors import Application, Message, Receive, Scope, Send
@@ -20,7 +21,6 @@ logger = logging.getLogger("stint.request")
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_DEPTH = 32
-CLIENT_LEFT = 499  # for logs and metrics: nobody was there any more to be answered
 
 SECONDS = Histogram("stint_request_seconds", "Time to answer", ["method", "route"])
 ANSWERS = Counter("stint_requests_total", "Requests answered", ["method", "route", "status"])
@@ -37,7 +37,7 @@ def observed(app: Application) -> Application:
         request_id = uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         about.set({"request": request_id})
-        begun, status = time.perf_counter(), CLIENT_LEFT
+        begun, status = time.perf_counter(), 500
 
         async def send_observed(message: Message) -> None:
             nonlocal status
@@ -51,9 +51,6 @@ def observed(app: Application) -> Application:
                 await _refuse(send_observed, request_id)
             else:
                 await app(scope, receive, send_observed)
-        except Exception:
-            status = 500
-            raise
         finally:
             seconds = time.perf_counter() - begun
             method = scope["method"] if scope["method"] in _METHODS else "other"
@@ -91,6 +88,12 @@ async def _refuse(send: Send, request_id: str) -> None:
 class StrictRequest(Request[Any, Any, Any]):
     """A request whose JSON is read strictly: the framework would take text/plain, the last of two equal keys, NULs, and
     answer 500 to deep nesting or bad UTF-8."""
+
+    async def body(self) -> bytes:
+        try:
+            return await super().body()
+        except InternalServerException:  # the client left in the middle of it: no error of ours, in logs and metrics neither
+            raise BadRequest(400, "The body ended before it was complete.") from None
 
     async def json(self) -> Any:
         content_type, _ = self.content_type

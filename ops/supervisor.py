@@ -31,11 +31,12 @@ class Supervisor:
     def say(self, text: str) -> None:
         self.terminal.say(f"Stint: {text}")
 
-    def do(self, work: Coroutine[None, None, None]) -> None:
+    def do(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Lets `work` run beside the rest; its failure ends everything."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._note_end)
+        return task
 
     async def until_over(self) -> None:
         """Returns when a signal came; raises what failed."""

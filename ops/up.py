@@ -19,6 +19,7 @@ from ops.supervisor import Supervisor
 
 _WORKERS = {"work timers": "timers", "work bills": "bills", "work calls": "xero,slack,mail"}
 _ADMIN = "admin@example.com"
+_RABBITMQ_SECONDS = 15  # how long the API's start waits for it
 
 
 class Program(Child):
@@ -86,10 +87,14 @@ class _Up:
         await asyncio.gather(self._start_rabbitmq(), self._start_postgres())
         self._fill_environment()
         await self._migrate()
-        for program in self.programs:
+        api, *others = self.programs
+        for program in others:
             self.supervisor.do(self.supervisor.keep(program))
         if self.rabbitmq:
-            self.supervisor.do(self._announce(self.rabbitmq, "RabbitMQ"))
+            # the API could do without, but who waits for /health/ready wants to see a stop become a bill at once
+            announced = self.supervisor.do(self._announce(self.rabbitmq, "RabbitMQ"))
+            await asyncio.wait({announced}, timeout=_RABBITMQ_SECONDS)
+        self.supervisor.do(self.supervisor.keep(api))
         await self._wait_until_ready()
         self.supervisor.settled = True
         self.supervisor.terminal.say(await self._status())
