@@ -37,6 +37,18 @@ def _only_text(value: object) -> object:
     raise ValueError("send text, such as 2026-11-23T09:30:00Z or 2026-11-23")
 
 
+def _only(kind: type) -> BeforeValidator:
+    """Of that very type. Field(strict=True) does not do it: the framework validates with strict=False, which overrides it, and
+    then "60", true and 60.0 are whole numbers."""
+
+    def check(value: object) -> object:
+        if type(value) is kind:
+            return value
+        raise ValueError({int: "send a whole number", bool: "send true or false"}[kind])
+
+    return BeforeValidator(check)
+
+
 def _in_utc(value: datetime) -> datetime:
     try:
         value = value.astimezone(UTC)
@@ -61,7 +73,9 @@ Day = Annotated[date, BeforeValidator(_only_text), Field(ge=date(1900, 1, 1), le
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 Text = Annotated[str, StringConstraints(max_length=10_000)]
-Version = Annotated[int, Field(ge=1, le=2**53, strict=True, description="The row's version as last read; a stale one gets 409")]
+Whole = Annotated[int, _only(int)]
+Flag = Annotated[bool, _only(bool)]
+Version = Annotated[Whole, Field(ge=1, le=2**53, description="The row's version as last read; a stale one gets 409")]
 
 
 class Row(BaseModel):

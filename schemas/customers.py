@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 from pydantic import Field
 
-from schemas.base import Body, Name, Rounding, Row, Sql, Text, json_object
+from schemas.base import Body, Flag, Name, Rounding, Row, Sql, Text, json_object
 from schemas.database import Connection, one_json
 from schemas.errors import Conflict, NotFound
 from schemas.listing import Listing, Order, Page
@@ -54,7 +54,7 @@ class NewCustomer(Body):
     email: Annotated[str | None, Field(max_length=320, pattern=r"^[^@\s]+@[^@\s]+$", examples=["it@acme.example"])] = None
     phone: Annotated[str | None, Field(max_length=50)] = None
     notes: Text = ""
-    active: bool = True
+    active: Flag = True
     rounding: RoundingChoice = RoundingChoice()
     xero_contact_id: Annotated[str | None, Field(max_length=100)] = None
     xero_project_id: Annotated[str | None, Field(max_length=100)] = None

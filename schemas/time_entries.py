@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import Field
 
 from schemas import ledger
-from schemas.base import Body, Row, Second, Sql, Version, json_object
+from schemas.base import Body, Flag, Row, Second, Sql, Version, Whole, json_object
 from schemas.billing import BillKey, bill_for, lock_bills, lock_user, mark_stale, open_bill, sum_again
 from schemas.customers import of_customer
 from schemas.database import Connection, one_json
@@ -19,10 +19,6 @@ from schemas.users import User
 
 # an entry that a person writes; a timer may have run for longer, since a stop is never refused
 LONGEST = timedelta(days=31)
-
-
-# strict stands on the int itself: on `int | None` pydantic would let "60" through
-WholeSeconds = Annotated[int, Field(ge=0, le=int(LONGEST.total_seconds()), strict=True, description="whole seconds")]
 
 
 class TimeEntry(Row):
@@ -64,8 +60,8 @@ class TimeEntryChange(Body):
 
     start_time: Annotated[Second | None, Field(examples=["2026-11-23T09:30:00Z"])] = None
     end_time: Annotated[Second | None, Field(examples=["2026-11-23T11:00:00Z"])] = None
-    duration: WholeSeconds | None = None
-    allow_overlap: Annotated[bool, Field(description="accept that the entry overlaps others of the same user")] = False
+    duration: Annotated[Whole, Field(ge=0, le=int(LONGEST.total_seconds()), description="whole seconds")] | None = None
+    allow_overlap: Annotated[Flag, Field(description="accept that the entry overlaps others of the same user")] = False
     version: Version | None = None
 
 

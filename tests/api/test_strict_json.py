@@ -157,7 +157,9 @@ WRONG_FIELDS: list[tuple[str, str, Json, list[str]]] = [
     ("POST", "/api/customers", {**CUSTOMER, "notes": None}, ["notes"]),
     ("POST", "/api/customers", {**CUSTOMER, "notes": "a" * 10_001}, ["notes"]),
     ("POST", "/api/customers", {**CUSTOMER, "active": "perhaps"}, ["active"]),
+    ("POST", "/api/customers", {**CUSTOMER, "active": 1}, ["active"]),
     ("POST", "/api/customers", {**CUSTOMER, "rounding": 15}, ["rounding"]),
+    ("POST", "/api/customers", {**CUSTOMER, "rounding": {"increment": True}}, ["rounding.increment"]),
     (
         "POST",
         "/api/customers",
@@ -198,6 +200,9 @@ WRONG_FIELDS: list[tuple[str, str, Json, list[str]]] = [
     ("PATCH", f"/api/time-entries/{SOMEONE}", {"duration": 1.5}, ["duration"]),
     ("PATCH", f"/api/time-entries/{SOMEONE}", {"duration": "60"}, ["duration"]),
     ("PATCH", f"/api/time-entries/{SOMEONE}", {"duration": True}, ["duration"]),
+    ("PATCH", f"/api/time-entries/{SOMEONE}", {"duration": 60.0}, ["duration"]),
+    ("PATCH", f"/api/time-entries/{SOMEONE}", {"allowOverlap": "yes"}, ["allowOverlap"]),
+    ("PATCH", f"/api/time-entries/{SOMEONE}", {"allowOverlap": 1, "version": True}, ["allowOverlap", "version"]),
     ("PATCH", f"/api/time-entries/{SOMEONE}", {"duration": 10**400}, ["duration"]),
     ("PATCH", f"/api/time-entries/{SOMEONE}", {"duration": 2_678_401}, ["duration"]),
     ("PATCH", f"/api/time-entries/{SOMEONE}", {"allowOverlap": "perhaps", "version": "1"}, ["allowOverlap", "version"]),
@@ -299,8 +304,10 @@ def test_a_cursor_of_another_list_is_422(path: str, admin: Person, stint: Instal
     assert refused_fields(admin.http.get(path, params={"cursor": first["nextCursor"]})) == ["cursor"]
 
 
-@pytest.mark.parametrize("path", ["/api/tasks/%00", "/api/%ff", "/api/tasks?userId=%00", "/api/tasks?cursor=%ff%fe",
-                                  "/api/time-entries?customer=%ed%a0%80", "/api/tasks?%00=1", "/api/tasks?a=%c0%80", "/%00"])  # fmt: skip
+@pytest.mark.parametrize("path", [
+    "/api/tasks/%00", "/api/%ff", "/%00", "/api/tasks?userId=%00", "/api/tasks?cursor=%ff%fe", "/api/tasks?%00=1",
+    "/api/tasks?a=%c0%80", "/api/time-entries?customer=%ed%a0%80",
+])  # fmt: skip
 def test_nul_and_bad_utf8_in_path_or_query_are_400(path: str, admin: Person) -> None:
     problem(admin.http.get(path), 400)
 
@@ -344,8 +351,8 @@ VALUES = st.recursive(
     max_leaves=8,
 )
 FIELDS = [
-    "id", "name", "email", "phone", "notes", "active", "rounding", "title", "customerId", "pillarId", "dueDate", "status", "memo",
-    "startTime", "endTime", "duration", "allowOverlap", "version", "rejectionNote",
+    "id", "name", "email", "phone", "notes", "active", "rounding", "title", "customerId", "pillarId", "dueDate", "status",
+    "memo", "startTime", "endTime", "duration", "allowOverlap", "version", "rejectionNote",
 ]  # fmt: skip
 few = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck), database=None)
 

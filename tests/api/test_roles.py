@@ -1,0 +1,96 @@
+"""Every route, asked by everybody: who may do what."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.api.answers import EVERY_ROUTE, filled, problem
+from tests.given import Given, Person
+from tests.installation import Installation
+
+ASKING = ["admin", "internal", "customer_admin", "customer_user", "no role", "no token"]
+Everybody = tuple[int, int, int, int, int, int]
+
+OPEN: Everybody = (200, 200, 200, 200, 200, 200)
+READ: Everybody = (200, 200, 200, 200, 403, 401)
+CREATE: Everybody = (201, 201, 403, 403, 403, 401)
+
+# In the order in which they are asked: a timer is started before it is read and stopped.
+TABLE: dict[tuple[str, str], tuple[Everybody, Any]] = {
+    ("GET", "/api/me"): (READ, None),
+    ("GET", "/api/customers"): (READ, None),
+    ("POST", "/api/customers"): (CREATE, {"name": "Acme"}),
+    ("GET", "/api/customers/{customer_id}"): (READ, None),
+    ("GET", "/api/tasks"): (READ, None),
+    ("POST", "/api/tasks"): (CREATE, {"title": "Mend it", "customerId": "{customer_id}"}),
+    ("GET", "/api/tasks/{task_id}"): (READ, None),
+    ("POST", "/api/tasks/{task_id}/start"): (CREATE, None),
+    ("GET", "/api/active-timers/{owner}"): ((200, 200, 403, 403, 403, 401), None),
+    ("POST", "/api/tasks/{task_id}/stop"): ((202, 202, 403, 403, 403, 401), None),
+    ("GET", "/api/time-entries"): (READ, None),
+    ("GET", "/api/time-entries/{entry_id}"): (READ, None),
+    # on an approved bill: an admin is told that, another consultant that it is not theirs
+    ("PATCH", "/api/time-entries/{entry_id}"): ((409, 403, 403, 403, 403, 401), {"duration": 60}),
+    ("GET", "/api/time-bills"): (READ, None),
+    ("GET", "/api/time-bills/{bill_id}"): (READ, None),
+    ("PATCH", "/api/time-bills/{bill_id}"): ((409, 403, 403, 403, 403, 401), {"status": "approved"}),
+    ("GET", "/health/live"): (OPEN, None),
+    ("GET", "/health/ready"): (OPEN, None),
+    ("GET", "/metrics"): (OPEN, None),
+    ("GET", "/.well-known/jwks.json"): (OPEN, None),
+}
+
+
+def test_the_table_has_every_route() -> None:
+    assert sorted(TABLE) == EVERY_ROUTE
+
+
+def asked_by(who: str, given: Given, customer_id: str) -> Person:
+    match who:
+        case "admin":
+            return given.person("internal_admin")
+        case "internal":
+            return given.person("internal_user")
+        case "no role":
+            return given.person("visitor")
+        case "no token":
+            return Person("", "", "", httpx.Client(base_url=given.stint.url))
+        case _:
+            return given.person(who, customer_id)
+
+
+@pytest.mark.parametrize("who", ASKING)
+def test_each_route_is_for_whom_it_is_meant(who: str, given: Given, stint: Installation) -> None:
+    owner, admin = given.person(), given.admin()
+    task = given.task(owner)
+    bill = given.approved_bill(owner, admin, task)
+    entry = owner.get("/api/time-entries", timeBillId=bill["id"])["items"][0]
+    values = {"customer_id": task["customerId"], "task_id": task["id"], "entry_id": entry["id"], "bill_id": bill["id"]}
+    asking = asked_by(who, given, task["customerId"])
+
+    answers = {
+        (method, path): asking.http.request(
+            method,
+            filled(path, owner="me", **values),
+            json=None
+            if body is None
+            else {name: filled(value, **values) if isinstance(value, str) else value for name, value in body.items()},
+        )
+        for (method, path), (_, body) in TABLE.items()
+    }
+
+    expected = {route: statuses[ASKING.index(who)] for route, (statuses, _) in TABLE.items()}
+    assert {route: answer.status_code for route, answer in answers.items()} == expected
+    for answer in answers.values():
+        if answer.status_code >= 400:
+            problem(answer, answer.status_code)
+    asking.http.close()
+
+
+def test_an_internal_user_reads_anybodys_timer(given: Given) -> None:
+    owner, other = given.people(2)
+    timer = owner.post(f"/api/tasks/{given.task(owner)['id']}/start")
+    assert other.get(f"/api/active-timers/{owner.id}")["id"] == timer["id"]
+    problem(owner.http.get(f"/api/active-timers/{other.id}"), 404)
+    problem(owner.http.get(f"/api/active-timers/{given.new_id()}"), 404)

@@ -1,0 +1,113 @@
+"""Promise 3: nobody sees or touches another customer's data."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from tests.api.answers import Json, problem
+from tests.given import Given, Person
+
+NOUNS = ["customers", "tasks", "time-entries", "time-bills"]
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """A customer with a user, and one of everything: ids by noun."""
+
+    name: str
+    user: Person
+    ids: dict[str, str]
+    pending: dict[str, str]
+
+
+@pytest.fixture
+def tenants(given: Given) -> tuple[Tenant, Tenant]:
+    admin, consultant = given.admin(), given.person()
+    return tenant(given, admin, consultant, "customer_user"), tenant(given, admin, consultant, "customer_admin")
+
+
+def tenant(given: Given, admin: Person, consultant: Person, role: str) -> Tenant:
+    customer = given.customer(admin)
+    task = given.task(admin, customer)
+    approved = given.approved_bill(consultant, admin, task)
+    pending = given.bill(consultant, task, start="2026-03-03T09:00:00Z")
+    entries = {
+        bill["id"]: consultant.get("/api/time-entries", timeBillId=bill["id"])["items"][0]["id"] for bill in (approved, pending)
+    }
+    ids = {
+        "customers": customer["id"],
+        "tasks": task["id"],
+        "time-entries": entries[approved["id"]],
+        "time-bills": approved["id"],
+    }
+    hidden = {"time-entries": entries[pending["id"]], "time-bills": pending["id"]}
+    return Tenant(customer["name"], given.person(role, customer["id"]), ids, hidden)
+
+
+def listed(person: Person, noun: str, **parameters: str | int) -> list[str]:
+    return [item["id"] for item in person.get(f"/api/{noun}", **parameters)["items"]]
+
+
+def test_lists_show_the_own_customer_and_of_hours_only_what_is_approved(tenants: tuple[Tenant, Tenant]) -> None:
+    for own in tenants:
+        for noun in NOUNS:
+            assert listed(own.user, noun) == [own.ids[noun]], noun
+
+
+def test_anothers_row_does_not_exist(tenants: tuple[Tenant, Tenant]) -> None:
+    for own, other in (tenants, tenants[::-1]):
+        for noun in NOUNS:
+            assert own.user.get(f"/api/{noun}/{own.ids[noun]}")["id"] == own.ids[noun]
+            unknown = problem(own.user.http.get(f"/api/{noun}/00000000-0000-4000-8000-000000000000"), 404)
+            hidden = problem(own.user.http.get(f"/api/{noun}/{other.ids[noun]}"), 404)
+            assert hidden | {"requestId": ""} == unknown | {"requestId": ""}  # not even that it is there
+
+
+def test_hours_that_are_not_approved_do_not_exist_for_a_customer(tenants: tuple[Tenant, Tenant]) -> None:
+    own = tenants[0]
+    for noun, row_id in own.pending.items():
+        problem(own.user.http.get(f"/api/{noun}/{row_id}"), 404)
+    assert listed(own.user, "time-entries", timeBillId=own.pending["time-bills"]) == []
+    assert listed(own.user, "time-bills", status="pending") == []
+
+
+def test_filters_that_name_another_customer_find_nothing(tenants: tuple[Tenant, Tenant]) -> None:
+    own, other = tenants
+    for noun in ("time-entries", "time-bills"):
+        for named in ({"customer": other.name}, {"customer": other.ids["customers"]}, {"customerId": other.ids["customers"]}):
+            assert listed(own.user, noun, **named) == []
+        assert listed(own.user, noun, customer=own.name.upper()) == [own.ids[noun]]
+    assert listed(own.user, "time-entries", taskId=other.ids["tasks"]) == []
+    assert listed(own.user, "time-entries", timeBillId=other.ids["time-bills"]) == []
+
+
+def test_anothers_cursor_opens_nothing(tenants: tuple[Tenant, Tenant], given: Given) -> None:
+    own, admin = tenants[0], given.admin()
+    for noun in NOUNS:
+        given.task(admin)
+        cursor = admin.get(f"/api/{noun}", limit=1)["nextCursor"]
+        assert cursor
+        assert set(listed(own.user, noun, cursor=cursor)) <= {own.ids[noun]}
+
+
+def test_enriched_lists_stay_within_the_own_customer(tenants: tuple[Tenant, Tenant]) -> None:
+    own, other = tenants
+    for noun in ("time-entries", "time-bills"):
+        answer = own.user.http.get(f"/api/{noun}", params={"enrich": "true"})
+        assert answer.json()["items"][0]["customerName"] == own.name
+        assert other.name not in answer.text and other.ids["customers"] not in answer.text
+
+
+def test_a_reopened_bill_disappears_for_its_customer(tenants: tuple[Tenant, Tenant], given: Given) -> None:
+    own = tenants[0]
+    reopened: Json = given.admin().patch(f"/api/time-bills/{own.ids['time-bills']}", {"status": "pending"})
+    assert reopened["status"] == "pending"
+    for noun in ("time-entries", "time-bills"):
+        assert listed(own.user, noun) == []
+        problem(own.user.http.get(f"/api/{noun}/{own.ids[noun]}"), 404)
+
+
+def test_a_user_of_a_customer_that_is_not_there_sees_nothing(given: Given) -> None:
+    user = given.person("customer_admin", given.new_id())
+    for noun in NOUNS:
+        assert listed(user, noun) == []
