@@ -40,13 +40,19 @@ class Amqp:
         parameters.blocked_connection_timeout = 60
         opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
+        def on_open(connection: Any) -> None:
+            if self.lost.done():  # too late: nobody waits for it any more
+                connection.close()
+            elif not opened.done():
+                opened.set_result(None)
+
         def failed(_: Any, reason: BaseException) -> None:
             if not opened.done():
                 opened.set_exception(Lost(str(reason) or type(reason).__name__))
 
         self._connection = AsyncioConnection(
             parameters,
-            on_open_callback=lambda _: None if opened.done() else opened.set_result(None),
+            on_open_callback=on_open,
             on_open_error_callback=failed,
             on_close_callback=lambda _, reason: self._on_lost(reason),
             custom_ioloop=asyncio.get_running_loop(),

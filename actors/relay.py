@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 IN_FLIGHT = 500  # rows `sent` per queue: a backlog waits in Postgres, where fresh work can overtake it
 BATCH = 100  # per queue and claim
 POLL_SECONDS = 1.0  # the truth; notifications only make it faster
+CONFIRM_SECONDS = 15
 RECONNECT_SECONDS = 0.5
 
 
@@ -115,6 +116,8 @@ class Relay:
             )
             for row in claimed
         ]
+        if confirms and (await asyncio.wait(confirms, timeout=CONFIRM_SECONDS))[1]:
+            amqp.close()  # a queue without a leader never confirms: start over, with what did not arrive
         results = await asyncio.gather(*confirms, return_exceptions=True)
         if refused := [row for row, result in zip(claimed, results, strict=True) if result is not True]:
             await give_back(conn, refused)

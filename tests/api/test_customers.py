@@ -58,12 +58,9 @@ def test_twenty_parallel_creates_of_one_id_make_one_row(noun: str, given: Given,
 
     assert [answer.status_code for answer in answers] == [201] * 20
     assert len({answer.text for answer in answers}) == 1
-    owned = (
-        "SELECT count(*) FROM pillars WHERE customer_id = %s"
-        if noun == "customers"
-        else "SELECT count(*) FROM tasks WHERE id = %s"
-    )
-    assert stint.value(owned, body["id"]) == 1
+    assert stint.value(f"SELECT count(*) FROM {noun} WHERE id = %s", body["id"]) == 1
+    own = body["id"] if noun == "customers" else customer["id"]
+    assert stint.value("SELECT count(*) FROM pillars WHERE customer_id = %s", own) == 1
 
 
 def test_twenty_parallel_creates_of_one_id_with_other_bodies_make_one_row(given: Given) -> None:

@@ -69,16 +69,11 @@ def test_each_route_is_for_whom_it_is_meant(who: str, given: Given, stint: Insta
     values = {"customer_id": task["customerId"], "task_id": task["id"], "entry_id": entry["id"], "bill_id": bill["id"]}
     asking = asked_by(who, given, task["customerId"])
 
-    answers = {
-        (method, path): asking.http.request(
-            method,
-            filled(path, owner="me", **values),
-            json=None
-            if body is None
-            else {name: filled(value, **values) if isinstance(value, str) else value for name, value in body.items()},
-        )
-        for (method, path), (_, body) in TABLE.items()
-    }
+    def ask(method: str, path: str, body: Any) -> httpx.Response:
+        sent = {name: filled(value, **values) if isinstance(value, str) else value for name, value in (body or {}).items()}
+        return asking.http.request(method, filled(path, owner="me", **values), json=sent or None)
+
+    answers = {(method, path): ask(method, path, body) for (method, path), (_, body) in TABLE.items()}
 
     expected = {route: statuses[ASKING.index(who)] for route, (statuses, _) in TABLE.items()}
     assert {route: answer.status_code for route, answer in answers.items()} == expected

@@ -1,0 +1,78 @@
+"""`./stint verify` finds what somebody broke behind the application's back, and names it."""
+
+import secrets
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from tests.given import Given
+from tests.installation import Installation, with_database
+
+# each breaks one invariant, after the constraint that would have refused it is dropped
+BREAKAGES = {
+    "an entry on no bill": "UPDATE time_entries SET bill_id = NULL",
+    "an entry on another day's bill": (
+        "ALTER TABLE time_entries DROP CONSTRAINT time_entries_bill_id_user_id_customer_id_pillar_id_date_fkey;"
+        "UPDATE time_entries SET date = date + 1"
+    ),
+    "a wrong sum": "UPDATE time_bills SET seconds = seconds + 60",
+    "a rule that is not kept": (
+        "ALTER TABLE time_bills ALTER COLUMN minutes DROP EXPRESSION; UPDATE time_bills SET minutes = minutes + 1"
+    ),
+    "two open bills for one key": (
+        "DROP INDEX time_bills_open; INSERT INTO time_bills (user_id, customer_id, pillar_id, date, rounding_increment,"
+        " rounding_mode) SELECT user_id, customer_id, pillar_id, date, 1, 'up' FROM time_bills"
+    ),
+    "a message sent and never taken up": (
+        "INSERT INTO messages (id, actor, queue, body, allowance, state, sent_at)"
+        " VALUES (gen_random_uuid(), 'stop_timer', 'timers', '{}', 5, 'sent', now() - interval '1 hour')"
+    ),
+    "a lease long lapsed": (
+        "INSERT INTO messages (id, actor, queue, body, allowance, state, lease_token, lease_until)"
+        " VALUES (gen_random_uuid(), 'x', 'mail', '{}', 5, 'calling', gen_random_uuid(), now() - interval '1 hour')"
+    ),
+    "a stop without its entry": "DELETE FROM time_entries; UPDATE time_bills SET seconds = 0",
+}
+AFTER_APPROVAL = {
+    "an approved sum": (
+        "ALTER TABLE time_bills DROP CONSTRAINT approved_is_frozen;"
+        "UPDATE time_entries SET end_time = end_time + interval '1 minute'; UPDATE time_bills SET seconds = seconds + 60"
+    ),
+    "an approved bill's entry": "UPDATE time_entries SET notes = 'changed'",
+}
+
+
+@pytest.mark.parametrize(("breakages", "approved"), [(BREAKAGES, False), (AFTER_APPROVAL, True)], ids=["pending", "approved"])
+def test_each_broken_invariant_is_named(breakages: dict[str, str], approved: bool, own: Installation) -> None:
+    own.start().wait_until_ready()
+    given = Given(own)
+    admin = given.admin()
+    bill = given.approved_bill(admin, admin) if approved else given.bill(admin)
+    given.close()
+    own.verify()
+    own.stop()  # nobody mends it meanwhile
+    sound = own.database_url
+
+    for what, breakage in breakages.items():
+        own.environment["DATABASE_URL"] = own.database_url = copy_of(sound)
+        with own.sql() as conn:
+            conn.execute(breakage.encode())
+        rows = own.rows("SELECT id FROM time_entries UNION SELECT id FROM messages UNION SELECT id FROM time_bills")
+        ids = {bill["id"], *(str(row[0]) for row in rows)}
+        found = own.command("verify")
+        assert found.returncode == 1, (what, found.stdout)
+        assert all(any(one in line for one in ids) for line in found.stdout.splitlines() if line.startswith("BROKEN")), (
+            what,
+            found.stdout,
+        )
+        assert "BROKEN" in found.stdout, what
+
+
+def copy_of(database_url: str) -> str:
+    """A database that may be broken."""
+    name = f"t{secrets.token_hex(6)}"
+    original = urlsplit(database_url).path.removeprefix("/")
+    with psycopg.connect(with_database(database_url, "postgres"), autocommit=True) as conn:
+        conn.execute(f"CREATE DATABASE {name} TEMPLATE {original}".encode())
+    return with_database(database_url, name)
