@@ -137,12 +137,18 @@ class Amqp:
         self._on_lost(Lost("closed"))
 
     async def _open_channel(self) -> Channel:
+        self._check()
         opened: asyncio.Future[Channel] = asyncio.get_running_loop().create_future()
         self._connection.channel(on_open_callback=lambda channel: None if opened.done() else opened.set_result(channel))
         channel: Channel = await self._or_lost(opened)
         return channel
 
+    def _check(self) -> None:
+        if self.lost.done():
+            raise Lost("the connection was lost")
+
     async def _ask(self, question: Callable[[Callable[[Any], None]], Any]) -> None:
+        self._check()
         answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         question(lambda _: None if answered.done() else answered.set_result(None))
         await self._or_lost(answered)

@@ -72,8 +72,9 @@ class CallOut:
                     return
             if taken is None:
                 raise Left
-            self._alone.enter_context(quarantine)
-            await note_beginning(conn, self._delivery)
+            if not await note_beginning(conn, self._delivery):
+                raise Left
+            self._alone.callback(quarantine.release)
 
     def end(self) -> None:
         """Lets the next message that is under suspicion begin."""

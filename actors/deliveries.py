@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from schemas import ledger
 from schemas.database import Connection
 from schemas.errors import Permanent
-from schemas.ledger import Failure, Record
+from schemas.ledger import Failure, Record, State
 from schemas.messages import Message
 
 Function = TypeVar("Function", bound=Callable[..., Awaitable[None]])
@@ -65,45 +65,67 @@ class Work:
     record: Record
     message: Message
 
-    @property
-    def may_begin(self) -> bool:
-        """False for a message that has killed a worker, until `note_beginning` has committed that it begins."""
-        return self.record.crashes == 0 or self.record.begun == self.record.publication
+    may_begin: bool  # False for a message under suspicion, until `note_beginning` has committed that it begins
 
 
 async def take(conn: Connection, delivery: Delivery, *, worker: str, base_seconds: float, noted: bool = False) -> Work | None:
     """Locks the row and looks: the work to do now, or None for what is settled by leaving it.
 
-    None for a duplicate; for an id that is none of ours (kept as a foreign letter); and for work that came back because its
-    worker died, which goes to the back of the queue with an attempt on its account. Raises Permanent for a body that no
-    longer fits its model. `noted` says that this very delivery has just been through `note_beginning`.
+    None for a duplicate; for an id that is none of ours (kept as a foreign letter); and for work whose worker died of it,
+    which goes to the back of the queue with that on its account. Raises Permanent for a body that no longer fits its model.
+    `noted` says that this very delivery has just been through `note_beginning`.
     """
     record = await ledger.lock(conn, delivery.id)
     if record is None or (record.actor, record.queue) != (delivery.actor, delivery.queue):
         await ledger.keep_foreign(
-            conn, queue=delivery.queue, reason="no message of ours has this id, actor and queue", body=delivery.body, headers={}
+            conn, queue=delivery.queue, reason="no message of ours has this id, actor and queue", body=delivery.body
         )
         return None
     if not record.is_delivery(delivery.publication):
         return None
-    if delivery.redelivered and not noted and (record.crashes == 0 or record.begun == record.publication):
-        await ledger.fail(conn, record, _worker_died(record, worker), base_seconds=base_seconds)
+    if delivery.redelivered and not noted and record.begun == record.publication:
+        await _blame(conn, record, worker=worker, base_seconds=base_seconds)
         return None
-    return Work(record, _message(record))
+    above_suspicion = record.begun is None and not delivery.redelivered
+    return Work(record, _message(record), may_begin=noted or above_suspicion)
 
 
-# Messages that are under suspicion run one at a time in each process: were two of them to begin together, the innocent one
-# would be blamed, too, as often as it takes to be dead.
+async def _blame(conn: Connection, record: Record, *, worker: str, base_seconds: float) -> None:
+    """Puts the worker's death on the message's account; the first proven one together with the death that raised the
+    suspicion, so that the fifth death makes it dead."""
+    failure = _worker_died(record, worker)
+    state = await ledger.fail(conn, record, failure, base_seconds=base_seconds)
+    if record.crashes == 0 and state is State.ready and (again := await ledger.lock(conn, record.id)) is not None:
+        await ledger.fail(conn, again, failure, base_seconds=base_seconds)
+
+
+# Messages under suspicion run one at a time in each process: were two of them to begin together, the innocent one would be
+# blamed, too, as often as it takes to be dead.
 quarantine = threading.Lock()
+QUARANTINE_SECONDS = 0.5  # until the next try, when another one is in there
 
 
-async def note_beginning(conn: Connection, delivery: Delivery) -> None:
-    """For a message that has killed a worker: commits that it begins now, so that the next death is put on its account.
-    Prefetched neighbours come back too, but never had begun. The caller holds the `quarantine`."""
-    async with conn.transaction():
-        record = await ledger.lock(conn, delivery.id)
-        if record is not None and record.is_delivery(delivery.publication):
-            await ledger.mark_begun(conn, record)
+async def note_beginning(conn: Connection, delivery: Delivery) -> bool:
+    """For a message under suspicion, because a worker died while it had this one or others: commits that it begins now,
+    alone, so that its next death is put on its account and on nobody else's.
+
+    True: the caller holds the `quarantine` and lets go of it at the end. False: it was busy, and the message is ready again
+    for a little later; no thread waits, since healthy work needs it.
+    """
+    alone = quarantine.acquire(blocking=False)
+    try:
+        async with conn.transaction():
+            record = await ledger.lock(conn, delivery.id)
+            if record is not None and record.is_delivery(delivery.publication):
+                if alone:
+                    await ledger.mark_begun(conn, record.id)
+                else:
+                    await ledger.postpone(conn, record.id, seconds=QUARANTINE_SECONDS)
+    except BaseException:
+        if alone:
+            quarantine.release()
+        raise
+    return alone
 
 
 def _message(record: Record) -> Message:

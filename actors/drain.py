@@ -67,8 +67,7 @@ def _receiver(queue: str, letters: asyncio.Queue[Letter]) -> Any:
 
 async def keep(conn: Connection, letter: Letter, *, base_seconds: float) -> None:
     """Settles a letter in the caller's transaction: a failed attempt of our message, or a foreign letter."""
-    deaths = letter.headers.get("x-death") or [{}]
-    reason = f"dead-lettered by RabbitMQ: {deaths[0].get('reason', 'unknown')}"
+    reason = f"dead-lettered by RabbitMQ: {_reason(letter.headers)}"
     if (named := read_reference(letter.body)) is not None:
         record = await ledger.lock(conn, named[0])
         if record is not None and record.is_delivery(named[1]):
@@ -76,6 +75,12 @@ async def keep(conn: Connection, letter: Letter, *, base_seconds: float) -> None
             return
     await ledger.keep_foreign(conn, queue=letter.queue, reason=reason, body=letter.body, headers=letter.headers)
     logger.error("a foreign letter arrived on %s (%s); see it beside the dead letters", letter.queue, reason)
+
+
+def _reason(headers: dict[str, Any]) -> str:
+    deaths = headers.get("x-death")  # RabbitMQ's, or whatever a stranger wrote there
+    latest = deaths[0] if isinstance(deaths, list) and deaths else None
+    return str(latest.get("reason", "unknown")) if isinstance(latest, dict) else "unknown"
 
 
 def _dead_lettered(actor: str, reason: str) -> Failure:

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import threading
+import time
 import traceback
 from pathlib import Path
 
@@ -28,6 +29,7 @@ WORKER = f"{socket.gethostname()}:{os.getpid()}"
 ROOT = Path(__file__).resolve().parents[1]
 # A handler that loses its connection this often in a row is what brings Postgres down, not its victim.
 LOST_CONNECTIONS = 5
+STUCK_SECONDS = 60  # what locks and the writing down of a failure may take beside the handler itself
 # It lost against another transaction; nothing is wrong with it.
 BUSY = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure, psycopg.errors.LockNotAvailable)
 
@@ -41,21 +43,26 @@ class Thread:
         self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         self._conn: Connection | None = None
         self._lost = 0
+        self.stuck_at = float("inf")  # monotonic; past it, a handler sits in blocking Python that no deadline can end
 
     def work(self, delivery: Delivery) -> bool:
         """Handles the delivery to its end: True when it can be acknowledged, False when the process is stopping before
         that. While Postgres is away it waits, unacknowledged."""
         self._lost = 0
         tries = 0
+        deadline_seconds = HANDLERS[delivery.actor].model.deadline_seconds
         while True:
+            self.stuck_at = time.monotonic() + 2 * deadline_seconds + STUCK_SECONDS
             try:
                 self._runner.run(self._handle(delivery))
                 return True
             except Exception as error:
                 if not is_unreachable(error):
-                    logger.exception("a failure could not be written down; trying again")
+                    logger.error("a failure could not be written down: %s; trying again", type(error).__name__)
                 elif tries == 0:
-                    logger.warning("waiting for Postgres: %s", error)
+                    logger.warning("waiting for Postgres: %s", type(error).__name__)
+            finally:
+                self.stuck_at = float("inf")
             tries += 1
             if self._stopping.wait(min(2.0, 0.1 * 2 ** min(tries, 5))):
                 return False
@@ -89,7 +96,7 @@ class Thread:
                 await self._call(handler, call)
             else:
                 await self._in_one_transaction(conn, handler, delivery)
-        except Exception as error:
+        except BaseException as error:  # a handler's own SystemExit or CancelledError is a failed attempt, too
             await self._drop_connection()
             if is_unreachable(error):
                 self._lost += 1
@@ -101,10 +108,11 @@ class Thread:
 
     async def _in_one_transaction(self, conn: Connection, handler: Handler, delivery: Delivery) -> None:
         """Effect and `done` commit together, or neither does."""
-        if not await self._try_transaction(conn, handler, delivery, noted=False):
-            with quarantine:
-                await note_beginning(conn, delivery)
+        if not await self._try_transaction(conn, handler, delivery, noted=False) and await note_beginning(conn, delivery):
+            try:
                 await self._try_transaction(conn, handler, delivery, noted=True)
+            finally:
+                quarantine.release()
 
     async def _try_transaction(self, conn: Connection, handler: Handler, delivery: Delivery, *, noted: bool) -> bool:
         """False, and nothing was done, when the message is under suspicion and its beginning is not noted yet."""
@@ -130,7 +138,7 @@ class Thread:
             if not call.settled:
                 raise Permanent(f"{handler.model.actor} returned without settling: that is a bug in it")
 
-    async def _record(self, delivery: Delivery, call: CallOut, error: Exception) -> None:
+    async def _record(self, delivery: Delivery, call: CallOut, error: BaseException) -> None:
         """Writes the failed attempt down on a fresh connection, unless the message has moved on meanwhile."""
         conn = await self._connection()
         async with conn.transaction():
@@ -144,12 +152,12 @@ class Thread:
                 conn, record, failure_of(error, record.actor), base_seconds=self._settings.stint_retry_base_seconds
             )
         if state is State.dead:
-            logger.error("dead after %d attempts: %s: %s", record.attempts + 1, type(error).__name__, error)
+            logger.error("dead after %d attempts: %s", record.attempts + 1, type(error).__name__)
         else:
-            logger.info("attempt %d failed, will retry: %s: %s", record.attempts + 1, type(error).__name__, error)
+            logger.info("attempt %d failed, will retry: %s", record.attempts + 1, type(error).__name__)
 
 
-def failure_of(error: Exception, actor: str) -> Failure:
+def failure_of(error: BaseException, actor: str) -> Failure:
     """What the ledger keeps of an exception; letters with the same class and innermost frame of ours form one group."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(f"{ROOT}{os.sep}")]
     own = [frame for frame in frames if f"{os.sep}.venv{os.sep}" not in frame.filename]

@@ -14,13 +14,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from uuid import UUID
 
+import psycopg
 from dramatiq.common import xq_name
+from pika.exceptions import AMQPError
 
 from actors.amqp import Amqp, Lost
 from actors.broker import queue_arguments, reference, xq_arguments
 from actors.drain import drain
 from actors.sweep import sweep
-from schemas.database import Connection, connect, is_unreachable
+from schemas.database import Connection, connect
 from schemas.ledger import CHANNEL
 from schemas.messages import QUEUES
 from schemas.settings import Settings
@@ -52,7 +54,7 @@ class Relay:
         self._wake = asyncio.Event()
 
     async def run(self) -> None:
-        """Runs until it is cancelled. A task that fails for another reason than an absent server ends the process."""
+        """Runs until it is cancelled. A job that fails for another reason than a server's ends the process."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._again("publish", self._publish))
             tasks.create_task(self._again("listen", self._listen))
@@ -60,18 +62,16 @@ class Relay:
             tasks.create_task(self._again("drain", lambda: drain(self._settings)))
 
     async def _again(self, what: str, job: Callable[[], Awaitable[None]]) -> None:
-        """Runs the job anew whenever Postgres or RabbitMQ was away, and says so once."""
+        """Runs the job anew whenever Postgres or RabbitMQ failed it, and says so once."""
         said = False
         while True:
             started = asyncio.get_running_loop().time()
             try:
                 await job()
-            except (Lost, TimeoutError, OSError) as error:
-                reason = f"RabbitMQ: {error}"
-            except Exception as error:
-                if not is_unreachable(error):
-                    raise
-                reason = f"Postgres: {error}"
+            except (Lost, TimeoutError, OSError, AMQPError) as error:
+                reason = f"RabbitMQ: {type(error).__name__}"
+            except psycopg.Error as error:  # away, or busy: a row that is locked for long must not end the relay
+                reason = f"Postgres: {type(error).__name__} {error.sqlstate or ''}"
             if asyncio.get_running_loop().time() - started > 5:
                 said = False
             if not said:

@@ -56,11 +56,14 @@ async def return_unpublished(conn: Connection) -> int:
 
 
 async def return_sent_too_long(conn: Connection, *, seconds: float) -> int:
-    """Makes ready what no worker has taken up for that long: RabbitMQ may have lost it."""
+    """Makes ready what no worker has taken up for that long: RabbitMQ may have lost it. It may also just be slow, so the
+    patience doubles with each publication: copies must not pile up faster than they are worked off."""
     cursor = await conn.execute(
         """
         UPDATE messages SET state = 'ready' WHERE id IN (
-            SELECT id FROM messages WHERE state = 'sent' AND sent_at < clock_timestamp() - make_interval(secs => %s)
+            SELECT id FROM messages
+            WHERE state = 'sent'
+              AND sent_at < clock_timestamp() - make_interval(secs => %s * power(2, least(publication - 1, 7)))
             FOR UPDATE SKIP LOCKED)
         """,
         (seconds,),

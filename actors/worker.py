@@ -45,6 +45,7 @@ class WorkerProcess:
         self._settings, self._queues = settings, queues
         self.stopping = threading.Event()
         self._local = threading.local()
+        self._threads: list[Thread] = []
         self._current = _Current()
         self._broker = LedgerBroker(settings.broker_url)
         self._broker.add_middleware(self._current)
@@ -68,11 +69,12 @@ class WorkerProcess:
         thread: Thread | None = getattr(self._local, "thread", None)
         if thread is None:
             thread = self._local.thread = Thread(self._settings, self.stopping)
-        if not thread.work(delivery):
-            proxy.left = True  # not acknowledged: RabbitMQ hands it to another worker when this one is gone
+            self._threads.append(thread)
+        proxy.left = True  # not acknowledged, unless it comes to its end: RabbitMQ hands it to another worker
+        proxy.left = not thread.work(delivery)
 
     def serve(self) -> int:
-        """Runs until SIGTERM or SIGINT (0), or until a thread dies (1: whoever supervises starts the process anew)."""
+        """Runs until SIGTERM or SIGINT (0), or until a thread dies or sticks (1: whoever supervises starts it anew)."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stopping.set())
         if not self._wait_for_queues():
@@ -82,9 +84,10 @@ class WorkerProcess:
         healthy = True
         while healthy and not self.stopping.wait(1):
             threads = [*self._worker.workers, *self._worker.consumers.values()]
-            healthy = all(thread.is_alive() for thread in threads)
+            stuck = any(thread.stuck_at < time.monotonic() for thread in self._threads)
+            healthy = not stuck and all(thread.is_alive() for thread in threads)
         if not healthy:
-            logger.error("a thread of this worker is dead; ending the process")
+            logger.error("a thread of this worker is dead or stuck; ending the process")
         self.stopping.set()
         self._worker.stop(timeout=STOP_SECONDS * 1000)
         self._broker.close()

@@ -19,7 +19,7 @@ class Listed(Row, Generic[Item]):
 
     items: list[Item]
     next_cursor: Annotated[str | None, Field(description="Send it as `cursor` for the next page; null on the last one")]
-    sync_timestamp: Annotated[str, Field(description="Opaque; send it as `lastSyncTimestamp` to read what changed since")]
+    sync_timestamp: Annotated[str, Field(description="Opaque: marks what this list has seen")]
 
 
 Limit = Annotated[int, Parameter(query="limit", ge=1, le=MAX_LIMIT, description="How many at most")]

@@ -61,9 +61,9 @@ class Authenticator:
         self._fetching = asyncio.Lock()
         self._verified: OrderedDict[bytes, tuple[float, Token]] = OrderedDict()
 
-    async def user(self, conn: Connection, header: str | None) -> User:
-        """The user that the Authorization header speaks for. Raises BadRequest (401), or Forbidden without a role."""
-        token = await self._verified_token(conn, header)
+    async def user(self, conn: Connection, text: str) -> User:
+        """The user that the token speaks for. Raises BadRequest (401), or Forbidden without a role."""
+        token = await self._verified_token(conn, text)
         known = await users.known(conn, token.sub)
         if known is not None and known.revoked:
             raise BadRequest(401, "This user's access was revoked.")
@@ -73,11 +73,13 @@ class Authenticator:
             role = None  # a customer's user of no customer
         # whatever stood there, even the empty string, was a role: its absence later must not mean legacy admin
         claimed = None if token.role is None else str(token.role)
-        if known is None or (known.email, known.name) != (token.email, token.name) or _says_more(claimed, customer_id, known):
-            await users.remember(conn, token.sub, email=token.email, name=token.name, role=claimed, customer_id=customer_id)
+        # an access token says nothing of either: what is known stays
+        email, name = token.email or (known.email if known else ""), token.name or (known.name if known else "")
+        if known is None or (known.email, known.name) != (email, name) or _says_more(claimed, customer_id, known):
+            await users.remember(conn, token.sub, email=email, name=name, role=claimed, customer_id=customer_id)
         if role is None:
             raise Forbidden("Your account has no role that may use Stint; ask an administrator for one.")
-        return User(id=token.sub, email=token.email, name=token.name, role=role, customer_id=customer_id)
+        return User(id=token.sub, email=email, name=name, role=role, customer_id=customer_id)
 
     def _role(self, token: Token, known: Known | None) -> Role | None:
         if token.role is not None:
@@ -91,13 +93,7 @@ class Authenticator:
         )
         return Role.admin if legacy else None
 
-    async def _verified_token(self, conn: Connection, header: str | None) -> Token:
-        scheme, _, text = (header or "").partition(" ")
-        if scheme.lower() != "bearer" or not text.strip():
-            raise BadRequest(401, "Send a bearer token: Authorization: Bearer TOKEN. ./stint token makes one.")
-        text = text.strip()
-        if len(text) > MAX_TOKEN_BYTES:
-            raise _not_valid()
+    async def _verified_token(self, conn: Connection, text: str) -> Token:
         digest, now = hashlib.sha256(text.encode()).digest(), time.time()
         cached = self._verified.get(digest)
         if cached is not None and now < min(cached[0], cached[1].expires):
@@ -127,7 +123,7 @@ class Authenticator:
 
     async def fetch_keys(self, conn: Connection) -> list[keys.PublicKey]:
         """Reads the provider's public keys anew, and returns them."""
-        found = await keys.public_keys(conn, self._settings.secret_key.get_secret_value())
+        found = await keys.public_keys(conn)
         self._keys = {key.kid: jwt.PyJWK(key.jwk) for key in found}
         self._keys_fetched = time.monotonic()
         return found
@@ -162,6 +158,17 @@ class Authenticator:
             raise _not_valid() from None
 
 
+def bearer(header: str | None) -> str:
+    """The token in an Authorization header, not verified yet. Raises BadRequest (401) without one."""
+    scheme, _, text = (header or "").partition(" ")
+    text = text.strip()
+    if scheme.lower() != "bearer" or not text:
+        raise BadRequest(401, "Send a bearer token: Authorization: Bearer TOKEN. ./stint token makes one.")
+    if len(text) > MAX_TOKEN_BYTES:
+        raise _not_valid()
+    return text
+
+
 def _says_more(claimed: str | None, customer_id: UUID | None, known: Known) -> bool:
     return (claimed is not None and claimed != known.role) or (customer_id is not None and customer_id != known.customer_id)
 
@@ -176,9 +183,13 @@ class BearerAuth(AbstractAuthenticationMiddleware):
     async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
         database: Database = connection.app.state.database
         authenticator: Authenticator = connection.app.state.authenticator
-        async with database.connection() as conn:
-            user = await authenticator.user(conn, connection.headers.get("authorization"))
-        return AuthenticationResult(user=user, auth=None)
+        token = bearer(connection.headers.get("authorization"))
+
+        async def find_user() -> User:
+            async with database.connection() as conn:
+                return await authenticator.user(conn, token)
+
+        return AuthenticationResult(user=await database.promptly(find_user()), auth=None)
 
 
 def internal(connection: ASGIConnection[Any, User, Any, Any], _: BaseRouteHandler) -> None:

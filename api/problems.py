@@ -2,14 +2,17 @@
 exception ever reaches a client."""
 
 import logging
-from typing import Any
+import traceback
+from typing import Annotated, Any
+from uuid import UUID
 
 import msgspec
 import psycopg
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ExceptionHandlersMap
-from psycopg_pool import TooManyRequests
+from psycopg_pool import PoolTimeout, TooManyRequests
+from pydantic import Field
 
 from schemas.base import Row
 from schemas.database import UNREACHABLE, is_unreachable
@@ -43,7 +46,7 @@ class FieldProblem(Row):
 
 
 class Problem(Row):
-    """Every error's body (RFC 9457, application/problem+json). A conflict adds what it is about, such as `current`."""
+    """Every error's body (RFC 9457, application/problem+json). Bad input adds `errors`, a conflict what it is about."""
 
     type: str
     title: str
@@ -51,6 +54,9 @@ class Problem(Row):
     detail: str
     request_id: str
     errors: list[FieldProblem] | None = None
+    current: Annotated[dict[str, Any] | None, Field(description="the row as it is now")] = None
+    overlaps: Annotated[list[UUID] | None, Field(description="the time entries in the way")] = None
+    time_bill_id: Annotated[UUID | None, Field(description="the approved bill that locks the entry")] = None
 
 
 class BadRequest(Exception):
@@ -138,19 +144,25 @@ def _framework(request: Request[Any, Any, Any], error: HTTPException) -> Respons
 def _postgres(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     if is_unreachable(error):
         logger.warning("Postgres is away: %s", type(error).__name__)
-        return _answer(request, 503, "The database can't be reached right now; nothing was changed. Try again in a moment.")
+        if isinstance(error, PoolTimeout):
+            return _answer(request, 503, "The database can't be reached right now; nothing was changed. Try again in a moment.")
+        return _answer(
+            request, 503, "The database went away in the middle of it; look whether the change was made before you repeat it."
+        )
     if isinstance(error, psycopg.errors.LockNotAvailable | psycopg.errors.DeadlockDetected | psycopg.errors.QueryCanceled):
-        logger.warning("busy: %s", error)
+        logger.warning("busy: %s", type(error).__name__)
         return _answer(request, 503, "Somebody else is changing the same rows; nothing was changed. Try again in a moment.")
     if isinstance(error, psycopg.errors.DataError):
-        logger.warning("a value slipped past validation: %s", error)
+        logger.warning("a value slipped past validation: %s", type(error).__name__)
         return _answer(request, 422, "The request has a value that can't be stored.")
     return _internal(request, error)
 
 
 def _internal(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    logger.error("unexpected %s", type(error).__name__, exc_info=error)
-    return _answer(request, 500, "Something went wrong on our side; the log has it under this requestId. Nothing was changed.")
+    # where it happened, not what it said: an exception's text may hold anything that was in the request or the row
+    where = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("unexpected %s %s", type(error).__name__, getattr(error, "sqlstate", ""), extra={"traceback": where})
+    return _answer(request, 500, "Something went wrong on our side; the log has it under this requestId.")
 
 
 HANDLERS: ExceptionHandlersMap = {

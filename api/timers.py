@@ -1,5 +1,6 @@
 """Starting and stopping timers."""
 
+import contextlib
 import json
 from typing import Annotated, Any
 from uuid import UUID
@@ -11,7 +12,7 @@ from litestar.params import Parameter
 from api.auth import internal
 from api.outcomes import Outcomes
 from schemas import timers
-from schemas.database import Database
+from schemas.database import UNREACHABLE, Database
 from schemas.ledger import State
 from schemas.timers import StartedTimer, StartTimer, Stop, Stopped
 from schemas.users import User
@@ -49,8 +50,10 @@ async def stop_timer(database: Database, user: User, outcomes: Outcomes, task_id
     async with database.transaction() as conn:
         promise = await timers.stop(conn, task_id, user_id=user.id)
     if wait and await outcomes.of(promise.message_id, seconds=wait) is State.done:
-        async with database.connection() as conn:
-            outcome = await timers.outcome(conn, promise.stop.entry_id)
+        outcome = None
+        with contextlib.suppress(*UNREACHABLE):  # the stop is committed, whether its entry can be read just now or not
+            async with database.connection() as conn:
+                outcome = await timers.outcome(conn, promise.stop.entry_id)
         if outcome is not None:
             made: dict[str, Any] = json.loads(outcome)
             return Response(Stopped.model_validate(promise.stop.model_dump() | made), status_code=200)

@@ -90,7 +90,8 @@ INVARIANTS = [
         """
         SELECT format('message %%s (%%s): %%s since %%s', id, actor, state, coalesce(lease_until, sent_at))
         FROM messages
-        WHERE state = 'sent' AND sent_at < clock_timestamp() - make_interval(secs => %(sent_seconds)s)
+        WHERE state = 'sent'
+            AND sent_at < clock_timestamp() - make_interval(secs => %(sent_seconds)s * power(2, least(publication - 1, 7)))
            OR state = 'calling' AND lease_until < clock_timestamp() - make_interval(secs => 60)
         """,
     ),

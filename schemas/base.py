@@ -102,7 +102,7 @@ class Body(BaseModel):
 
     def fingerprint(self) -> bytes:
         """Tells whether a repeated create carries the same body."""
-        return hashlib.sha256(self.model_dump_json(exclude_unset=True).encode()).digest()
+        return hashlib.sha256(self.model_dump_json().encode()).digest()
 
 
 def json_object(model: type[Row], table: str, *, without: frozenset[str] = frozenset()) -> str:
@@ -145,4 +145,4 @@ def _unwrap(annotation: Any) -> tuple[Any, list[Sql]]:
             return annotation, marks
 
 
-Rounding = Literal[1, 5, 6, 10, 15, 30]
+Rounding = Annotated[Literal[1, 5, 6, 10, 15, 30], _only(int)]

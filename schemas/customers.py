@@ -126,7 +126,10 @@ async def list_page(conn: Connection, page: Page, *, user: User) -> bytes:
     return await listing.read(conn, page)
 
 
-def of_customer(alias: str) -> str:
-    """A condition on rows with a customer_id: `%(customer)s` is an id, or an exact name in any case."""
-    return f"""{alias}.customer_id = ANY(ARRAY(
-        SELECT c.id FROM customers c WHERE c.id::text = lower(%(customer)s) OR lower(c.name) = lower(%(customer)s)))"""
+def of_customer(alias: str, customer: str) -> tuple[str, UUID | str]:
+    """A condition on rows with a customer_id, and its parameter `customer`: an id, or an exact name in any case."""
+    try:
+        return f"{alias}.customer_id = %(customer)s", UUID(customer)
+    except ValueError:
+        named = "SELECT c.id FROM customers c WHERE lower(c.name) = lower(%(customer)s)"
+        return f"{alias}.customer_id = ANY(ARRAY({named}))", customer

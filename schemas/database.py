@@ -4,9 +4,9 @@ Functions of this floor take `conn` first and never commit: the caller owns the 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection
@@ -14,6 +14,7 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from schemas.settings import Settings
 
+Result = TypeVar("Result")
 Connection: TypeAlias = AsyncConnection[tuple[Any, ...]]
 
 # Postgres is not there, or hung up: worth waiting for, and nothing that the caller did wrong. A statement that ran into its
@@ -79,6 +80,7 @@ class Database:
             max_waiting=1_000,
             open=False,
         )
+        self._prompt_seconds = settings.stint_connect_seconds + 0.4
         self._checking: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -104,6 +106,17 @@ class Database:
         """One connection inside a transaction: committed at the end, rolled back on any exception."""
         async with self.connection() as conn, conn.transaction():
             yield conn
+
+    async def promptly(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """The result of a short piece of work, or PoolTimeout within two seconds even when Postgres is frozen: a time limit
+        that the server keeps does not help then, and cancelling waits for it, too."""
+        task = asyncio.create_task(work)
+        done, _ = await asyncio.wait({task}, timeout=self._prompt_seconds)
+        if not done:
+            task.cancel()
+            task.add_done_callback(lambda late: late.cancelled() or late.exception())
+            raise PoolTimeout("Postgres does not answer")
+        return task.result()
 
     def _replace_the_dead(self) -> None:
         # a restarted Postgres leaves every idle connection dead: find out at once instead of one request after another

@@ -1,5 +1,6 @@
 """The local identity provider's signing keys and tokens. Every API process serves and trusts the same keys, from Postgres."""
 
+import json
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -29,10 +30,12 @@ class PublicKey:
 
 async def ensure_key(conn: Connection, secret_key: str) -> None:
     """Makes the first signing key, once, however many processes start at the same time."""
+    present = "SELECT 1 FROM signing_keys WHERE retired_at IS NULL LIMIT 1"
+    if await (await conn.execute(present)).fetchone() is not None:
+        return
     async with conn.transaction():
         await conn.execute("LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE")
-        cursor = await conn.execute("SELECT 1 FROM signing_keys WHERE retired_at IS NULL LIMIT 1")
-        if await cursor.fetchone() is not None:
+        if await (await conn.execute(present)).fetchone() is not None:
             return
         private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         pem = private.private_bytes(
@@ -40,24 +43,24 @@ async def ensure_key(conn: Connection, secret_key: str) -> None:
             serialization.PrivateFormat.PKCS8,
             serialization.BestAvailableEncryption(secret_key.encode()),
         )
-        await conn.execute("INSERT INTO signing_keys (kid, private_pem) VALUES (%s, %s)", (uuid4().hex[:16], pem.decode()))
+        kid = uuid4().hex[:16]
+        jwk = jwt.algorithms.RSAAlgorithm.to_jwk(private.public_key(), as_dict=True)
+        await conn.execute(
+            "INSERT INTO signing_keys (kid, private_pem, public_jwk) VALUES (%s, %s, %s)",
+            (kid, pem.decode(), json.dumps(jwk | {"kid": kid, "use": "sig", "alg": ALGORITHM})),
+        )
 
 
-async def public_keys(conn: Connection, secret_key: str) -> list[PublicKey]:
+async def public_keys(conn: Connection) -> list[PublicKey]:
     """The public halves, newest first; a retired key is served until the last token that it signed has expired."""
     cursor = await conn.execute(
         """
-        SELECT kid, private_pem FROM signing_keys
+        SELECT kid, public_jwk FROM signing_keys
         WHERE retired_at IS NULL OR retired_at > now() - make_interval(secs => %s) ORDER BY created_at DESC
         """,
         (TOKEN_SECONDS,),
     )
-    return [_public(kid, _load(pem, secret_key)) for kid, pem in await cursor.fetchall()]
-
-
-def _public(kid: str, private: rsa.RSAPrivateKey) -> PublicKey:
-    jwk = jwt.algorithms.RSAAlgorithm.to_jwk(private.public_key(), as_dict=True)
-    return PublicKey(kid, jwk | {"kid": kid, "use": "sig", "alg": ALGORITHM})
+    return [PublicKey(kid, jwk) for kid, jwk in await cursor.fetchall()]
 
 
 def _load(pem: str, secret_key: str) -> rsa.RSAPrivateKey:

@@ -9,7 +9,6 @@ Every transition locks the row by its id first and then looks: `UPDATE … WHERE
 another transaction that is just setting `sent`, but miss it. (Claiming and sweeping skip locked rows instead.)
 """
 
-import json
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +17,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from schemas.database import Connection
-from schemas.messages import Message
+from schemas.messages import DEFAULT_ALLOWANCE, Message
 
 # One empty notification per transaction, to wake the relays; their poll is the truth.
 CHANNEL = "stint_ready"
@@ -115,10 +114,22 @@ async def settle(conn: Connection, message_id: UUID) -> None:
     )
 
 
-async def mark_begun(conn: Connection, record: Record) -> None:
-    """Notes that a handler is about to begin, for a message that has killed a worker before: should the worker die again,
-    the next delivery knows that it was this message's doing, and not a neighbour's."""
-    await conn.execute("UPDATE messages SET begun = publication WHERE id = %s", (record.id,))
+async def mark_begun(conn: Connection, message_id: UUID) -> None:
+    """Notes that the handler of a message under suspicion is about to begin: should the worker die now, the next delivery
+    knows whose doing it was."""
+    await conn.execute("UPDATE messages SET begun = publication WHERE id = %s", (message_id,))
+
+
+async def postpone(conn: Connection, message_id: UUID, *, seconds: float) -> None:
+    """Makes a locked message under suspicion ready again for a little later, at no cost: another one is having its turn."""
+    await conn.execute(
+        """
+        UPDATE messages SET state = 'ready', begun = coalesce(begun, 0),
+            available_at = clock_timestamp() + make_interval(secs => %s)
+        WHERE id = %s
+        """,
+        (seconds, message_id),
+    )
 
 
 async def lease(conn: Connection, record: Record, *, seconds: float) -> UUID:
@@ -159,14 +170,14 @@ async def fail(conn: Connection, record: Record, failure: Failure, *, base_secon
     allowance = record.allowance + (1 if failure.free else 0)
     dead = failure.final or attempts >= allowance
     state = State.dead if dead else State.ready
-    used = attempts - (allowance - record.allowance)
+    used = max(1, DEFAULT_ALLOWANCE - (allowance - attempts))  # what was free does not lengthen the wait
     delay = failure.delay_seconds if failure.delay_seconds is not None else min(600.0, base_seconds * 2 ** min(used, 12) / 2)
     jitter = "" if failure.delay_seconds is not None else " * (0.75 + random() / 2)"
     await conn.execute(
         """
         INSERT INTO message_attempts (message_id, n, error_class, error, traceback, worker) VALUES (%s, %s, %s, %s, %s, %s)
         """,
-        (record.id, attempts, failure.error_class, failure.error, failure.traceback, failure.worker),
+        (record.id, attempts, failure.error_class, storable(failure.error), storable(failure.traceback), failure.worker),
     )
     await conn.execute(
         f"""
@@ -177,14 +188,14 @@ async def fail(conn: Connection, record: Record, failure: Failure, *, base_secon
         WHERE id = %s
         """,
         (
-            state, attempts, allowance, int(failure.crash), f"{failure.error_class}: {failure.error}", failure.fingerprint,
-            delay, record.id,
+            state, attempts, allowance, int(failure.crash), storable(f"{failure.error_class}: {failure.error}"),
+            failure.fingerprint, delay, record.id,
         ),
     )  # fmt: skip
     return state
 
 
-async def replay(conn: Connection, message_id: UUID, *, who: str, reason: str, allowance: int = 5) -> bool:
+async def replay(conn: Connection, message_id: UUID, *, who: str, reason: str, allowance: int = DEFAULT_ALLOWANCE) -> bool:
     """Makes a dead message ready again with a fresh allowance, and records who did it and why. False, and nothing is
     changed, unless it is dead: replaying twice is a no-op."""
     record = await lock(conn, message_id)
@@ -206,11 +217,18 @@ async def replay(conn: Connection, message_id: UUID, *, who: str, reason: str, a
     return True
 
 
-async def keep_foreign(conn: Connection, *, queue: str, reason: str, body: bytes, headers: dict[str, Any]) -> None:
-    """Keeps what came through RabbitMQ and is no message of ours, raw, beside the dead letters."""
+def storable(text: str) -> str:
+    """The text with what Postgres refuses (a NUL, half a surrogate pair) written out: whatever somebody else's error or
+    header says, it must be possible to write it down."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+
+
+async def keep_foreign(conn: Connection, *, queue: str, reason: str, body: bytes, headers: object = None) -> None:
+    """Keeps what came through RabbitMQ and is no message of ours, raw, beside the dead letters. `headers` are kept as
+    text: they may hold anything."""
     await conn.execute(
         "INSERT INTO foreign_letters (queue, reason, body, headers) VALUES (%s, %s, %s, %s)",
-        (queue, reason, body, json.dumps(headers, default=repr)),
+        (queue, storable(reason), body, storable(repr(headers or {}))),
     )
 
 

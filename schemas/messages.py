@@ -10,6 +10,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+DEFAULT_ALLOWANCE = 5  # attempts
 # Declared from the start, each with a worker of its own kind: slow Xero never delays a stop.
 QUEUES = ("timers", "bills", "xero", "slack", "mail")
 
@@ -24,7 +25,9 @@ class Message(BaseModel):
     allowance: ClassVar[int]  # attempts before it is a dead letter
     deadline_seconds: ClassVar[float]  # of the handler; for a call-out, of the call
 
-    def __init_subclass__(cls, *, queue: str, allowance: int = 5, deadline_seconds: float = 25, **rest: Any) -> None:
+    def __init_subclass__(
+        cls, *, queue: str, allowance: int = DEFAULT_ALLOWANCE, deadline_seconds: float = 25, **rest: Any
+    ) -> None:
         super().__init_subclass__(**rest)
         if queue not in QUEUES:
             raise TypeError(f"{cls.__name__}: {queue!r} is no queue of ours; take one of {', '.join(QUEUES)}")

@@ -1,5 +1,6 @@
 """Every setting, with its meaning. They come from the environment; `./stint up` fills in what a fresh machine lacks."""
 
+import os
 from functools import cache
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -23,7 +24,11 @@ class Settings(BaseSettings):
     identity: Literal["local"] = Field("local", description="the identity provider: local keeps its users in Postgres")
     auth_issuer: str = Field("urn:stint:local", description="the exact `iss` of every token")
     auth_client_ids: str = Field("stint", description="clients whose tokens are taken (`aud` or `client_id`)")
-    internal_client_ids: str = Field("stint", description="clients whose ID tokens without a role may mean legacy admin")
+    internal_client_ids: str = Field(
+        # the one setting whose empty value means something: nobody
+        default_factory=lambda: os.environ.get("INTERNAL_CLIENT_IDS", "stint"),
+        description="clients whose ID tokens without a role may mean legacy admin; empty: nobody's",
+    )
     legacy_unset_role: Literal["on", "off"] = Field("on", description="whether an absent role can mean admin at all")
 
     # patience, in seconds; tests shorten it

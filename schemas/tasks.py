@@ -57,6 +57,8 @@ async def create(conn: Connection, new: NewTask, *, by: User) -> Task:
 
     Raises Invalid for an unknown customer, pillar or assignee, Conflict for an id that another task has.
     """
+    if new.id is not None and (before := await _created_before(conn, new)) is not None:
+        return before
     pillar_id = await _pillar(conn, new)
     try:
         async with conn.transaction():
@@ -74,13 +76,15 @@ async def create(conn: Connection, new: NewTask, *, by: User) -> Task:
             )
     except ForeignKeyViolation as error:
         raise Invalid("assigneeId", "No user has this id; leave it out or name somebody who has signed in.") from error
-    if (row := await cursor.fetchone()) is None:
-        return await _created_before(conn, new)
-    return Task.from_json(row[0])
+    if (row := await cursor.fetchone()) is not None:
+        return Task.from_json(row[0])
+    before = await _created_before(conn, new)  # at the same moment, by another request
+    assert before is not None
+    return before
 
 
 async def _pillar(conn: Connection, new: NewTask) -> UUID:
-    """The task's pillar; locks customer and pillar against deletion until the task is there."""
+    """The task's pillar; locks the customer against deletion until the task is there."""
     cursor = await conn.execute(
         """
         SELECT c.id, (SELECT p.id FROM pillars p
@@ -99,16 +103,18 @@ async def _pillar(conn: Connection, new: NewTask) -> UUID:
     return pillar_id
 
 
-async def _created_before(conn: Connection, new: NewTask) -> Task:
+async def _created_before(conn: Connection, new: NewTask) -> Task | None:
+    """The task that an earlier request with this id and body made, if any. Raises Conflict when the body was another."""
     cursor = await conn.execute(
         f"""
-        SELECT {json_object(Task, "t")}::text FROM tasks t WHERE id = %s AND created_from = %s AND deleted_at IS NULL
+        SELECT {json_object(Task, "t")}::text, created_from = %s AND deleted_at IS NULL FROM tasks t WHERE id = %s
         """.encode(),
-        (new.id, new.fingerprint()),
+        (new.fingerprint(), new.id),
     )
-    if (row := await cursor.fetchone()) is None:
+    row = await cursor.fetchone()
+    if row is not None and not row[1]:
         raise Conflict("Another task has this id; take a new one.")
-    return Task.from_json(row[0])
+    return Task.from_json(row[0]) if row is not None else None
 
 
 def _visible_to(user: User) -> tuple[str, dict[str, Any]]:

@@ -129,7 +129,8 @@ async def list_page(conn: Connection, page: Page, chosen: BillFilter, *, user: U
     if chosen.user_id is not None:
         listing.where("b.user_id = %(user)s", user=chosen.user_id)
     if chosen.customer is not None:
-        listing.where(of_customer("b"), customer=chosen.customer)
+        condition, customer = of_customer("b", chosen.customer)
+        listing.where(condition, customer=customer)
     if chosen.status is not None:
         listing.where("b.status = %(status)s", status=chosen.status)
     if chosen.start_date is not None:
@@ -167,8 +168,11 @@ async def change(conn: Connection, bill_id: UUID, wanted: TimeBillChange, *, by:
         raise Forbidden("Only its owner can write the memo of a time bill.")
     if (wanted.status or wanted.rejection_note) and not by.is_admin:
         raise Forbidden("Only an admin can approve, reject or reopen a time bill.")
+    if bill.stale:
+        # a new sum is a new version: who has seen the old figures has not seen what would be approved, and gets 409
+        await sum_again(conn, [bill_id])
+        bill = await _lock(conn, bill_id)
     if wanted.version is not None and wanted.version != bill.version:
-        await sum_again(conn, [bill_id])  # so that the client is shown the figures that are true now
         raise Conflict(
             "The bill has changed since you read it; look at its figures again.", current=await _current(conn, bill_id)
         )
@@ -235,10 +239,9 @@ async def _write_memo(conn: Connection, bill_id: UUID, bill: _Bill, memo: str) -
 
 
 async def _approve(conn: Connection, bill_id: UUID, *, by: User, zone: str) -> None:
-    """Sums a stale bill again and freezes what it finds. The bill is locked already, in an earlier statement.
+    """Freezes what it finds. The bill is locked, and summed again if it was stale, in earlier statements.
 
     approved_at is the clock's, not now(): this transaction may have begun before one whose change it waited for."""
-    await sum_again(conn, [bill_id])
     cursor = await conn.execute(
         """
         UPDATE time_bills b

@@ -114,7 +114,8 @@ async def list_page(conn: Connection, page: Page, chosen: EntryFilter, *, user: 
     if chosen.time_bill_id is not None:
         listing.where("e.bill_id = %(bill)s", bill=chosen.time_bill_id)
     if chosen.customer is not None:
-        listing.where(of_customer("e"), customer=chosen.customer)
+        condition, customer = of_customer("e", chosen.customer)
+        listing.where(condition, customer=customer)
     if chosen.start_date is not None:
         listing.where(
             "e.start_time >= %(from)s::date::timestamp AT TIME ZONE %(zone)s", zone=chosen.zone, **{"from": chosen.start_date}

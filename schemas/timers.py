@@ -88,19 +88,20 @@ async def start(conn: Connection, task_id: UUID, *, user_id: UUID, notes: str = 
     if task[0] == "archived":
         raise Conflict("This task is archived; set its status to open to work on it again.")
     stopped = (await _stop_running(conn, running.task_id, user_id=user_id)) if running is not None else None
-    await conn.execute("DELETE FROM stops WHERE user_id = %s AND task_id = %s", (user_id, task_id))
     cursor = await conn.execute(
         f"""
         INSERT INTO timers AS t (user_id, id, task_id, notes, start_time)
-        VALUES (%s, %s, %s, %s, greatest(date_trunc('second', now(), 'UTC'), %s))
+        VALUES (%(user)s, %(id)s, %(task)s, %(notes)s, greatest(
+            date_trunc('second', now(), 'UTC'), (SELECT max(end_time) FROM stops WHERE user_id = %(user)s)))
         RETURNING {json_object(Timer, "t")}::text
         """.encode(),
-        # who asked first need not get the row first: never begin before the previous timer ended
-        (user_id, uuid4(), task_id, notes, stopped.stop.end_time if stopped else None),
+        # who asked first need not get the row first: never begin before the user's latest stop
+        {"user": user_id, "id": uuid4(), "task": task_id, "notes": notes},
     )
     row = await cursor.fetchone()
     assert row is not None
     timer = Timer.from_json(row[0])
+    await conn.execute("DELETE FROM stops WHERE user_id = %s AND task_id = %s", (user_id, task_id))
     return StartedTimer(**timer.model_dump(), stopped=stopped.stop if stopped else None), True
 
 

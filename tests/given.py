@@ -116,7 +116,8 @@ class Given:
 
 async def _token(stint: Installation, *, role: str, email: str, customer_id: str | None) -> str:
     """What `./stint token` prints, without the half second that a process of its own takes."""
-    settings = Settings(**{name.lower(): value for name, value in stint.environment.items()})
+    environment: dict[str, Any] = {name.lower(): value for name, value in stint.environment.items()}
+    settings = Settings(**environment)
     claim, customer = None if role == "none" else role, UUID(customer_id) if customer_id else None
     name = email.partition("@")[0]
     async with await connect(settings) as conn:

@@ -1,6 +1,8 @@
 """A whole Stint for tests: a database and a vhost of its own, and API, workers and relay as real processes."""
 
+import contextlib
 import os
+import random
 import secrets
 import signal
 import socket
@@ -16,7 +18,7 @@ import httpx
 import psycopg
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-SECRET_KEY = "a secret for tests, 32 bytes long"  # noqa: S105
+SECRET_KEY = "a secret for tests, 32 bytes long"
 # short patience, so that what a person would wait a minute for takes a test a second
 PATIENCE = {"STINT_RETRY_BASE_SECONDS": "0.2", "STINT_LEASE_MARGIN_SECONDS": "1"}
 
@@ -34,10 +36,12 @@ def eventually(check: Callable[[], Any], *, seconds: float = 20, why: str = "") 
 
 
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """A port below the range that outgoing connections take theirs from, so that none of them gets there first."""
+    while True:
+        port = random.randrange(10_000, 21_000)
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 class Installation:

@@ -50,6 +50,7 @@ CREATE TRIGGER touch BEFORE INSERT OR UPDATE ON users FOR EACH ROW EXECUTE FUNCT
 CREATE TABLE signing_keys (
     kid text PRIMARY KEY,
     private_pem text NOT NULL,
+    public_jwk jsonb NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     retired_at timestamptz
 );
@@ -162,8 +163,8 @@ CREATE TABLE time_bills (
     pillar_id uuid NOT NULL,
     date date NOT NULL,
     seconds bigint NOT NULL DEFAULT 0 CHECK (seconds >= 0),
-    rounding_increment smallint NOT NULL,
-    rounding_mode text NOT NULL,
+    rounding_increment smallint NOT NULL CHECK (rounding_increment IN (1, 5, 6, 10, 15, 30)),
+    rounding_mode text NOT NULL CHECK (rounding_mode IN ('nearest', 'up')),
     minutes bigint GENERATED ALWAYS AS (billed_minutes(seconds, rounding_increment, rounding_mode)) STORED,
     stale boolean NOT NULL DEFAULT false,   -- an entry changed and the sum has not followed yet
     memo text NOT NULL DEFAULT '',
@@ -196,6 +197,7 @@ CREATE UNIQUE INDEX time_bills_open ON time_bills (user_id, customer_id, pillar_
 CREATE INDEX time_bills_of_user ON time_bills (user_id, date, id);
 CREATE INDEX time_bills_of_customer ON time_bills (customer_id, date, id);
 CREATE INDEX time_bills_listed ON time_bills (date, id);
+CREATE INDEX time_bills_unapproved ON time_bills (status, date, id) WHERE status <> 'approved' AND deleted_at IS NULL;
 CREATE INDEX time_bills_stale ON time_bills (id) WHERE stale;
 CREATE INDEX time_bills_changed ON time_bills (changed_xid);
 CREATE TRIGGER touch BEFORE INSERT OR UPDATE ON time_bills FOR EACH ROW EXECUTE FUNCTION touch();
@@ -247,8 +249,8 @@ CREATE TABLE messages (
     available_at timestamptz NOT NULL DEFAULT now(),
     attempts integer NOT NULL DEFAULT 0,           -- never restarts; dead when it reaches the allowance
     allowance integer NOT NULL,
-    crashes integer NOT NULL DEFAULT 0,            -- how often a worker died with it
-    begun integer,                                 -- the publication that was begun, noted only once crashes > 0
+    crashes integer NOT NULL DEFAULT 0,            -- how often a worker died of it
+    begun integer,                                 -- null: above suspicion; else the last publication noted as begun
     lease_token uuid,
     lease_until timestamptz,
     cause_id uuid,                                 -- the message whose handler put this one
@@ -261,7 +263,8 @@ CREATE TABLE messages (
     fingerprint text,                              -- groups letters that died of the same thing
     CHECK ((state = 'calling') = (lease_token IS NOT NULL)),
     CHECK ((state = 'calling') = (lease_until IS NOT NULL)),
-    CHECK ((state = 'done') = (done_at IS NOT NULL))
+    CHECK ((state = 'done') = (done_at IS NOT NULL)),
+    CHECK (state <> 'sent' OR sent_at IS NOT NULL)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 CREATE INDEX messages_ready ON messages (queue, available_at, id) WHERE state = 'ready';
 CREATE INDEX messages_sent ON messages (queue, sent_at) WHERE state = 'sent';
@@ -300,5 +303,5 @@ CREATE TABLE foreign_letters (
     queue text NOT NULL,
     reason text NOT NULL,
     body bytea NOT NULL,
-    headers jsonb NOT NULL
+    headers text NOT NULL          -- as pika read them; text, since they may hold what no jsonb can
 );

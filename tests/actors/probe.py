@@ -8,7 +8,6 @@ import os
 import runpy
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -72,14 +71,20 @@ async def _obey(conn: Connection, order: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         case ["hang"]:
             await asyncio.sleep(60)
-        case ["block", seconds]:
-            time.sleep(float(seconds))  # noqa: ASYNC251  what an actor must not do, and a test wants to see
         case ["query"]:
             await conn.execute("SELECT pg_sleep(60)")
         case ["disconnect"]:
             await conn.execute("SELECT pg_terminate_backend(pg_backend_pid())")
         case ["deadlock"]:
             await conn.execute("DO $$ BEGIN RAISE deadlock_detected; END $$")
+        case ["nul"]:
+            raise ValueError("a\0b")
+        case ["surrogate"]:
+            raise ValueError("\ud800")
+        case ["cancel"]:
+            raise asyncio.CancelledError
+        case ["exit"]:
+            raise SystemExit(3)
         case ["sleep", seconds]:
             await asyncio.sleep(float(seconds))
 

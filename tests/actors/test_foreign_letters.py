@@ -73,6 +73,24 @@ def test_a_strangers_message_is_kept_raw_and_the_worker_goes_on(
     assert stint.is_running("work")
 
 
+HEADERS: dict[str, dict[str, Any]] = {
+    "a NUL": {"x": "a\0b"},
+    "x-death that is text": {"x-death": "gone"},
+    "x-death of texts": {"x-death": ["gone"]},
+    "bytes": {"x": b"\xff\x00"},
+    "nested": {"x": {"y": [1, None, {"z": "\0"}]}},
+}
+
+
+@pytest.mark.parametrize("headers", HEADERS.values(), ids=HEADERS.keys())
+def test_headers_of_any_kind_stop_nobody(headers: dict[str, Any], channel: BlockingChannel, stint: Installation) -> None:
+    body = b"hello " + uuid4().bytes
+    relay = stint.processes["relay"].pid
+    channel.basic_publish("", "timers.XQ", body, pika.BasicProperties(headers=headers))  # type: ignore[no-untyped-call]
+    eventually(lambda: stint.value("SELECT count(*) FROM foreign_letters WHERE body = %s", body) == 1)
+    assert stint.is_running("relay") and stint.processes["relay"].pid == relay
+
+
 def test_a_reference_that_rabbitmq_dead_lettered_is_a_failed_attempt_of_its_message(own: Installation) -> None:
     own.start("relay")
     eventually(lambda: "relaying" in own.log("relay"))

@@ -8,7 +8,7 @@ import pytest
 
 from tests.api.answers import at, problem
 from tests.api.conftest import Another
-from tests.api.tokens import ABSENT, Mint
+from tests.api.tokens import ABSENT, Claims, Mint
 from tests.given import Given
 from tests.installation import Installation, eventually
 
@@ -43,7 +43,7 @@ def test_the_scheme_is_bearer_in_any_case(stint: Installation, mint: Mint) -> No
     assert httpx.get(f"{stint.url}/api/me", headers={"Authorization": f"bEaReR  {mint.token()}"}).status_code == 200
 
 
-WRONG_CLAIMS = {
+WRONG_CLAIMS: dict[str, Claims] = {
     "expired": {"exp": int(time.time()) - 1},
     "expires at no time": {"exp": "soon"},
     "expires when time has ended": {"exp": 1e400},
@@ -71,11 +71,11 @@ WRONG_CLAIMS = {
 
 
 @pytest.mark.parametrize("claims", WRONG_CLAIMS.values(), ids=WRONG_CLAIMS)
-def test_a_signed_token_with_wrong_claims_is_401(claims: dict[str, object], stint: Installation, mint: Mint) -> None:
+def test_a_signed_token_with_wrong_claims_is_401(claims: Claims, stint: Installation, mint: Mint) -> None:
     problem(me(stint, mint.token(**claims)), 401)
 
 
-WRONG_HEADERS = {
+WRONG_HEADERS: dict[str, Claims] = {
     "of an unknown key": {"kid": "unknown"},
     "of no key": {"kid": None},
     "of a key by number": {"kid": 5},
@@ -92,7 +92,7 @@ WRONG_HEADERS = {
 
 
 @pytest.mark.parametrize("header", WRONG_HEADERS.values(), ids=WRONG_HEADERS)
-def test_a_token_with_a_wrong_header_is_401(header: dict[str, object], stint: Installation, mint: Mint) -> None:
+def test_a_token_with_a_wrong_header_is_401(header: Claims, stint: Installation, mint: Mint) -> None:
     problem(me(stint, mint.token(header)), 401)
 
 

@@ -1,6 +1,6 @@
 """Tasks."""
 
-from tests.api.answers import problem, refused_fields
+from tests.api.answers import Json, problem, refused_fields
 from tests.given import Given
 from tests.installation import Installation
 
@@ -18,7 +18,7 @@ def test_a_task_goes_to_general_support_unless_a_pillar_is_named(given: Given, s
 
 def test_a_task_keeps_everything_that_it_was_given(given: Given) -> None:
     by = given.person()
-    body = {
+    body: Json = {
         "title": "Mend it", "description": "soon\nand well", "status": "in_progress", "assigneeId": by.id, "priority": "urgent",
         "dueDate": "2026-12-24", "source": "desktop",
     }  # fmt: skip

@@ -1,6 +1,7 @@
 """Promise 3: nobody sees or touches another customer's data."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,7 @@ def tenant(given: Given, admin: Person, consultant: Person, role: str) -> Tenant
     return Tenant(customer["name"], given.person(role, customer["id"]), ids, hidden)
 
 
-def listed(person: Person, noun: str, **parameters: str | int) -> list[str]:
+def listed(person: Person, noun: str, **parameters: Any) -> list[str]:
     return [item["id"] for item in person.get(f"/api/{noun}", **parameters)["items"]]
 
 

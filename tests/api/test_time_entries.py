@@ -67,6 +67,7 @@ def test_an_overlap_is_409_and_names_the_entries(given: Given) -> None:
     second = given.entry(by, task, start=f"{DAY}10:00:00Z")  # touching is no overlap
     given.entry(other, task, start=f"{DAY}09:00:00Z")  # nor are another's hours
     third = given.entry(by, task, start=f"{DAY}12:00:00Z")
+    given.entry(by, task, start=f"{DAY}13:00:00Z")
 
     for change, overlaps in (
         ({"startTime": f"{DAY}10:59:59Z"}, [second["id"]]),

@@ -108,18 +108,18 @@ def test_a_wait_ends_with_202_when_nobody_works(idle: Installation) -> None:
 
 def test_who_waits_holds_no_connection(idle: Installation) -> None:
     given = Given(idle)
-    people = given.people(40)  # more than the API has connections
+    people = given.people(20)  # more than the API has connections
     task = given.task(people[0])
     for person in people:
         person.post(f"/api/tasks/{task['id']}/start")
-    with ThreadPoolExecutor(40) as pool:
+    with ThreadPoolExecutor(20) as pool:
         waiting = [pool.submit(person.post, f"/api/tasks/{task['id']}/stop", status=202, wait=2) for person in people]
         eventually(lambda: idle.value("SELECT count(*) FROM timers WHERE task_id = %s", task["id"]) == 0)
         begun = time.monotonic()
         people[0].get("/api/me")
         assert time.monotonic() - begun < 1
         assert not any(waiter.done() for waiter in waiting)
-        assert len({waiter.result()["entryId"] for waiter in waiting}) == 40
+        assert len({waiter.result()["entryId"] for waiter in waiting}) == 20
     given.close()
 
 

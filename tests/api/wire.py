@@ -5,19 +5,18 @@ import struct
 import threading
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlsplit, urlunsplit
+
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 
 class Wire:
     """A proxy on loopback that reads along: `statements` has the SQL of each execution, `answered` the bytes of all answers."""
 
     def __init__(self, database_url: str) -> None:
-        parts = urlsplit(database_url)
-        self._server = (parts.hostname or "127.0.0.1", parts.port or 5432)
+        where = conninfo_to_dict(database_url)
+        self._host, self._port = str(where.get("host") or "127.0.0.1"), int(where.get("port") or 5432)
         self._listener = socket.create_server(("127.0.0.1", 0))
-        user = parts.netloc.rpartition("@")[0]
-        own = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        self.database_url = urlunsplit(parts._replace(netloc=f"{user}@{own}" if user else own))
+        self.database_url = make_conninfo(database_url, host="127.0.0.1", port=self._listener.getsockname()[1])
         self.statements: list[str] = []
         self.answered = bytearray()
         self._sockets: list[socket.socket] = []
@@ -40,10 +39,17 @@ class Wire:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            server = socket.create_connection(self._server)
+            server = self._connect()
             self._sockets += [client, server]
             threading.Thread(target=self._requests, args=(client, server), daemon=True).start()
             threading.Thread(target=self._answers, args=(server, client), daemon=True).start()
+
+    def _connect(self) -> socket.socket:
+        if not self._host.startswith("/"):
+            return socket.create_connection((self._host, self._port))
+        server = socket.socket(socket.AF_UNIX)
+        server.connect(f"{self._host}/.s.PGSQL.{self._port}")
+        return server
 
     def _requests(self, client: socket.socket, server: socket.socket) -> None:
         prepared: dict[bytes, str] = {}
@@ -60,7 +66,7 @@ class Wire:
                 message, buffer = buffer[:length], buffer[length:]
                 if started:
                     self._note(message[:1], message[5:], prepared)
-                elif struct.unpack_from("!I", message, 4)[0] == 3 << 16:  # the start-up message; others ask for encryption
+                elif struct.unpack_from("!I", message, 4)[0] >> 16 == 3:  # the start-up message; others ask for encryption
                     started = True
             _write(server, chunk)
         _end(client, server)

@@ -1,6 +1,9 @@
 """RabbitMQ stopped, killed, emptied, out of memory; Postgres restarted: a stop still answers, and arrives exactly once."""
 
 import asyncio
+import contextlib
+import os
+import signal
 import statistics
 import subprocess
 import time
@@ -140,9 +143,44 @@ def test_postgres_restarted_under_load_loses_nothing_that_was_answered(
     stint.verify()
 
 
-def test_a_relay_frozen_for_a_while_comes_back_to_a_settled_ledger(stint: Installation, given: Given) -> None:
-    import signal
+def test_a_frozen_postgres_is_503_and_not_silence(stint: Installation, servers: Servers, given: Given) -> None:
+    admin = given.admin()
+    pid = servers.postgres.pids[0]
+    backends = [row[0] for row in stint.rows("SELECT pid FROM pg_stat_activity")]
+    for frozen in (pid, *backends):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(frozen, signal.SIGSTOP)
+    try:
+        for path in ("/api/tasks", "/health/ready", "/api/me"):
+            assert admin.http.get(path, timeout=5).status_code == 503, path
+        assert admin.http.get("/health/live", timeout=5).status_code == 200
+    finally:
+        for frozen in (pid, *backends):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(frozen, signal.SIGCONT)
+    eventually(lambda: stint.answers("/health/ready"), seconds=20)
+    task = given.task(admin)
+    stop = stop_once(admin, task)[0]
+    eventually(lambda: is_over(stint), seconds=40)
+    check(stint, [stop])
 
+
+def test_a_queue_that_never_confirms_holds_nothing_up_for_good(servers: Servers, stint: Installation, given: Given) -> None:
+    """RabbitMQ stands still with the connection open: what was sent into it is sent again when it moves on."""
+    admin = given.admin()
+    task = given.task(admin)
+    for pid in servers.rabbitmq.pids:
+        os.kill(pid, signal.SIGSTOP)
+    stops = [stop_once(admin, task)[0] for _ in range(10)]
+    time.sleep(20)  # longer than the relay waits for confirms
+    for pid in servers.rabbitmq.pids:
+        os.kill(pid, signal.SIGCONT)
+    stops += [stop_once(admin, task)[0] for _ in range(10)]
+    eventually(lambda: is_over(stint), seconds=60, why=f"every message is done; {stint.log('relay')[-2000:]}")
+    check(stint, stops)
+
+
+def test_a_relay_frozen_for_a_while_comes_back_to_a_settled_ledger(stint: Installation, given: Given) -> None:
     admin = given.admin()
     task = given.task(admin)
     relay = stint.processes["relay"]

@@ -1,0 +1,217 @@
+"""The OpenAPI document says what really happens, and its page asks no other site for anything."""
+
+import re
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from tests.api.answers import EVERY_ROUTE, Json, filled
+from tests.given import Given
+from tests.installation import Installation
+
+HTTP = {"get", "post", "put", "patch", "delete"}
+
+
+@pytest.fixture(scope="module")
+def document(stint: Installation) -> Json:
+    answer = httpx.get(f"{stint.url}/docs/openapi.json")
+    assert answer.status_code == 200
+    body: Json = answer.json()
+    return body
+
+
+def operations(document: Json) -> dict[tuple[str, str], Json]:
+    return {
+        (method.upper(), path): entry
+        for path, item in document["paths"].items()
+        for method, entry in item.items()
+        if method in HTTP
+    }
+
+
+class Contract:
+    """Holds values against the document's schemas: the part of JSON Schema that it uses."""
+
+    def __init__(self, document: Json) -> None:
+        self._schemas = document["components"]["schemas"]
+
+    def resolve(self, schema: Json) -> Json:
+        while "$ref" in schema:
+            schema = self._schemas[schema["$ref"].rpartition("/")[2]]
+        return schema
+
+    def faults(self, value: Any, schema: Json, where: str = "") -> list[str]:
+        schema = self.resolve(schema)
+        if "oneOf" in schema:
+            tried = [self.faults(value, option, where) for option in schema["oneOf"]]
+            return [] if sum(not found for found in tried) == 1 else [f"{where}: {value!r} fits none or several of {tried}"]
+        kinds = schema.get("type", [])
+        kinds = [kinds] if isinstance(kinds, str) else kinds
+        if kinds and not any(_is(value, kind) for kind in kinds):
+            return [f"{where}: {value!r} is not {kinds}"]
+        if "enum" in schema and value not in schema["enum"]:
+            return [f"{where}: {value!r} is not one of {schema['enum']}"]
+        if isinstance(value, str) and not _has_format(value, schema.get("format", "")):
+            return [f"{where}: {value!r} is no {schema['format']}"]
+        if isinstance(value, list):
+            items = schema.get("items", {})
+            return [fault for number, item in enumerate(value) for fault in self.faults(item, items, f"{where}[{number}]")]
+        if isinstance(value, dict) and "properties" in schema:
+            known = schema["properties"]
+            missing = [f"{where}.{name} is missing" for name in schema.get("required", []) if name not in value]
+            unknown = [f"{where}.{name} is not documented" for name in value if name not in known]
+            inner = [
+                fault
+                for name, item in value.items()
+                if name in known
+                for fault in self.faults(item, known[name], f"{where}.{name}")
+            ]
+            return missing + unknown + inner
+        return []
+
+
+def _is(value: Any, kind: str) -> bool:
+    types: dict[str, Any] = {"string": str, "boolean": bool, "array": list, "object": dict, "null": type(None), "number": float}
+    return (isinstance(value, int) and not isinstance(value, bool)) if kind == "integer" else isinstance(value, types[kind])
+
+
+def _has_format(value: str, form: str) -> bool:
+    try:
+        match form:
+            case "uuid":
+                return str(UUID(value)) == value
+            case "date":
+                return date.fromisoformat(value).isoformat() == value
+            case "date-time":
+                return value.endswith("Z") and datetime.fromisoformat(value).tzinfo is not None
+    except ValueError:
+        return False
+    return True
+
+
+def test_the_document_has_every_route(document: Json) -> None:
+    assert document["openapi"].startswith("3.")
+    assert sorted(operations(document)) == EVERY_ROUTE
+
+
+def test_every_operation_says_what_it_does_and_who_may(document: Json) -> None:
+    assert document["components"]["securitySchemes"]["bearer"] == {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+    assert document["security"] == [{"bearer": []}]
+    for (method, path), entry in operations(document).items():
+        assert entry["summary"] and entry["description"], path
+        assert ("security" in entry) == (not path.startswith("/api")), path
+        assert entry.get("security", [{}]) == [{}], f"{method} {path}"  # nothing is asked for
+        for parameter in entry.get("parameters", []):
+            assert parameter["schema"], path
+            if parameter["in"] == "query":
+                assert parameter.get("description"), f"{path}: {parameter['name']}"
+    assert len({entry["operationId"] for entry in operations(document).values()}) == len(EVERY_ROUTE)
+
+
+def test_every_operation_documents_its_errors_as_problems(document: Json) -> None:
+    contract = Contract(document)
+    for (method, path), entry in operations(document).items():
+        expected = (
+            {"400", "500", "503"} | ({"401", "403"} if path.startswith("/api") else set()) | ({"404"} if "{" in path else set())
+        )
+        expected |= {"409", "413", "415", "422"} if method in ("POST", "PATCH") else set()
+        assert expected <= set(entry["responses"]), f"{method} {path}"
+        for status, answer in entry["responses"].items():
+            if status >= "400" and (path, status) != ("/health/ready", "503"):
+                schema = contract.resolve(answer["content"]["application/problem+json"]["schema"])
+                assert set(schema["required"]) == {"type", "title", "status", "detail", "requestId"}, f"{path} {status}"
+                assert "errors" in schema["properties"]
+
+
+def test_every_body_has_an_example(document: Json) -> None:
+    contract = Contract(document)
+    bodies = {key: entry["requestBody"] for key, entry in operations(document).items() if "requestBody" in entry}
+    assert set(bodies) == {route for route in EVERY_ROUTE if route[0] in ("POST", "PATCH") and not route[1].endswith("/stop")}
+    for key, body in bodies.items():
+        schema = body["content"]["application/json"]["schema"]
+        options = [contract.resolve(option) for option in schema.get("oneOf", [schema])]
+        fields = [field for option in options for field in option.get("properties", {}).values()]
+        assert any(field.get("examples") for field in fields), key
+        examples = [(field, example) for field in fields for example in field.get("examples", [])]
+        assert not [fault for field, example in examples for fault in contract.faults(example, field)], key
+
+
+def test_every_name_is_camel_case(document: Json) -> None:
+    for name, schema in document["components"]["schemas"].items():
+        for field in schema.get("properties", {}):
+            assert re.fullmatch(r"[a-z][a-zA-Z]*", field), f"{name}.{field}"
+    for (_, path), entry in operations(document).items():
+        for parameter in entry.get("parameters", []):
+            assert parameter["in"] == "path" or re.fullmatch(r"[a-z][a-zA-Z]*", parameter["name"]), path
+
+
+def test_real_answers_are_as_documented(document: Json, given: Given) -> None:
+    contract, documented = Contract(document), operations(document)
+    by, admin = given.person(), given.admin()
+    customer = given.customer(by, email="it@acme.example", rounding={"increment": 15, "mode": "up"})
+    task = given.task(by, customer, assigneeId=by.id, dueDate="2026-12-24")
+    bill = given.bill(by, task)
+    admin.patch(f"/api/time-bills/{bill['id']}", {"status": "rejected", "rejectionNote": "why"})
+    given.approved_bill(by, admin)
+    entry = by.get("/api/time-entries", userId=by.id)["items"][0]
+    ids = {"customer_id": customer["id"], "task_id": task["id"], "entry_id": entry["id"], "bill_id": bill["id"], "owner": "me"}
+    seen = set()
+
+    def check(person: Any, method: str, template: str, body: Json | None = None, **parameters: Any) -> None:
+        answer = person.http.request(method, filled(template, **ids), json=body, params=parameters)
+        content_type = answer.headers["content-type"].partition(";")[0]
+        said = documented[method, template]["responses"][str(answer.status_code)]["content"]
+        assert content_type in {name.partition(";")[0] for name in said}, (
+            f"{method} {template} {answer.status_code}: {content_type}"
+        )
+        if "json" in content_type:
+            assert contract.faults(answer.json(), said[content_type]["schema"], template) == [], f"{method} {template}"
+        if answer.status_code < 300:
+            seen.add((method, template))
+
+    check(by, "POST", "/api/customers", {"name": "Acme"})
+    check(by, "POST", "/api/customers", {"name": 5, "x": 1})
+    check(by, "POST", "/api/tasks", {"title": "A", "customerId": customer["id"]})
+    for template in ("/api/time-entries", "/api/time-bills"):
+        check(by, "GET", template, enrich="true")
+        check(by, "GET", template, limit="abc")
+    check(by, "PATCH", "/api/time-entries/{entry_id}", {"duration": 60})
+    check(by, "PATCH", "/api/time-bills/{bill_id}", {"memo": "mine"})
+    check(by, "POST", "/api/tasks/{task_id}/stop", wait=11)
+    for _ in range(2):
+        check(by, "POST", "/api/tasks/{task_id}/start", {"notes": "logs"})
+    check(by, "GET", "/api/active-timers/{owner}")
+    check(by, "POST", "/api/tasks/{task_id}/stop")
+    check(by, "POST", "/api/tasks/{task_id}/stop", wait=10)
+    check(by, "GET", "/api/active-timers/{owner}")  # 404
+    for method, template in EVERY_ROUTE:
+        if method == "GET" and "owner" not in template:
+            check(by, method, template)
+    movable = by.get("/api/time-entries", taskId=task["id"])["items"][0]
+    ids["entry_id"] = movable["id"]
+    check(by, "PATCH", "/api/time-entries/{entry_id}", {"duration": 60, "allowOverlap": True})
+    check(admin, "PATCH", "/api/time-bills/{bill_id}", {"status": "approved", "version": 1})  # 409, with `current`
+    assert seen == set(EVERY_ROUTE)
+
+
+def test_the_page_asks_no_other_site_for_anything(stint: Installation) -> None:
+    page = httpx.get(f"{stint.url}/docs")
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    assert not re.findall(r"""(?:https?:)?//[\w.-]+\.\w+""", page.text)
+    assets = re.findall(r"""(?:src|href)=["']([^"']+)["']""", page.text)
+    assert len(assets) >= 3
+    for asset in assets:
+        answer = httpx.get(stint.url + asset)
+        assert answer.status_code == 200 and answer.content, asset
+        if asset.endswith(".css"):
+            assert not re.findall(r"url\(\s*['\"]?(?:https?:)?//", answer.text), asset
+            assert "@import" not in answer.text
+
+
+def test_the_page_needs_no_token_and_no_postgres(without_postgres: Installation) -> None:
+    for path in ("/docs", "/docs/openapi.json", "/docs-assets/swagger-ui.css"):
+        assert httpx.get(without_postgres.url + path).status_code == 200
