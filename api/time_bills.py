@@ -10,11 +10,12 @@ from litestar.params import Parameter
 from api.answers import Cursor, CustomerId, CustomerName, Enrich, Limit, Listed, UserId, customer_filter, json_answer
 from api.auth import internal
 from api.time_entries import check_days
-from schemas import time_bills
+from schemas import approval, time_bills
+from schemas.approval import TimeBillChange
 from schemas.database import Database
 from schemas.listing import Page
 from schemas.settings import Settings
-from schemas.time_bills import BillFilter, EnrichedTimeBill, Status, TimeBill, TimeBillChange
+from schemas.time_bills import BillFilter, EnrichedTimeBill, Status, TimeBill
 from schemas.users import User
 
 
@@ -57,4 +58,4 @@ async def change_time_bill(database: Database, user: User, settings: Settings, b
     """The memo is its owner's to write; approving, rejecting and reopening are for admins; if one of what is asked for is
     not allowed, nothing changes. What the bill's state does not allow, or a stale `version`, is 409 with `current`."""
     async with database.transaction() as conn:
-        return await time_bills.change(conn, bill_id, data, by=user, zone=settings.stint_timezone)
+        return await approval.change(conn, bill_id, data, by=user, zone=settings.stint_timezone)

@@ -1,15 +1,15 @@
 """Customers: whom the firm works for. Each begins with one pillar, "General Support"."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID, uuid4
 
 from pydantic import Field
 
 from schemas.base import Body, Flag, Name, Rounding, Row, Sql, Text, json_object
-from schemas.database import Connection, one_json
-from schemas.errors import Conflict, NotFound
-from schemas.listing import Listing, Order, Page
+from schemas.database import Connection
+from schemas.errors import Conflict
+from schemas.listing import Order, Page, Selection
 from schemas.users import User
 
 DEFAULT_PILLAR = "General Support"
@@ -99,31 +99,22 @@ async def _created_before(conn: Connection, new: NewCustomer) -> Customer:
     return Customer.from_json(row[0])
 
 
-def _visible_to(user: User) -> tuple[str, dict[str, Any]]:
-    if user.is_internal:
-        return "c.deleted_at IS NULL", {}
-    return "c.deleted_at IS NULL AND c.id = %(own_customer)s", {"own_customer": user.customer_id}
+def _visible_to(user: User) -> Selection:
+    selection = Selection("customer", Customer, "customers", "c", Order("created_at", "createdAt", "timestamptz"))
+    selection.where("c.deleted_at IS NULL")
+    if not user.is_internal:
+        selection.where("c.id = %(own_customer)s", own_customer=user.customer_id)
+    return selection
 
 
 async def get(conn: Connection, customer_id: UUID, *, user: User) -> bytes:
     """The customer as JSON. Raises NotFound when there is none that this user may see."""
-    visible, parameters = _visible_to(user)
-    found = await one_json(
-        conn,
-        f"SELECT {json_object(Customer, 'c')} FROM customers c WHERE c.id = %(id)s AND {visible}",
-        parameters | {"id": customer_id},
-    )
-    if found is None:
-        raise NotFound("There is no such customer, or it is not yours to see.")
-    return found
+    return await _visible_to(user).one(conn, customer_id)
 
 
 async def list_page(conn: Connection, page: Page, *, user: User) -> bytes:
     """The customers this user may see, newest first."""
-    visible, parameters = _visible_to(user)
-    listing = Listing(Customer, "customers", "c", Order("created_at", "createdAt", "timestamptz"))
-    listing.where(visible, **parameters)
-    return await listing.read(conn, page)
+    return await _visible_to(user).page(conn, page)
 
 
 def of_customer(alias: str, customer: str) -> tuple[str, UUID | str]:

@@ -1,5 +1,5 @@
-"""Lists: one statement each, JSON made by Postgres and passed on as bytes, keyset paged, with the sync cursor of the very
-statement that read the data."""
+"""What a user may see, read by one statement each: a row, or a page of a list. The JSON is made by Postgres and passed on as
+bytes; a page carries the sync cursor of the very statement that read it."""
 
 import base64
 import json
@@ -10,8 +10,8 @@ from typing import Any, Literal
 from uuid import UUID
 
 from schemas.base import Row, json_object
-from schemas.database import Connection
-from schemas.errors import Invalid
+from schemas.database import Connection, one_json
+from schemas.errors import Invalid, NotFound
 
 MAX_LIMIT = 1000
 
@@ -34,9 +34,10 @@ class Order:
 
 
 @dataclass
-class Listing:
-    """What a list reads: a table, the conditions that narrow it (AND-ed; `%(name)s` is bound from `parameters`)."""
+class Selection:
+    """Rows of a table, narrowed by conditions that are AND-ed; `%(name)s` in them is bound from `parameters`."""
 
+    noun: str
     model: type[Row]
     table: str
     alias: str
@@ -45,11 +46,26 @@ class Listing:
     parameters: dict[str, Any] = field(default_factory=dict)
 
     def where(self, condition: str, **parameters: Any) -> None:
-        """Narrows the list by a condition of our own text; what clients sent stands in `parameters` only."""
+        """Narrows the selection by a condition of our own text; what clients sent stands in `parameters` only."""
         self.conditions.append(condition)
         self.parameters |= parameters
 
-    async def read(self, conn: Connection, page: Page) -> bytes:
+    async def one(self, conn: Connection, row_id: UUID) -> bytes:
+        """The row as JSON. Raises NotFound when it is not in the selection, for whatever reason."""
+        self.where(f"{self.alias}.id = %(row_id)s", row_id=row_id)
+        found = await one_json(
+            conn,
+            f"""
+            SELECT {json_object(self.model, self.alias)} FROM {self.table} {self.alias}
+            WHERE {" AND ".join(self.conditions)}
+            """,
+            self.parameters,
+        )
+        if found is None:
+            raise NotFound(f"There is no such {self.noun}, or it is not yours to see.")
+        return found
+
+    async def page(self, conn: Connection, page: Page) -> bytes:
         """`{"items": […], "nextCursor": …, "syncTimestamp": …}`. Raises Invalid for a cursor that is none of ours."""
         order, alias = self.order, self.alias
         conditions, parameters = list(self.conditions), dict(self.parameters)

@@ -1,16 +1,16 @@
 """Tasks: what consultants work on, each for one customer and one of its pillars."""
 
 from datetime import date, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID, uuid4
 
 from psycopg.errors import ForeignKeyViolation
 from pydantic import Field
 
 from schemas.base import Body, Day, Name, Row, Text, json_object
-from schemas.database import Connection, one_json
-from schemas.errors import Conflict, Invalid, NotFound
-from schemas.listing import Listing, Order, Page
+from schemas.database import Connection
+from schemas.errors import Conflict, Invalid
+from schemas.listing import Order, Page, Selection
 from schemas.users import User
 
 Status = Literal["open", "in_progress", "done", "archived"]
@@ -117,30 +117,22 @@ async def _created_before(conn: Connection, new: NewTask) -> Task | None:
     return Task.from_json(row[0]) if row is not None else None
 
 
-def _visible_to(user: User) -> tuple[str, dict[str, Any]]:
-    if user.is_internal:
-        return "t.deleted_at IS NULL", {}
-    return "t.deleted_at IS NULL AND t.customer_id = %(own_customer)s", {"own_customer": user.customer_id}
+def _visible_to(user: User) -> Selection:
+    selection = Selection("task", Task, "tasks", "t", Order("created_at", "createdAt", "timestamptz"))
+    selection.where("t.deleted_at IS NULL")
+    if not user.is_internal:
+        selection.where("t.customer_id = %(own_customer)s", own_customer=user.customer_id)
+    return selection
 
 
 async def get(conn: Connection, task_id: UUID, *, user: User) -> bytes:
     """The task as JSON. Raises NotFound when there is none that this user may see."""
-    visible, parameters = _visible_to(user)
-    found = await one_json(
-        conn,
-        f"SELECT {json_object(Task, 't')} FROM tasks t WHERE t.id = %(id)s AND {visible}",
-        parameters | {"id": task_id},
-    )
-    if found is None:
-        raise NotFound("There is no such task, or it is not yours to see.")
-    return found
+    return await _visible_to(user).one(conn, task_id)
 
 
 async def list_page(conn: Connection, page: Page, *, user: User, assignee_id: UUID | None = None) -> bytes:
     """The tasks this user may see, newest first; with `assignee_id` only that person's."""
-    visible, parameters = _visible_to(user)
-    listing = Listing(Task, "tasks", "t", Order("created_at", "createdAt", "timestamptz"))
-    listing.where(visible, **parameters)
+    selection = _visible_to(user)
     if assignee_id is not None:
-        listing.where("t.assignee_id = %(assignee)s", assignee=assignee_id)
-    return await listing.read(conn, page)
+        selection.where("t.assignee_id = %(assignee)s", assignee=assignee_id)
+    return await selection.page(conn, page)

@@ -11,9 +11,9 @@ from schemas import ledger
 from schemas.base import Body, Flag, Row, Second, Sql, Version, Whole, json_object
 from schemas.billing import BillKey, bill_for, lock_bills, lock_user, mark_stale, open_bill, sum_again
 from schemas.customers import of_customer
-from schemas.database import Connection, one_json
+from schemas.database import Connection
 from schemas.errors import Conflict, Forbidden, Invalid, NotFound
-from schemas.listing import Listing, Order, Page
+from schemas.listing import Order, Page, Selection
 from schemas.messages import RecomputeBills, StopTimer
 from schemas.users import User
 
@@ -78,53 +78,45 @@ class EntryFilter:
     end_date: date | None = None
 
 
-def _visible_to(user: User) -> tuple[str, dict[str, Any]]:
-    if user.is_internal:
-        return "e.deleted_at IS NULL", {}
-    return (
-        """e.deleted_at IS NULL AND e.customer_id = %(own_customer)s
-           AND EXISTS (SELECT FROM time_bills b WHERE b.id = e.bill_id AND b.status = 'approved')""",
-        {"own_customer": user.customer_id},
-    )
+def _visible_to(user: User, *, enrich: bool = False) -> Selection:
+    model = EnrichedTimeEntry if enrich else TimeEntry
+    selection = Selection("time entry", model, "time_entries", "e", Order("start_time", "startTime", "timestamptz"))
+    selection.where("e.deleted_at IS NULL")
+    if not user.is_internal:
+        selection.where(
+            """e.customer_id = %(own_customer)s
+               AND EXISTS (SELECT FROM time_bills b WHERE b.id = e.bill_id AND b.status = 'approved')""",
+            own_customer=user.customer_id,
+        )
+    return selection
 
 
 async def get(conn: Connection, entry_id: UUID, *, user: User) -> bytes:
     """The entry as JSON. Raises NotFound when there is none that this user may see."""
-    visible, parameters = _visible_to(user)
-    found = await one_json(
-        conn,
-        f"SELECT {json_object(TimeEntry, 'e')} FROM time_entries e WHERE e.id = %(id)s AND {visible}",
-        parameters | {"id": entry_id},
-    )
-    if found is None:
-        raise NotFound("There is no such time entry, or it is not yours to see.")
-    return found
+    return await _visible_to(user).one(conn, entry_id)
 
 
 async def list_page(conn: Connection, page: Page, chosen: EntryFilter, *, user: User, enrich: bool = False) -> bytes:
     """The entries this user may see, newest start first."""
-    visible, parameters = _visible_to(user)
-    model = EnrichedTimeEntry if enrich else TimeEntry
-    listing = Listing(model, "time_entries", "e", Order("start_time", "startTime", "timestamptz"))
-    listing.where(visible, **parameters)
+    selection = _visible_to(user, enrich=enrich)
     if chosen.task_id is not None:
-        listing.where("e.task_id = %(task)s", task=chosen.task_id)
+        selection.where("e.task_id = %(task)s", task=chosen.task_id)
     if chosen.user_id is not None:
-        listing.where("e.user_id = %(user)s", user=chosen.user_id)
+        selection.where("e.user_id = %(user)s", user=chosen.user_id)
     if chosen.time_bill_id is not None:
-        listing.where("e.bill_id = %(bill)s", bill=chosen.time_bill_id)
+        selection.where("e.bill_id = %(bill)s", bill=chosen.time_bill_id)
     if chosen.customer is not None:
         condition, customer = of_customer("e", chosen.customer)
-        listing.where(condition, customer=customer)
+        selection.where(condition, customer=customer)
     if chosen.start_date is not None:
-        listing.where(
+        selection.where(
             "e.start_time >= %(from)s::date::timestamp AT TIME ZONE %(zone)s", zone=chosen.zone, **{"from": chosen.start_date}
         )
     if chosen.end_date is not None:
-        listing.where(
+        selection.where(
             "e.start_time < (%(to)s::date + 1)::timestamp AT TIME ZONE %(zone)s", zone=chosen.zone, to=chosen.end_date
         )
-    return await listing.read(conn, page)
+    return await selection.page(conn, page)
 
 
 async def add_stopped(conn: Connection, stop: StopTimer, *, zone: str, long_seconds: float) -> None:

@@ -1,9 +1,10 @@
 """Runs `actors` with a SIGKILL placed at one point: `python -m tests.faults.crashing work --queues timers`.
 
-CRASH_AT names the point, CRASH_FILE a file that holds how many deaths are left; without any left the process lives.
+CRASH_AT names the point, CRASH_DEATHS a directory with a file for each death that is left; without any the process lives.
 The points are wrapped around the real functions; nothing else is changed.
 """
 
+import contextlib
 import os
 import runpy
 import signal
@@ -24,12 +25,11 @@ POINTS = (
 
 
 def die() -> None:
-    """Ends this process at once, as often as the file says."""
-    path = Path(os.environ["CRASH_FILE"])
-    left = int(path.read_text())
-    if left > 0:
-        path.write_text(str(left - 1))
-        os.kill(os.getpid(), signal.SIGKILL)
+    """Ends this process at once, if there is a death left to take; taking one is atomic, among threads and processes."""
+    for death in Path(os.environ["CRASH_DEATHS"]).iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            death.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def after(owner: Any, name: str, *, only: Callable[[Any], bool] = lambda _: True) -> None:

@@ -87,8 +87,10 @@ def test_a_kill_at_any_point_loses_and_doubles_nothing(point: str, running: tupl
     for name in PARTS:
         stint.kill(name)
     deaths = tmp_path / "deaths"
-    deaths.write_text("4")
-    stint.environment |= {"CRASH_AT": point, "CRASH_FILE": str(deaths), "STINT_TEST_MODULE": "tests.faults.crashing"}
+    deaths.mkdir()
+    for number in range(4):
+        (deaths / str(number)).touch()
+    stint.environment |= {"CRASH_AT": point, "CRASH_DEATHS": str(deaths), "STINT_TEST_MODULE": "tests.faults.crashing"}
     keep_alive(stint, *PARTS)
     admin = given.admin()
     task = given.task(admin)
@@ -100,7 +102,7 @@ def test_a_kill_at_any_point_loses_and_doubles_nothing(point: str, running: tupl
         keep_alive(stint, *PARTS)
         if not is_over(stint):
             return False
-        if deaths.read_text() != "0":  # something more to die of
+        if any(deaths.iterdir()):  # something more to die of
             stops.extend(work_for(people[0], task, 1))
             return False
         return True
