@@ -4,21 +4,21 @@ from typing import Annotated
 from uuid import UUID
 
 from litestar import Response, get
-from litestar.params import Parameter
+from litestar.params import PathParameter
 
 from api.answers import json_answer
 from api.auth import internal
+from api.dependencies import TheDatabase, TheUser
 from schemas import timers
-from schemas.database import Database
 from schemas.errors import NotFound
 from schemas.timers import Timer
 from schemas.users import User
 
-Owner = Annotated[str, Parameter(description="The user's id, or `me`")]
+Owner = Annotated[str, PathParameter(description="The user's id, or `me`")]
 
 
 @get("/api/active-timers/{owner:str}", summary="Read a running timer", guards=[internal])
-async def get_active_timer(database: Database, user: User, owner: Owner) -> Response[Timer]:
+async def get_active_timer(database: TheDatabase, user: TheUser, owner: Owner) -> Response[Timer]:
     """The timer that the user has running; 404 when none is."""
     async with database.connection() as conn:
         return json_answer(await timers.active(conn, _owner_id(owner, user)))

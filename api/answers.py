@@ -4,7 +4,7 @@ from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
 from litestar import Response
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 from pydantic import Field
 
 from schemas.base import Row
@@ -22,15 +22,15 @@ class Listed(Row, Generic[Item]):
     sync_timestamp: Annotated[str, Field(description="Opaque: marks what this list has seen")]
 
 
-Limit = Annotated[int, Parameter(query="limit", ge=1, le=MAX_LIMIT, description="How many at most")]
-Cursor = Annotated[str | None, Parameter(query="cursor", max_length=1000, description="The previous page's nextCursor")]
-CustomerId = Annotated[UUID | None, Parameter(query="customerId", description="Only this customer's")]
+Limit = Annotated[int, QueryParameter(name="limit", ge=1, le=MAX_LIMIT, description="How many at most")]
+Cursor = Annotated[str | None, QueryParameter(name="cursor", max_length=1000, description="The previous page's nextCursor")]
+CustomerId = Annotated[UUID | None, QueryParameter(name="customerId", description="Only this customer's")]
 CustomerName = Annotated[
     str | None,
-    Parameter(query="customer", max_length=200, description="Only this customer's: an id, or an exact name in any case"),
+    QueryParameter(name="customer", max_length=200, description="Only this customer's: an id, or an exact name in any case"),
 ]
-UserId = Annotated[UUID | None, Parameter(query="userId", description="Only this user's")]
-Enrich = Annotated[bool, Parameter(query="enrich", description="Add the names behind the ids")]
+UserId = Annotated[UUID | None, QueryParameter(name="userId", description="Only this user's")]
+Enrich = Annotated[bool, QueryParameter(name="enrich", description="Add the names behind the ids")]
 
 
 def customer_filter(customer: str | None, customer_id: UUID | None) -> str | None:

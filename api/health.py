@@ -6,12 +6,11 @@ from litestar import Response, get
 from litestar.openapi.datastructures import ResponseSpec
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from api.auth import Authenticator
+from api.dependencies import TheAuthenticator, TheDatabase, TheSettings
 from schemas import keys
 from schemas.base import Row
 from schemas.database import Database, is_unreachable
 from schemas.migrate import pending
-from schemas.settings import Settings
 
 PUBLIC = {"exclude_from_auth": True}
 
@@ -41,7 +40,7 @@ async def live() -> Health:
     opt=PUBLIC,
     responses={503: ResponseSpec(Health, description="What is wrong", generate_examples=False)},
 )
-async def ready(database: Database) -> Response[Health]:
+async def ready(database: TheDatabase) -> Response[Health]:
     """200 when Postgres answers and has every migration; else 503 with what is wrong. RabbitMQ is no part of it: no request
     waits for it."""
     problems = []
@@ -62,7 +61,7 @@ async def _lacks_migrations(database: Database) -> bool:
 
 
 @get("/.well-known/jwks.json", summary="Public keys", opt=PUBLIC)
-async def jwks(database: Database, authenticator: Authenticator, settings: Settings) -> Response[KeySet]:
+async def jwks(database: TheDatabase, authenticator: TheAuthenticator, settings: TheSettings) -> Response[KeySet]:
     """The public keys of the local identity provider."""
     async with database.connection() as conn:
         await keys.ensure_key(conn, settings.secret_key.get_secret_value())
@@ -81,7 +80,7 @@ QUEUES = " UNION ALL ".join(
 
 
 @get("/metrics", summary="Prometheus metrics", opt=PUBLIC, media_type="text/plain")
-async def metrics(database: Database) -> Response[bytes]:
+async def metrics(database: TheDatabase) -> Response[bytes]:
     """Requests of this process, and the ledger as all processes see it: messages by queue and state, and how long the oldest
     has been due."""
     lines = ["# TYPE stint_messages gauge", "# TYPE stint_oldest_due_seconds gauge", "# TYPE stint_postgres_up gauge"]

@@ -116,7 +116,7 @@ def _path(request: Request[Any, Any, Any], fault: dict[str, Any]) -> str:
     """The name that the client knows: a field's alias, or a query parameter's; the framework tells the handler's own."""
     path = str(fault.get("key") or "")
     parameter = request.route_handler.parsed_fn_signature.parameters.get(path)
-    known_as = getattr(parameter.kwarg_definition, "query", None) if parameter is not None else None
+    known_as = getattr(parameter.kwarg_definition, "name", None) if parameter is not None else None
     text = str(known_as or path)
     return "" if text == "data" else text.removeprefix("data.")
 

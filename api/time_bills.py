@@ -5,30 +5,28 @@ from typing import Annotated
 from uuid import UUID
 
 from litestar import Response, get, patch
-from litestar.params import Parameter
+from litestar.params import FromPath, JSONBody, QueryParameter
 
 from api.answers import Cursor, CustomerId, CustomerName, Enrich, Limit, Listed, UserId, customer_filter, json_answer
 from api.auth import internal
+from api.dependencies import TheDatabase, TheSettings, TheUser
 from api.time_entries import check_days
 from schemas import approval, time_bills
 from schemas.approval import TimeBillChange
-from schemas.database import Database
 from schemas.listing import Page
-from schemas.settings import Settings
 from schemas.time_bills import BillFilter, EnrichedTimeBill, Status, TimeBill
-from schemas.users import User
 
 
 @get("/api/time-bills", summary="List time bills")
 async def list_time_bills(
-    database: Database,
-    user: User,
+    database: TheDatabase,
+    user: TheUser,
     user_id: UserId = None,
     customer: CustomerName = None,
     customer_id: CustomerId = None,
-    bill_status: Annotated[Status | None, Parameter(query="status", description="Only bills in this state")] = None,
-    start_date: Annotated[date | None, Parameter(query="startDate", description="First day, inclusive")] = None,
-    end_date: Annotated[date | None, Parameter(query="endDate", description="Last day, inclusive")] = None,
+    bill_status: Annotated[Status | None, QueryParameter(name="status", description="Only bills in this state")] = None,
+    start_date: Annotated[date | None, QueryParameter(name="startDate", description="First day, inclusive")] = None,
+    end_date: Annotated[date | None, QueryParameter(name="endDate", description="Last day, inclusive")] = None,
     enrich: Enrich = False,
     limit: Limit = 200,
     page_cursor: Cursor = None,
@@ -47,14 +45,20 @@ async def list_time_bills(
 
 
 @get("/api/time-bills/{bill_id:uuid}", summary="Read a time bill")
-async def get_time_bill(database: Database, user: User, bill_id: UUID) -> Response[TimeBill]:
+async def get_time_bill(database: TheDatabase, user: TheUser, bill_id: FromPath[UUID]) -> Response[TimeBill]:
     """One time bill."""
     async with database.connection() as conn:
         return json_answer(await time_bills.get(conn, bill_id, user=user))
 
 
 @patch("/api/time-bills/{bill_id:uuid}", summary="Write the memo, approve, reject or reopen", guards=[internal])
-async def change_time_bill(database: Database, user: User, settings: Settings, bill_id: UUID, data: TimeBillChange) -> TimeBill:
+async def change_time_bill(
+    database: TheDatabase,
+    user: TheUser,
+    settings: TheSettings,
+    bill_id: FromPath[UUID],
+    data: JSONBody[TimeBillChange],
+) -> TimeBill:
     """The memo is its owner's to write; approving, rejecting and reopening are for admins; if one of what is asked for is
     not allowed, nothing changes. What the bill's state does not allow, or a stale `version`, is 409 with `current`."""
     async with database.transaction() as conn:

@@ -5,20 +5,20 @@ from typing import Annotated
 from uuid import UUID
 
 from litestar import Response, get, patch
-from litestar.params import Parameter
+from litestar.params import FromPath, JSONBody, QueryParameter
 
 from api.answers import Cursor, CustomerId, CustomerName, Enrich, Limit, Listed, UserId, customer_filter, json_answer
 from api.auth import internal
+from api.dependencies import TheDatabase, TheSettings, TheUser
 from schemas import time_entries
-from schemas.database import Database
 from schemas.errors import Invalid
 from schemas.listing import Page
-from schemas.settings import Settings
 from schemas.time_entries import EnrichedTimeEntry, EntryFilter, TimeEntry, TimeEntryChange
-from schemas.users import User
 
-StartDate = Annotated[date | None, Parameter(query="startDate", description="First day, inclusive, in the firm's time zone")]
-EndDate = Annotated[date | None, Parameter(query="endDate", description="Last day, inclusive, in the firm's time zone")]
+StartDate = Annotated[
+    date | None, QueryParameter(name="startDate", description="First day, inclusive, in the firm's time zone")
+]
+EndDate = Annotated[date | None, QueryParameter(name="endDate", description="Last day, inclusive, in the firm's time zone")]
 
 
 def check_days(start_date: date | None, end_date: date | None) -> None:
@@ -29,12 +29,12 @@ def check_days(start_date: date | None, end_date: date | None) -> None:
 
 @get("/api/time-entries", summary="List time entries")
 async def list_time_entries(
-    database: Database,
-    user: User,
-    settings: Settings,
-    task_id: Annotated[UUID | None, Parameter(query="taskId", description="Only this task's")] = None,
+    database: TheDatabase,
+    user: TheUser,
+    settings: TheSettings,
+    task_id: Annotated[UUID | None, QueryParameter(name="taskId", description="Only this task's")] = None,
     user_id: UserId = None,
-    time_bill_id: Annotated[UUID | None, Parameter(query="timeBillId", description="Only this bill's")] = None,
+    time_bill_id: Annotated[UUID | None, QueryParameter(name="timeBillId", description="Only this bill's")] = None,
     customer: CustomerName = None,
     customer_id: CustomerId = None,
     start_date: StartDate = None,
@@ -59,7 +59,7 @@ async def list_time_entries(
 
 
 @get("/api/time-entries/{entry_id:uuid}", summary="Read a time entry")
-async def get_time_entry(database: Database, user: User, entry_id: UUID) -> Response[TimeEntry]:
+async def get_time_entry(database: TheDatabase, user: TheUser, entry_id: FromPath[UUID]) -> Response[TimeEntry]:
     """One time entry."""
     async with database.connection() as conn:
         return json_answer(await time_entries.get(conn, entry_id, user=user))
@@ -67,7 +67,11 @@ async def get_time_entry(database: Database, user: User, entry_id: UUID) -> Resp
 
 @patch("/api/time-entries/{entry_id:uuid}", summary="Change a time entry's times", guards=[internal])
 async def change_time_entry(
-    database: Database, user: User, settings: Settings, entry_id: UUID, data: TimeEntryChange
+    database: TheDatabase,
+    user: TheUser,
+    settings: TheSettings,
+    entry_id: FromPath[UUID],
+    data: JSONBody[TimeEntryChange],
 ) -> TimeEntry:
     """Sets new times, for its owner or an admin. The bills that it leaves and joins are summed again at once after. Refused
     with 409: overlaps with the user's other entries (`allowOverlap` accepts them), an approved bill, a stale `version`."""

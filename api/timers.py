@@ -7,19 +7,18 @@ from uuid import UUID
 
 from litestar import Response, post
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Parameter
+from litestar.params import FromPath, JSONBody, QueryParameter
 
 from api.auth import internal
-from api.outcomes import Outcomes
+from api.dependencies import TheDatabase, TheOutcomes, TheUser
 from schemas import timers
-from schemas.database import UNREACHABLE, Database
+from schemas.database import UNREACHABLE
 from schemas.ledger import State
 from schemas.timers import StartedTimer, StartTimer, Stop, Stopped
-from schemas.users import User
 
 Wait = Annotated[
     float | None,
-    Parameter(query="wait", ge=0, le=10, description="Seconds (0 to 10) to hold the answer until the entry is on its bill"),
+    QueryParameter(name="wait", ge=0, le=10, description="Seconds (0 to 10) to hold the answer until the entry is on its bill"),
 ]
 
 
@@ -29,7 +28,12 @@ Wait = Annotated[
     guards=[internal],
     responses={200: ResponseSpec(StartedTimer, description="That very timer was running already", generate_examples=False)},
 )
-async def start_timer(database: Database, user: User, task_id: UUID, data: StartTimer | None = None) -> Response[StartedTimer]:
+async def start_timer(
+    database: TheDatabase,
+    user: TheUser,
+    task_id: FromPath[UUID],
+    data: JSONBody[StartTimer | None] = None,
+) -> Response[StartedTimer]:
     """Starts your timer on the task. A timer that runs on another task is stopped on the way and returned under `stopped`; one
     that runs on this task is returned as it is, with 200."""
     async with database.transaction() as conn:
@@ -44,7 +48,13 @@ async def start_timer(database: Database, user: User, task_id: UUID, data: Start
     status_code=202,
     responses={200: ResponseSpec(Stopped, description="With `wait`: the entry is on its bill", generate_examples=False)},
 )
-async def stop_timer(database: Database, user: User, outcomes: Outcomes, task_id: UUID, wait: Wait = None) -> Response[Stop]:
+async def stop_timer(
+    database: TheDatabase,
+    user: TheUser,
+    outcomes: TheOutcomes,
+    task_id: FromPath[UUID],
+    wait: Wait = None,
+) -> Response[Stop]:
     """Stops your timer on the task. The answer is final: the end is stamped now, and the time entry with these facts follows.
     The same stop again gives the same answer until the task is started again."""
     async with database.transaction() as conn:

@@ -1,17 +1,13 @@
 """What every answer of the API is held against."""
 
 import re
-import warnings
 from typing import Any
 from uuid import uuid4
 
 import httpx
 
+from api.app import ROUTES
 from tests.installation import Installation
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)  # Litestar 2 announces what 3 will want to be written otherwise
-    from api.app import ROUTES
 
 Json = dict[str, Any]
 

@@ -1,0 +1,17 @@
+"""What every handler can ask for by name; api/app.py provides it."""
+
+from typing import TypeAlias
+
+from litestar.di import NamedDependency
+
+from api.auth import Authenticator
+from api.outcomes import Outcomes
+from schemas.database import Database
+from schemas.settings import Settings
+from schemas.users import User
+
+TheDatabase: TypeAlias = NamedDependency[Database]
+TheUser: TypeAlias = NamedDependency[User]
+TheSettings: TypeAlias = NamedDependency[Settings]
+TheOutcomes: TypeAlias = NamedDependency[Outcomes]
+TheAuthenticator: TypeAlias = NamedDependency[Authenticator]
