@@ -96,21 +96,16 @@ class Body(BaseModel):
 
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, extra="forbid", hide_input_in_errors=True)
 
-    def sent(self) -> dict[str, Any]:
-        """Only the fields that the client sent, by their Python names."""
-        return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
-
     def fingerprint(self) -> bytes:
         """Tells whether a repeated create carries the same body."""
         return hashlib.sha256(self.model_dump_json().encode()).digest()
 
 
-def json_object(model: type[Row], table: str, *, without: frozenset[str] = frozenset()) -> str:
+def json_object(model: type[Row], table: str) -> str:
     """SQL for one row of `table` (its alias) as a JSON object with the model's fields, in its order."""
     pairs = [
         f"'{field.alias or name}', {_value(name, field.annotation, field.metadata, table)}"
         for name, field in model.model_fields.items()
-        if name not in without
     ]
     return f"json_build_object({', '.join(pairs)})"
 
