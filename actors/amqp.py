@@ -65,6 +65,8 @@ class Amqp:
                 self._channel = await self._open_channel()
                 self._channel.add_on_close_callback(lambda _, reason: self._on_lost(reason))
                 self._channel.add_on_return_callback(self._on_return)
+                # somebody deleted a queue that is consumed here
+                self._channel.add_on_cancel_callback(lambda _: self._on_lost(Lost("RabbitMQ cancelled a consumer")))
                 await self._ask(lambda done: self._channel.confirm_delivery(self._on_confirm, callback=done))
         except TimeoutError:
             self.close()

@@ -12,8 +12,8 @@ from typing import Any
 from dramatiq.common import xq_name
 from pika.spec import Basic, BasicProperties
 
-from actors.amqp import Amqp, Lost
-from actors.broker import read_reference
+from actors.amqp import Amqp
+from actors.broker import read_reference, xq_arguments
 from actors.handling import WORKER
 from schemas import ledger
 from schemas.database import Connection, connect
@@ -40,8 +40,7 @@ async def drain(settings: Settings) -> None:
     try:
         letters: asyncio.Queue[Letter] = asyncio.Queue()
         for queue in QUEUES:
-            if not await amqp.exists(xq_name(queue)):
-                raise Lost("the relay has not declared the queues yet")  # the caller tries again
+            await amqp.declare(xq_name(queue), xq_arguments(quorum=amqp.offers_quorum))
             await amqp.consume(xq_name(queue), _receiver(queue, letters), prefetch=50)
         async with await connect(settings) as conn:
             while True:

@@ -1,11 +1,13 @@
 """What comes through RabbitMQ and is no message of ours is kept raw, and never stops a worker."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
 import pika
+import pika.exceptions
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
@@ -89,6 +91,24 @@ def test_headers_of_any_kind_stop_nobody(headers: dict[str, Any], channel: Block
     channel.basic_publish("", "timers.XQ", body, pika.BasicProperties(headers=headers))  # type: ignore[no-untyped-call]
     eventually(lambda: stint.value("SELECT count(*) FROM foreign_letters WHERE body = %s", body) == 1)
     assert stint.is_running("relay") and stint.processes["relay"].pid == relay
+
+
+def test_a_dead_letter_queue_that_was_deleted_is_made_and_drained_again(own: Installation) -> None:
+    own.start("relay")
+    eventually(lambda: "relaying" in own.log("relay"))
+    with pika.BlockingConnection(pika.URLParameters(own.amqp_url)) as connection:
+
+        def consumed() -> bool:
+            with contextlib.suppress(pika.exceptions.ChannelClosedByBroker):
+                declared = connection.channel().queue_declare("timers.XQ", passive=True)
+                return bool(declared.method.consumer_count)
+            return False
+
+        eventually(consumed)
+        connection.channel().queue_delete("timers.XQ")
+        eventually(consumed)
+        connection.channel().basic_publish("", "timers.XQ", b"hello")
+    eventually(lambda: own.value("SELECT count(*) FROM foreign_letters") == 1)
 
 
 def test_a_reference_that_rabbitmq_dead_lettered_is_a_failed_attempt_of_its_message(own: Installation) -> None:
