@@ -10,6 +10,7 @@ import contextlib
 import logging
 import random
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from uuid import UUID
@@ -34,6 +35,7 @@ BATCH = 100  # per queue and claim
 POLL_SECONDS = 1.0  # the truth; notifications only make it faster
 CONFIRM_SECONDS = 15
 RECONNECT_SECONDS = 0.5
+SAY_AGAIN_SECONDS = 20  # as long as it lasts
 
 
 @dataclass(frozen=True)
@@ -62,21 +64,20 @@ class Relay:
             tasks.create_task(self._again("drain", lambda: drain(self._settings)))
 
     async def _again(self, what: str, job: Callable[[], Awaitable[None]]) -> None:
-        """Runs the job anew whenever Postgres or RabbitMQ failed it, and says so once."""
-        said = False
+        """Runs the job anew whenever Postgres or RabbitMQ failed it, and says so while that lasts."""
+        said = float("-inf")
         while True:
-            started = asyncio.get_running_loop().time()
             try:
                 await job()
-            except (Lost, TimeoutError, OSError, AMQPError) as error:
+            except Lost as error:  # our own words
+                reason = f"RabbitMQ: {error}"
+            except (TimeoutError, OSError, AMQPError) as error:
                 reason = f"RabbitMQ: {type(error).__name__}"
             except psycopg.Error as error:  # away, or busy: a row that is locked for long must not end the relay
                 reason = f"Postgres: {type(error).__name__} {error.sqlstate or ''}"
-            if asyncio.get_running_loop().time() - started > 5:
-                said = False
-            if not said:
+            if time.monotonic() - said > SAY_AGAIN_SECONDS:
                 logger.warning("%s: waiting for %s", what, reason.strip())
-                said = True
+                said = time.monotonic()
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _listen(self) -> None:

@@ -79,14 +79,18 @@ QUEUES = " UNION ALL ".join(
 )
 
 
+async def _queues(database: Database) -> list[Any]:
+    async with database.connection() as conn:
+        return await (await conn.execute(QUEUES.encode())).fetchall()
+
+
 @get("/metrics", summary="Prometheus metrics", opt=PUBLIC, media_type="text/plain")
 async def metrics(database: TheDatabase) -> Response[bytes]:
     """Requests of this process, and the ledger as all processes see it: messages by queue and state, and how long the oldest
     has been due."""
     lines = ["# TYPE stint_messages gauge", "# TYPE stint_oldest_due_seconds gauge", "# TYPE stint_postgres_up gauge"]
     try:
-        async with database.connection() as conn:
-            rows = await (await conn.execute(QUEUES.encode())).fetchall()
+        rows = await database.promptly(_queues(database))
         lines.append("stint_postgres_up 1")
     except Exception as error:
         if not is_unreachable(error):
@@ -98,4 +102,4 @@ async def metrics(database: TheDatabase) -> Response[bytes]:
         if state == "ready":
             lines.append(f'stint_oldest_due_seconds{{queue="{queue}"}} {max(0.0, oldest):.3f}')
     body = generate_latest() + ("\n".join(lines) + "\n").encode()
-    return Response(body, media_type=CONTENT_TYPE_LATEST)
+    return Response(body, media_type=CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8"))  # which the framework adds

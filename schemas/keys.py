@@ -11,12 +11,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from schemas.database import Connection
+from schemas.settings import SettingsMissing
 
 ALGORITHM = "RS256"
 TOKEN_SECONDS = 12 * 3600
 
 
-class WrongSecretKey(Exception):
+class WrongSecretKey(SettingsMissing):
     """The keys in the database were encrypted under another SECRET_KEY."""
 
 

@@ -153,7 +153,8 @@ def test_a_frozen_postgres_is_503_and_not_silence(stint: Installation, servers: 
     try:
         for path in ("/api/tasks", "/health/ready", "/api/me"):
             assert admin.http.get(path, timeout=5).status_code == 503, path
-        assert admin.http.get("/health/live", timeout=5).status_code == 200
+        for path in ("/health/live", "/metrics"):
+            assert admin.http.get(path, timeout=5).status_code == 200, path
     finally:
         for frozen in (pid, *backends):
             with contextlib.suppress(ProcessLookupError):
