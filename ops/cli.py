@@ -5,6 +5,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Sequence
+from datetime import date
 from pathlib import Path
 
 from ops.errors import CommandError
@@ -17,6 +18,7 @@ examples:
   ./stint test                                the tests; `./stint test --all` with the slow ones
   ./stint token --role internal_admin --email a@example.com
   ./stint user add jo@example.com --name Jo
+  ./stint demo                                a firm to look at: customers, consultants, a year of hours
   ./stint verify                              check the invariants of the running one's database
 """
 
@@ -68,6 +70,25 @@ def _parser() -> argparse.ArgumentParser:
 
     _command(commands, "migrate", _migrate, "bring the database up to date", "DATABASE_URL=… ./stint migrate")
     _command(commands, "verify", _verify, "check the invariants of a live database; exit 1 names what is broken")
+
+    recompute = "sum all time bills again, and give bills to entries that have none; in the running one, by its workers"
+    again = _command(commands, "recompute", _recompute, recompute, "./stint recompute --dry-run --start-date 2026-01-01")
+    again.add_argument("--start-date", type=_day, metavar="DAY", help="first day, inclusive (YYYY-MM-DD)")
+    again.add_argument("--end-date", type=_day, metavar="DAY", help="last day, inclusive")
+    again.add_argument("--customer", metavar="ID", help="only this customer's")
+    again.add_argument("--user", metavar="ID", help="only this user's")
+    again.add_argument("--dry-run", action="store_true", help="change nothing; show what would change")
+    again.add_argument("--json", action="store_true", help="the finished job as JSON")
+
+    fill = "fill an empty installation with a believable firm: customers, consultants, a year of hours"
+    demo = _command(commands, "demo", _demo, fill, "./stint demo --entries 100000")
+    demo.add_argument("--entries", type=_positive, default=10_000, metavar="N", help="time entries (default: 10000)")
+
+    measure = "measure Stint against floors in the same run: raw SQL, raw RabbitMQ, a bare ASGI app"
+    bench = _command(commands, "bench", _bench, measure, "./stint bench --entries 100000 --json bench.json")
+    bench.add_argument("--entries", type=_positive, default=1_000_000, metavar="N", help="of demo data (default: 1000000)")
+    bench.add_argument("--only", action="append", metavar="NAME", help="only this comparison; may be repeated")
+    bench.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too; - is standard output")
 
     token = _command(commands, "token", _token, "print a token, and nothing else", "./stint token --role none --email a@b.c")
     roles = "internal_admin, internal_user, customer_admin, customer_user, or none"
@@ -127,6 +148,19 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return int(text)
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is not a day: write YYYY-MM-DD") from None
+
+
 def _up(arguments: argparse.Namespace) -> int:
     from ops.up import run
 
@@ -162,6 +196,26 @@ def _verify(arguments: argparse.Namespace) -> int:
     from ops import verify
 
     return verify.run(arguments)
+
+
+def _recompute(arguments: argparse.Namespace) -> int:
+    _enter(arguments)
+    from ops import recompute
+
+    return recompute.run(arguments)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    _enter(arguments)
+    from ops import demo
+
+    return demo.run(arguments)
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from ops import bench
+
+    return bench.run(arguments)
 
 
 def _token(arguments: argparse.Namespace) -> int:
