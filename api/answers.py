@@ -1,6 +1,6 @@
 """How handlers answer: JSON that Postgres made passes through as bytes; lists share their shape and their parameters."""
 
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 
 from litestar import Response
@@ -19,11 +19,38 @@ class Listed(Row, Generic[Item]):
 
     items: list[Item]
     next_cursor: Annotated[str | None, Field(description="Send it as `cursor` for the next page; null on the last one")]
-    sync_timestamp: Annotated[str, Field(description="Opaque: marks what this list has seen")]
+    sync_timestamp: Annotated[str, Field(description="Opaque: marks what this list has seen; send it as `lastSyncTimestamp`")]
+
+
+class Gone(Row):
+    """A row that was deleted, or that its reader no longer sees."""
+
+    id: UUID
+    deleted: Literal[True]
+
+
+class Changed(Row, Generic[Item]):
+    """One page of a list, newest first; or, with `lastSyncTimestamp`, of what changed since, in the order in which it did."""
+
+    items: list[Item | Gone]
+    next_cursor: Annotated[str | None, Field(description="Send it as `cursor` for the next page; null on the last one")]
+    sync_timestamp: Annotated[str, Field(description="Send it as `lastSyncTimestamp` next time")]
+    reset: Annotated[
+        Literal[True] | None, Field(description="There when the client must start over: these are all rows, forget the others")
+    ] = None
 
 
 Limit = Annotated[int, QueryParameter(name="limit", ge=1, le=MAX_LIMIT, description="How many at most")]
 Cursor = Annotated[str | None, QueryParameter(name="cursor", max_length=1000, description="The previous page's nextCursor")]
+LastSync = Annotated[
+    str | None,
+    QueryParameter(
+        name="lastSyncTimestamp",
+        max_length=100,
+        description="Only what changed since: the syncTimestamp of an earlier answer; a time (RFC 3339, or milliseconds since "
+        "1970) is taken with 5 minutes of overlap",
+    ),
+]
 CustomerId = Annotated[UUID | None, QueryParameter(name="customerId", description="Only this customer's")]
 CustomerName = Annotated[
     str | None,

@@ -30,17 +30,27 @@ ROUTES = [
     # tasks
     tasks.list_tasks,
     tasks.create_task,
+    tasks.list_internal_users,
     tasks.get_task,
+    tasks.change_task,
     # timers
     timers.start_timer,
     timers.stop_timer,
     active_timers.get_active_timer,
+    active_timers.put_active_timer,
+    active_timers.discard_active_timer,
     # time entries
     time_entries.list_time_entries,
+    time_entries.create_time_entry,
     time_entries.get_time_entry,
     time_entries.change_time_entry,
+    time_entries.delete_time_entry,
+    time_entries.write_notes,
     # time bills
     time_bills.list_time_bills,
+    time_bills.approve_all,
+    time_bills.start_recompute,
+    time_bills.get_recompute,
     time_bills.get_time_bill,
     time_bills.change_time_bill,
     # without a token

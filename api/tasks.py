@@ -3,15 +3,16 @@
 from typing import Annotated
 from uuid import UUID
 
-from litestar import Response, get, post
+from litestar import Response, get, post, put
 from litestar.params import FromPath, JSONBody, QueryParameter
 
-from api.answers import Cursor, Limit, Listed, json_answer
+from api.answers import Changed, Cursor, CustomerId, CustomerName, LastSync, Limit, Listed, customer_filter, json_answer
 from api.auth import internal
-from api.dependencies import TheDatabase, TheUser
-from schemas import tasks
+from api.dependencies import TheDatabase, TheSettings, TheUser
+from schemas import tasks, users
 from schemas.listing import Page
-from schemas.tasks import NewTask, Task
+from schemas.tasks import NewTask, Status, Task, TaskChange, TaskFilter
+from schemas.users import InternalUser
 
 
 @get("/api/tasks", summary="List tasks")
@@ -19,12 +20,18 @@ async def list_tasks(
     database: TheDatabase,
     user: TheUser,
     assignee: Annotated[UUID | None, QueryParameter(name="userId", description="Only tasks assigned to this user")] = None,
+    customer: CustomerName = None,
+    customer_id: CustomerId = None,
+    task_status: Annotated[Status | None, QueryParameter(name="status", description="Only tasks in this state")] = None,
+    since: LastSync = None,
     limit: Limit = 200,
     page_cursor: Cursor = None,
-) -> Response[Listed[Task]]:
-    """Tasks, newest first. A customer's users see their own customer's."""
+) -> Response[Changed[Task]]:
+    """Tasks, newest first. A customer's users see their own customer's. With `lastSyncTimestamp` instead those that changed
+    since, in that order; one that is deleted, or no longer meets the filters, as `{"id", "deleted": true}`."""
+    chosen = TaskFilter(assignee_id=assignee, customer=customer_filter(customer, customer_id), status=task_status)
     async with database.connection() as conn:
-        return json_answer(await tasks.list_page(conn, Page(limit, page_cursor), user=user, assignee_id=assignee))
+        return json_answer(await tasks.list_page(conn, Page(limit, page_cursor, since), chosen, user=user))
 
 
 @post("/api/tasks", summary="Create a task", guards=[internal])
@@ -35,8 +42,26 @@ async def create_task(database: TheDatabase, user: TheUser, data: JSONBody[NewTa
         return await tasks.create(conn, data, by=user)
 
 
+@get("/api/tasks/internal-users", summary="List the firm's own people", guards=[internal])
+async def list_internal_users(
+    database: TheDatabase, settings: TheSettings, limit: Limit = 200, page_cursor: Cursor = None
+) -> Response[Listed[InternalUser]]:
+    """The firm's own people, who can be assigned tasks; without those whose access was removed."""
+    async with database.connection() as conn:
+        legacy = settings.legacy_unset_role == "on"
+        return json_answer(await users.internal_page(conn, Page(limit, page_cursor), legacy=legacy))
+
+
 @get("/api/tasks/{task_id:uuid}", summary="Read a task")
 async def get_task(database: TheDatabase, user: TheUser, task_id: FromPath[UUID]) -> Response[Task]:
     """One task."""
     async with database.connection() as conn:
         return json_answer(await tasks.get(conn, task_id, user=user))
+
+
+@put("/api/tasks/{task_id:uuid}", summary="Update a task", guards=[internal])
+async def change_task(database: TheDatabase, user: TheUser, task_id: FromPath[UUID], data: JSONBody[TaskChange]) -> Task:
+    """Writes the fields that are sent. A task that moves to another customer or pillar takes its time entries along, but for
+    those on approved bills; their bills follow right after. A stale `version` is 409 with `current`."""
+    async with database.transaction() as conn:
+        return await tasks.change(conn, task_id, data, by=user)

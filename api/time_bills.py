@@ -4,16 +4,18 @@ from datetime import date
 from typing import Annotated
 from uuid import UUID
 
-from litestar import Response, get, patch
+from litestar import Response, get, patch, post
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from api.answers import Cursor, CustomerId, CustomerName, Enrich, Limit, Listed, UserId, customer_filter, json_answer
-from api.auth import internal
+from api.auth import admin, internal
 from api.dependencies import TheDatabase, TheSettings, TheUser
 from api.time_entries import check_days
-from schemas import approval, time_bills
+from schemas import approval, batch_approval, recompute, time_bills
 from schemas.approval import TimeBillChange
+from schemas.batch_approval import BatchAnswer, BatchApproval
 from schemas.listing import Page
+from schemas.recompute import RecomputeReport, RecomputeScope
 from schemas.time_bills import BillFilter, EnrichedTimeBill, Status, TimeBill
 
 
@@ -63,3 +65,34 @@ async def change_time_bill(
     not allowed, nothing changes. What the bill's state does not allow, or a stale `version`, is 409 with `current`."""
     async with database.transaction() as conn:
         return await approval.change(conn, bill_id, data, by=user, zone=settings.stint_timezone)
+
+
+@post("/api/time-bills/approve-all", summary="Approve many", guards=[admin], status_code=200)
+async def approve_all(
+    database: TheDatabase, user: TheUser, settings: TheSettings, data: JSONBody[BatchApproval]
+) -> BatchAnswer:
+    """Approves up to 1,000 bills in one transaction: either `bills`, each in the version that was seen, or the pending ones of
+    a `filter` as the list with that `syncTimestamp` showed them. What has changed since, or cannot be approved, is skipped,
+    with the reason and the bill as it is now; never is a bill approved unseen."""
+    async with database.transaction() as conn:
+        return await batch_approval.approve_all(conn, data, by=user, zone=settings.stint_timezone)
+
+
+@post("/api/time-bills/recompute", summary="Recompute bills", guards=[admin], status_code=202)
+async def start_recompute(
+    database: TheDatabase, user: TheUser, data: JSONBody[RecomputeScope | None] = None
+) -> Response[RecomputeReport]:
+    """Gives bills to entries that have none, and corrects the sums of open bills that differ from their entries: of all, or of
+    some days, one customer, one user. `dryRun` finds out what that would change. Answers with a job to follow."""
+    async with database.transaction() as conn:
+        job_id = await recompute.begin(conn, data or RecomputeScope(), by=user.id)
+        return json_answer(await recompute.read(conn, job_id), status=202)
+
+
+@get("/api/time-bills/recompute/{job_id:uuid}", summary="Follow a recompute job", guards=[admin])
+async def get_recompute(
+    database: TheDatabase, job_id: FromPath[UUID], limit: Limit = 200, page_cursor: Cursor = None
+) -> Response[RecomputeReport]:
+    """How far the job is, what it changed in all, and a page of its changes, in the order in which they were made."""
+    async with database.connection() as conn:
+        return json_answer(await recompute.read(conn, job_id, limit=limit, after=page_cursor))

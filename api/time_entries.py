@@ -4,16 +4,17 @@ from datetime import date
 from typing import Annotated
 from uuid import UUID
 
-from litestar import Response, get, patch
+from litestar import Response, delete, get, patch, post
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from api.answers import Cursor, CustomerId, CustomerName, Enrich, Limit, Listed, UserId, customer_filter, json_answer
 from api.auth import internal
 from api.dependencies import TheDatabase, TheSettings, TheUser
-from schemas import time_entries
+from schemas import editing, time_entries
+from schemas.editing import NewTimeEntry, NotesChange, TimeEntryChange
 from schemas.errors import Invalid
 from schemas.listing import Page
-from schemas.time_entries import EnrichedTimeEntry, EntryFilter, TimeEntry, TimeEntryChange
+from schemas.time_entries import EnrichedTimeEntry, EntryFilter, TimeEntry
 
 StartDate = Annotated[
     date | None, QueryParameter(name="startDate", description="First day, inclusive, in the firm's time zone")
@@ -65,6 +66,17 @@ async def get_time_entry(database: TheDatabase, user: TheUser, entry_id: FromPat
         return json_answer(await time_entries.get(conn, entry_id, user=user))
 
 
+@post("/api/time-entries", summary="Log time by hand", guards=[internal])
+async def create_time_entry(
+    database: TheDatabase, user: TheUser, settings: TheSettings, data: JSONBody[NewTimeEntry]
+) -> TimeEntry:
+    """Logs time for yourself, or as an admin for anybody. Its bill is summed at once after. Refused with 409: overlaps with the
+    user's other entries (`allowOverlap` accepts them), an archived task. With an `id` of your own, repeating the request gives
+    the same answer."""
+    async with database.transaction() as conn:
+        return await editing.create(conn, data, by=user, zone=settings.stint_timezone)
+
+
 @patch("/api/time-entries/{entry_id:uuid}", summary="Change a time entry's times", guards=[internal])
 async def change_time_entry(
     database: TheDatabase,
@@ -76,4 +88,27 @@ async def change_time_entry(
     """Sets new times, for its owner or an admin. The bills that it leaves and joins are summed again at once after. Refused
     with 409: overlaps with the user's other entries (`allowOverlap` accepts them), an approved bill, a stale `version`."""
     async with database.transaction() as conn:
-        return await time_entries.change(conn, entry_id, data, by=user, zone=settings.stint_timezone)
+        return await editing.change(conn, entry_id, data, by=user, zone=settings.stint_timezone)
+
+
+@post("/api/time-entries/{entry_id:uuid}/notes", summary="Write notes", guards=[internal], status_code=200)
+async def write_notes(database: TheDatabase, user: TheUser, entry_id: FromPath[UUID], data: JSONBody[NotesChange]) -> TimeEntry:
+    """`notes` replaces the entry's notes, `append` adds a line; for its owner or an admin. An entry on an approved bill is
+    locked: 409."""
+    async with database.transaction() as conn:
+        return await editing.write_notes(conn, entry_id, data, by=user)
+
+
+@delete("/api/time-entries/{entry_id:uuid}", summary="Delete a time entry", guards=[internal])
+async def delete_time_entry(
+    database: TheDatabase,
+    user: TheUser,
+    entry_id: FromPath[UUID],
+    version: Annotated[
+        int | None, QueryParameter(name="version", ge=1, le=2**31 - 1, description="as last read; a stale one gets 409")
+    ] = None,
+) -> None:
+    """Deletes the entry, for its owner or an admin; its bill is summed again at once after. An entry on an approved bill is
+    locked: 409."""
+    async with database.transaction() as conn:
+        await editing.delete(conn, entry_id, version=version, by=user)

@@ -5,6 +5,7 @@ rejected → pending                   its owner changes an entry or the memo, o
 approved → pending                   an admin reopens it
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any
@@ -13,10 +14,12 @@ from uuid import UUID
 from psycopg.errors import UniqueViolation
 from pydantic import Field, StringConstraints
 
+from schemas import ledger
 from schemas.base import Body, Text, Version, json_object
 from schemas.billing import lock_user, sum_again
 from schemas.database import Connection
 from schemas.errors import Conflict, Forbidden, Invalid, NotFound
+from schemas.messages import MoveEntries
 from schemas.time_bills import Status, TimeBill
 from schemas.users import User
 
@@ -137,8 +140,9 @@ async def _write_memo(conn: Connection, bill_id: UUID, bill: _Bill, memo: str) -
     )
 
 
-async def _approve(conn: Connection, bill_id: UUID, *, by: User, zone: str) -> None:
-    """Freezes what it finds. The bill is locked, and summed again if it was stale, in earlier statements.
+async def approve(conn: Connection, bill_ids: Collection[UUID], *, by: User, zone: str) -> set[UUID]:
+    """Freezes those of the bills that can be approved, and returns which. They are locked, and summed again where they were
+    stale, in earlier statements.
 
     approved_at is the clock's, not now(): this transaction may have begun before one whose change it waited for."""
     cursor = await conn.execute(
@@ -146,22 +150,30 @@ async def _approve(conn: Connection, bill_id: UUID, *, by: User, zone: str) -> N
         UPDATE time_bills b
         SET status = 'approved', approved_by = %(by)s, approved_at = clock_timestamp(), approved_seconds = seconds,
             xero_status = 'not_connected', version = version + 1
-        WHERE id = %(id)s AND status = 'pending' AND minutes > 0 AND NOT EXISTS (
+        WHERE id = ANY(%(ids)s) AND status = 'pending' AND minutes > 0 AND NOT EXISTS (
             SELECT FROM timers r JOIN tasks t ON t.id = r.task_id
             WHERE r.user_id = b.user_id AND t.customer_id = b.customer_id AND t.pillar_id = b.pillar_id
               AND (r.start_time AT TIME ZONE %(zone)s)::date = b.date)
         RETURNING id
         """,
-        {"by": by.id, "id": bill_id, "zone": zone},
+        {"by": by.id, "ids": list(bill_ids), "zone": zone},
     )
-    if await cursor.fetchone() is not None:
-        return
-    current = await _current(conn, bill_id)
-    if current["status"] != "pending":
-        raise Conflict(f"The bill is {current['status']}; only a pending one can be approved.", current=current)
-    if current["minutes"] == 0:
-        raise Conflict("The bill has no minutes to bill.", current=current)
-    raise Conflict("A timer is running on this bill's customer, pillar and day; approve when it has stopped.", current=current)
+    return {bill_id for (bill_id,) in await cursor.fetchall()}
+
+
+def why_not_approved(bill: dict[str, Any]) -> str:
+    """Why a bill, as it is answered, cannot be approved."""
+    if bill["status"] != "pending":
+        return f"The bill is {bill['status']}; only a pending one can be approved."
+    if bill["minutes"] == 0:
+        return "The bill has no minutes to bill."
+    return "A timer is running on this bill's customer, pillar and day; approve when it has stopped."
+
+
+async def _approve(conn: Connection, bill_id: UUID, *, by: User, zone: str) -> None:
+    if not await approve(conn, [bill_id], by=by, zone=zone):
+        current = await _current(conn, bill_id)
+        raise Conflict(why_not_approved(current), current=current)
 
 
 async def _reject(conn: Connection, bill_id: UUID, note: str) -> None:
@@ -197,9 +209,23 @@ async def _reopen(conn: Connection, bill_id: UUID, bill: _Bill) -> None:
         try:
             async with conn.transaction():
                 await _absorb(conn, bill_id, absorbed)
-                return
+            break
         except UniqueViolation:
             continue  # late time has just opened a bill for this key: take that one in, too
+    await _catch_up(conn, bill_id)
+
+
+async def _catch_up(conn: Connection, bill_id: UUID) -> None:
+    """Tasks may have moved while the bill was approved: its entries follow them now."""
+    cursor = await conn.execute(
+        """
+        SELECT DISTINCT t.id FROM time_entries e JOIN tasks t ON t.id = e.task_id
+        WHERE e.bill_id = %s AND e.deleted_at IS NULL AND (e.customer_id, e.pillar_id) <> (t.customer_id, t.pillar_id)
+        """,
+        (bill_id,),
+    )
+    for (task_id,) in await cursor.fetchall():
+        await ledger.put(conn, MoveEntries(task_id=task_id))
 
 
 async def _open_twin(conn: Connection, bill_id: UUID, bill: _Bill) -> UUID | None:

@@ -5,7 +5,7 @@ row in `users` (`lock_user`), so two changes of one person's hours never wait fo
 FOR NO KEY UPDATE: a plain FOR UPDATE would stand in the way of every foreign key that points at the row.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import date
 from uuid import UUID
@@ -48,29 +48,52 @@ async def open_bill(conn: Connection, key: BillKey) -> UUID:
     return bill_id
 
 
-async def bill_for(conn: Connection, key: BillKey) -> UUID:
-    """The key's open bill, made if there is none, not locked: for those who must lock several, in the order of their ids."""
+async def lock_users(conn: Connection, user_ids: Iterable[UUID]) -> None:
+    """Holds the rows of several users, in the order of their ids."""
+    await conn.execute("SELECT id FROM users WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE", (list(set(user_ids)),))
+
+
+async def open_bills(
+    conn: Connection, keys: Collection[BillKey], *, beside: Collection[UUID] = ()
+) -> tuple[dict[BillKey, UUID], dict[UUID, str]]:
+    """The keys' open bills, made where there is none, and the statuses of these and of the bills `beside`; all of them are
+    locked, in the order of their ids. A bill in `beside` may be approved, and is missing when it is deleted."""
     while True:
-        await conn.execute(
-            """
-            INSERT INTO time_bills (user_id, customer_id, pillar_id, date, rounding_increment, rounding_mode)
-            SELECT %(user)s, c.id, %(pillar)s, %(date)s, c.rounding_increment, c.rounding_mode
-            FROM customers c WHERE c.id = %(customer)s
-            ON CONFLICT (user_id, customer_id, pillar_id, date) WHERE status <> 'approved' AND deleted_at IS NULL DO NOTHING
-            """,
-            parameters := {"user": key.user_id, "customer": key.customer_id, "pillar": key.pillar_id, "date": key.date},
-        )
-        cursor = await conn.execute(
-            """
-            SELECT id FROM time_bills
-            WHERE user_id = %(user)s AND customer_id = %(customer)s AND pillar_id = %(pillar)s AND date = %(date)s
-              AND status <> 'approved' AND deleted_at IS NULL
-            """,
-            parameters,
-        )
-        if (row := await cursor.fetchone()) is not None:  # none: it was approved in between, so make the next one
-            bill_id: UUID = row[0]
-            return bill_id
+        ids = await _find_or_make(conn, keys)
+        statuses = await lock_bills(conn, {*ids.values(), *beside})
+        if len(ids) == len(keys) and all(statuses.get(bill_id, "approved") != "approved" for bill_id in ids.values()):
+            return ids, statuses
+        # approved, or absorbed by a reopened one, between look-up and lock: there is another open one now, or none yet
+
+
+async def _find_or_make(conn: Connection, keys: Collection[BillKey]) -> dict[BillKey, UUID]:
+    columns = {
+        "users": [key.user_id for key in keys],
+        "customers": [key.customer_id for key in keys],
+        "pillars": [key.pillar_id for key in keys],
+        "dates": [key.date for key in keys],
+    }
+    wanted = """unnest(%(users)s::uuid[], %(customers)s::uuid[], %(pillars)s::uuid[], %(dates)s::date[])
+                AS k (user_id, customer_id, pillar_id, date)"""
+    await conn.execute(
+        f"""
+        INSERT INTO time_bills (user_id, customer_id, pillar_id, date, rounding_increment, rounding_mode)
+        SELECT k.user_id, k.customer_id, k.pillar_id, k.date, c.rounding_increment, c.rounding_mode
+        FROM {wanted} JOIN customers c ON c.id = k.customer_id
+        ORDER BY 1, 2, 3, 4  -- two who make the same bills wait for each other in one direction only
+        ON CONFLICT (user_id, customer_id, pillar_id, date) WHERE status <> 'approved' AND deleted_at IS NULL DO NOTHING
+        """.encode(),
+        columns,
+    )
+    cursor = await conn.execute(
+        f"""
+        SELECT b.id, k.user_id, k.customer_id, k.pillar_id, k.date
+        FROM {wanted} JOIN time_bills b USING (user_id, customer_id, pillar_id, date)
+        WHERE b.status <> 'approved' AND b.deleted_at IS NULL
+        """.encode(),
+        columns,
+    )
+    return {BillKey(*key): bill_id for bill_id, *key in await cursor.fetchall()}
 
 
 async def lock_bills(conn: Connection, bill_ids: Iterable[UUID]) -> dict[UUID, str]:
@@ -88,8 +111,28 @@ async def mark_stale(conn: Connection, bill_ids: Iterable[UUID]) -> None:
     await conn.execute("UPDATE time_bills SET stale = true, version = version + 1 WHERE id = ANY(%s)", (list(bill_ids),))
 
 
-async def sum_again(conn: Connection, bill_ids: Iterable[UUID]) -> int:
-    """Sums locked, open bills from their entries and returns how many rows were written (only what differs is).
+async def reopen_rejected(conn: Connection, bill_ids: Collection[UUID]) -> None:
+    """Makes those of the locked bills pending that are rejected: their owner has mended something, or late time has arrived."""
+    await conn.execute(
+        """
+        UPDATE time_bills SET status = 'pending', rejection_note = NULL, version = version + 1
+        WHERE id = ANY(%s) AND status = 'rejected'
+        """,
+        (list(bill_ids),),
+    )
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A bill that was summed again, in seconds."""
+
+    bill_id: UUID
+    before: int
+    after: int
+
+
+async def sum_again(conn: Connection, bill_ids: Iterable[UUID]) -> list[Sum]:
+    """Sums locked, open bills from their entries, writes only what differs or was stale, and returns what it wrote.
 
     The caller has locked them in an *earlier* statement: this one's snapshot then holds every entry that was committed
     before the lock was had. In one statement with the lock it would lose time.
@@ -99,14 +142,14 @@ async def sum_again(conn: Connection, bill_ids: Iterable[UUID]) -> int:
         UPDATE time_bills b
         SET seconds = s.seconds, stale = false, version = b.version + (b.seconds <> s.seconds)::int
         FROM (
-            SELECT bill.id, coalesce(sum(e.duration) FILTER (WHERE e.deleted_at IS NULL), 0)::bigint AS seconds
-            FROM time_bills bill LEFT JOIN time_entries e ON e.bill_id = bill.id
+            SELECT bill.id, bill.seconds AS before, coalesce(sum(e.duration), 0)::bigint AS seconds
+            FROM time_bills bill LEFT JOIN time_entries e ON e.bill_id = bill.id AND e.deleted_at IS NULL
             WHERE bill.id = ANY(%s)
             GROUP BY bill.id
         ) s
         WHERE b.id = s.id AND b.status <> 'approved' AND (b.stale OR b.seconds <> s.seconds)
-        RETURNING b.id
+        RETURNING b.id, s.before, s.seconds
         """,
         (list(bill_ids),),
     )
-    return len(await cursor.fetchall())
+    return [Sum(*row) for row in await cursor.fetchall()]

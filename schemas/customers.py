@@ -100,7 +100,7 @@ async def _created_before(conn: Connection, new: NewCustomer) -> Customer:
 
 
 def _visible_to(user: User) -> Selection:
-    selection = Selection("customer", Customer, "customers", "c", Order("created_at", "createdAt", "timestamptz"))
+    selection = Selection("customer", Customer, "customers", "c", Order("created_at", "timestamptz"))
     selection.where("c.deleted_at IS NULL")
     if not user.is_internal:
         selection.where("c.id = %(own_customer)s", own_customer=user.customer_id)
@@ -117,10 +117,17 @@ async def list_page(conn: Connection, page: Page, *, user: User) -> bytes:
     return await _visible_to(user).page(conn, page)
 
 
-def of_customer(alias: str, customer: str) -> tuple[str, UUID | str]:
-    """A condition on rows with a customer_id, and its parameter `customer`: an id, or an exact name in any case."""
+async def narrow_to(conn: Connection, selection: Selection, customer: str) -> None:
+    """Narrows a selection of rows that have a customer_id to one customer: an id, or an exact name in any case.
+
+    A name is looked up first: what the planner does not know it can only guess at, and for a name without rows it would walk
+    through all that there are."""
     try:
-        return f"{alias}.customer_id = %(customer)s", UUID(customer)
+        ids = [UUID(customer)]
     except ValueError:
-        named = "SELECT c.id FROM customers c WHERE lower(c.name) = lower(%(customer)s)"
-        return f"{alias}.customer_id = ANY(ARRAY({named}))", customer
+        cursor = await conn.execute("SELECT id FROM customers WHERE lower(name) = lower(%s)", (customer,))
+        ids = [row[0] for row in await cursor.fetchall()]
+    if len(ids) == 1:
+        selection.where(f"{selection.alias}.customer_id = %(customer)s", customer=ids[0])
+    else:
+        selection.where(f"{selection.alias}.customer_id = ANY(%(customers)s)" if ids else "false", customers=ids)

@@ -1,15 +1,17 @@
-"""What a user may see, read by one statement each: a row, or a page of a list. The JSON is made by Postgres and passed on as
-bytes; a page carries the sync cursor of the very statement that read it."""
+"""What a user may see, read by one statement each: a row, a page of a list, or a page of what changed in it. The JSON is made
+by Postgres and passed on as bytes; a page carries the sync cursor of the very statement that read it."""
 
 import base64
 import json
-import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Literal
 from uuid import UUID
 
+from schemas import changes
 from schemas.base import Row, json_object
+from schemas.changes import OURS, SYNC_TIMESTAMP, Since
 from schemas.database import Connection, one_json
 from schemas.errors import Invalid, NotFound
 
@@ -18,30 +20,39 @@ MAX_LIMIT = 1000
 
 @dataclass(frozen=True)
 class Page:
-    """Which part of a list is asked for; `cursor` is the previous answer's `nextCursor`."""
+    """Which part of a list is asked for; `cursor` is the previous answer's `nextCursor`, `since` a `lastSyncTimestamp`."""
 
     limit: int = 200
     cursor: str | None = None
+    since: str | None = None
 
 
 @dataclass(frozen=True)
 class Order:
-    """Newest first, by one column and the id. `field` is the column's name in the answer, `type` its SQL type."""
+    """By one column and the id; `type` is the column's SQL type."""
 
     column: str
-    field: str
-    type: Literal["date", "timestamptz"]
+    type: Literal["date", "timestamptz", "xid8"]
+    newest_first: bool = True
+
+
+CHANGED = Order("changed_xid", "xid8", newest_first=False)
 
 
 @dataclass
 class Selection:
-    """Rows of a table, narrowed by conditions that are AND-ed; `%(name)s` in them is bound from `parameters`."""
+    """Rows of a table, narrowed by conditions that are AND-ed; `%(name)s` in them is bound from `parameters`.
+
+    Who asks for changes is told of a row that fails a condition now, and might have met it before, as of a deleted one;
+    `audible`, given the cursor, is the condition on rows that this user may hear of at all.
+    """
 
     noun: str
     model: type[Row]
     table: str
     alias: str
     order: Order
+    audible: Callable[[Since], str] = lambda _: "true"
     conditions: list[str] = field(default_factory=list)
     parameters: dict[str, Any] = field(default_factory=dict)
 
@@ -66,59 +77,96 @@ class Selection:
         return found
 
     async def page(self, conn: Connection, page: Page) -> bytes:
-        """`{"items": […], "nextCursor": …, "syncTimestamp": …}`. Raises Invalid for a cursor that is none of ours."""
-        order, alias = self.order, self.alias
-        conditions, parameters = list(self.conditions), dict(self.parameters)
-        first_sync: str | None = None
+        """`{"items": […], "nextCursor": …, "syncTimestamp": …}`, newest first; or, with `since`, what changed from there on in
+        the order in which it did, what is gone as `{"id", "deleted": true}`, and `"reset": true` beside all that there is when
+        the client has to start over. Raises Invalid for a cursor that is none of ours."""
+        item, met = json_object(self.model, self.alias), " AND ".join(self.conditions)
+        if page.since is None:
+            return await self._page(conn, page, self.order, item, met, self.parameters)
+        since = await changes.read(conn, page.since)
+        if since is None:
+            return await self._page(conn, page, CHANGED, item, met, self.parameters, reset=True)
+        item = f"CASE WHEN {met} THEN {item} ELSE json_build_object('id', {self.alias}.id, 'deleted', true) END"
+        heard = f"{since.of(self.alias)} AND {self.audible(since)}"
+        return await self._page(conn, page, CHANGED, item, heard, self.parameters | since.parameters)
+
+    async def _page(
+        self,
+        conn: Connection,
+        page: Page,
+        order: Order,
+        item: str,
+        condition: str,
+        parameters: dict[str, Any],
+        *,
+        reset: bool = False,
+    ) -> bytes:
+        alias, first_sync = self.alias, None
+        direction, beyond = ("DESC", "<") if order.newest_first else ("ASC", ">")
         if page.cursor is not None:
             key, row_id, first_sync = _decode(page.cursor, self.table, order)
-            conditions.append(f"({alias}.{order.column}, {alias}.id) < (%(page_key)s::{order.type}, %(page_id)s::uuid)")
-            parameters |= {"page_key": key, "page_id": row_id}
+            condition += f" AND ({alias}.{order.column}, {alias}.id) {beyond} (%(page_key)s::{order.type}, %(page_id)s::uuid)"
+            parameters = parameters | {"page_key": key, "page_id": row_id}
         async with conn.cursor(binary=True) as cursor:
             await cursor.execute(
                 f"""
-                SELECT i.id::text || '.' || pg_snapshot_xmin(pg_current_snapshot())::text, page.item
-                FROM installation i LEFT JOIN LATERAL (
-                    SELECT {json_object(self.model, alias)}::text AS item, {alias}.{order.column} AS key, {alias}.id AS id
+                SELECT {SYNC_TIMESTAMP}, page.item, page.key::text, page.id::text
+                FROM installation LEFT JOIN LATERAL (
+                    SELECT ({item})::text AS item, {alias}.{order.column} AS key, {alias}.id AS id
                     FROM {self.table} {alias}
-                    WHERE {" AND ".join(conditions)}
-                    ORDER BY {alias}.{order.column} DESC, {alias}.id DESC
+                    WHERE {condition}
+                    ORDER BY {alias}.{order.column} {direction}, {alias}.id {direction}
                     LIMIT {page.limit + 1:d}
                 ) page ON true
-                ORDER BY page.key DESC, page.id DESC
+                ORDER BY page.key {direction}, page.id {direction}
                 """.encode(),
                 parameters,
             )
             result = cursor.pgresult
             assert result is not None
-            sync = bytes(result.get_value(0, 0) or b"").decode()
-            items = [bytes(item) for row in range(result.ntuples) if (item := result.get_value(row, 1)) is not None]
-        return self._answer(items, page.limit, first_sync or sync)
 
-    def _answer(self, items: list[bytes], limit: int, sync: str) -> bytes:
-        next_cursor = b"null"
-        if len(items) > limit:
-            del items[limit:]
-            last = json.loads(items[-1])
-            next_cursor = b'"' + _encode(self.table, last[self.order.field], last["id"], sync) + b'"'
-        return b'{"items":[%b],"nextCursor":%b,"syncTimestamp":"%b"}' % (b",".join(items), next_cursor, sync.encode())
+            def text(row: int, column: int) -> str:
+                return bytes(result.get_value(row, column) or b"").decode()
+
+            sync = first_sync or text(0, 0)
+            items = [bytes(value) for row in range(result.ntuples) if (value := result.get_value(row, 1)) is not None]
+            next_cursor = b"null"
+            if len(items) > page.limit:
+                del items[page.limit :]
+                last = page.limit - 1
+                next_cursor = b'"' + _encode(self.table, order, text(last, 2), text(last, 3), sync) + b'"'
+        return b'{"items":[%b],"nextCursor":%b,"syncTimestamp":"%b"%b}' % (
+            b",".join(items),
+            next_cursor,
+            sync.encode(),
+            b',"reset":true' if reset else b"",
+        )
 
 
-def _encode(table: str, key: str, row_id: str, sync: str) -> bytes:
-    return base64.urlsafe_b64encode(json.dumps([table, key, row_id, sync]).encode()).rstrip(b"=")
+def _encode(table: str, order: Order, key: str, row_id: str, sync: str) -> bytes:
+    parts = [f"{table}.{order.column}", key, row_id, sync]
+    return base64.urlsafe_b64encode(json.dumps(parts).encode()).rstrip(b"=")
 
 
-_SYNC = re.compile(r"[0-9a-f-]{36}\.[0-9]{1,20}")
-
-
-def _decode(cursor: str, table: str, order: Order) -> tuple[date, UUID, str]:
+def _decode(cursor: str, table: str, order: Order) -> tuple[date | str, UUID, str]:
     """A cursor can be made up: every part is checked, the sync timestamp too, which goes into the answer as it is."""
     try:
         parts = json.loads(base64.b64decode(cursor.encode() + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
-        of_table, key, row_id, sync = parts
-        if of_table == table and _SYNC.fullmatch(sync):
-            read = date.fromisoformat if order.type == "date" else datetime.fromisoformat
-            return read(key), UUID(row_id), sync
+        of, key, row_id, sync = parts
+        if of == f"{table}.{order.column}" and OURS.fullmatch(sync):
+            return _key(key, order), UUID(row_id), sync
     except (ValueError, TypeError, AttributeError, RecursionError):
         pass
     raise Invalid("cursor", "This is no cursor of ours; send the nextCursor of an earlier answer, or none to begin anew.")
+
+
+def _key(text: str, order: Order) -> date | str:
+    match order.type:
+        case "date":
+            return date.fromisoformat(text)
+        case "timestamptz":
+            return datetime.fromisoformat(text)
+        case _:
+            if not 0 <= int(text) < 2**64:
+                raise ValueError
+            return str(int(text))

@@ -5,7 +5,7 @@ The model is the body, checked when it is put, when it is edited and when it is 
 
 import re
 from datetime import datetime
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -50,3 +50,18 @@ class RecomputeBills(Message, queue="bills"):
     """Entries of these bills changed: sum them again. An approved bill is left as it is."""
 
     bill_ids: Annotated[tuple[UUID, ...], Field(min_length=1, max_length=1000)]
+
+
+class MoveEntries(Message, queue="bills"):
+    """A task has another customer or pillar: its entries that are not on approved bills follow, and their bills with them.
+    A chunk of them; what is left over goes into the next message."""
+
+    task_id: UUID
+
+
+class Recompute(Message, queue="bills"):
+    """The next chunk of a recompute job; `after` is the last row of the one before it."""
+
+    job_id: UUID
+    phase: Literal["entries", "bills"] = "entries"
+    after: str | None = None

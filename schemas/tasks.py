@@ -1,16 +1,20 @@
 """Tasks: what consultants work on, each for one customer and one of its pillars."""
 
+from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4
 
 from psycopg.errors import ForeignKeyViolation
 from pydantic import Field
 
-from schemas.base import Body, Day, Name, Row, Text, json_object
+from schemas import ledger
+from schemas.base import Body, Day, Name, Row, Text, Version, json_object
+from schemas.customers import narrow_to
 from schemas.database import Connection
-from schemas.errors import Conflict, Invalid
+from schemas.errors import Conflict, Invalid, NotFound
 from schemas.listing import Order, Page, Selection
+from schemas.messages import MoveEntries
 from schemas.users import User
 
 Status = Literal["open", "in_progress", "done", "archived"]
@@ -52,6 +56,21 @@ class NewTask(Body):
     source: Source = "web"
 
 
+class TaskChange(Body):
+    """What is left out keeps its value. A task that moves to another customer goes to its "General Support" unless a pillar is
+    named; its time entries that are not on approved bills follow."""
+
+    title: Annotated[Name | None, Field(examples=["Migrate the mail server"])] = None
+    description: Text | None = None
+    status: Status | None = None
+    customer_id: UUID | None = None
+    pillar_id: Annotated[UUID | None, Field(description='one of the customer\'s; null: its "General Support"')] = None
+    assignee_id: Annotated[UUID | None, Field(description="null: nobody")] = None
+    priority: Priority | None = None
+    due_date: Annotated[Day | None, Field(description="null: none")] = None
+    version: Version | None = None
+
+
 async def create(conn: Connection, new: NewTask, *, by: User) -> Task:
     """The new task. The same id with the same body gives the same task.
 
@@ -59,7 +78,7 @@ async def create(conn: Connection, new: NewTask, *, by: User) -> Task:
     """
     if new.id is not None and (before := await _created_before(conn, new)) is not None:
         return before
-    pillar_id = await _pillar(conn, new)
+    pillar_id = await _pillar(conn, new.customer_id, new.pillar_id)
     try:
         async with conn.transaction():
             cursor = await conn.execute(
@@ -75,7 +94,7 @@ async def create(conn: Connection, new: NewTask, *, by: User) -> Task:
                 | {"id": new.id or uuid4(), "pillar_id": pillar_id, "fingerprint": new.fingerprint(), "by": by.id},
             )
     except ForeignKeyViolation as error:
-        raise Invalid("assigneeId", "No user has this id; leave it out or name somebody who has signed in.") from error
+        raise _nobody() from error
     if (row := await cursor.fetchone()) is not None:
         return Task.from_json(row[0])
     before = await _created_before(conn, new)  # at the same moment, by another request
@@ -83,7 +102,76 @@ async def create(conn: Connection, new: NewTask, *, by: User) -> Task:
     return before
 
 
-async def _pillar(conn: Connection, new: NewTask) -> UUID:
+async def change(conn: Connection, task_id: UUID, wanted: TaskChange, *, by: User) -> Task:
+    """Writes what is sent. A task that moves takes its open hours along, by an actor.
+
+    Raises NotFound for an unknown task, Conflict for a stale version, Invalid for an unknown customer, pillar or assignee.
+    """
+    cursor = await conn.execute(
+        f"""
+        SELECT customer_id, pillar_id, version, {json_object(Task, "t")}
+        FROM tasks t WHERE id = %s AND deleted_at IS NULL FOR NO KEY UPDATE
+        """.encode(),
+        (task_id,),
+    )
+    if (row := await cursor.fetchone()) is None:
+        raise NotFound("There is no such task.")
+    customer_id, pillar_id, version, current = row
+    if wanted.version is not None and wanted.version != version:
+        raise Conflict("The task has changed since you read it.", current=current)
+    values = _values(wanted)
+    if wanted.customer_id not in (None, customer_id) or "pillar_id" in values:
+        values["customer_id"] = wanted.customer_id or customer_id
+        values["pillar_id"] = await _pillar(conn, values["customer_id"], wanted.pillar_id)
+    if not values:
+        raise Invalid("", "Send at least one field to change.")
+    assignments = ", ".join(f"{column} = %({column})s" for column in values)
+    try:
+        async with conn.transaction():
+            cursor = await conn.execute(
+                f"""
+                UPDATE tasks t SET {assignments}, version = version + 1 WHERE id = %(id)s
+                RETURNING {json_object(Task, "t")}::text
+                """.encode(),
+                values | {"id": task_id},
+            )
+    except ForeignKeyViolation as error:
+        raise _nobody() from error
+    changed = await cursor.fetchone()
+    assert changed is not None
+    task = Task.from_json(changed[0])
+    if (task.customer_id, task.pillar_id) != (customer_id, pillar_id):
+        await _note_departure(conn, task, customer_id)
+        await ledger.put(conn, MoveEntries(task_id=task_id), created_by=by.id)
+    return task
+
+
+def _values(wanted: TaskChange) -> dict[str, Any]:
+    """The columns that are written, with their values: null is one for what can be empty, elsewhere it is nothing."""
+    sent = wanted.model_dump(include=wanted.model_fields_set - {"version"})
+    return {
+        name: value for name, value in sent.items() if value is not None or name in ("pillar_id", "assignee_id", "due_date")
+    }
+
+
+async def _note_departure(conn: Connection, task: Task, left: UUID) -> None:
+    """Remembers that the task has left a customer, whose users' clients must hear of it, and forgets that it left this one."""
+    await conn.execute("DELETE FROM task_moves WHERE task_id = %s AND customer_id = %s", (task.id, task.customer_id))
+    if left != task.customer_id:
+        await conn.execute(
+            """
+            INSERT INTO task_moves (task_id, customer_id) VALUES (%s, %s)
+            ON CONFLICT (task_id, customer_id) DO UPDATE SET updated_at = excluded.updated_at
+            """,
+            (task.id, left),
+        )
+
+
+def _nobody() -> Invalid:
+    return Invalid("assigneeId", "No user has this id; leave it out or name somebody who has signed in.")
+
+
+async def _pillar(conn: Connection, customer_id: UUID, pillar_id: UUID | None) -> UUID:
     """The task's pillar; locks the customer against deletion until the task is there."""
     cursor = await conn.execute(
         """
@@ -92,15 +180,15 @@ async def _pillar(conn: Connection, new: NewTask) -> UUID:
                         AND CASE WHEN %(pillar)s::uuid IS NULL THEN p.is_default ELSE p.id = %(pillar)s END)
         FROM customers c WHERE c.id = %(customer)s AND c.deleted_at IS NULL FOR SHARE
         """,
-        {"customer": new.customer_id, "pillar": new.pillar_id},
+        {"customer": customer_id, "pillar": pillar_id},
     )
     row = await cursor.fetchone()
     if row is None:
         raise Invalid("customerId", "There is no such customer; GET /api/customers lists them.")
     if row[1] is None:
         raise Invalid("pillarId", "The customer has no such pillar; leave it out for General Support.")
-    pillar_id: UUID = row[1]
-    return pillar_id
+    found: UUID = row[1]
+    return found
 
 
 async def _created_before(conn: Connection, new: NewTask) -> Task | None:
@@ -117,11 +205,24 @@ async def _created_before(conn: Connection, new: NewTask) -> Task | None:
     return Task.from_json(row[0]) if row is not None else None
 
 
+@dataclass(frozen=True)
+class TaskFilter:
+    """Which tasks a list asks for; `customer` is an id or an exact name in any case."""
+
+    assignee_id: UUID | None = None
+    customer: str | None = None
+    status: Status | None = None
+
+
 def _visible_to(user: User) -> Selection:
-    selection = Selection("task", Task, "tasks", "t", Order("created_at", "createdAt", "timestamptz"))
+    selection = Selection("task", Task, "tasks", "t", Order("created_at", "timestamptz"))
     selection.where("t.deleted_at IS NULL")
     if not user.is_internal:
         selection.where("t.customer_id = %(own_customer)s", own_customer=user.customer_id)
+        selection.audible = lambda since: (
+            f"""(t.customer_id = %(own_customer)s OR EXISTS (
+            SELECT FROM task_moves m WHERE m.task_id = t.id AND m.customer_id = %(own_customer)s AND {since.of("m")}))"""
+        )
     return selection
 
 
@@ -130,9 +231,13 @@ async def get(conn: Connection, task_id: UUID, *, user: User) -> bytes:
     return await _visible_to(user).one(conn, task_id)
 
 
-async def list_page(conn: Connection, page: Page, *, user: User, assignee_id: UUID | None = None) -> bytes:
-    """The tasks this user may see, newest first; with `assignee_id` only that person's."""
+async def list_page(conn: Connection, page: Page, chosen: TaskFilter, *, user: User) -> bytes:
+    """The tasks this user may see, newest first; or those that changed since the page's `since`."""
     selection = _visible_to(user)
-    if assignee_id is not None:
-        selection.where("t.assignee_id = %(assignee)s", assignee=assignee_id)
+    if chosen.assignee_id is not None:
+        selection.where("t.assignee_id = %(assignee)s", assignee=chosen.assignee_id)
+    if chosen.customer is not None:
+        await narrow_to(conn, selection, chosen.customer)
+    if chosen.status is not None:
+        selection.where("t.status = %(status)s", status=chosen.status)
     return await selection.page(conn, page)

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import Field
 
 from schemas.base import Row, Sql
-from schemas.customers import of_customer
+from schemas.customers import narrow_to
 from schemas.database import Connection
 from schemas.listing import Order, Page, Selection
 from schemas.users import User
@@ -75,7 +75,7 @@ class BillFilter:
 
 def _visible_to(user: User, *, enrich: bool = False) -> Selection:
     model = EnrichedTimeBill if enrich else TimeBill
-    selection = Selection("time bill", model, "time_bills", "b", Order("date", "date", "date"))
+    selection = Selection("time bill", model, "time_bills", "b", Order("date", "date"))
     selection.where("b.deleted_at IS NULL")
     if not user.is_internal:
         selection.where("b.customer_id = %(own_customer)s AND b.status = 'approved'", own_customer=user.customer_id)
@@ -93,8 +93,7 @@ async def list_page(conn: Connection, page: Page, chosen: BillFilter, *, user: U
     if chosen.user_id is not None:
         selection.where("b.user_id = %(user)s", user=chosen.user_id)
     if chosen.customer is not None:
-        condition, customer = of_customer("b", chosen.customer)
-        selection.where(condition, customer=customer)
+        await narrow_to(conn, selection, chosen.customer)
     if chosen.status is not None:
         selection.where("b.status = %(status)s", status=chosen.status)
     if chosen.start_date is not None:

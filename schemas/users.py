@@ -1,13 +1,14 @@
 """People: who a token speaks for, and the row that remembers them."""
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import Field
 
-from schemas.base import Row
+from schemas.base import Row, Sql
 from schemas.database import Connection
+from schemas.listing import Order, Page, Selection
 
 
 class Role(StrEnum):
@@ -35,6 +36,18 @@ class User(Row):
     @property
     def is_internal(self) -> bool:
         return self.role in (Role.admin, Role.internal)
+
+
+class InternalUser(Row):
+    """One of the firm's own people, as answered."""
+
+    id: UUID
+    email: str
+    name: str
+    role: Annotated[
+        Literal["admin", "internal"],
+        Sql("CASE WHEN coalesce({t}.role, 'internal_admin') = 'internal_admin' THEN 'admin' ELSE 'internal' END"),
+    ]
 
 
 class Known(Row):
@@ -69,6 +82,15 @@ async def remember(
         """,
         (user_id, email, name, role, customer_id),
     )
+
+
+async def internal_page(conn: Connection, page: Page, *, legacy: bool) -> bytes:
+    """The firm's own people whose access was not removed, those first whom Stint met last. With `legacy`, where an absent role
+    can mean admin, those too who signed in without one."""
+    selection = Selection("user", InternalUser, "users", "u", Order("created_at", "timestamptz"))
+    unset = "OR u.role IS NULL AND u.customer_id IS NULL AND u.email <> ''" if legacy else ""
+    selection.where(f"u.revoked_at IS NULL AND (starts_with(u.role, 'internal_') {unset})")
+    return await selection.page(conn, page)
 
 
 class Account(Row):

@@ -1,0 +1,46 @@
+"""`python -m api.floor --port N`: a bare ASGI application under the API's own uvicorn settings, for `./stint bench`.
+
+It answers every request with the same JSON and does nothing else: no routing, no token, no database. What the API does less
+than this application is what Stint itself costs a request.
+"""
+
+import argparse
+from typing import Any
+
+import uvicorn
+
+BODY = b'{"id":"00000000-0000-4000-8000-000000000000","email":"nobody@example.com","name":"Nobody","role":"admin"}'
+START = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [(b"content-type", b"application/json"), (b"content-length", str(len(BODY)).encode())],
+}
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    """Answers what is asked over HTTP; anything else (the lifespan) it refuses, which uvicorn takes for having none."""
+    assert scope["type"] == "http"
+    await send(START)
+    await send({"type": "http.response.body", "body": BODY})
+
+
+def main() -> None:
+    """Serves until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="api.floor", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, required=True)
+    arguments = parser.parse_args()
+    uvicorn.run(
+        app,
+        host=arguments.host,
+        port=arguments.port,
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+    )
+
+
+if __name__ == "__main__":
+    main()
