@@ -107,7 +107,15 @@ def _lapsed(record: Record) -> Failure:
 
 
 async def prune(conn: Connection, *, days: float) -> int:
-    """Forgets messages that were done that long ago, some at a time. Dead ones never go."""
+    """Forgets messages and recompute jobs that were done that long ago, some at a time. Dead messages never go."""
+    await conn.execute(
+        """
+        DELETE FROM recompute_jobs WHERE id IN (
+            SELECT id FROM recompute_jobs WHERE finished_at < clock_timestamp() - make_interval(secs => %s)
+            ORDER BY finished_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+        """,
+        (days * 86_400,),
+    )
     cursor = await conn.execute(
         """
         DELETE FROM messages WHERE id IN (

@@ -37,6 +37,16 @@ INVARIANTS = [
         """,
     ),
     Invariant(
+        "an entry that is not on an approved bill stands where its task does, or follows it",
+        """
+        SELECT format('time entry %%s: is of customer %%s, its task %%s of %%s', e.id, e.customer_id, t.id, t.customer_id)
+        FROM time_entries e JOIN tasks t ON t.id = e.task_id LEFT JOIN time_bills b ON b.id = e.bill_id
+        WHERE (e.customer_id, e.pillar_id) <> (t.customer_id, t.pillar_id) AND e.deleted_at IS NULL
+            AND b.status IS DISTINCT FROM 'approved' AND NOT EXISTS (
+                SELECT FROM messages m WHERE m.actor = 'move_entries' AND m.state <> 'done' AND m.body->>'task_id' = t.id::text)
+        """,
+    ),
+    Invariant(
         "an entry's duration is its end less its start",
         """
         SELECT format('time entry %%s: %%s s, but lasts %%s s', id, duration, extract(epoch FROM end_time - start_time))

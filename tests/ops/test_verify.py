@@ -16,6 +16,10 @@ BREAKAGES = {
         "ALTER TABLE time_entries DROP CONSTRAINT time_entries_bill_id_user_id_customer_id_pillar_id_date_fkey;"
         "UPDATE time_entries SET date = date + 1"
     ),
+    "an entry that its task left behind": (
+        "INSERT INTO pillars (id, customer_id, name) SELECT gen_random_uuid(), customer_id, 'Hosting' FROM tasks;"
+        "UPDATE tasks SET pillar_id = (SELECT id FROM pillars p WHERE p.customer_id = tasks.customer_id AND NOT is_default)"
+    ),
     "a wrong sum": "UPDATE time_bills SET seconds = seconds + 60",
     "a rule that is not kept": (
         "ALTER TABLE time_bills ALTER COLUMN minutes DROP EXPRESSION; UPDATE time_bills SET minutes = minutes + 1"
