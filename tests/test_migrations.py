@@ -1,0 +1,57 @@
+"""Each migration runs on a database of the version before it, with rows in it, and keeps them."""
+
+import asyncio
+import secrets
+
+import psycopg
+import pytest
+
+from schemas.migrate import MIGRATIONS, migrate
+from tests.installation import with_database
+
+NAMES = [path.stem for path in sorted(MIGRATIONS.glob("*.sql"))]
+# a bit of everything, in the columns that the first version has
+ROWS = """
+WITH someone AS (INSERT INTO users (id, email, name, role) VALUES (gen_random_uuid(), 'a@example.com', 'A', 'internal_admin')
+                 RETURNING id),
+customer AS (INSERT INTO customers (id, name, created_from, created_by) SELECT gen_random_uuid(), 'Acme', '', id FROM someone
+             RETURNING id),
+pillar AS (INSERT INTO pillars (id, customer_id, name, is_default) SELECT gen_random_uuid(), id, 'General Support', true
+           FROM customer RETURNING id, customer_id),
+task AS (INSERT INTO tasks (id, title, customer_id, pillar_id, created_from, created_by)
+         SELECT gen_random_uuid(), 'Mend it', p.customer_id, p.id, '', s.id FROM pillar p, someone s RETURNING id),
+bill AS (INSERT INTO time_bills (user_id, customer_id, pillar_id, date, seconds, rounding_increment, rounding_mode)
+         SELECT s.id, p.customer_id, p.id, '2026-03-02', 3600, 15, 'up' FROM pillar p, someone s RETURNING id),
+entry AS (INSERT INTO time_entries (id, task_id, user_id, customer_id, pillar_id, start_time, end_time, date, bill_id)
+          SELECT gen_random_uuid(), t.id, s.id, p.customer_id, p.id, '2026-03-02T09:00:00Z', '2026-03-02T10:00:00Z',
+                 '2026-03-02', b.id FROM task t, someone s, pillar p, bill b RETURNING id),
+timer AS (INSERT INTO timers (user_id, id, task_id, start_time) SELECT s.id, gen_random_uuid(), t.id, '2026-03-03T09:00:00Z'
+          FROM someone s, task t),
+message AS (INSERT INTO messages (id, actor, queue, body, allowance) VALUES (gen_random_uuid(), 'stop_timer', 'timers', '{}', 5)
+            RETURNING id)
+INSERT INTO stops (user_id, task_id, entry_id, message_id, start_time, end_time)
+SELECT s.id, t.id, e.id, m.id, '2026-03-02T09:00:00Z', '2026-03-02T10:00:00Z' FROM someone s, task t, entry e, message m
+"""
+TABLES = ("users", "customers", "pillars", "tasks", "time_bills", "time_entries", "timers", "messages", "stops")
+
+
+@pytest.mark.parametrize("number", range(1, len(NAMES)))
+def test_a_migration_keeps_the_rows_of_the_version_before_it(number: int, database_url: str) -> None:
+    name = f"t{secrets.token_hex(6)}"
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        conn.execute(f"CREATE DATABASE {name}".encode())
+    url = with_database(database_url, name)
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute("CREATE TABLE migrations (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())")
+        for before in NAMES[:number]:
+            conn.execute((MIGRATIONS / f"{before}.sql").read_bytes())
+            conn.execute("INSERT INTO migrations (name) VALUES (%s)", (before,))
+        conn.execute(ROWS.encode())
+
+    assert asyncio.run(migrate(url)) == NAMES[number:]
+
+    with psycopg.connect(url) as conn:
+        for table in TABLES:
+            assert conn.execute(f"SELECT count(*) FROM {table}".encode()).fetchone() == (1,), table
+        assert conn.execute("SELECT seconds, minutes FROM time_bills").fetchone() == (3600, 60)
+    assert asyncio.run(migrate(url)) == []
