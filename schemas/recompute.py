@@ -23,7 +23,7 @@ from schemas.errors import Invalid, NotFound
 from schemas.messages import Recompute
 
 ENTRIES = 2_000  # without a bill, in one chunk
-BILLS = 20_000  # in one chunk
+BILLS = 50_000  # in one chunk
 
 
 class RecomputeScope(Body):

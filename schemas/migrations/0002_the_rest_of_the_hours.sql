@@ -40,6 +40,10 @@ CREATE INDEX time_entries_very_long ON time_entries (user_id) WHERE duration > 2
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Recompute
 
+-- Open bills are compared with their entries from two indexes, in the same order, without a look at either table.
+CREATE INDEX time_bills_sums ON time_bills (id) INCLUDE (seconds, stale, user_id, customer_id, pillar_id, date)
+    WHERE status <> 'approved' AND deleted_at IS NULL;
+
 -- A run over all bills, or some: entries without a bill are given one, and sums that differ are corrected. It goes on chunk by
 -- chunk, each in a message of its own, and survives whatever is killed in between.
 CREATE TABLE recompute_jobs (
