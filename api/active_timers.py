@@ -40,7 +40,7 @@ async def put_active_timer(
     `stopped`."""
     owner_id = _own(owner, user)
     async with database.transaction() as conn:
-        timer, started = await timers.put(conn, owner_id, data)
+        timer, started = await timers.put(conn, owner_id, data, by=user)
     return Response(timer, status_code=201 if started else 200)
 
 

@@ -14,6 +14,7 @@ from api.time_entries import check_days
 from schemas import approval, batch_approval, recompute, time_bills
 from schemas.approval import TimeBillChange
 from schemas.batch_approval import BatchAnswer, BatchApproval
+from schemas.errors import Conflict
 from schemas.listing import Page
 from schemas.recompute import RecomputeReport, RecomputeScope
 from schemas.time_bills import BillFilter, EnrichedTimeBill, Status, TimeBill
@@ -64,7 +65,10 @@ async def change_time_bill(
     """The memo is its owner's to write; approving, rejecting and reopening are for admins; if one of what is asked for is
     not allowed, nothing changes. What the bill's state does not allow, or a stale `version`, is 409 with `current`."""
     async with database.transaction() as conn:
-        return await approval.change(conn, bill_id, data, by=user, zone=settings.stint_timezone)
+        changed = await approval.change(conn, bill_id, data, by=user, zone=settings.stint_timezone)
+    if isinstance(changed, Conflict):  # committed first: what it shows of the bill is so
+        raise changed
+    return changed
 
 
 @post("/api/time-bills/approve-all", summary="Approve many", guards=[admin], status_code=200)

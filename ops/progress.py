@@ -31,7 +31,7 @@ def progress(what: str, *, total: float | None = None) -> Iterator[At]:
         bar = bars.add_task(what, total=total)
 
         def move(done: float, total: float | None = None) -> None:
-            bars.update(bar, completed=done, **({} if total is None else {"total": total}))
+            bars.update(bar, completed=done, total=total)  # None: as it was
 
         yield move
 

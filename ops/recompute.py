@@ -8,6 +8,7 @@ import time
 from typing import Any
 from uuid import UUID
 
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
@@ -28,17 +29,18 @@ Json = dict[str, Any]
 
 def run(args: argparse.Namespace) -> int:
     """Prints what changed, or with `--dry-run` what would; with `--json` the whole job, every change included."""
-    scope = RecomputeScope.model_validate(
-        {
-            "startDate": args.start_date,
-            "endDate": args.end_date,
-            "customerId": _id("--customer", args.customer),
-            "userId": _id("--user", args.user),
-            "dryRun": args.dry_run,
-        }
-    )
+    wanted = {
+        "startDate": args.start_date,
+        "endDate": args.end_date,
+        "customerId": _id("--customer", args.customer),
+        "userId": _id("--user", args.user),
+        "dryRun": args.dry_run,
+    }
     try:
-        job = asyncio.run(_follow(scope))
+        job = asyncio.run(_follow(RecomputeScope.model_validate(wanted)))
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        raise CommandError(f"{fault['loc'][0]}: {fault['msg']}.") from None
     except StintError as error:
         raise CommandError(error.detail) from error
     if args.json:

@@ -56,11 +56,13 @@ class _Bill:
     version: int
 
 
-async def change(conn: Connection, bill_id: UUID, wanted: TimeBillChange, *, by: User, zone: str) -> TimeBill:
+async def change(conn: Connection, bill_id: UUID, wanted: TimeBillChange, *, by: User, zone: str) -> TimeBill | Conflict:
     """Writes the memo, approves, rejects or reopens: all that is asked for, or nothing.
 
-    Raises Forbidden for what is not this user's to change, Conflict for a transition that the bill's state does not allow
-    or a stale version, Invalid for a request that makes no sense.
+    A transition that the bill's state does not allow, or a stale version, is returned as a Conflict, not raised: the caller
+    commits first. The new sum of a stale bill stands in it, with the version that this sum has; rolled back, the same version
+    would be given to other figures, and be approved unseen. Raises Forbidden for what is not this user's to change, Invalid for
+    a request that makes no sense.
     """
     _check(wanted)
     if wanted.status == "pending":
@@ -74,22 +76,29 @@ async def change(conn: Connection, bill_id: UUID, wanted: TimeBillChange, *, by:
         # a new sum is a new version: who has seen the old figures has not seen what would be approved, and gets 409
         await sum_again(conn, [bill_id])
         bill = await _lock(conn, bill_id)
+    try:
+        async with conn.transaction():
+            await _change(conn, bill_id, bill, wanted, by=by, zone=zone)
+    except Conflict as refusal:
+        return Conflict(refusal.detail, current=await _current(conn, bill_id))
+    return TimeBill.model_validate(await _current(conn, bill_id))
+
+
+async def _change(conn: Connection, bill_id: UUID, bill: "_Bill", wanted: TimeBillChange, *, by: User, zone: str) -> None:
     if wanted.version is not None and wanted.version != bill.version:
-        raise Conflict(
-            "The bill has changed since you read it; look at its figures again.", current=await _current(conn, bill_id)
-        )
+        raise Conflict("The bill has changed since you read it; look at its figures again.")
     if wanted.memo is not None:
         await _write_memo(conn, bill_id, bill, wanted.memo)
     match wanted.status:
         case "approved":
-            await _approve(conn, bill_id, by=by, zone=zone)
+            if not await approve(conn, [bill_id], by=by, zone=zone):
+                raise Conflict(why_not_approved(await _current(conn, bill_id)))
         case "rejected":
             await _reject(conn, bill_id, wanted.rejection_note or "")
         case "pending":
             await _reopen(conn, bill_id, bill)
         case None if wanted.rejection_note is not None:
             await _rewrite_rejection(conn, bill_id, wanted.rejection_note)
-    return TimeBill.model_validate(await _current(conn, bill_id))
 
 
 def _check(wanted: TimeBillChange) -> None:
@@ -133,7 +142,7 @@ async def _lock(conn: Connection, bill_id: UUID) -> _Bill:
 
 async def _write_memo(conn: Connection, bill_id: UUID, bill: _Bill, memo: str) -> None:
     if bill.status == "approved":
-        raise Conflict("An approved time bill is frozen; an admin can reopen it.", current=await _current(conn, bill_id))
+        raise Conflict("An approved time bill is frozen; an admin can reopen it.")
     await conn.execute(
         "UPDATE time_bills SET memo = %s, status = 'pending', rejection_note = NULL, version = version + 1 WHERE id = %s",
         (memo, bill_id),
@@ -170,12 +179,6 @@ def why_not_approved(bill: dict[str, Any]) -> str:
     return "A timer is running on this bill's customer, pillar and day; approve when it has stopped."
 
 
-async def _approve(conn: Connection, bill_id: UUID, *, by: User, zone: str) -> None:
-    if not await approve(conn, [bill_id], by=by, zone=zone):
-        current = await _current(conn, bill_id)
-        raise Conflict(why_not_approved(current), current=current)
-
-
 async def _reject(conn: Connection, bill_id: UUID, note: str) -> None:
     cursor = await conn.execute(
         """
@@ -186,7 +189,7 @@ async def _reject(conn: Connection, bill_id: UUID, note: str) -> None:
     )
     if await cursor.fetchone() is None:
         current = await _current(conn, bill_id)
-        raise Conflict(f"The bill is {current['status']}; only a pending one can be rejected.", current=current)
+        raise Conflict(f"The bill is {current['status']}; only a pending one can be rejected.")
 
 
 async def _rewrite_rejection(conn: Connection, bill_id: UUID, note: str) -> None:
@@ -201,9 +204,7 @@ async def _rewrite_rejection(conn: Connection, bill_id: UUID, note: str) -> None
 async def _reopen(conn: Connection, bill_id: UUID, bill: _Bill) -> None:
     """approved → pending, taking in the open bill that late time made for the same key, if there is one."""
     if bill.status != "approved":
-        raise Conflict(
-            f"The bill is {bill.status}; only an approved one can be reopened.", current=await _current(conn, bill_id)
-        )
+        raise Conflict(f"The bill is {bill.status}; only an approved one can be reopened.")
     while True:
         absorbed = await _open_twin(conn, bill_id, bill)
         try:
@@ -216,16 +217,20 @@ async def _reopen(conn: Connection, bill_id: UUID, bill: _Bill) -> None:
 
 
 async def _catch_up(conn: Connection, bill_id: UUID) -> None:
-    """Tasks may have moved while the bill was approved: its entries follow them now."""
+    """Tasks may have moved while the bill was approved: its entries follow them now. A task that is just moving is waited for,
+    and one that moves later finds the bill open."""
     cursor = await conn.execute(
         """
-        SELECT DISTINCT t.id FROM time_entries e JOIN tasks t ON t.id = e.task_id
-        WHERE e.bill_id = %s AND e.deleted_at IS NULL AND (e.customer_id, e.pillar_id) <> (t.customer_id, t.pillar_id)
+        SELECT t.id, (t.customer_id, t.pillar_id) <> (b.customer_id, b.pillar_id) FROM tasks t, time_bills b
+        WHERE b.id = %(bill)s
+          AND t.id IN (SELECT e.task_id FROM time_entries e WHERE e.bill_id = %(bill)s AND e.deleted_at IS NULL)
+        ORDER BY t.id FOR SHARE OF t
         """,
-        (bill_id,),
+        {"bill": bill_id},
     )
-    for (task_id,) in await cursor.fetchall():
-        await ledger.put(conn, MoveEntries(task_id=task_id))
+    for task_id, has_moved in await cursor.fetchall():
+        if has_moved:
+            await ledger.put(conn, MoveEntries(task_id=task_id))
 
 
 async def _open_twin(conn: Connection, bill_id: UUID, bill: _Bill) -> UUID | None:
@@ -245,7 +250,8 @@ async def _open_twin(conn: Connection, bill_id: UUID, bill: _Bill) -> UUID | Non
 async def _absorb(conn: Connection, bill_id: UUID, absorbed: UUID | None) -> None:
     if absorbed is not None:
         await conn.execute(
-            "UPDATE time_entries SET bill_id = %s, version = version + 1 WHERE bill_id = %s", (bill_id, absorbed)
+            "UPDATE time_entries SET bill_id = %s, version = version + 1 WHERE bill_id = %s AND deleted_at IS NULL",
+            (bill_id, absorbed),
         )
         await conn.execute(
             "UPDATE time_bills SET deleted_at = now(), seconds = 0, stale = false, version = version + 1 WHERE id = %s",

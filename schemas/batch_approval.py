@@ -114,8 +114,9 @@ async def _lock_seen(conn: Connection, bills: list[SeenBill]) -> dict[UUID, _Loc
 async def _lock_listed(conn: Connection, wanted: BatchApproval) -> dict[UUID, _Locked]:
     """The bills of the list that are pending, and those that no longer are and were when it was seen."""
     assert wanted.filter is not None and wanted.sync_timestamp is not None
-    if (since := await changes.read(conn, wanted.sync_timestamp, field="syncTimestamp")) is None:
-        raise Invalid("syncTimestamp", "This is not of a list that was read here lately; read it again.")
+    since, unknown = await changes.read(conn, wanted.sync_timestamp, field="syncTimestamp")
+    if unknown or since.time is not None:  # a time does not tell what was still being written when the list was read
+        raise Invalid("syncTimestamp", "This is not the syncTimestamp of a list that was read here; read it again.")
     conditions = {
         "start_date": "b.date >= %(start_date)s",
         "end_date": "b.date <= %(end_date)s",

@@ -40,12 +40,12 @@ class Since:
         return f"{alias}.changed_xid >= %(since_xid)s::xid8"
 
 
-async def read(conn: Connection, text: str, *, field: str = "lastSyncTimestamp") -> Since | None:
+async def read(conn: Connection, text: str, *, field: str = "lastSyncTimestamp") -> tuple[Since, bool]:
     """What a `lastSyncTimestamp`, or another `field`, means here: a `syncTimestamp` of ours, or a plain time (RFC 3339, or
     milliseconds since 1970).
 
-    None when the client has to start over: the cursor is another database's, or lies in this one's future, or the time is
-    older than tombstones are promised to live. Raises Invalid for what is neither.
+    True beside it when the client has to start over: the cursor is another database's, or lies in this one's future, or the
+    time is older than tombstones are promised to live. Raises Invalid for what is neither.
     """
     cursor = await conn.execute(
         "SELECT id::text, pg_snapshot_xmax(pg_current_snapshot())::text::numeric, now() FROM installation"
@@ -54,14 +54,14 @@ async def read(conn: Connection, text: str, *, field: str = "lastSyncTimestamp")
     assert row is not None
     installation, next_xid, now = row
     if (ours := OURS.fullmatch(text)) is not None:
-        xid = int(ours[2])
-        return Since(xid=xid) if ours[1] == installation and xid <= next_xid else None
+        known = ours[1] == installation and int(ours[2]) <= next_xid
+        return Since(xid=int(ours[2]) if known else 0), not known
     if (time := _plain_time(text)) is None:
         raise Invalid(
             field,
             "Send the syncTimestamp of an earlier answer, or a time such as 2026-11-23T09:30:00Z or milliseconds since 1970.",
         )
-    return Since(time=time - OVERLAP) if now - timedelta(days=TOMBSTONE_DAYS) < time <= now + OVERLAP else None
+    return Since(time=time - OVERLAP), not now - timedelta(days=TOMBSTONE_DAYS) < time <= now + OVERLAP
 
 
 def _plain_time(text: str) -> datetime | None:

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 from pydantic import Field
 
-from schemas import ledger
+from schemas import ledger, users
 from schemas.base import Body, Flag, Second, Text, Version, Whole, json_object
 from schemas.billing import BillKey, lock_bills, lock_user, mark_stale, open_bills, reopen_rejected
 from schemas.database import Connection
@@ -84,8 +84,8 @@ async def create(conn: Connection, new: NewTimeEntry, *, by: User, zone: str) ->
     user_id = new.user_id or by.id
     if user_id != by.id and not by.is_admin:
         raise Forbidden("Only an admin can log time for somebody else.")
-    if not await lock_user(conn, user_id):
-        raise Invalid("userId", "No user has this id; GET /api/tasks/internal-users lists them.")
+    if not await lock_user(conn, user_id) or (user_id != by.id and not await users.is_consultant(conn, user_id)):
+        raise Invalid("userId", "Nobody who logs time has this id; GET /api/tasks/internal-users lists them.")
     if new.id is not None and (before := await _created_before(conn, new, user_id)) is not None:
         return before
     start, end = _times(new.start_time, new.end_time, new.duration)
@@ -133,6 +133,8 @@ async def change(conn: Connection, entry_id: UUID, wanted: TimeEntryChange, *, b
     assert changed is not None
     bill_ids = {bill_id} | ({entry.bill_id} if entry.bill_id else set())
     await _bills_changed(conn, bill_ids, by=by, reopen=by.id == entry.user_id)
+    if bill_id != entry.bill_id:  # for that bill it is time that arrives late
+        await reopen_rejected(conn, [bill_id])
     return TimeEntry.from_json(changed[0])
 
 
@@ -274,6 +276,8 @@ def _times(
         raise Invalid("duration", "startTime, endTime and duration do not agree; leave one of them out.")
     if end < start:
         raise Invalid("endTime", "The entry would end before it starts.")
+    if start.year < 1900 or end.year > 9000:
+        raise Invalid("duration", "The entry would leave the years from 1900 to 9000.")
     if end - start > max(LONGEST, lasted):
         raise Invalid("endTime", f"An entry lasts {LONGEST.days} days at most; make several of it.")
     return start, end

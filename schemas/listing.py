@@ -34,9 +34,17 @@ class Order:
     column: str
     type: Literal["date", "timestamptz", "xid8"]
     newest_first: bool = True
+    reset: bool = False
+
+    @property
+    def tag(self) -> str:
+        """What cursors of this order say that they are of."""
+        return f"{self.column}{'.reset' if self.reset else ''}"
 
 
 CHANGED = Order("changed_xid", "xid8", newest_first=False)
+# the same, when a client has to start over: all rows, without those that are gone
+RESET = Order("changed_xid", "xid8", newest_first=False, reset=True)
 
 
 @dataclass
@@ -83,9 +91,11 @@ class Selection:
         item, met = json_object(self.model, self.alias), " AND ".join(self.conditions)
         if page.since is None:
             return await self._page(conn, page, self.order, item, met, self.parameters)
-        since = await changes.read(conn, page.since)
-        if since is None:
-            return await self._page(conn, page, CHANGED, item, met, self.parameters, reset=True)
+        since, reset = await changes.read(conn, page.since)
+        if page.cursor is not None:  # as the first page was: what has become of the client's clock meanwhile does not matter
+            reset = _tag(page.cursor) == f"{self.table}.{RESET.tag}"
+        if reset:
+            return await self._page(conn, page, RESET, item, met, self.parameters)
         item = f"CASE WHEN {met} THEN {item} ELSE json_build_object('id', {self.alias}.id, 'deleted', true) END"
         heard = f"{since.of(self.alias)} AND {self.audible(since)}"
         return await self._page(conn, page, CHANGED, item, heard, self.parameters | since.parameters)
@@ -98,8 +108,6 @@ class Selection:
         item: str,
         condition: str,
         parameters: dict[str, Any],
-        *,
-        reset: bool = False,
     ) -> bytes:
         alias, first_sync = self.alias, None
         direction, beyond = ("DESC", "<") if order.newest_first else ("ASC", ">")
@@ -139,25 +147,42 @@ class Selection:
             b",".join(items),
             next_cursor,
             sync.encode(),
-            b',"reset":true' if reset else b"",
+            b',"reset":true' if order is RESET else b"",
         )
 
 
 def _encode(table: str, order: Order, key: str, row_id: str, sync: str) -> bytes:
-    parts = [f"{table}.{order.column}", key, row_id, sync]
+    parts = [f"{table}.{order.tag}", key, row_id, sync]
     return base64.urlsafe_b64encode(json.dumps(parts).encode()).rstrip(b"=")
 
 
 def _decode(cursor: str, table: str, order: Order) -> tuple[date | str, UUID, str]:
     """A cursor can be made up: every part is checked, the sync timestamp too, which goes into the answer as it is."""
     try:
-        parts = json.loads(base64.b64decode(cursor.encode() + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
-        of, key, row_id, sync = parts
-        if of == f"{table}.{order.column}" and OURS.fullmatch(sync):
+        of, key, row_id, sync = _parts(cursor)
+        if of == f"{table}.{order.tag}" and OURS.fullmatch(sync):
             return _key(key, order), UUID(row_id), sync
-    except (ValueError, TypeError, AttributeError, RecursionError):
+    except (ValueError, OverflowError):
         pass
     raise Invalid("cursor", "This is no cursor of ours; send the nextCursor of an earlier answer, or none to begin anew.")
+
+
+def _tag(cursor: str) -> str | None:
+    try:
+        return _parts(cursor)[0]
+    except ValueError:
+        return None
+
+
+def _parts(cursor: str) -> list[str]:
+    """The four texts that a cursor is made of. Raises ValueError for anything else."""
+    try:
+        parts = json.loads(base64.b64decode(cursor.encode() + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
+    except RecursionError as error:
+        raise ValueError from error
+    if not (isinstance(parts, list) and len(parts) == 4 and all(isinstance(part, str) for part in parts)):
+        raise ValueError
+    return parts
 
 
 def _key(text: str, order: Order) -> date | str:

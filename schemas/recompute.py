@@ -23,7 +23,8 @@ from schemas.errors import Invalid, NotFound
 from schemas.messages import Recompute
 
 ENTRIES = 2_000  # without a bill, in one chunk
-BILLS = 50_000  # in one chunk
+BILLS = 50_000  # looked at in one chunk,
+CORRECTIONS = 2_000  # and of these corrected: nobody waits long for a bill
 
 
 class RecomputeScope(Body):
@@ -74,7 +75,11 @@ class RecomputeJob(Row):
     end_date: date | None
     customer_id: UUID | None
     user_id: UUID | None
-    done: Annotated[int, Field(description="of `total`: entries without a bill and open bills gone through")]
+    done: Annotated[
+        int,
+        Field(description="of `total`: entries without a bill and open bills gone through"),
+        Sql("least({t}.done, {t}.total)"),
+    ]
     total: Annotated[int | None, Field(description="null: it has not begun")]
     changed: Annotated[RecomputeTotals, Sql("{t}.changed")]
     created_at: datetime
@@ -180,8 +185,7 @@ async def go_on(conn: Connection, message: Recompute) -> None:
     else:
         await conn.execute(
             """
-            UPDATE recompute_jobs
-            SET finished_at = clock_timestamp(), total = greatest(total, done), done = greatest(total, done) WHERE id = %s
+            UPDATE recompute_jobs SET finished_at = clock_timestamp(), done = total WHERE id = %s
             """,
             (job.id,),
         )
@@ -222,8 +226,8 @@ _OPEN = "b.status <> 'approved' AND b.deleted_at IS NULL"
 
 
 async def _bill_entries(conn: Connection, job: _Job, after: str | None) -> tuple[int, str | None]:
-    """Gives bills to the next entries that have none: how many these were, and where to go on. A person's day is never split
-    over two chunks, so that each bill is met once."""
+    """Gives bills to the next entries that have none: how many these were, and where to go on. Whole days of a person, so that
+    the dry run meets each bill once."""
     cursor = await conn.execute(
         f"""
         SELECT e.user_id, e.date, count(*) FROM (
@@ -242,7 +246,12 @@ async def _bill_entries(conn: Connection, job: _Job, after: str | None) -> tuple
     if full and len(days) > 1:
         days.pop()  # perhaps not all of it
     chosen = {"users": [user_id for user_id, *_ in days], "days": [day for _, day, _ in days]}
-    added = await (_count_unbilled if job.dry_run else _bill_days)(conn, job, chosen)
+    if job.dry_run:
+        added = await _count_unbilled(conn, job, chosen)
+    else:
+        added = await _bill_days(conn, job, chosen)
+        if added == ENTRIES:
+            return added, after or ""  # a day of more than a chunk: what is left of it comes next
     return added, f"{days[-1][0]} {days[-1][1]}" if full else None
 
 
@@ -290,7 +299,7 @@ async def _bill_days(conn: Connection, job: _Job, chosen: dict[str, Any]) -> int
     cursor = await conn.execute(
         f"""
         SELECT e.id, user_id, e.customer_id, e.pillar_id, date FROM {_UNBILLED} AND {job.scope("e")}
-        ORDER BY e.id FOR NO KEY UPDATE OF e
+        ORDER BY e.id LIMIT {ENTRIES} FOR NO KEY UPDATE OF e
         """.encode(),
         job.parameters | chosen,
     )
@@ -341,8 +350,8 @@ async def _correct_bills(conn: Connection, job: _Job, after: str | None) -> tupl
     )
     row = await cursor.fetchone()
     assert row is not None
-    count, last = row
-    if not count:
+    found, last = row
+    if not found:
         return 0, None
     # both sides in the order of the bills' ids: the entries' from the index alone, and no more of them than the chunk has
     differing = f"""
@@ -355,8 +364,30 @@ async def _correct_bills(conn: Connection, job: _Job, after: str | None) -> tupl
         WHERE {_OPEN} AND {job.scope("b")} AND b.id > %(after)s::uuid AND b.id <= %(last)s::uuid
           AND (b.stale OR b.seconds <> coalesce(s.seconds, 0))
     """
-    await (_note_differing if job.dry_run else _sum_differing)(conn, job, differing, position | {"last": last})
-    return count, str(last) if count == BILLS else None
+    if job.dry_run:
+        await _note_differing(conn, job, differing, position | {"last": last})
+        return found, str(last) if found == BILLS else None
+    corrected = await _sum_differing(conn, job, differing, position | {"last": last})
+    more = found == BILLS
+    if len(corrected) == CORRECTIONS:
+        last, more = corrected[-1], True
+    return await _count_gone_through(conn, job, position | {"last": last}), str(last) if more else None
+
+
+async def _count_gone_through(conn: Connection, job: _Job, parameters: dict[str, Any]) -> int:
+    """The open bills of the chunk, without those that the job has made itself: the total knows nothing of them."""
+    cursor = await conn.execute(
+        f"""
+        SELECT count(*) FROM time_bills b
+        WHERE {_OPEN} AND {job.scope("b")} AND b.id > %(after)s::uuid AND b.id <= %(last)s::uuid AND NOT EXISTS (
+            SELECT FROM recompute_changes c WHERE c.job_id = %(job)s AND c.bill_id = b.id AND c.seconds_before IS NULL)
+        """.encode(),
+        parameters,
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    count: int = row[0]
+    return count
 
 
 async def _note_differing(conn: Connection, job: _Job, differing: str, parameters: dict[str, Any]) -> None:
@@ -372,13 +403,16 @@ async def _note_differing(conn: Connection, job: _Job, differing: str, parameter
     )
 
 
-async def _sum_differing(conn: Connection, job: _Job, differing: str, parameters: dict[str, Any]) -> None:
-    cursor = await conn.execute(f"SELECT d.id FROM ({differing}) d".encode(), parameters)
-    if bill_ids := [bill_id for (bill_id,) in await cursor.fetchall()]:
+async def _sum_differing(conn: Connection, job: _Job, differing: str, parameters: dict[str, Any]) -> list[UUID]:
+    """Corrects the first of those that differ, and returns them in the order of their ids."""
+    cursor = await conn.execute(f"SELECT d.id FROM ({differing}) d ORDER BY d.id LIMIT {CORRECTIONS}".encode(), parameters)
+    bill_ids = [bill_id for (bill_id,) in await cursor.fetchall()]
+    if bill_ids:
         await lock_bills(conn, bill_ids)
         sums = await sum_again(conn, bill_ids)
         changed = [(total.bill_id, total.before, 0) for total in sums if total.before != total.after]
         await _note(conn, job, sorted(changed, key=lambda change: change[0]))
+    return bill_ids
 
 
 async def _note(conn: Connection, job: _Job, changed: list[tuple[UUID, int | None, int]]) -> None:
@@ -390,7 +424,8 @@ async def _note(conn: Connection, job: _Job, changed: list[tuple[UUID, int | Non
         SELECT %s, b.id, b.user_id, b.customer_id, b.pillar_id, b.date, changed.before, b.seconds, changed.added
         FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[]) WITH ORDINALITY AS changed (id, before, added, place)
         JOIN time_bills b USING (id) ORDER BY changed.place
-        ON CONFLICT (job_id, bill_id) DO UPDATE SET seconds_after = excluded.seconds_after  -- somebody changed it meanwhile
+        ON CONFLICT (job_id, bill_id) DO UPDATE  -- more of a long day; or somebody changed it meanwhile
+        SET seconds_after = excluded.seconds_after, entries_added = c.entries_added + excluded.entries_added
         """,
         (job.id, *(list(column) for column in zip(*changed, strict=True))) if changed else (job.id, [], [], []),
     )

@@ -44,11 +44,24 @@ class TimeEntry(Row):
 class EnrichedTimeEntry(TimeEntry):
     """A time entry with the names behind its ids (`enrich=true`)."""
 
-    task_title: Annotated[str, Sql("(SELECT task.title FROM tasks task WHERE task.id = {t}.task_id)")]
+    task_title: Annotated[
+        str | None,
+        Field(description="null for a customer's user once the task is another customer's"),
+        Sql("(SELECT task.title FROM tasks task WHERE task.id = {t}.task_id)"),
+    ]
     customer_name: Annotated[str, Sql("(SELECT customer.name FROM customers customer WHERE customer.id = {t}.customer_id)")]
     pillar_name: Annotated[str, Sql("(SELECT pillar.name FROM pillars pillar WHERE pillar.id = {t}.pillar_id)")]
     user_name: Annotated[str, Sql("(SELECT person.name FROM users person WHERE person.id = {t}.user_id)")]
     user_email: Annotated[str, Sql("(SELECT person.email FROM users person WHERE person.id = {t}.user_id)")]
+
+
+class EnrichedForCustomer(EnrichedTimeEntry):
+    """The same for a customer's user, who must not read of another customer's task that it was theirs once."""
+
+    task_title: Annotated[
+        str | None,
+        Sql("(SELECT task.title FROM tasks task WHERE task.id = {t}.task_id AND task.customer_id = {t}.customer_id)"),
+    ]
 
 
 @dataclass(frozen=True)
@@ -65,7 +78,8 @@ class EntryFilter:
 
 
 def _visible_to(user: User, *, enrich: bool = False) -> Selection:
-    model = EnrichedTimeEntry if enrich else TimeEntry
+    enriched = EnrichedTimeEntry if user.is_internal else EnrichedForCustomer
+    model = enriched if enrich else TimeEntry
     selection = Selection("time entry", model, "time_entries", "e", Order("start_time", "timestamptz"))
     selection.where("e.deleted_at IS NULL")
     if not user.is_internal:

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 from pydantic import Field
 
-from schemas import ledger
+from schemas import ledger, users
 from schemas.base import Body, Row, Second, Sql, Text, Version, json_object
 from schemas.billing import lock_user
 from schemas.database import Connection, one_json
@@ -20,6 +20,7 @@ from schemas.errors import Conflict, Invalid, NotFound
 from schemas.messages import StopTimer
 from schemas.time_bills import TimeBill
 from schemas.time_entries import TimeEntry
+from schemas.users import User
 
 CLOCK_SKEW = timedelta(minutes=1)
 
@@ -99,20 +100,21 @@ async def start(conn: Connection, task_id: UUID, *, user_id: UUID, notes: str = 
     return await _start(conn, task_id, status, running, user_id=user_id, notes=notes), True
 
 
-async def put(conn: Connection, user_id: UUID, wanted: TimerChange) -> tuple[StartedTimer, bool]:
+async def put(conn: Connection, user_id: UUID, wanted: TimerChange, *, by: User) -> tuple[StartedTimer, bool]:
     """The user's timer as it is wanted, and whether it was started now; another task stops the first, at the time from which on
     the second is to run.
 
     Raises NotFound for an unknown user, Invalid for an unknown task or a start that cannot be, Conflict for an archived task
     and a stale version.
     """
-    if not await lock_user(conn, user_id):
-        raise NotFound("There is no such user.")
+    if not await lock_user(conn, user_id) or (user_id != by.id and not await users.is_consultant(conn, user_id)):
+        raise NotFound("Nobody who logs time has this id; GET /api/tasks/internal-users lists them.")
     running = await _running(conn, user_id)
     if wanted.version is not None and (running is None or running.version != wanted.version):
         current = running.model_dump(mode="json") if running is not None else None
         raise Conflict("The timer has changed since you read it.", current=current)
-    since = await _possible_start(conn, wanted.start_time)
+    same = running is not None and (running.task_id, running.start_time) == (wanted.task_id, wanted.start_time)
+    since = None if same else await _possible_start(conn, wanted.start_time)
     status = await _task_status(conn, wanted.task_id)
     if status is None:
         raise Invalid("taskId", "There is no such task; GET /api/tasks lists them.")

@@ -93,6 +93,18 @@ async def internal_page(conn: Connection, page: Page, *, legacy: bool) -> bytes:
     return await selection.page(conn, page)
 
 
+async def is_consultant(conn: Connection, user_id: UUID) -> bool:
+    """Whether this is one of the firm's own people, with access: somebody who can log time."""
+    cursor = await conn.execute(
+        """
+        SELECT 1 FROM users WHERE id = %s AND revoked_at IS NULL
+            AND (starts_with(role, 'internal_') OR role IS NULL AND customer_id IS NULL)
+        """,
+        (user_id,),
+    )
+    return await cursor.fetchone() is not None
+
+
 class Account(Row):
     """One user of the local identity provider, as `./stint user list` shows it."""
 

@@ -3,11 +3,10 @@
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Sync: what changed since a cursor is read in the order in which it changed
 
-DROP INDEX customers_changed, tasks_changed, time_bills_changed, time_entries_changed;
-CREATE INDEX customers_changed ON customers (changed_xid, id);
-CREATE INDEX tasks_changed ON tasks (changed_xid, id);
-CREATE INDEX time_bills_changed ON time_bills (changed_xid, id);
-CREATE INDEX time_entries_changed ON time_entries (changed_xid, id);
+CREATE INDEX customers_synced ON customers (changed_xid, id);
+CREATE INDEX tasks_synced ON tasks (changed_xid, id);
+CREATE INDEX time_bills_synced ON time_bills (changed_xid, id);
+CREATE INDEX time_entries_synced ON time_entries (changed_xid, id);
 -- for clients that send a plain time instead of a cursor
 CREATE INDEX tasks_updated ON tasks (updated_at);
 
@@ -30,8 +29,7 @@ CREATE TRIGGER touch BEFORE INSERT OR UPDATE ON task_moves FOR EACH ROW EXECUTE 
 ALTER TABLE time_entries ADD COLUMN created_from bytea;
 
 -- A bill's sum is read from the index alone.
-DROP INDEX time_entries_of_bill;
-CREATE INDEX time_entries_of_bill ON time_entries (bill_id) INCLUDE (duration) WHERE deleted_at IS NULL;
+CREATE INDEX time_entries_summed ON time_entries (bill_id) INCLUDE (duration) WHERE deleted_at IS NULL;
 -- Imported and not on a bill yet: recompute takes these, one person's day after another.
 CREATE INDEX time_entries_unbilled ON time_entries (user_id, date, id) WHERE bill_id IS NULL AND deleted_at IS NULL;
 -- Longer than an entry by hand may be (31 days): the few that begin before the days an overlap is looked for in.
@@ -78,3 +76,8 @@ CREATE TABLE recompute_changes (
     PRIMARY KEY (job_id, n)
 );
 CREATE UNIQUE INDEX recompute_changes_of_bill ON recompute_changes (job_id, bill_id);
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Last, since it shuts out readers, too: what the new indexes replace
+
+DROP INDEX customers_changed, tasks_changed, time_bills_changed, time_entries_changed, time_entries_of_bill;
