@@ -112,3 +112,18 @@ def test_a_user_of_a_customer_that_is_not_there_sees_nothing(given: Given) -> No
     user = given.person("customer_admin", given.new_id())
     for noun in NOUNS:
         assert listed(user, noun) == []
+
+
+def test_a_task_that_moved_to_another_customer_keeps_its_new_title_to_itself(
+    tenants: tuple[Tenant, Tenant], given: Given
+) -> None:
+    own, other = tenants
+    admin = given.admin()
+    moved = {"customerId": other.ids["customers"], "title": "Nobody else's business"}
+    assert admin.http.put(f"/api/tasks/{own.ids['tasks']}", json=moved).status_code == 200
+    entries = own.user.http.get("/api/time-entries", params={"enrich": "true"})
+    assert [(entry["id"], entry["taskTitle"]) for entry in entries.json()["items"]] == [(own.ids["time-entries"], None)]
+    assert (
+        admin.get("/api/time-entries", enrich="true", timeBillId=own.ids["time-bills"])["items"][0]["taskTitle"]
+        == moved["title"]
+    )
