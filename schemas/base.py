@@ -5,6 +5,7 @@ so that a list can pass from the database to the socket as bytes and the two can
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from types import UnionType
@@ -28,6 +29,20 @@ class Sql:
     """Marks a field whose value is not the column of its own name; `{t}` stands for the table's alias."""
 
     expression: str
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """Marks a field that comes from the row of another `table` whose id stands in `key`; in the expression `{j}` is that row
+    and `{t}` the row itself. Null, or `default`, where there is no such row."""
+
+    table: str
+    key: str
+    expression: str
+    default: str | None = None
+
+    def alias(self, table: str) -> str:
+        return f"{table}_{self.key}"
 
 
 def _only_text(value: object) -> object:
@@ -102,11 +117,41 @@ class Body(BaseModel):
 
 
 def json_object(model: type[Row], table: str) -> str:
-    """SQL for one row of `table` (its alias) as a JSON object with the model's fields, in its order."""
-    pairs = [
-        f"'{field.alias or name}', {_value(name, field.annotation, field.metadata, table)}"
-        for name, field in model.model_fields.items()
-    ]
+    """SQL for one row of `table` (its alias) as a JSON object with the model's fields, in its order. It stands for itself, so
+    that it can be returned by an INSERT or an UPDATE, too: each lookup is a query of its own."""
+
+    def looked_up(lookup: Lookup) -> str:
+        alias = lookup.alias(table)
+        expression = lookup.expression.format(j=alias, t=table)
+        found = f"(SELECT {expression} FROM {lookup.table} {alias} WHERE {alias}.id = {table}.{lookup.key})"
+        return found if lookup.default is None else f"coalesce({found}, {lookup.default})"
+
+    return _object(model, table, looked_up)
+
+
+def json_joined(model: type[Row], table: str) -> tuple[str, str]:
+    """The same for many rows: the object, and the joins that it needs. One join serves all fields from the same row, and what
+    is looked up again and again is fetched once."""
+    joins: dict[str, str] = {}
+
+    def looked_up(lookup: Lookup) -> str:
+        alias = lookup.alias(table)
+        # LIMIT 1 keeps it a look-up by id: hashing the whole other table looks cheap to the planner while that is small
+        row = f"SELECT * FROM {lookup.table} WHERE {lookup.table}.id = {table}.{lookup.key} LIMIT 1"
+        joins[alias] = f"LEFT JOIN LATERAL ({row}) {alias} ON true"
+        expression = lookup.expression.format(j=alias, t=table)
+        return expression if lookup.default is None else f"coalesce({expression}, {lookup.default})"
+
+    item = _object(model, table, looked_up)
+    return item, " ".join(joins.values())
+
+
+def _object(model: type[Row], table: str, looked_up: Callable[[Lookup], str]) -> str:
+    pairs = []
+    for name, field in model.model_fields.items():
+        lookup = next((mark for mark in field.metadata if isinstance(mark, Lookup)), None)
+        value = looked_up(lookup) if lookup else _value(name, field.annotation, field.metadata, table)
+        pairs.append(f"'{field.alias or name}', {value}")
     return f"json_build_object({', '.join(pairs)})"
 
 

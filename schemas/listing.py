@@ -10,7 +10,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from schemas import changes
-from schemas.base import Row, json_object
+from schemas.base import Row, json_joined, json_object
 from schemas.changes import OURS, SYNC_TIMESTAMP, Since
 from schemas.database import Connection, one_json
 from schemas.errors import Invalid, NotFound
@@ -88,17 +88,18 @@ class Selection:
         """`{"items": […], "nextCursor": …, "syncTimestamp": …}`, newest first; or, with `since`, what changed from there on in
         the order in which it did, what is gone as `{"id", "deleted": true}`, and `"reset": true` beside all that there is when
         the client has to start over. Raises Invalid for a cursor that is none of ours."""
-        item, met = json_object(self.model, self.alias), " AND ".join(self.conditions)
+        item, joins = json_joined(self.model, self.alias)
+        met = " AND ".join(self.conditions)
         if page.since is None:
-            return await self._page(conn, page, self.order, item, met, self.parameters)
+            return await self._page(conn, page, self.order, item, joins, met, self.parameters)
         since, reset = await changes.read(conn, page.since)
         if page.cursor is not None:  # as the first page was: what has become of the client's clock meanwhile does not matter
             reset = _tag(page.cursor) == f"{self.table}.{RESET.tag}"
         if reset:
-            return await self._page(conn, page, RESET, item, met, self.parameters)
+            return await self._page(conn, page, RESET, item, joins, met, self.parameters)
         item = f"CASE WHEN {met} THEN {item} ELSE json_build_object('id', {self.alias}.id, 'deleted', true) END"
         heard = f"{since.of(self.alias)} AND {self.audible(since)}"
-        return await self._page(conn, page, CHANGED, item, heard, self.parameters | since.parameters)
+        return await self._page(conn, page, CHANGED, item, joins, heard, self.parameters | since.parameters)
 
     async def _page(
         self,
@@ -106,6 +107,7 @@ class Selection:
         page: Page,
         order: Order,
         item: str,
+        joins: str,
         condition: str,
         parameters: dict[str, Any],
     ) -> bytes:
@@ -121,10 +123,12 @@ class Selection:
                 SELECT {SYNC_TIMESTAMP}, page.item, page.key::text, page.id::text
                 FROM installation LEFT JOIN LATERAL (
                     SELECT ({item})::text AS item, {alias}.{order.column} AS key, {alias}.id AS id
-                    FROM {self.table} {alias}
-                    WHERE {condition}
-                    ORDER BY {alias}.{order.column} {direction}, {alias}.id {direction}
-                    LIMIT {page.limit + 1:d}
+                    FROM (
+                        SELECT {alias}.* FROM {self.table} {alias}
+                        WHERE {condition}
+                        ORDER BY {alias}.{order.column} {direction}, {alias}.id {direction}
+                        LIMIT {page.limit + 1:d}
+                    ) {alias} {joins}
                 ) page ON true
                 ORDER BY page.key {direction}, page.id {direction}
                 """.encode(),

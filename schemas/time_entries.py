@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from schemas.base import Row, Second, Sql
+from schemas.base import Lookup, Row, Second, Sql
 from schemas.billing import BillKey, open_bill, sum_again
 from schemas.customers import narrow_to
 from schemas.database import Connection
@@ -33,7 +33,7 @@ class TimeEntry(Row):
     locked: Annotated[
         bool,
         Field(description="on an approved bill: it cannot be changed until an admin reopens that"),
-        Sql("coalesce((SELECT bill.status = 'approved' FROM time_bills bill WHERE bill.id = {t}.bill_id), false)"),
+        Lookup("time_bills", "bill_id", "{j}.status = 'approved'", default="false"),
     ]
     flags: Annotated[list[str], Field(description="`long`: the timer ran for longer than a working day")]
     created_at: datetime
@@ -47,12 +47,12 @@ class EnrichedTimeEntry(TimeEntry):
     task_title: Annotated[
         str | None,
         Field(description="null for a customer's user once the task is another customer's"),
-        Sql("(SELECT task.title FROM tasks task WHERE task.id = {t}.task_id)"),
+        Lookup("tasks", "task_id", "{j}.title"),
     ]
-    customer_name: Annotated[str, Sql("(SELECT customer.name FROM customers customer WHERE customer.id = {t}.customer_id)")]
-    pillar_name: Annotated[str, Sql("(SELECT pillar.name FROM pillars pillar WHERE pillar.id = {t}.pillar_id)")]
-    user_name: Annotated[str, Sql("(SELECT person.name FROM users person WHERE person.id = {t}.user_id)")]
-    user_email: Annotated[str, Sql("(SELECT person.email FROM users person WHERE person.id = {t}.user_id)")]
+    customer_name: Annotated[str, Lookup("customers", "customer_id", "{j}.name")]
+    pillar_name: Annotated[str, Lookup("pillars", "pillar_id", "{j}.name")]
+    user_name: Annotated[str, Lookup("users", "user_id", "{j}.name")]
+    user_email: Annotated[str, Lookup("users", "user_id", "{j}.email")]
 
 
 class EnrichedForCustomer(EnrichedTimeEntry):
@@ -60,7 +60,7 @@ class EnrichedForCustomer(EnrichedTimeEntry):
 
     task_title: Annotated[
         str | None,
-        Sql("(SELECT task.title FROM tasks task WHERE task.id = {t}.task_id AND task.customer_id = {t}.customer_id)"),
+        Lookup("tasks", "task_id", "CASE WHEN {j}.customer_id = {t}.customer_id THEN {j}.title END"),
     ]
 
 

@@ -38,6 +38,9 @@ CREATE INDEX time_entries_very_long ON time_entries (user_id) WHERE duration > 2
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Recompute
 
+-- The newest bills are not approved yet: who lists approved ones must not walk through weeks of others.
+CREATE INDEX time_bills_approved ON time_bills (date, id) WHERE status = 'approved' AND deleted_at IS NULL;
+
 -- Open bills are compared with their entries from two indexes, in the same order, without a look at either table.
 CREATE INDEX time_bills_sums ON time_bills (id) INCLUDE (seconds, stale, user_id, customer_id, pillar_id, date)
     WHERE status <> 'approved' AND deleted_at IS NULL;
