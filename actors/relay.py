@@ -11,6 +11,7 @@ import logging
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from uuid import UUID
@@ -46,6 +47,14 @@ class Claimed:
     publication: int
     actor: str
     queue: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The rows of one claim; `more` of a queue may be due when it has given all that there were places for."""
+
+    rows: list[Claimed]
+    more: bool
 
 
 class Relay:
@@ -94,11 +103,14 @@ class Relay:
                 # names this connection's claims; whoever can take the lock knows that it is gone
                 key = random.getrandbits(62)
                 await conn.execute("SELECT pg_advisory_lock(%s)", (key,))
+                # a claim that a crash of Postgres takes back is claimed again; and one plan is as good as the next
+                await conn.execute("SET synchronous_commit = off")
+                await conn.execute("SET plan_cache_mode = force_generic_plan")
                 await declare(amqp, conn)
                 logger.info("relaying")
                 while not amqp.lost.done():
                     self._wake.clear()
-                    if amqp.blocked or not await self._publish_due(amqp, conn, key):
+                    if amqp.blocked or not (await self._publish_due(amqp, conn, key)).more:
                         with contextlib.suppress(TimeoutError):
                             async with asyncio.timeout(POLL_SECONDS):
                                 await self._wake.wait()
@@ -106,8 +118,8 @@ class Relay:
         finally:
             amqp.close()
 
-    async def _publish_due(self, amqp: Amqp, conn: Connection, key: int) -> int:
-        """Claims what is due and there is room for, publishes it, gives back what RabbitMQ did not take. How many it was."""
+    async def _publish_due(self, amqp: Amqp, conn: Connection, key: int) -> Claim:
+        """Claims what is due and there is room for, publishes it, gives back what RabbitMQ did not take."""
         claimed = await claim(conn, relay=key)
         confirms = [
             amqp.publish(
@@ -115,16 +127,16 @@ class Relay:
                 reference(message_id=row.id, publication=row.publication, actor=row.actor, queue=row.queue),
                 f"{row.id}:{row.publication}",
             )
-            for row in claimed
+            for row in claimed.rows
         ]
         if confirms and (await asyncio.wait(confirms, timeout=CONFIRM_SECONDS))[1]:
             amqp.close()  # a queue without a leader never confirms: start over, with what did not arrive
         results = await asyncio.gather(*confirms, return_exceptions=True)
-        if refused := [row for row, result in zip(claimed, results, strict=True) if result is not True]:
+        if refused := [row for row, result in zip(claimed.rows, results, strict=True) if result is not True]:
             await give_back(conn, refused)
             if not amqp.lost.done():  # a queue has gone: declare it anew before the next try
                 raise Lost(f"{len(refused)} messages were refused")
-        return len(claimed)
+        return claimed
 
 
 async def declare(amqp: Amqp, conn: Connection) -> None:
@@ -146,7 +158,7 @@ async def declare(amqp: Amqp, conn: Connection) -> None:
         await amqp.declare(queue, queue_arguments(queue, quorum=quorum))
 
 
-async def claim(conn: Connection, *, relay: int) -> list[Claimed]:
+async def claim(conn: Connection, *, relay: int) -> Claim:
     """Takes what is due, oldest first, up to what may be in flight; committed before anything is published."""
     cursor = await conn.execute(
         """
@@ -156,18 +168,20 @@ async def claim(conn: Connection, *, relay: int) -> list[Claimed]:
             LEFT JOIN messages m ON m.queue = q.queue AND m.state = 'sent'
             GROUP BY q.queue
         ), due AS (
-            SELECT d.id FROM room CROSS JOIN LATERAL (
+            SELECT d.id, room.places FROM room CROSS JOIN LATERAL (
                 SELECT id FROM messages
                 WHERE queue = room.queue AND state = 'ready' AND available_at <= clock_timestamp()
                 ORDER BY available_at, id LIMIT greatest(room.places, 0) FOR UPDATE SKIP LOCKED) d
         )
         UPDATE messages m SET state = 'sent', publication = publication + 1, sent_at = clock_timestamp(), sent_by = %(relay)s
         FROM due WHERE m.id = due.id
-        RETURNING m.id, m.publication, m.actor, m.queue
+        RETURNING m.id, m.publication, m.actor, m.queue, due.places
         """,
         {"batch": BATCH, "in_flight": IN_FLIGHT, "queues": list(QUEUES), "relay": relay},
     )
-    return [Claimed(*row) for row in await cursor.fetchall()]
+    rows = await cursor.fetchall()
+    given = Counter((queue, places) for *_, queue, places in rows)
+    return Claim([Claimed(*row) for *row, _ in rows], more=any(count >= places for (_, places), count in given.items()))
 
 
 async def give_back(conn: Connection, rows: list[Claimed]) -> None:

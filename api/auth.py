@@ -192,13 +192,13 @@ class BearerAuth(AbstractAuthenticationMiddleware):
         return AuthenticationResult(user=await database.promptly(find_user()), auth=None)
 
 
-def internal(connection: ASGIConnection[Any, User, Any, Any], _: BaseRouteHandler) -> None:
+async def internal(connection: ASGIConnection[Any, User, Any, Any], _: BaseRouteHandler) -> None:
     """Guard: the firm's own people."""
     if not connection.user.is_internal:
         raise Forbidden("This is for the firm's own people.")
 
 
-def admin(connection: ASGIConnection[Any, User, Any, Any], _: BaseRouteHandler) -> None:
+async def admin(connection: ASGIConnection[Any, User, Any, Any], _: BaseRouteHandler) -> None:
     """Guard: admins."""
     if not connection.user.is_admin:
         raise Forbidden("This is for administrators.")

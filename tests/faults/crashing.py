@@ -59,7 +59,7 @@ def before(owner: Any, name: str) -> None:
 def arm(point: str) -> None:
     match point:
         case "claimed":
-            after(relay, "claim", only=bool)
+            after(relay, "claim", only=lambda claim: bool(claim.rows))
         case "published":
             original = Amqp.publish
 
@@ -70,7 +70,7 @@ def arm(point: str) -> None:
 
             Amqp.publish = publish  # type: ignore[method-assign]
         case "confirmed":
-            after(relay.Relay, "_publish_due", only=bool)
+            after(relay.Relay, "_publish_due", only=lambda claim: bool(claim.rows))
         case "received":
             before(handling.Thread, "work")
         case "locked":
