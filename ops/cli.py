@@ -89,6 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--entries", type=_positive, default=1_000_000, metavar="N", help="of demo data (default: 1000000)")
     bench.add_argument("--only", action="append", metavar="NAME", help="only this comparison; may be repeated")
     bench.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too; - is standard output")
+    bench.add_argument("--rounds", type=_positive, default=3, metavar="N", help="of each side, in turn (default: 3)")
+    bench.add_argument("--seconds", type=_positive, default=4, metavar="N", help="of load in each round (default: 4)")
 
     token = _command(commands, "token", _token, "print a token, and nothing else", "./stint token --role none --email a@b.c")
     roles = "internal_admin, internal_user, customer_admin, customer_user, or none"

@@ -1,0 +1,117 @@
+"""`list`: one user's month of time entries over HTTP, against pgbench running the very statement that the API sends for it."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+from psycopg import AsyncCursor
+
+from ops.bench.load import Load, load, request
+from ops.bench.pgbench import Pgbench, script
+from ops.bench.rounds import Comparison, Line, Plan, Side, Target, alternate
+from ops.bench.stage import Stage
+from schemas.database import connect
+from schemas.listing import MAX_LIMIT, Page
+from schemas.settings import settings
+from schemas.time_entries import EntryFilter, list_page
+from schemas.users import Role, User
+
+ROWS = 150  # what a month of one user is taken to be
+
+
+@dataclass(frozen=True)
+class Month:
+    """Whose month is read, which one it is, and how many entries are in it."""
+
+    user_id: UUID
+    email: str
+    first: date
+    last: date
+    entries: int
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What was sent to Postgres, as psycopg was given it."""
+
+    text: str
+    parameters: dict[str, Any]
+
+
+def measure(stage: Stage, plan: Plan) -> list[Line]:
+    """The plain list, and the one with the names behind the ids."""
+    month = _month(stage)
+    return [_compare(stage, plan, month, enrich=enrich) for enrich in (False, True)]
+
+
+def _compare(stage: Stage, plan: Plan, month: Month, *, enrich: bool) -> Line:
+    name = "list enriched" if enrich else "list"
+    statements = asyncio.run(recorded(month, enrich=enrich))
+    parameters = {key: value for one in statements for key, value in one.parameters.items()}
+    pgbench = Pgbench(stage, name, script(one.text for one in statements), parameters)
+    query = (
+        f"userId={month.user_id}&startDate={month.first}&endDate={month.last}&limit={MAX_LIMIT}&enrich={str(enrich).lower()}"
+    )
+    question = [[request("GET", f"/api/time-entries?{query}", token=stage.token(month.email))]] * plan.clients
+    loads: list[Load] = []
+
+    def ours() -> float:
+        loads.append(load(stage, stage.url, question, seconds=plan.seconds))
+        return loads[-1].per_second
+
+    def floor() -> float:
+        return pgbench.per_second(clients=plan.clients, seconds=plan.seconds)
+
+    our_figures, floor_figures = alternate(stage.say, name, plan, ours, floor)
+    return Line(
+        name,
+        Side(f"GET /api/time-entries of one user's month, {month.entries} rows", "requests/s", our_figures),
+        Side("pgbench, the same statement with the same parameters, prepared", "requests/s", floor_figures),
+        None if enrich else Target(0.37, at_least=True),
+        {
+            "clients": plan.clients,
+            "rows": month.entries,
+            "p99_milliseconds": round(max(one.p99_milliseconds for one in loads), 1),
+            "generator_cpu_microseconds_per_request": round(min(one.cpu_microseconds for one in loads), 1),
+        },
+    )
+
+
+async def recorded(month: Month, *, enrich: bool) -> list[Statement]:
+    """What the API's own function sends, seen by a cursor that keeps what it runs."""
+    sent: list[Statement] = []
+
+    class Recording(AsyncCursor[tuple[Any, ...]]):
+        async def execute(self, query: Any, params: Any = None, **options: Any) -> "Recording":
+            text = query.decode() if isinstance(query, bytes) else str(query)
+            sent.append(Statement(text, dict(params or {})))
+            return await super().execute(query, params, **options)
+
+    chosen = EntryFilter(settings().stint_timezone, user_id=month.user_id, start_date=month.first, end_date=month.last)
+    reader = User(id=month.user_id, email=month.email, name="", role=Role.internal, customer_id=None)
+    async with await connect(settings()) as conn:
+        conn.cursor_factory = Recording
+        await list_page(conn, Page(MAX_LIMIT), chosen, user=reader, enrich=enrich)
+    return sent
+
+
+def _month(stage: Stage) -> Month:
+    """The user's month whose number of entries is nearest to the usual; the answer holds all of it."""
+    row = stage.sql(
+        """
+        WITH month AS (
+            SELECT user_id, date_trunc('month', date)::date AS first, count(*) AS entries
+            FROM time_entries WHERE deleted_at IS NULL GROUP BY 1, 2 HAVING count(*) <= %s
+            ORDER BY abs(count(*) - %s), 2, 1 LIMIT 1
+        )
+        SELECT u.id, u.email, m.first, (m.first + interval '1 month - 1 day')::date, m.entries
+        FROM month m JOIN users u ON u.id = m.user_id
+        """,
+        (MAX_LIMIT, ROWS),
+    )[0]
+    return Month(*row)
+
+
+COMPARISON = Comparison("list", "one user's month of time entries, against pgbench with the same statement", measure)

@@ -1,0 +1,149 @@
+"""`./stint bench`: that it measures every comparison, and leaves nothing behind. How fast anything is, no test says."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ops.bench.pgbench import script
+from ops.bench.rounds import Line, Side, Target
+from ops.state import CHECKOUT
+
+TINY = ("--entries", "2000", "--rounds", "1", "--seconds", "1")
+
+
+class Run:
+    """One `./stint bench`, with a temporary directory of its own, watched while it runs."""
+
+    def __init__(self, directory: Path, *words: str) -> None:
+        self.temporary = directory / "tmp"
+        self.temporary.mkdir()
+        self._said = directory / "err"
+        self._pids: set[int] = set()
+        environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "TMPDIR": str(self.temporary)}
+        with open(directory / "out", "wb") as output, open(self._said, "wb") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "ops.cli", "bench", *words], env=environment, stdout=output, stderr=errors
+            )
+        self.output = directory / "out"
+
+    def said(self) -> str:
+        return self._said.read_text()
+
+    def wait_for(self, words: str, *, seconds: float = 90) -> "Run":
+        end = time.monotonic() + seconds
+        while words not in self.said():
+            assert self.process.poll() is None and time.monotonic() < end, self.said()
+            self._look()
+            time.sleep(0.05)
+        return self
+
+    def wait(self, *, seconds: float = 150) -> int:
+        end = time.monotonic() + seconds
+        while self.process.poll() is None:
+            assert time.monotonic() < end, self.said()
+            self._look()
+            time.sleep(0.05)
+        return self.process.returncode
+
+    def left_behind(self) -> list[object]:
+        """The processes that it started and that still run, and what is in its temporary directory."""
+        end = time.monotonic() + 5  # what the kernel ends, it ends a moment later
+        while (running := [pid for pid in self._pids if runs(pid)]) and time.monotonic() < end:
+            time.sleep(0.05)
+        return [*running, *self.temporary.iterdir()]
+
+    def count(self) -> int:
+        """How many processes it was seen with."""
+        return len(self._pids)
+
+    def _look(self) -> None:
+        parents: dict[int, int] = {}
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        tree = [self.process.pid]
+        for pid in tree:
+            tree += [child for child, parent in parents.items() if parent == pid]
+        self._pids |= set(tree[1:])
+
+
+def runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def check(comparison: dict[str, Any]) -> None:
+    for side in ("ours", "floor"):
+        figures = comparison[side]
+        assert figures["what"] and figures["unit"] and len(figures["rounds"]) >= 1
+        assert 0 < figures["min"] <= figures["median"] <= figures["max"]
+    assert comparison["ratio"] == pytest.approx(comparison["ours"]["median"] / comparison["floor"]["median"], rel=0.01)
+    assert (comparison["passed"] is None) == (comparison["target"] is None)
+
+
+@pytest.mark.slow
+def test_a_tiny_run_measures_every_comparison_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    run = Run(tmp_path, *TINY, "--json", "-")
+    assert run.wait() == 0, run.said()
+    result = json.loads(run.output.read_text())
+    assert [comparison["name"] for comparison in result["comparisons"]] == [
+        "empty", "list", "list enriched", "start-stop", "stop-bill", "recompute", "relay", "relay, one by one",
+    ]  # fmt: skip
+    for comparison in result["comparisons"]:
+        check(comparison)
+    assert result["entries"] == 2000 and result["environment"]["durable"]["fsync"] == "on"
+    assert result["passed"] == all(comparison["passed"] is not False for comparison in result["comparisons"])
+    assert run.count() > 10 and run.left_behind() == []
+
+
+def test_one_comparison_alone_goes_into_a_file_and_on_the_terminal(tmp_path: Path) -> None:
+    run = Run(tmp_path, *TINY, "--only", "stop-bill", "--json", str(tmp_path / "bench.json"))
+    assert run.wait() == 0, run.said()
+    (comparison,) = json.loads((tmp_path / "bench.json").read_text())["comparisons"]
+    check(comparison)
+    shown = run.output.read_text()
+    assert "stop-bill" in shown and "ratio" in shown
+    assert run.left_behind() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_middle_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
+    run = Run(tmp_path, *TINY, "--only", "empty").wait_for("empty: ")
+    run.process.send_signal(number)
+    assert run.wait(seconds=30) in (130, 128 + number)
+    assert run.count() > 10 and run.left_behind() == []
+
+
+def test_an_unknown_comparison_is_said_before_anything_starts(tmp_path: Path) -> None:
+    run = Run(tmp_path, "--only", "list", "--only", "speed")
+    assert run.wait(seconds=20) == 1
+    assert "There is no comparison called speed" in run.said() and "start-stop" in run.said()
+    assert run.left_behind() == []
+
+
+def test_pgbench_reads_the_same_statement() -> None:
+    ours = """SELECT to_char(t, 'HH24:MI') || 'it''s' FROM x WHERE id = %(id)s AND d >= %(from)s::date AND n %% 2 = 0 -- all"""
+    theirs = r"""SELECT to_char(t, E'HH24\x3aMI') || 'it''s' FROM x WHERE id = :id AND d >= :from::date AND n % 2 = 0 -- all"""
+    assert script([ours]) == f"{theirs};\n"
+
+
+def test_a_target_is_met_at_its_bound() -> None:
+    def line(ours: float, target: Target | None) -> Line:
+        return Line("x", Side("", "s", [ours, ours, 99]), Side("", "s", [2.0, 1, 3]), target)
+
+    assert line(1, Target(0.5, at_least=True)).passed is True
+    assert line(0.9, Target(0.5, at_least=True)).passed is False
+    assert line(4, Target(2, at_least=False)).passed is True
+    assert line(4.1, Target(2, at_least=False)).passed is False
+    assert line(1000, Target(1000, at_least=True, of_ours=True)).passed is True
+    assert line(1, None).passed is None
