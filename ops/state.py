@@ -66,6 +66,10 @@ class State:
     def write_run(self, run: Run) -> None:
         self._write_private("run.json", json.dumps(asdict(run), indent=2) + "\n")
 
+    def write_settings(self, settings: Mapping[str, str]) -> None:
+        """Keeps what the commands beside `up` must agree on with it."""
+        self._write_private("settings.json", json.dumps(dict(settings), indent=2) + "\n")
+
     def remove_run(self) -> None:
         (self.directory / "run.json").unlink(missing_ok=True)
 
@@ -93,6 +97,7 @@ class State:
         known = {"SECRET_KEY": self.secret_key()}
         if run:
             known |= {"DATABASE_URL": run.database_url, "AMQP_URL": run.amqp_url, "PUBLIC_URL": run.url}
+            known |= self._read_settings()
         lacking = {name: value for name, value in known.items() if value and not os.environ.get(name)}
         for name in need:
             if not os.environ.get(name) and name not in lacking:
@@ -127,6 +132,12 @@ class State:
             return Run(**json.loads((self.directory / "run.json").read_text()))
         except (OSError, ValueError, TypeError):
             return None
+
+    def _read_settings(self) -> dict[str, str]:
+        try:
+            return dict(json.loads((self.directory / "settings.json").read_text()))
+        except (OSError, ValueError, TypeError):
+            return {}
 
     def _write_private(self, name: str, text: str) -> None:
         try:

@@ -133,6 +133,8 @@ class _Up:
         for name, value in (("SECRET_KEY", self.state.make_secret_key), ("PUBLIC_URL", lambda: self.url)):
             if not os.environ.get(name):
                 os.environ[name] = value()
+        # a command beside it that took another time zone would put hours on other days
+        self.state.write_settings({"STINT_TIMEZONE": os.environ.get("STINT_TIMEZONE") or "UTC"})
         settings()  # what is wrong in them is better said once, here
 
     async def _migrate(self) -> None:

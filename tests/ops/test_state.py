@@ -39,6 +39,17 @@ def test_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert state.environment() == {"AMQP_URL": "amqp://own", "PUBLIC_URL": "http://127.0.0.1:8000"}
 
 
+def test_a_command_has_the_days_of_the_up_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STINT_TIMEZONE", raising=False)
+    state = State(tmp_path)
+    with state.hold():
+        state.write_settings({"STINT_TIMEZONE": "Europe/Berlin"})
+        state.write_run(RUN)
+        assert state.environment()["STINT_TIMEZONE"] == "Europe/Berlin"
+        monkeypatch.setenv("STINT_TIMEZONE", "UTC")
+        assert "STINT_TIMEZONE" not in state.environment()
+
+
 def test_an_empty_variable_counts_as_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "")
     with pytest.raises(CommandError, match="DATABASE_URL is not set"):
