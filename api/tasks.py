@@ -11,6 +11,7 @@ from api.auth import internal
 from api.dependencies import TheDatabase, TheSettings, TheUser
 from schemas import tasks, users
 from schemas.listing import Page
+from schemas.settings import listed
 from schemas.tasks import NewTask, Status, Task, TaskChange, TaskFilter
 from schemas.users import InternalUser
 
@@ -48,7 +49,7 @@ async def list_internal_users(
 ) -> Response[Listed[InternalUser]]:
     """The firm's own people, who can be assigned tasks; without those whose access was removed."""
     async with database.connection() as conn:
-        legacy = settings.legacy_unset_role == "on"
+        legacy = settings.legacy_unset_role == "on" and bool(listed(settings.internal_client_ids))
         return json_answer(await users.internal_page(conn, Page(limit, page_cursor), legacy=legacy))
 
 

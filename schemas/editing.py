@@ -25,7 +25,8 @@ from schemas.users import User
 LONGEST = timedelta(days=31)
 LONGEST_NOTES = 10_000
 
-Duration = Annotated[Whole, Field(ge=0, le=int(LONGEST.total_seconds()), description="whole seconds")]
+# ten years: how long an entry may be is said where it was before, too
+Duration = Annotated[Whole, Field(ge=0, le=315_360_000, description="whole seconds")]
 AllowOverlap = Annotated[Flag, Field(description="accept that the entry overlaps others of the same user")]
 
 

@@ -5,7 +5,6 @@ from datetime import date, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4
 
-from psycopg.errors import ForeignKeyViolation
 from pydantic import Field
 
 from schemas import ledger
@@ -15,7 +14,7 @@ from schemas.database import Connection
 from schemas.errors import Conflict, Invalid, NotFound
 from schemas.listing import Order, Page, Selection
 from schemas.messages import MoveEntries
-from schemas.users import User
+from schemas.users import User, is_consultant
 
 Status = Literal["open", "in_progress", "done", "archived"]
 Priority = Literal["low", "normal", "high", "urgent"]
@@ -79,22 +78,18 @@ async def create(conn: Connection, new: NewTask, *, by: User) -> Task:
     if new.id is not None and (before := await _created_before(conn, new)) is not None:
         return before
     pillar_id = await _pillar(conn, new.customer_id, new.pillar_id)
-    try:
-        async with conn.transaction():
-            cursor = await conn.execute(
-                f"""
-                INSERT INTO tasks AS t (id, title, description, status, customer_id, pillar_id, assignee_id, priority,
-                                        due_date, source, created_from, created_by)
-                VALUES (%(id)s, %(title)s, %(description)s, %(status)s, %(customer_id)s, %(pillar_id)s, %(assignee_id)s,
-                        %(priority)s, %(due_date)s, %(source)s, %(fingerprint)s, %(by)s)
-                ON CONFLICT (id) DO NOTHING
-                RETURNING {json_object(Task, "t")}::text
-                """.encode(),
-                new.model_dump()
-                | {"id": new.id or uuid4(), "pillar_id": pillar_id, "fingerprint": new.fingerprint(), "by": by.id},
-            )
-    except ForeignKeyViolation as error:
-        raise _nobody() from error
+    await _check_assignee(conn, new.assignee_id)
+    cursor = await conn.execute(
+        f"""
+        INSERT INTO tasks AS t (id, title, description, status, customer_id, pillar_id, assignee_id, priority,
+                                due_date, source, created_from, created_by)
+        VALUES (%(id)s, %(title)s, %(description)s, %(status)s, %(customer_id)s, %(pillar_id)s, %(assignee_id)s,
+                %(priority)s, %(due_date)s, %(source)s, %(fingerprint)s, %(by)s)
+        ON CONFLICT (id) DO NOTHING
+        RETURNING {json_object(Task, "t")}::text
+        """.encode(),
+        new.model_dump() | {"id": new.id or uuid4(), "pillar_id": pillar_id, "fingerprint": new.fingerprint(), "by": by.id},
+    )
     if (row := await cursor.fetchone()) is not None:
         return Task.from_json(row[0])
     before = await _created_before(conn, new)  # at the same moment, by another request
@@ -125,18 +120,15 @@ async def change(conn: Connection, task_id: UUID, wanted: TaskChange, *, by: Use
         values["pillar_id"] = await _pillar(conn, values["customer_id"], wanted.pillar_id)
     if not values:
         raise Invalid("", "Send at least one field to change.")
+    await _check_assignee(conn, values.get("assignee_id"))
     assignments = ", ".join(f"{column} = %({column})s" for column in values)
-    try:
-        async with conn.transaction():
-            cursor = await conn.execute(
-                f"""
-                UPDATE tasks t SET {assignments}, version = version + 1 WHERE id = %(id)s
-                RETURNING {json_object(Task, "t")}::text
-                """.encode(),
-                values | {"id": task_id},
-            )
-    except ForeignKeyViolation as error:
-        raise _nobody() from error
+    cursor = await conn.execute(
+        f"""
+        UPDATE tasks t SET {assignments}, version = version + 1 WHERE id = %(id)s
+        RETURNING {json_object(Task, "t")}::text
+        """.encode(),
+        values | {"id": task_id},
+    )
     changed = await cursor.fetchone()
     assert changed is not None
     task = Task.from_json(changed[0])
@@ -167,8 +159,9 @@ async def _note_departure(conn: Connection, task: Task, left: UUID) -> None:
         )
 
 
-def _nobody() -> Invalid:
-    return Invalid("assigneeId", "No user has this id; leave it out or name somebody who has signed in.")
+async def _check_assignee(conn: Connection, assignee_id: UUID | None) -> None:
+    if assignee_id is not None and not await is_consultant(conn, assignee_id):
+        raise Invalid("assigneeId", "Nobody who gets tasks has this id; GET /api/tasks/internal-users lists them.")
 
 
 async def _pillar(conn: Connection, customer_id: UUID, pillar_id: UUID | None) -> UUID:

@@ -50,6 +50,11 @@ class InternalUser(Row):
     ]
 
 
+# Conditions on users `u`: the firm's own people by their role, or also those who never showed one.
+INTERNAL = "starts_with(u.role, 'internal_')"
+CONSULTANT = f"({INTERNAL} OR u.role IS NULL AND u.customer_id IS NULL AND u.email <> '')"
+
+
 class Known(Row):
     """What the table remembers of a user: the role and the customer as last seen in a token, and whether access is revoked."""
 
@@ -88,20 +93,14 @@ async def internal_page(conn: Connection, page: Page, *, legacy: bool) -> bytes:
     """The firm's own people whose access was not removed, those first whom Stint met last. With `legacy`, where an absent role
     can mean admin, those too who signed in without one."""
     selection = Selection("user", InternalUser, "users", "u", Order("created_at", "timestamptz"))
-    unset = "OR u.role IS NULL AND u.customer_id IS NULL AND u.email <> ''" if legacy else ""
-    selection.where(f"u.revoked_at IS NULL AND (starts_with(u.role, 'internal_') {unset})")
+    selection.where(f"u.revoked_at IS NULL AND {CONSULTANT if legacy else INTERNAL}")
     return await selection.page(conn, page)
 
 
 async def is_consultant(conn: Connection, user_id: UUID) -> bool:
-    """Whether this is one of the firm's own people, with access: somebody who can log time."""
-    cursor = await conn.execute(
-        """
-        SELECT 1 FROM users WHERE id = %s AND revoked_at IS NULL
-            AND (starts_with(role, 'internal_') OR role IS NULL AND customer_id IS NULL)
-        """,
-        (user_id,),
-    )
+    """Whether this is one of the firm's own people, who log time and get tasks; also one whose access was removed, since an
+    admin has to see to what they have left."""
+    cursor = await conn.execute(f"SELECT 1 FROM users u WHERE u.id = %s AND {CONSULTANT}".encode(), (user_id,))
     return await cursor.fetchone() is not None
 
 

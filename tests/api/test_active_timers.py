@@ -257,3 +257,22 @@ def test_whatever_is_done_to_it_at_once_one_timer_runs_and_no_stop_is_lost(
     total = stint.value("SELECT sum(duration) FROM time_entries WHERE user_id = %s", by.id)
     assert stint.value("SELECT sum(seconds) FROM time_bills WHERE user_id = %s", by.id) == total
     stint.verify()
+
+
+def test_an_admin_sees_to_the_time_of_somebody_who_has_left(given: Given, stint: Installation) -> None:
+    gone, admin = given.person(), given.admin()
+    task, another = given.task(admin), given.task(admin)
+    timer = gone.post(f"/api/tasks/{task['id']}/start")
+    with stint.sql() as conn:
+        conn.execute("UPDATE users SET revoked_at = now() WHERE id = %s", (gone.id,))
+    problem(gone.http.post(f"/api/tasks/{task['id']}/stop"), 401)
+
+    answer = admin.http.put(f"/api/active-timers/{gone.id}", json={"taskId": another["id"]})
+
+    assert answer.status_code == 201
+    assert answer.json()["stopped"]["entryId"] == timer["id"]
+    assert admin.http.delete(f"/api/active-timers/{gone.id}").status_code == 204
+    body = {"taskId": task["id"], "userId": gone.id, "startTime": "2026-03-02T09:00:00Z", "duration": 60}
+    assert admin.post("/api/time-entries", body)["userId"] == gone.id
+    given.settled()
+    assert [item["id"] for item in admin.get("/api/tasks/internal-users", limit=1000)["items"]].count(gone.id) == 0

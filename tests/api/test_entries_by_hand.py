@@ -241,3 +241,16 @@ def test_time_for_the_key_of_a_rejected_bill_puts_it_back(whose: str, given: Giv
     given.settled()
     bill = by.get(f"/api/time-bills/{late['timeBillId']}")
     assert (bill["id"], bill["status"], bill["rejectionNote"], bill["seconds"]) == (first["timeBillId"], "pending", None, 4200)
+
+
+def test_an_entry_of_a_timer_that_ran_very_long_can_be_cut_either_way(given: Given, stint: Installation) -> None:
+    by = given.person()
+    entry = given.entry(by)
+    days = 40
+    with stint.sql() as conn:
+        conn.execute(
+            "UPDATE time_entries SET end_time = start_time + make_interval(days => %s) WHERE id = %s", (days, entry["id"])
+        )
+    path = f"/api/time-entries/{entry['id']}"
+    assert by.patch(path, {"duration": 35 * 86_400})["duration"] == 35 * 86_400
+    assert refused_fields(by.http.patch(path, json={"duration": 36 * 86_400})) == ["endTime"]

@@ -169,3 +169,14 @@ def test_filters_of_tasks(given: Given) -> None:
     assert found(userId=by.id, status="done") == {elsewhere}
     assert found(customer="nobody") == found(userId=by.id, status="archived") == found(customerId=given.new_id()) == set()
     assert {done, elsewhere} <= found(status="done") and mine not in found(status="done")
+
+
+def test_only_the_firms_own_people_get_tasks(given: Given) -> None:
+    by = given.person()
+    customer = given.customer(by)
+    task = given.task(by, customer)
+    theirs = given.person("customer_admin", customer["id"])
+    new = {"title": "Theirs", "customerId": customer["id"], "assigneeId": theirs.id}
+    assert refused_fields(by.http.post("/api/tasks", json=new)) == ["assigneeId"]
+    assert refused_fields(by.http.put(f"/api/tasks/{task['id']}", json={"assigneeId": theirs.id})) == ["assigneeId"]
+    assert refused_fields(by.http.put(f"/api/tasks/{task['id']}", json={"assigneeId": given.new_id()})) == ["assigneeId"]
