@@ -15,7 +15,7 @@ from api.cors import Application, with_cors, with_preflight
 from api.docs import ASSETS_ROUTER, CONFIG, document_errors
 from api.outcomes import Outcomes
 from api.problems import HANDLERS
-from api.requests import MAX_BODY_BYTES, StrictRequest, observed
+from api.requests import MAX_BODY_BYTES, StrictRequest, observed, refuse_null
 from schemas.database import Database
 from schemas.settings import Settings
 from schemas.users import User
@@ -105,6 +105,7 @@ def create_app(settings: Settings) -> Application:
         },
         middleware=[DefineMiddleware(BearerAuth, exclude=["^/docs"])],
         request_class=StrictRequest,
+        before_request=refuse_null,
         request_max_body_size=MAX_BODY_BYTES,
         exception_handlers=HANDLERS,
         openapi_config=CONFIG,

@@ -1,5 +1,7 @@
 """The OpenAPI document at /docs/openapi.json, and its page at /docs, which asks no other site for anything."""
 
+import inspect
+from dataclasses import dataclass
 from pathlib import Path
 
 import swagger_ui
@@ -7,7 +9,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import ResponseSpec
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
-from litestar.openapi.spec import Components, SecurityScheme, Server
+from litestar.openapi.spec import Components, Operation, RequestBody, SecurityScheme, Server
 from litestar.static_files import create_static_files_router
 
 from api.problems import TITLES, Problem
@@ -55,6 +57,15 @@ ASSETS_ROUTER = create_static_files_router(
 )
 
 
+@dataclass
+class _WithOptionalBody(Operation):
+    """The framework would document every body as needed."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.request_body, RequestBody):
+            self.request_body.required = False
+
+
 def document_errors(handler: HTTPRouteHandler) -> HTTPRouteHandler:
     """Gives the operation the shape of its errors; the framework would document one that we never answer with."""
     public = handler.opt.get("exclude_from_auth", False)
@@ -70,4 +81,7 @@ def document_errors(handler: HTTPRouteHandler) -> HTTPRouteHandler:
     handler.responses = described | dict(handler.responses or {})
     if public:
         handler.security = [{}]
+    body = inspect.signature(handler.fn).parameters.get("data")
+    if body is not None and body.default is not inspect.Parameter.empty:
+        handler.operation_class = _WithOptionalBody
     return handler

@@ -15,6 +15,7 @@ from prometheus_client import Counter, Histogram
 
 from api.cors import Application, Message, Receive, Scope, Send
 from api.problems import BadRequest, problem
+from schemas.errors import Invalid
 from schemas.logs import about
 
 logger = logging.getLogger("stint.request")
@@ -83,6 +84,14 @@ async def _refuse(send: Send, request_id: str) -> None:
     headers = [(b"content-type", b"application/problem+json")]
     await send({"type": "http.response.start", "status": 400, "headers": headers})
     await send({"type": "http.response.body", "body": msgspec.json.encode(body), "more_body": False})
+
+
+async def refuse_null(request: Request[Any, Any, Any]) -> None:
+    """The framework takes the text `null` in a query for a parameter that was left out: `userId=null` would list everybody's.
+    Raises Invalid."""
+    for name, value in request.query_params.multi_items():
+        if value.lower() == "null":
+            raise Invalid(name, "null is no value here; leave the parameter out.")
 
 
 class StrictRequest(Request[Any, Any, Any]):

@@ -39,7 +39,10 @@ class SeenList(Body):
 class BatchApproval(Body):
     """Either `bills`, each in the version that was seen, or `filter` and the `syncTimestamp` of the list that was seen."""
 
-    bills: Annotated[list[SeenBill] | None, Field(min_length=1, max_length=MOST)] = None
+    bills: Annotated[
+        list[SeenBill] | None,
+        Field(min_length=1, max_length=MOST, examples=[[{"id": "0b8f3f0e-1d2c-4b5a-8e6f-7a9b0c1d2e3f", "version": 3}]]),
+    ] = None
     filter: SeenList | None = None
     sync_timestamp: Annotated[str | None, Field(max_length=100, description="of the first page of that list")] = None
 

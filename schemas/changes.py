@@ -61,7 +61,9 @@ async def read(conn: Connection, text: str, *, field: str = "lastSyncTimestamp")
             field,
             "Send the syncTimestamp of an earlier answer, or a time such as 2026-11-23T09:30:00Z or milliseconds since 1970.",
         )
-    return Since(time=time - OVERLAP), not now - timedelta(days=TOMBSTONE_DAYS) < time <= now + OVERLAP
+    if not now - timedelta(days=TOMBSTONE_DAYS) < time <= now + OVERLAP:
+        return Since(), True
+    return Since(time=time - OVERLAP), False
 
 
 def _plain_time(text: str) -> datetime | None:
