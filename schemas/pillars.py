@@ -207,6 +207,8 @@ async def get(conn: Connection, customer_id: UUID, pillar_id: UUID, *, user: Use
 
 
 async def list_page(conn: Connection, customer_id: UUID, page: Page, *, user: User) -> bytes:
-    """The customer's pillars, newest first. Raises NotFound when the customer is not there, or not this user's to see."""
+    """The customer's pillars, newest first. Raises Invalid for a cursor that is none of ours, NotFound when the customer is not
+    there, or not this user's to see."""
+    answer = await _of(customer_id).page(conn, page)
     await customers.get(conn, customer_id, user=user)
-    return await _of(customer_id).page(conn, page)
+    return answer

@@ -36,6 +36,13 @@ class Person:
     def patch(self, path: str, body: Json, status: int = 200) -> Json:
         return _expect(self.http.patch(path, json=body), status)
 
+    def put(self, path: str, body: Json, status: int = 200) -> Json:
+        return _expect(self.http.put(path, json=body), status)
+
+    def delete(self, path: str, **parameters: Any) -> None:
+        answer = self.http.delete(path, params=parameters)
+        assert (answer.status_code, answer.content) == (204, b""), f"DELETE {path}: {answer.status_code} {answer.text}"
+
 
 def _expect(answer: httpx.Response, status: int) -> Json:
     assert answer.status_code == status, f"{answer.request.method} {answer.request.url}: {answer.status_code} {answer.text}"
@@ -83,6 +90,14 @@ class Given:
         """Starts and stops the task's timer: the stop's answer, with `entry` and `timeBill`."""
         by.post(f"/api/tasks/{task['id']}/start", status=201)
         return by.post(f"/api/tasks/{task['id']}/stop", status=200, wait=10)
+
+    def logged(
+        self, by: Person, task: Json | None = None, *, start: str = "2026-03-02T09:00:00Z", minutes: int = 60, **more: Any
+    ) -> Json:
+        """A time entry by hand, as the answer says it; its bill's sum may not have followed yet."""
+        task = task or self.task(by)
+        body = {"taskId": task["id"], "startTime": start, "duration": minutes * 60, "allowOverlap": True}
+        return by.post("/api/time-entries", body | more)
 
     def entry(self, by: Person, task: Json | None = None, *, start: str = "2026-03-02T09:00:00Z", minutes: int = 60) -> Json:
         """A time entry with these times, on a bill whose sum has followed."""
