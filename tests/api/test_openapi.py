@@ -174,6 +174,25 @@ def test_real_answers_are_as_documented(document: Json, given: Given) -> None:
 
     check(by, "POST", "/api/customers", {"name": "Acme"})
     check(by, "POST", "/api/customers", {"name": 5, "x": 1})
+    check(by, "PUT", "/api/customers/{customer_id}", {"notes": "new"})
+    check(by, "PUT", "/api/customers/{customer_id}", {"notes": "new", "version": 1})  # 409, with `current`
+    check(by, "DELETE", "/api/customers/{customer_id}")  # 409, with `references`
+    check(by, "GET", "/api/customers", lastSyncTimestamp="0")  # with `reset`
+    for _ in range(2):
+        check(by, "POST", "/api/customers/{customer_id}/pillars", {"name": "Hosting"})  # 409, with `pillarId`
+        check(by, "PUT", "/api/customers/{customer_id}/focus")
+    ids["pillar_id"] = by.get(f"/api/customers/{customer['id']}/pillars")["items"][0]["id"]
+    check(by, "GET", "/api/customers/{customer_id}/pillars/{pillar_id}")
+    for _ in range(2):
+        check(by, "PUT", "/api/customers/{customer_id}/pillars/{pillar_id}", {"active": False, "version": 1})
+    check(by, "GET", "/api/focus")
+    for _ in range(2):
+        check(by, "DELETE", "/api/customers/{customer_id}/pillars/{pillar_id}")
+        check(by, "DELETE", "/api/customers/{customer_id}/focus")
+    ids["pillar_id"] = task["pillarId"]
+    ids["customer_id"] = by.post("/api/customers", {"name": "Empty"})["id"]
+    check(by, "DELETE", "/api/customers/{customer_id}")
+    ids["customer_id"] = customer["id"]
     check(by, "POST", "/api/tasks", {"title": "A", "customerId": customer["id"]})
     for template in ("/api/time-entries", "/api/time-bills"):
         check(by, "GET", template, enrich="true")

@@ -22,6 +22,16 @@ TABLE: dict[tuple[str, str], tuple[Everybody, Any]] = {
     ("GET", "/api/customers"): (READ, None),
     ("POST", "/api/customers"): (CREATE, {"name": "Acme"}),
     ("GET", "/api/customers/{customer_id}"): (READ, None),
+    ("PUT", "/api/customers/{customer_id}"): ((200, 200, 403, 403, 403, 401), {"notes": "new"}),
+    ("DELETE", "/api/customers/{customer_id}"): ((409, 409, 403, 403, 403, 401), None),  # it has an approved bill
+    ("GET", "/api/customers/{customer_id}/pillars"): (READ, None),
+    ("POST", "/api/customers/{customer_id}/pillars"): (CREATE, {"name": "Network"}),
+    ("GET", "/api/customers/{customer_id}/pillars/{pillar_id}"): (READ, None),
+    ("PUT", "/api/customers/{customer_id}/pillars/{pillar_id}"): ((200, 200, 403, 403, 403, 401), {"active": False}),
+    ("DELETE", "/api/customers/{customer_id}/pillars/{pillar_id}"): ((204, 204, 403, 403, 403, 401), None),
+    ("PUT", "/api/customers/{customer_id}/focus"): ((200, 200, 403, 403, 403, 401), None),
+    ("GET", "/api/focus"): ((200, 200, 403, 403, 403, 401), None),
+    ("DELETE", "/api/customers/{customer_id}/focus"): ((204, 204, 403, 403, 403, 401), None),
     ("GET", "/api/tasks"): (READ, None),
     ("POST", "/api/tasks"): (CREATE, {"title": "Mend it", "customerId": "{customer_id}"}),
     ("GET", "/api/tasks/{task_id}"): (READ, None),
@@ -68,6 +78,7 @@ def test_each_route_is_for_whom_it_is_meant(who: str, given: Given, stint: Insta
     entry = owner.get("/api/time-entries", timeBillId=bill["id"])["items"][0]
     values = {"customer_id": task["customerId"], "task_id": task["id"], "entry_id": entry["id"], "bill_id": bill["id"]}
     asking = asked_by(who, given, task["customerId"])
+    values["pillar_id"] = owner.post(f"/api/customers/{task['customerId']}/pillars", {"name": "Hosting"})["id"]
 
     def ask(method: str, path: str, body: Any) -> httpx.Response:
         sent = {name: filled(value, **values) if isinstance(value, str) else value for name, value in (body or {}).items()}
