@@ -177,3 +177,26 @@ def test_a_customers_user_hears_of_the_own_customer_only_also_when_it_is_deleted
     late = given.person("customer_user", own["id"])  # whom the deletion could not know of
     assert changed_since(late, since) == [{"id": own["id"], "deleted": True}]
     assert late.get("/api/customers")["items"] == []
+
+
+@pytest.mark.parametrize(("change", "fields"), [
+    ({"name": ""}, ["name"]), ({"name": "  "}, ["name"]), ({"name": "a" * 201}, ["name"]), ({"name": 5}, ["name"]),
+    ({"email": "nobody"}, ["email"]), ({"email": "", "phone": "1" * 51}, ["email", "phone"]), ({"notes": 5}, ["notes"]),
+    ({"active": "yes"}, ["active"]), ({"active": 1}, ["active"]), ({"rounding": 15}, ["rounding"]),
+    ({"rounding": {"increment": 7}}, ["rounding.increment"]), ({"rounding": {"mode": "down"}}, ["rounding.mode"]),
+    ({"rounding": {"increment": "15", "step": 5}}, ["rounding.increment", "rounding.step"]),
+    ({"xeroContactId": "a" * 101, "xeroProjectId": 5}, ["xeroContactId", "xeroProjectId"]),
+    ({"version": 0}, ["version"]), ({"version": "1"}, ["version"]), ({"id": "x", "createdAt": "x"}, ["createdAt", "id"]),
+])  # fmt: skip
+def test_a_change_that_makes_no_sense_is_refused_by_its_field(change: Json, fields: list[str], given: Given) -> None:
+    by = given.person()
+    customer = given.customer(by)
+    assert sorted(refused_fields(by.http.put(f"/api/customers/{customer['id']}", json={"notes": "new"} | change))) == fields
+    assert by.get(f"/api/customers/{customer['id']}") == customer
+
+
+@pytest.mark.parametrize("version", ["0", "-1", "abc", "1.5", "null", str(2**31)])
+def test_a_version_to_delete_that_is_none_is_refused(version: str, given: Given) -> None:
+    by = given.person()
+    customer = given.customer(by)
+    assert refused_fields(by.http.delete(f"/api/customers/{customer['id']}", params={"version": version})) == ["version"]

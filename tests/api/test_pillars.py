@@ -167,3 +167,19 @@ def test_a_customers_user_reads_the_own_customers_pillars_and_writes_none(
     for method in ("POST", "PUT", "DELETE"):
         where = path if method == "POST" else f"{path}/{pillar['id']}"
         problem(own.http.request(method, where, json=None if method == "DELETE" else {"name": "A"}), 403)
+
+
+@pytest.mark.parametrize(("body", "fields"), [
+    ({"name": ""}, ["name"]), ({"name": "a" * 201}, ["name"]), ({"name": ["Hosting"]}, ["name"]),
+    ({"active": "yes"}, ["active"]), ({"xeroTaskId": 5, "slackChannelId": "a" * 101}, ["slackChannelId", "xeroTaskId"]),
+    ({"isDefault": True}, ["isDefault"]), ({"customerId": "x"}, ["customerId"]),
+])  # fmt: skip
+def test_what_makes_no_sense_is_refused_by_its_field(body: Json, fields: list[str], by: Person, path: str) -> None:
+    assert sorted(refused_fields(by.http.post(path, json={"name": "Hosting"} | body))) == fields
+    pillar = by.post(path, {"name": "Hosting"})
+    assert sorted(refused_fields(by.http.put(f"{path}/{pillar['id']}", json=body))) == fields
+
+
+def test_a_pillar_needs_a_name(by: Person, path: str) -> None:
+    for body in ({}, {"name": None}, {"version": 1}):
+        assert "name" in refused_fields(by.http.post(path, json=body))
