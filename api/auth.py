@@ -75,7 +75,11 @@ class Authenticator:
         claimed = None if token.role is None else str(token.role)
         # an access token says nothing of either: what is known stays
         email, name = token.email or (known.email if known else ""), token.name or (known.name if known else "")
-        if known is None or (known.email, known.name) != (email, name) or _says_more(claimed, customer_id, known):
+        # whoever was refused without saying anything of a role is nobody to remember
+        is_somebody = role is not None or claimed is not None or customer_id is not None or known is not None
+        if is_somebody and (
+            known is None or (known.email, known.name) != (email, name) or _says_more(claimed, customer_id, known)
+        ):
             await users.remember(conn, token.sub, email=email, name=name, role=claimed, customer_id=customer_id)
         if role is None:
             raise Forbidden("Your account has no role that may use Stint; ask an administrator for one.")

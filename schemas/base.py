@@ -5,6 +5,7 @@ so that a list can pass from the database to the socket as bytes and the two can
 """
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -46,8 +47,8 @@ class Lookup:
 
 
 def _only_text(value: object) -> object:
-    # pydantic would take 5 for five seconds past 1970: a client that sends a number meant something else
-    if isinstance(value, str | date):
+    # pydantic would take 5, and "5", for five seconds past 1970: a client that sends a number meant something else
+    if isinstance(value, date) or (isinstance(value, str) and re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?![0-9])", value)):
         return value
     raise ValueError("send text, such as 2026-11-23T09:30:00Z or 2026-11-23")
 

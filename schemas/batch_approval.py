@@ -101,6 +101,9 @@ def _check(wanted: BatchApproval) -> None:
         raise Invalid("", "Send either bills, or filter and syncTimestamp.")
     if (wanted.filter is None) != (wanted.sync_timestamp is None):
         raise Invalid("syncTimestamp", "A filter goes with the syncTimestamp of the list that was seen, and bills without one.")
+    chosen = wanted.filter
+    if chosen and chosen.start_date and chosen.end_date and chosen.end_date < chosen.start_date:
+        raise Invalid("filter.endDate", "endDate lies before startDate.")
     if wanted.bills is not None and len({bill.id for bill in wanted.bills}) < len(wanted.bills):
         raise Invalid("bills", "A bill stands there twice.")
 

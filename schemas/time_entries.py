@@ -2,9 +2,10 @@
 people do to them."""
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
@@ -107,15 +108,20 @@ async def list_page(conn: Connection, page: Page, chosen: EntryFilter, *, user: 
         selection.where("e.bill_id = %(bill)s", bill=chosen.time_bill_id)
     if chosen.customer is not None:
         await narrow_to(conn, selection, chosen.customer)
-    if chosen.start_date is not None:
-        selection.where(
-            "e.start_time >= %(from)s::date::timestamp AT TIME ZONE %(zone)s", zone=chosen.zone, **{"from": chosen.start_date}
-        )
-    if chosen.end_date is not None:
-        selection.where(
-            "e.start_time < (%(to)s::date + 1)::timestamp AT TIME ZONE %(zone)s", zone=chosen.zone, to=chosen.end_date
-        )
+    if chosen.start_date is not None and (begins := _begin_of(chosen.start_date, 0, chosen.zone)) is not None:
+        selection.where("e.start_time >= %(begins)s", begins=begins)
+    if chosen.end_date is not None and (ends := _begin_of(chosen.end_date, 1, chosen.zone)) is not None:
+        selection.where("e.start_time < %(ends)s", ends=ends)
     return await selection.page(conn, page)
+
+
+def _begin_of(day: date, later: int, zone: str) -> datetime | None:
+    """When the day, or one so many days later, begins in that zone; None past the ends of the calendar. Where midnight comes
+    twice, as clocks are put back, it is the first one; Postgres would take the second."""
+    try:
+        return datetime.combine(day + timedelta(days=later), time(), ZoneInfo(zone)).astimezone(UTC)
+    except OverflowError:
+        return None
 
 
 async def add_stopped(conn: Connection, stop: StopTimer, *, zone: str, long_seconds: float) -> None:

@@ -100,7 +100,7 @@ class Given:
         return by.post("/api/time-entries", body | more)
 
     def entry(self, by: Person, task: Json | None = None, *, start: str = "2026-03-02T09:00:00Z", minutes: int = 60) -> Json:
-        """A time entry with these times, on a bill whose sum has followed."""
+        """A timer's entry, set to these times, on a bill whose sum has followed."""
         task = task or self.task(by)
         made = self.stopped(by, task)["entry"]
         end = datetime.fromisoformat(start) + timedelta(minutes=minutes)
@@ -117,6 +117,30 @@ class Given:
     def approved_bill(self, by: Person, admin: Person, task: Json | None = None, *, minutes: int = 60) -> Json:
         bill = self.bill(by, task, minutes=minutes)
         return admin.patch(f"/api/time-bills/{bill['id']}", {"status": "approved"})
+
+    def many_bills(self, by: Person, task: Json, count: int, *, seconds: int = 3600, first: str = "2020-01-01") -> list[str]:
+        """Pending bills with an entry each, on as many days; in one transaction, past the API. Their ids, by day."""
+        made = self.stint.rows(
+            """
+            WITH days AS (
+                SELECT day::date FROM generate_series(%s::date, %s::date + %s - 1, interval '1 day') day
+            ), bills AS (
+                INSERT INTO time_bills (user_id, customer_id, pillar_id, date, seconds, rounding_increment, rounding_mode)
+                SELECT %s, %s, %s, day, %s, 1, 'nearest' FROM days RETURNING id, date
+            ), entries AS (
+                INSERT INTO time_entries
+                    (id, task_id, user_id, customer_id, pillar_id, start_time, end_time, date, bill_id)
+                SELECT gen_random_uuid(), %s, %s, %s, %s, date + interval '9 hours',
+                       date + interval '9 hours' + make_interval(secs => %s), date, id
+                FROM bills
+            )
+            SELECT id::text FROM bills ORDER BY date
+            """,
+            first, first, count,
+            by.id, task["customerId"], task["pillarId"], seconds,
+            task["id"], by.id, task["customerId"], task["pillarId"], seconds,
+        )  # fmt: skip
+        return [bill_id for (bill_id,) in made]
 
     def settled(self) -> None:
         """Waits until the ledger has nothing left to do."""

@@ -13,6 +13,7 @@ from tests.given import Given
 from tests.installation import Installation
 
 HTTP = {"get", "post", "put", "patch", "delete"}
+WRITING = {"POST", "PUT", "PATCH", "DELETE"}
 
 
 @pytest.fixture(scope="module")
@@ -111,13 +112,29 @@ def test_every_operation_says_what_it_does_and_who_may(document: Json) -> None:
     assert len({entry["operationId"] for entry in operations(document).values()}) == len(EVERY_ROUTE)
 
 
+def test_what_answers_204_says_that_nothing_follows(document: Json) -> None:
+    without = {key: entry["responses"]["204"] for key, entry in operations(document).items() if "204" in entry["responses"]}
+    assert {method for method, _ in without} == {"DELETE"}
+    assert all("content" not in answer for answer in without.values())
+    for (method, path), entry in operations(document).items():
+        if method == "DELETE":
+            assert [status for status in entry["responses"] if status < "300"] == ["204"] and "requestBody" not in entry, path
+
+
+def test_a_body_that_may_be_left_out_is_not_required(document: Json) -> None:
+    for (method, path), entry in operations(document).items():
+        if "requestBody" in entry:
+            may_be_left_out = path.endswith(("/start", "/recompute"))
+            assert entry["requestBody"].get("required", False) is not may_be_left_out, f"{method} {path}"
+
+
 def test_every_operation_documents_its_errors_as_problems(document: Json) -> None:
     contract = Contract(document)
     for (method, path), entry in operations(document).items():
         expected = (
             {"400", "500", "503"} | ({"401", "403"} if path.startswith("/api") else set()) | ({"404"} if "{" in path else set())
         )
-        expected |= {"409", "413", "415", "422"} if method in ("POST", "PATCH") else set()
+        expected |= {"409", "413", "415", "422"} if method in WRITING else {"422"}
         assert expected <= set(entry["responses"]), f"{method} {path}"
         for status, answer in entry["responses"].items():
             if status >= "400" and (path, status) != ("/health/ready", "503"):
@@ -129,7 +146,8 @@ def test_every_operation_documents_its_errors_as_problems(document: Json) -> Non
 def test_every_body_has_an_example(document: Json) -> None:
     contract = Contract(document)
     bodies = {key: entry["requestBody"] for key, entry in operations(document).items() if "requestBody" in entry}
-    assert set(bodies) == {route for route in EVERY_ROUTE if route[0] in ("POST", "PATCH") and not route[1].endswith("/stop")}
+    with_a_body = WRITING - {"DELETE"}
+    assert set(bodies) == {route for route in EVERY_ROUTE if route[0] in with_a_body and not route[1].endswith("/stop")}
     for key, body in bodies.items():
         schema = body["content"]["application/json"]["schema"]
         options = [contract.resolve(option) for option in schema.get("oneOf", [schema])]
@@ -158,12 +176,17 @@ def test_real_answers_are_as_documented(document: Json, given: Given) -> None:
     given.approved_bill(by, admin)
     entry = by.get("/api/time-entries", userId=by.id)["items"][0]
     ids = {"customer_id": customer["id"], "task_id": task["id"], "entry_id": entry["id"], "bill_id": bill["id"], "owner": "me"}
+    start = by.get("/api/tasks", limit=1)
     seen = set()
 
     def check(person: Any, method: str, template: str, body: Json | None = None, **parameters: Any) -> None:
         answer = person.http.request(method, filled(template, **ids), json=body, params=parameters)
-        content_type = answer.headers["content-type"].partition(";")[0]
-        said = documented[method, template]["responses"][str(answer.status_code)]["content"]
+        documented_answer = documented[method, template]["responses"][str(answer.status_code)]
+        if answer.status_code == 204:
+            assert "content" not in documented_answer and "content-type" not in answer.headers and not answer.content
+            seen.add((method, template))
+            return
+        said, content_type = documented_answer["content"], answer.headers["content-type"].partition(";")[0]
         assert content_type in {name.partition(";")[0] for name in said}, (
             f"{method} {template} {answer.status_code}: {content_type}"
         )
@@ -206,12 +229,39 @@ def test_real_answers_are_as_documented(document: Json, given: Given) -> None:
     check(by, "POST", "/api/tasks/{task_id}/stop")
     check(by, "POST", "/api/tasks/{task_id}/stop", wait=10)
     check(by, "GET", "/api/active-timers/{owner}")  # 404
+    for _ in range(2):
+        check(by, "PUT", "/api/active-timers/{owner}", {"taskId": task["id"], "notes": "logs"})
+    check(by, "PUT", "/api/active-timers/{owner}", {"taskId": task["id"], "version": 99})  # 409, with `current`
+    for _ in range(2):
+        check(by, "DELETE", "/api/active-timers/{owner}")
+    check(by, "PUT", "/api/tasks/{task_id}", {"status": "done", "customerId": given.customer(by)["id"]})
+    check(by, "PUT", "/api/tasks/{task_id}", {"status": "done", "version": 1})
+    for since in (start["syncTimestamp"], f"{given.new_id()}.5"):
+        check(by, "GET", "/api/tasks", lastSyncTimestamp=since, status="open")  # with what is gone; with `reset`
+    for _ in range(2):
+        check(admin, "POST", "/api/time-bills/recompute", {"dryRun": True, "userId": by.id})
+    ids["job_id"] = admin.post("/api/time-bills/recompute", {"userId": by.id}, status=202)["id"]
+    given.settled()
+    check(admin, "GET", "/api/time-bills/recompute/{job_id}")
+    check(by, "GET", "/api/time-bills/recompute/{job_id}")  # 403
     for method, template in EVERY_ROUTE:
-        if method == "GET" and "owner" not in template:
+        if method == "GET" and "owner" not in template and "job_id" not in template:
             check(by, method, template)
     movable = by.get("/api/time-entries", taskId=task["id"])["items"][0]
     ids["entry_id"] = movable["id"]
     check(by, "PATCH", "/api/time-entries/{entry_id}", {"duration": 60, "allowOverlap": True})
+    check(by, "POST", "/api/time-entries/{entry_id}/notes", {"append": "a line"})
+    check(by, "POST", "/api/time-entries/{entry_id}/notes", {"append": "a line", "version": 99})  # 409, with `current`
+    logged = {"taskId": task["id"], "startTime": "2026-03-05T09:00:00Z", "duration": 60}
+    for _ in range(2):
+        check(by, "POST", "/api/time-entries", logged)  # the second overlaps
+    given.settled()
+    seen_bills = [{"id": row["id"], "version": 99} for row in by.get("/api/time-bills", userId=by.id)["items"]]
+    check(admin, "POST", "/api/time-bills/approve-all", {"bills": [*seen_bills, {"id": given.new_id(), "version": 1}]})
+    check(admin, "POST", "/api/time-bills/approve-all", {"bills": [{"id": bill["id"]}]})  # 422
+    ids["entry_id"] = by.get("/api/time-entries", userId=by.id, startDate="2026-03-05", endDate="2026-03-05")["items"][0]["id"]
+    for _ in range(2):
+        check(by, "DELETE", "/api/time-entries/{entry_id}")
     check(admin, "PATCH", "/api/time-bills/{bill_id}", {"status": "approved", "version": 1})  # 409, with `current`
     assert seen == set(EVERY_ROUTE)
 

@@ -15,6 +15,10 @@ Everybody = tuple[int, int, int, int, int, int]
 OPEN: Everybody = (200, 200, 200, 200, 200, 200)
 READ: Everybody = (200, 200, 200, 200, 403, 401)
 CREATE: Everybody = (201, 201, 403, 403, 403, 401)
+OWN_PEOPLE: Everybody = (200, 200, 403, 403, 403, 401)
+ADMINS: Everybody = (200, 403, 403, 403, 403, 401)
+# on an approved bill: an admin is told that, another consultant that it is not theirs
+LOCKED: Everybody = (409, 403, 403, 403, 403, 401)
 
 # In the order in which they are asked: a timer is started before it is read and stopped.
 TABLE: dict[tuple[str, str], tuple[Everybody, Any]] = {
@@ -34,17 +38,29 @@ TABLE: dict[tuple[str, str], tuple[Everybody, Any]] = {
     ("DELETE", "/api/customers/{customer_id}/focus"): ((204, 204, 403, 403, 403, 401), None),
     ("GET", "/api/tasks"): (READ, None),
     ("POST", "/api/tasks"): (CREATE, {"title": "Mend it", "customerId": "{customer_id}"}),
+    ("GET", "/api/tasks/internal-users"): (OWN_PEOPLE, None),
     ("GET", "/api/tasks/{task_id}"): (READ, None),
+    ("PUT", "/api/tasks/{task_id}"): (OWN_PEOPLE, {"title": "Mended"}),
     ("POST", "/api/tasks/{task_id}/start"): (CREATE, None),
-    ("GET", "/api/active-timers/{owner}"): ((200, 200, 403, 403, 403, 401), None),
+    ("GET", "/api/active-timers/{owner}"): (OWN_PEOPLE, None),
     ("POST", "/api/tasks/{task_id}/stop"): ((202, 202, 403, 403, 403, 401), None),
+    ("PUT", "/api/active-timers/{owner}"): (CREATE, {"taskId": "{task_id}"}),
+    ("DELETE", "/api/active-timers/{owner}"): ((204, 204, 403, 403, 403, 401), None),
     ("GET", "/api/time-entries"): (READ, None),
+    ("POST", "/api/time-entries"): (CREATE, {"taskId": "{task_id}", "startTime": "2026-03-05T09:00:00Z", "duration": 60}),
     ("GET", "/api/time-entries/{entry_id}"): (READ, None),
-    # on an approved bill: an admin is told that, another consultant that it is not theirs
-    ("PATCH", "/api/time-entries/{entry_id}"): ((409, 403, 403, 403, 403, 401), {"duration": 60}),
+    ("PATCH", "/api/time-entries/{entry_id}"): (LOCKED, {"duration": 60}),
+    ("POST", "/api/time-entries/{entry_id}/notes"): (LOCKED, {"append": "mine"}),
+    ("DELETE", "/api/time-entries/{entry_id}"): (LOCKED, None),
     ("GET", "/api/time-bills"): (READ, None),
     ("GET", "/api/time-bills/{bill_id}"): (READ, None),
-    ("PATCH", "/api/time-bills/{bill_id}"): ((409, 403, 403, 403, 403, 401), {"status": "approved"}),
+    ("PATCH", "/api/time-bills/{bill_id}"): (LOCKED, {"status": "approved"}),
+    ("POST", "/api/time-bills/approve-all"): (
+        ADMINS,
+        {"bills": [{"id": "00000000-0000-4000-8000-000000000000", "version": 1}]},
+    ),
+    ("POST", "/api/time-bills/recompute"): ((202, 403, 403, 403, 403, 401), {"dryRun": True, "customerId": "{customer_id}"}),
+    ("GET", "/api/time-bills/recompute/{job_id}"): (ADMINS, None),
     ("GET", "/health/live"): (OPEN, None),
     ("GET", "/health/ready"): (OPEN, None),
     ("GET", "/metrics"): (OPEN, None),
@@ -76,7 +92,14 @@ def test_each_route_is_for_whom_it_is_meant(who: str, given: Given, stint: Insta
     task = given.task(owner)
     bill = given.approved_bill(owner, admin, task)
     entry = owner.get("/api/time-entries", timeBillId=bill["id"])["items"][0]
-    values = {"customer_id": task["customerId"], "task_id": task["id"], "entry_id": entry["id"], "bill_id": bill["id"]}
+    job = admin.post("/api/time-bills/recompute", {"dryRun": True, "customerId": task["customerId"]}, status=202)
+    values = {
+        "customer_id": task["customerId"],
+        "task_id": task["id"],
+        "entry_id": entry["id"],
+        "bill_id": bill["id"],
+        "job_id": job["id"],
+    }
     asking = asked_by(who, given, task["customerId"])
     values["pillar_id"] = owner.post(f"/api/customers/{task['customerId']}/pillars", {"name": "Hosting"})["id"]
 

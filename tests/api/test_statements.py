@@ -1,52 +1,80 @@
-"""What a request costs: a list or a get is one statement beyond authorization, and its JSON is Postgres' own bytes."""
+"""What a request costs: a list or a get is one statement beyond authorization, but for a customer's name and a sync timestamp,
+which are looked up before; and its JSON is Postgres' own bytes."""
 
 import re
 
 import pytest
 
-from tests.api.answers import at
+from tests.api.answers import EVERY_ROUTE, at
 from tests.api.wire import Wire
 from tests.given import Given
 from tests.installation import Installation
 
-READS = [
-    "/api/customers",
-    "/api/tasks",
-    "/api/time-entries",
-    "/api/time-bills",
-    "/api/time-entries?enrich=true&customer=Acme&startDate=2026-01-01&endDate=2026-12-31",
-    "/api/time-bills?enrich=true&status=approved",
-    "/api/customers/{customer}",
-    "/api/tasks/{task}",
-    "/api/time-entries/{entry}",
-    "/api/time-bills/{bill}",
-    "/api/active-timers/me",
-]
+NAMED, SYNCED = "SELECT id FROM customers WHERE lower(name) = lower($1)", "pg_snapshot_xmax(pg_current_snapshot())"
+# of each read, what is looked up before the one statement that reads
+READS: dict[str, list[str]] = {
+    "/api/customers": [],
+    "/api/tasks": [],
+    "/api/tasks?userId={user}&status=open&customer={customer}": [],
+    "/api/tasks?customer=Acme": [NAMED],
+    "/api/tasks?lastSyncTimestamp={sync}": [SYNCED],
+    "/api/tasks?lastSyncTimestamp=0": [SYNCED],
+    "/api/tasks?lastSyncTimestamp={sync}&customer=Acme&userId={user}": [NAMED, SYNCED],
+    "/api/tasks/internal-users": [],
+    "/api/time-entries": [],
+    "/api/time-bills": [],
+    "/api/time-entries?enrich=true&customerId={customer}&startDate=2026-01-01&endDate=2026-12-31&timeBillId={bill}": [],
+    "/api/time-entries?enrich=true&customer=Acme&startDate=2026-01-01&endDate=2026-12-31": [NAMED],
+    "/api/time-bills?enrich=true&status=approved&customer={customer}": [],
+    "/api/time-bills?customer=Acme": [NAMED],
+    "/api/time-bills/recompute/{job}": [],
+    "/api/customers/{customer}": [],
+    "/api/tasks/{task}": [],
+    "/api/time-entries/{entry}": [],
+    "/api/time-bills/{bill}": [],
+    "/api/active-timers/me": [],
+}
+OWN_PEOPLES = ("/api/active-timers", "/api/tasks/internal-users", "/api/time-bills/recompute")
 
 
-@pytest.mark.parametrize("role", ["internal_user", "customer_user"])
+@pytest.mark.parametrize("role", ["internal_admin", "customer_user"])
 def test_a_read_is_one_statement_beyond_authorization(role: str, given: Given, wire: Wire, tapped: Installation) -> None:
-    by, admin = given.person(), given.admin()
+    by = given.admin()
     task = given.task(by)
-    bill = given.approved_bill(by, admin, task)
+    bill = given.approved_bill(by, by, task)
     by.post(f"/api/tasks/{task['id']}/start")
-    entry = by.get("/api/time-entries", timeBillId=bill["id"])["items"][0]
-    reader = by if role == "internal_user" else given.person(role, task["customerId"])
+    ids = {
+        "user": by.id,
+        "customer": task["customerId"],
+        "task": task["id"],
+        "entry": by.get("/api/time-entries", timeBillId=bill["id"])["items"][0]["id"],
+        "bill": bill["id"],
+        "job": by.post("/api/time-bills/recompute", {"dryRun": True, "userId": by.id}, status=202)["id"],
+        "sync": by.get("/api/tasks", limit=1)["syncTimestamp"],
+    }
+    reader = by if role == "internal_admin" else given.person(role, task["customerId"])
     with at(tapped, reader.token) as client:
         assert client.get("/api/me").status_code == 200  # from here on the token is known, and the connections are there
-        for path in READS:
-            if role == "customer_user" and "timers" in path:
+        for path, expected in READS.items():
+            if role == "customer_user" and path.startswith(OWN_PEOPLES):
                 continue
             wire.clear()
-            answer = client.get(path.format(customer=task["customerId"], task=task["id"], entry=entry["id"], bill=bill["id"]))
-            assert answer.status_code == 200
-            authorization, *reading = wire.statements
+            answer = client.get(path.format(**ids))
+            assert answer.status_code == 200, f"{path}: {answer.text}"
+            authorization, *looking_up, reading = wire.statements
             assert " FROM users WHERE id = $1" in authorization
-            assert len(reading) == 1, f"{path}: {reading}"
-            assert "json_build_object" in reading[0]
+            assert len(looking_up) == len(expected), f"{path}: {wire.statements}"
+            assert all(text in statement for text, statement in zip(expected, looking_up, strict=True)), f"{path}: {looking_up}"
+            assert "json_build_object" in reading
 
 
-@pytest.mark.parametrize("noun", ["customers", "tasks", "time-entries", "time-bills"])
+def test_every_read_is_counted() -> None:
+    counted = {path.partition("?")[0] for path in READS}
+    routes = {path for method, path in EVERY_ROUTE if method == "GET" and path.startswith("/api/") and path != "/api/me"}
+    assert {re.sub(r"\{\w+\}|\bme$", "{}", path) for path in counted} == {re.sub(r"\{\w+\}", "{}", path) for path in routes}
+
+
+@pytest.mark.parametrize("noun", ["customers", "tasks", "tasks/internal-users", "time-entries", "time-bills"])
 def test_the_bytes_of_a_list_are_those_that_postgres_sent(noun: str, given: Given, wire: Wire, tapped: Installation) -> None:
     by = given.person()
     given.stopped(by, given.task(by))

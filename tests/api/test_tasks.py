@@ -1,5 +1,7 @@
 """Tasks."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 from tests.api.answers import Json, problem, refused_fields
 from tests.given import Given
 from tests.installation import Installation
@@ -53,3 +55,117 @@ def test_an_unknown_task_is_404(given: Given) -> None:
 def test_an_archived_task_cannot_be_started(given: Given) -> None:
     by = given.person()
     problem(by.http.post(f"/api/tasks/{given.task(by, status='archived')['id']}/start"), 409)
+
+
+def test_an_update_writes_only_what_is_sent(given: Given) -> None:
+    by, other = given.people(2)
+    task = given.task(by, description="soon", assigneeId=by.id, priority="high", dueDate="2026-12-24", source="desktop")
+    for number, change in enumerate(
+        [
+            {"title": "Mended"},
+            {"description": ""},
+            {"status": "in_progress"},
+            {"priority": "low"},
+            {"assigneeId": other.id},
+            {"dueDate": "2027-01-31"},
+            {"customerId": task["customerId"]},  # where it is: it stays on its pillar
+            {"pillarId": task["pillarId"]},
+            {"title": "Mended twice", "status": "done", "version": 9},
+        ],
+        start=2,
+    ):
+        changed = other.put(f"/api/tasks/{task['id']}", change)
+        assert changed["updatedAt"] > task["updatedAt"]
+        task = task | change | {"version": number, "updatedAt": changed["updatedAt"]}
+        assert changed == task == by.get(f"/api/tasks/{task['id']}")
+
+
+def test_null_clears_what_can_be_empty_and_is_nothing_elsewhere(given: Given) -> None:
+    by = given.person()
+    task = given.task(by, assigneeId=by.id, dueDate="2026-12-24")
+    changed = by.put(f"/api/tasks/{task['id']}", {"assigneeId": None, "dueDate": None, "title": None, "status": None})
+    assert changed == task | {"assigneeId": None, "dueDate": None, "version": 2, "updatedAt": changed["updatedAt"]}
+    for nothing in ({}, {"version": 2}, {"title": None}, {"customerId": None, "description": None, "priority": None}):
+        assert refused_fields(by.http.put(f"/api/tasks/{task['id']}", json=nothing)) == [""]
+    assert by.get(f"/api/tasks/{task['id']}") == changed
+
+
+def test_a_stale_update_is_409_with_the_task_as_it_is(given: Given) -> None:
+    by = given.person()
+    task = given.task(by)
+    changed = by.put(f"/api/tasks/{task['id']}", {"title": "Mended", "version": 1})
+    for version in (1, 3, 2**53):
+        refused = problem(by.http.put(f"/api/tasks/{task['id']}", json={"title": "Mine", "version": version}), 409)
+        assert refused["current"] == changed
+    assert by.get(f"/api/tasks/{task['id']}") == changed
+
+
+def test_of_twenty_parallel_updates_with_one_version_one_is_made(given: Given) -> None:
+    by = given.person()
+    task = given.task(by)
+
+    def update(number: int) -> int:
+        return by.http.put(f"/api/tasks/{task['id']}", json={"title": f"Number {number}", "version": 1}).status_code
+
+    with ThreadPoolExecutor(20) as pool:
+        assert sorted(pool.map(update, range(20))) == [200] + [409] * 19
+
+
+def test_an_update_that_names_what_is_not_there_is_422_and_writes_nothing(given: Given, stint: Installation) -> None:
+    by = given.person()
+    task, other = given.task(by), given.task(by)
+    for change, field in (
+        ({"customerId": given.new_id()}, "customerId"),
+        ({"pillarId": given.new_id()}, "pillarId"),
+        ({"pillarId": other["pillarId"]}, "pillarId"),  # another customer's
+        ({"customerId": other["customerId"], "pillarId": task["pillarId"]}, "pillarId"),
+        ({"assigneeId": given.new_id()}, "assigneeId"),
+    ):
+        answer = by.http.put(f"/api/tasks/{task['id']}", json={"title": "Mended"} | change)
+        assert refused_fields(answer) == [field], change
+    assert by.get(f"/api/tasks/{task['id']}") == task
+    problem(by.http.put(f"/api/tasks/{given.new_id()}", json={"title": "Mended"}), 404)
+    assert stint.value("SELECT count(*) FROM messages WHERE body->>'task_id' = %s", task["id"]) == 0
+
+
+def test_a_deleted_task_is_not_there_for_anybody(given: Given, stint: Installation) -> None:
+    by, admin = given.person(), given.admin()
+    task = given.task(by)
+    with stint.sql() as conn:
+        conn.execute("UPDATE tasks SET deleted_at = now() WHERE id = %s", (task["id"],))
+    problem(by.http.get(f"/api/tasks/{task['id']}"), 404)
+    problem(by.http.put(f"/api/tasks/{task['id']}", json={"title": "Mended"}), 404)
+    problem(by.http.post(f"/api/tasks/{task['id']}/start"), 404)
+    assert refused_fields(admin.http.put("/api/active-timers/me", json={"taskId": task["id"]})) == ["taskId"]
+    body = {"taskId": task["id"], "startTime": "2026-03-02T09:00:00Z", "duration": 60}
+    assert refused_fields(by.http.post("/api/time-entries", json=body)) == ["taskId"]
+    assert refused_fields(by.http.post("/api/tasks", json={"title": "A", "customerId": given.new_id()})) == ["customerId"]
+
+
+def test_only_the_firms_own_people_update_tasks(given: Given) -> None:
+    by = given.person()
+    task = given.task(by)
+    for role in ("customer_admin", "customer_user"):
+        problem(given.person(role, task["customerId"]).http.put(f"/api/tasks/{task['id']}", json={"title": "Mine"}), 403)
+    assert by.get(f"/api/tasks/{task['id']}") == task
+
+
+def test_filters_of_tasks(given: Given) -> None:
+    by, other = given.people(2)
+    name = f"Größe & Söhne 100% {given.new_id()}"
+    customer = given.customer(by, name=name)
+    mine = given.task(by, customer, assigneeId=by.id)["id"]
+    done = given.task(by, customer, assigneeId=other.id, status="done")["id"]
+    elsewhere = given.task(by, assigneeId=by.id, status="done")["id"]
+
+    def found(**parameters: str) -> set[str]:
+        return {item["id"] for item in by.http.get("/api/tasks?limit=1000", params=parameters).json()["items"]}
+
+    assert found(customer=name.upper().replace("SS", "ß")) == found(customerId=customer["id"]) == {mine, done}
+    assert found(customer=customer["id"].upper()) == {mine, done}
+    assert found(customer=name, status="done") == {done}
+    assert found(customer=name, userId=by.id) == {mine}
+    assert found(userId=by.id) == {mine, elsewhere}
+    assert found(userId=by.id, status="done") == {elsewhere}
+    assert found(customer="nobody") == found(userId=by.id, status="archived") == found(customerId=given.new_id()) == set()
+    assert {done, elsewhere} <= found(status="done") and mine not in found(status="done")
