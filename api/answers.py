@@ -56,6 +56,9 @@ CustomerName = Annotated[
     str | None,
     QueryParameter(name="customer", max_length=200, description="Only this customer's: an id, or an exact name in any case"),
 ]
+SeenVersion = Annotated[
+    int | None, QueryParameter(name="version", ge=1, le=2**31 - 1, description="as last read; a stale one gets 409")
+]
 UserId = Annotated[UUID | None, QueryParameter(name="userId", description="Only this user's")]
 Enrich = Annotated[bool, QueryParameter(name="enrich", description="Add the names behind the ids")]
 

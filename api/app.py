@@ -9,7 +9,7 @@ from litestar.di import Provide
 from litestar.middleware import DefineMiddleware
 from litestar.plugins.pydantic import PydanticPlugin
 
-from api import active_timers, customers, health, me, tasks, time_bills, time_entries, timers
+from api import active_timers, customers, focus, health, me, pillars, tasks, time_bills, time_entries, timers
 from api.auth import Authenticator, BearerAuth
 from api.cors import Application, with_cors, with_preflight
 from api.docs import ASSETS_ROUTER, CONFIG, document_errors
@@ -27,6 +27,18 @@ ROUTES = [
     customers.list_customers,
     customers.create_customer,
     customers.get_customer,
+    customers.change_customer,
+    customers.delete_customer,
+    # pillars
+    pillars.list_pillars,
+    pillars.create_pillar,
+    pillars.get_pillar,
+    pillars.change_pillar,
+    pillars.delete_pillar,
+    # who is looking at which customer
+    focus.put_focus,
+    focus.clear_focus,
+    focus.list_focus,
     # tasks
     tasks.list_tasks,
     tasks.create_task,

@@ -17,6 +17,7 @@ from pydantic import Field
 from schemas.base import Row
 from schemas.database import UNREACHABLE, is_unreachable
 from schemas.errors import Conflict, Forbidden, Invalid, NotFound, StintError
+from schemas.references import References
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,8 @@ class Problem(Row):
     current: Annotated[dict[str, Any] | None, Field(description="the row as it is now")] = None
     overlaps: Annotated[list[UUID] | None, Field(description="the time entries in the way")] = None
     time_bill_id: Annotated[UUID | None, Field(description="the approved bill that locks the entry")] = None
+    pillar_id: Annotated[UUID | None, Field(description="the pillar that has the name")] = None
+    references: Annotated[References | None, Field(description="what keeps it from being deleted")] = None
 
 
 class BadRequest(Exception):

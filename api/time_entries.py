@@ -7,7 +7,18 @@ from uuid import UUID
 from litestar import Response, delete, get, patch, post
 from litestar.params import FromPath, JSONBody, QueryParameter
 
-from api.answers import Cursor, CustomerId, CustomerName, Enrich, Limit, Listed, UserId, customer_filter, json_answer
+from api.answers import (
+    Cursor,
+    CustomerId,
+    CustomerName,
+    Enrich,
+    Limit,
+    Listed,
+    SeenVersion,
+    UserId,
+    customer_filter,
+    json_answer,
+)
 from api.auth import internal
 from api.dependencies import TheDatabase, TheSettings, TheUser
 from schemas import editing, time_entries
@@ -104,9 +115,7 @@ async def delete_time_entry(
     database: TheDatabase,
     user: TheUser,
     entry_id: FromPath[UUID],
-    version: Annotated[
-        int | None, QueryParameter(name="version", ge=1, le=2**31 - 1, description="as last read; a stale one gets 409")
-    ] = None,
+    version: SeenVersion = None,
 ) -> None:
     """Deletes the entry, for its owner or an admin; its bill is summed again at once after. An entry on an approved bill is
     locked: 409."""

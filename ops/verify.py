@@ -47,6 +47,28 @@ INVARIANTS = [
         """,
     ),
     Invariant(
+        "nothing is left of a deleted customer or pillar: no task, no hours, no running timer",
+        """
+        SELECT format('%%s %%s: of customer %%s, pillar %%s, of which one is deleted', r.noun, r.id, r.customer_id, r.pillar_id)
+        FROM (
+            SELECT 'task' AS noun, id, customer_id, pillar_id FROM tasks WHERE deleted_at IS NULL
+            UNION ALL SELECT 'pillar', id, customer_id, id FROM pillars WHERE deleted_at IS NULL
+            UNION ALL SELECT 'time bill', id, customer_id, pillar_id FROM time_bills WHERE deleted_at IS NULL
+            UNION ALL SELECT 'time entry', id, customer_id, pillar_id FROM time_entries WHERE deleted_at IS NULL
+            UNION ALL SELECT 'timer', r.id, t.customer_id, t.pillar_id FROM timers r JOIN tasks t ON t.id = r.task_id
+        ) r JOIN customers c ON c.id = r.customer_id JOIN pillars p ON p.id = r.pillar_id
+        WHERE c.deleted_at IS NOT NULL OR p.deleted_at IS NOT NULL
+        """,
+    ),
+    Invariant(
+        "every customer has a default pillar, and that is active",
+        """
+        SELECT format('customer %%s: has none', c.id) FROM customers c
+        WHERE c.deleted_at IS NULL AND NOT EXISTS (
+            SELECT FROM pillars p WHERE p.customer_id = c.id AND p.is_default AND p.active AND p.deleted_at IS NULL)
+        """,
+    ),
+    Invariant(
         "an entry's duration is its end less its start",
         """
         SELECT format('time entry %%s: %%s s, but lasts %%s s', id, duration, extract(epoch FROM end_time - start_time))

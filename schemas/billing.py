@@ -2,7 +2,8 @@
 
 Locks are taken in the order user, message, entries, bills, each by id. Whoever changes an existing entry holds its owner's
 row in `users` (`lock_user`), so two changes of one person's hours never wait for each other in a circle. Row locks are
-FOR NO KEY UPDATE: a plain FOR UPDATE would stand in the way of every foreign key that points at the row.
+FOR NO KEY UPDATE: a plain FOR UPDATE would stand in the way of every foreign key that points at the row. Who changes or deletes
+a customer, or moves a task, takes the customer's row before those of its tasks, and both before bills.
 """
 
 from collections.abc import Collection, Iterable

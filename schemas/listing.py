@@ -52,7 +52,8 @@ class Selection:
     """Rows of a table, narrowed by conditions that are AND-ed; `%(name)s` in them is bound from `parameters`.
 
     Who asks for changes is told of a row that fails a condition now, and might have met it before, as of a deleted one;
-    `audible`, given the cursor, is the condition on rows that this user may hear of at all.
+    `audible`, given the cursor, is the condition on rows that this user may hear of at all. `key` is the column that tells
+    rows apart.
     """
 
     noun: str
@@ -63,6 +64,7 @@ class Selection:
     audible: Callable[[Since], str] = lambda _: "true"
     conditions: list[str] = field(default_factory=list)
     parameters: dict[str, Any] = field(default_factory=dict)
+    key: str = "id"
 
     def where(self, condition: str, **parameters: Any) -> None:
         """Narrows the selection by a condition of our own text; what clients sent stands in `parameters` only."""
@@ -71,7 +73,7 @@ class Selection:
 
     async def one(self, conn: Connection, row_id: UUID) -> bytes:
         """The row as JSON. Raises NotFound when it is not in the selection, for whatever reason."""
-        self.where(f"{self.alias}.id = %(row_id)s", row_id=row_id)
+        self.where(f"{self.alias}.{self.key} = %(row_id)s", row_id=row_id)
         found = await one_json(
             conn,
             f"""
@@ -97,7 +99,7 @@ class Selection:
             reset = _tag(page.cursor) == f"{self.table}.{RESET.tag}"
         if reset:
             return await self._page(conn, page, RESET, item, joins, met, self.parameters)
-        item = f"CASE WHEN {met} THEN {item} ELSE json_build_object('id', {self.alias}.id, 'deleted', true) END"
+        item = f"CASE WHEN {met} THEN {item} ELSE json_build_object('id', {self.alias}.{self.key}, 'deleted', true) END"
         heard = f"{since.of(self.alias)} AND {self.audible(since)}"
         return await self._page(conn, page, CHANGED, item, joins, heard, self.parameters | since.parameters)
 
@@ -111,22 +113,23 @@ class Selection:
         condition: str,
         parameters: dict[str, Any],
     ) -> bytes:
-        alias, first_sync = self.alias, None
+        alias, identity, first_sync = self.alias, self.key, None
         direction, beyond = ("DESC", "<") if order.newest_first else ("ASC", ">")
         if page.cursor is not None:
             key, row_id, first_sync = _decode(page.cursor, self.table, order)
-            condition += f" AND ({alias}.{order.column}, {alias}.id) {beyond} (%(page_key)s::{order.type}, %(page_id)s::uuid)"
+            condition += f" AND ({alias}.{order.column}, {alias}.{identity}) {beyond} "
+            condition += f"(%(page_key)s::{order.type}, %(page_id)s::uuid)"
             parameters = parameters | {"page_key": key, "page_id": row_id}
         async with conn.cursor(binary=True) as cursor:
             await cursor.execute(
                 f"""
                 SELECT {SYNC_TIMESTAMP}, page.item, page.key::text, page.id::text
                 FROM installation LEFT JOIN LATERAL (
-                    SELECT ({item})::text AS item, {alias}.{order.column} AS key, {alias}.id AS id
+                    SELECT ({item})::text AS item, {alias}.{order.column} AS key, {alias}.{identity} AS id
                     FROM (
                         SELECT {alias}.* FROM {self.table} {alias}
                         WHERE {condition}
-                        ORDER BY {alias}.{order.column} {direction}, {alias}.id {direction}
+                        ORDER BY {alias}.{order.column} {direction}, {alias}.{identity} {direction}
                         LIMIT {page.limit + 1:d}
                     ) {alias} {joins}
                 ) page ON true

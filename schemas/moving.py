@@ -1,10 +1,13 @@
 """A task that has moved takes its hours along: its entries follow, but for those on approved bills."""
 
+from collections.abc import Collection
 from datetime import date
 from uuid import UUID
 
+from schemas import ledger
 from schemas.billing import BillKey, lock_users, open_bills, reopen_rejected, sum_again
 from schemas.database import Connection
+from schemas.messages import MoveEntries
 
 CHUNK = 500  # entries in one transaction
 
@@ -57,3 +60,14 @@ async def move_entries(conn: Connection, task_id: UUID) -> bool:
     await reopen_rejected(conn, list(bill_ids.values()))
     await sum_again(conn, statuses)
     return len(found) == CHUNK
+
+
+async def move_tasks(conn: Connection, task_ids: Collection[UUID], *, to: UUID, by: UUID) -> None:
+    """Moves locked tasks to another pillar of their customer, and promises that their entries follow, where they have any."""
+    ids = list(task_ids)
+    await conn.execute("UPDATE tasks SET pillar_id = %s, version = version + 1 WHERE id = ANY(%s)", (to, ids))
+    cursor = await conn.execute(
+        "SELECT DISTINCT task_id FROM time_entries WHERE task_id = ANY(%s) AND deleted_at IS NULL ORDER BY 1", (ids,)
+    )
+    for (task_id,) in await cursor.fetchall():
+        await ledger.put(conn, MoveEntries(task_id=task_id), created_by=by)

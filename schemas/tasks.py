@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 from pydantic import Field
 
-from schemas import ledger
+from schemas import customers, ledger
 from schemas.base import Body, Day, Name, Row, Text, Version, json_object
 from schemas.customers import narrow_to
 from schemas.database import Connection
@@ -102,22 +102,11 @@ async def change(conn: Connection, task_id: UUID, wanted: TaskChange, *, by: Use
 
     Raises NotFound for an unknown task, Conflict for a stale version, Invalid for an unknown customer, pillar or assignee.
     """
-    cursor = await conn.execute(
-        f"""
-        SELECT customer_id, pillar_id, version, {json_object(Task, "t")}
-        FROM tasks t WHERE id = %s AND deleted_at IS NULL FOR NO KEY UPDATE
-        """.encode(),
-        (task_id,),
-    )
-    if (row := await cursor.fetchone()) is None:
-        raise NotFound("There is no such task.")
-    customer_id, pillar_id, version, current = row
-    if wanted.version is not None and wanted.version != version:
-        raise Conflict("The task has changed since you read it.", current=current)
+    customer_id, pillar_id = await _lock(conn, task_id, wanted)
     values = _values(wanted)
     if wanted.customer_id not in (None, customer_id) or "pillar_id" in values:
         values["customer_id"] = wanted.customer_id or customer_id
-        values["pillar_id"] = await _pillar(conn, values["customer_id"], wanted.pillar_id)
+        values["pillar_id"] = await _pillar(conn, values["customer_id"], wanted.pillar_id, present=pillar_id)
     if not values:
         raise Invalid("", "Send at least one field to change.")
     await _check_assignee(conn, values.get("assignee_id"))
@@ -136,6 +125,31 @@ async def change(conn: Connection, task_id: UUID, wanted: TaskChange, *, by: Use
         await _note_departure(conn, task, customer_id)
         await ledger.put(conn, MoveEntries(task_id=task_id), created_by=by.id)
     return task
+
+
+async def _lock(conn: Connection, task_id: UUID, wanted: TaskChange) -> tuple[UUID, UUID]:
+    """Where the task stands now, with its row locked. Before that, if it is to move, the customer is held that it is to stand
+    at: who deletes a customer takes the rows in that order, too."""
+    at = None
+    if wanted.customer_id is not None or "pillar_id" in wanted.model_fields_set:
+        cursor = await conn.execute("SELECT customer_id FROM tasks WHERE id = %s AND deleted_at IS NULL", (task_id,))
+        if (row := await cursor.fetchone()) is not None:
+            at = wanted.customer_id or row[0]
+            await customers.hold(conn, at)
+    cursor = await conn.execute(
+        f"""
+        SELECT customer_id, pillar_id, version, {json_object(Task, "t")}
+        FROM tasks t WHERE id = %s AND deleted_at IS NULL FOR NO KEY UPDATE
+        """.encode(),
+        (task_id,),
+    )
+    if (row := await cursor.fetchone()) is None:
+        raise NotFound("There is no such task.")
+    customer_id, pillar_id, version, current = row
+    moved_meanwhile = at is not None and wanted.customer_id is None and customer_id != at
+    if moved_meanwhile or (wanted.version is not None and wanted.version != version):
+        raise Conflict("The task has changed since you read it.", current=current)
+    return customer_id, pillar_id
 
 
 def _values(wanted: TaskChange) -> dict[str, Any]:
@@ -164,23 +178,24 @@ async def _check_assignee(conn: Connection, assignee_id: UUID | None) -> None:
         raise Invalid("assigneeId", "Nobody who gets tasks has this id; GET /api/tasks/internal-users lists them.")
 
 
-async def _pillar(conn: Connection, customer_id: UUID, pillar_id: UUID | None) -> UUID:
-    """The task's pillar; locks the customer against deletion until the task is there."""
+async def _pillar(conn: Connection, customer_id: UUID, pillar_id: UUID | None, *, present: UUID | None = None) -> UUID:
+    """The pillar that the task is to stand at, with the customer held until it does. Raises Invalid for a customer or a pillar
+    that is not there, and for an inactive pillar, unless it is the `present` one."""
+    if not await customers.hold(conn, customer_id):
+        raise Invalid("customerId", "There is no such customer; GET /api/customers lists them.")
+    # in a statement of its own: one that waits for the customer would see the pillars as they were before
     cursor = await conn.execute(
         """
-        SELECT c.id, (SELECT p.id FROM pillars p
-                      WHERE p.customer_id = c.id AND p.deleted_at IS NULL
-                        AND CASE WHEN %(pillar)s::uuid IS NULL THEN p.is_default ELSE p.id = %(pillar)s END)
-        FROM customers c WHERE c.id = %(customer)s AND c.deleted_at IS NULL FOR SHARE
+        SELECT id, active FROM pillars WHERE customer_id = %(customer)s AND deleted_at IS NULL
+            AND CASE WHEN %(pillar)s::uuid IS NULL THEN is_default ELSE id = %(pillar)s END
         """,
         {"customer": customer_id, "pillar": pillar_id},
     )
-    row = await cursor.fetchone()
-    if row is None:
-        raise Invalid("customerId", "There is no such customer; GET /api/customers lists them.")
-    if row[1] is None:
+    if (row := await cursor.fetchone()) is None:
         raise Invalid("pillarId", "The customer has no such pillar; leave it out for General Support.")
-    found: UUID = row[1]
+    found: UUID = row[0]
+    if not row[1] and found != present:
+        raise Invalid("pillarId", "This pillar is inactive: no more work is put on it; name another, or leave it out.")
     return found
 
 

@@ -1,11 +1,13 @@
 """Customers."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
-from tests.api.answers import problem
-from tests.given import Given
+from tests.api.answers import Json, problem, refused_fields
+from tests.given import Given, Person
 from tests.installation import Installation
 
 
@@ -71,3 +73,130 @@ def test_twenty_parallel_creates_of_one_id_with_other_bodies_make_one_row(given:
 
     with ThreadPoolExecutor(20) as pool:
         assert sorted(pool.map(create, range(20))) == [201] + [409] * 19
+
+
+def test_an_update_writes_only_what_is_sent(given: Given) -> None:
+    by = given.person()
+    customer = given.customer(by, email="it@acme.example", phone="1", notes="a", xeroContactId="c", xeroProjectId="p")
+    changes: list[Json] = [
+        {"name": "  Acme 🛠 "}, {"notes": ""}, {"active": False}, {"phone": None}, {"email": "new@acme.example"},
+        {"email": None, "xeroContactId": None, "xeroProjectId": None}, {"active": True, "phone": "2"},
+    ]  # fmt: skip
+    for change in changes:
+        changed = by.put(f"/api/customers/{customer['id']}", change)
+        written = {name: value.strip() if isinstance(value, str) else value for name, value in change.items()}
+        expected = customer | written | {"version": customer["version"] + 1, "updatedAt": changed["updatedAt"]}
+        assert changed == expected
+        assert changed["updatedAt"] > customer["updatedAt"]
+        assert by.get(f"/api/customers/{customer['id']}") == changed
+        customer = changed
+
+
+def test_null_for_what_cannot_be_empty_is_nothing(given: Given) -> None:
+    by = given.person()
+    customer = given.customer(by)
+    for body in ({}, {"version": 1}, {"name": None, "notes": None, "active": None, "rounding": None}, {"rounding": {}}):
+        assert refused_fields(by.http.put(f"/api/customers/{customer['id']}", json=body)) == [""]
+    assert by.get(f"/api/customers/{customer['id']}") == customer
+
+
+def test_a_stale_update_or_deletion_gets_the_customer_as_it_is(given: Given) -> None:
+    by = given.person()
+    path = f"/api/customers/{given.customer(by)['id']}"
+    changed = by.put(path, {"name": "Acme", "version": 1})
+    assert problem(by.http.put(path, json={"name": "Other", "version": 1}), 409)["current"] == changed
+    assert problem(by.http.delete(path, params={"version": 1}), 409)["current"] == changed
+    by.delete(path, version=2)
+    for method in ("GET", "PUT", "DELETE"):
+        problem(by.http.request(method, path, json={"name": "Acme"} if method == "PUT" else None), 404)
+
+
+def test_twenty_parallel_updates_of_one_version_change_it_once(given: Given) -> None:
+    by = given.person()
+    path = f"/api/customers/{given.customer(by)['id']}"
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda n: by.http.put(path, json={"name": f"Acme {n}", "version": 1}).status_code, range(20)))
+    assert sorted(answers) == [200] + [409] * 19
+
+
+def test_a_bill_keeps_the_rounding_rule_that_it_was_opened_with(given: Given) -> None:
+    by = given.person()
+    customer = given.customer(by, rounding={"increment": 15, "mode": "up"})
+    task = given.task(by, customer)
+    before = given.bill(by, task, minutes=31)
+    assert before["minutes"] == 45
+
+    changed = by.put(f"/api/customers/{customer['id']}", {"rounding": {"increment": 30}})
+
+    assert changed["rounding"] == {"increment": 30, "mode": "up"}  # what is left out stays
+    given.logged(by, task, start="2026-03-02T12:00:00Z", minutes=31)
+    after = given.bill(by, task, start="2026-03-03T09:00:00Z", minutes=31)
+    assert by.get(f"/api/time-bills/{before['id']}")["minutes"] == 75  # 62 minutes, by the old rule
+    assert after["minutes"] == 60
+
+
+def changed_since(by: Person, since: str, **parameters: Any) -> list[Json]:
+    items: list[Json] = []
+    cursor: Json | None = {}
+    while cursor is not None:
+        page = by.get("/api/customers", lastSyncTimestamp=since, **parameters, **cursor)
+        assert "reset" not in page
+        items += page["items"]
+        cursor = {"cursor": page["nextCursor"]} if page["nextCursor"] else None
+    return items
+
+
+def test_what_changed_since_comes_in_that_order_and_the_deleted_as_tombstones(given: Given) -> None:
+    by = given.person()
+    first, second, third, untouched = (given.customer(by) for _ in range(4))
+    since = by.get("/api/customers", limit=1)["syncTimestamp"]
+
+    changed = [by.put(f"/api/customers/{customer['id']}", {"notes": "new"}) for customer in (third, first)]
+    by.delete(f"/api/customers/{second['id']}")
+
+    for limit in (1, 200):
+        seen = [item for item in changed_since(by, since, limit=limit) if item["id"] != untouched["id"]]
+        assert seen[-3:] == [*changed, {"id": second["id"], "deleted": True}]
+    a_minute_ago = (datetime.now(UTC) - timedelta(minutes=1)).isoformat()
+    assert {"id": second["id"], "deleted": True} in changed_since(by, a_minute_ago)
+
+
+def test_a_customers_user_hears_of_the_own_customer_only_also_when_it_is_deleted(given: Given) -> None:
+    by = given.person()
+    own, other = given.customer(by), given.customer(by)
+    user = given.person("customer_user", own["id"])
+    since = user.get("/api/customers")["syncTimestamp"]
+    for customer in (own, other):
+        by.put(f"/api/customers/{customer['id']}", {"notes": "new"})
+    assert [item["id"] for item in changed_since(user, since)] == [own["id"]]
+
+    for customer in (own, other):
+        by.delete(f"/api/customers/{customer['id']}")
+
+    problem(user.http.get("/api/customers"), 401)
+    late = given.person("customer_user", own["id"])  # whom the deletion could not know of
+    assert changed_since(late, since) == [{"id": own["id"], "deleted": True}]
+    assert late.get("/api/customers")["items"] == []
+
+
+@pytest.mark.parametrize(("change", "fields"), [
+    ({"name": ""}, ["name"]), ({"name": "  "}, ["name"]), ({"name": "a" * 201}, ["name"]), ({"name": 5}, ["name"]),
+    ({"email": "nobody"}, ["email"]), ({"email": "", "phone": "1" * 51}, ["email", "phone"]), ({"notes": 5}, ["notes"]),
+    ({"active": "yes"}, ["active"]), ({"active": 1}, ["active"]), ({"rounding": 15}, ["rounding"]),
+    ({"rounding": {"increment": 7}}, ["rounding.increment"]), ({"rounding": {"mode": "down"}}, ["rounding.mode"]),
+    ({"rounding": {"increment": "15", "step": 5}}, ["rounding.increment", "rounding.step"]),
+    ({"xeroContactId": "a" * 101, "xeroProjectId": 5}, ["xeroContactId", "xeroProjectId"]),
+    ({"version": 0}, ["version"]), ({"version": "1"}, ["version"]), ({"id": "x", "createdAt": "x"}, ["createdAt", "id"]),
+])  # fmt: skip
+def test_a_change_that_makes_no_sense_is_refused_by_its_field(change: Json, fields: list[str], given: Given) -> None:
+    by = given.person()
+    customer = given.customer(by)
+    assert sorted(refused_fields(by.http.put(f"/api/customers/{customer['id']}", json={"notes": "new"} | change))) == fields
+    assert by.get(f"/api/customers/{customer['id']}") == customer
+
+
+@pytest.mark.parametrize("version", ["0", "-1", "abc", "1.5", "null", str(2**31)])
+def test_a_version_to_delete_that_is_none_is_refused(version: str, given: Given) -> None:
+    by = given.person()
+    customer = given.customer(by)
+    assert refused_fields(by.http.delete(f"/api/customers/{customer['id']}", params={"version": version})) == ["version"]

@@ -47,7 +47,9 @@ NO_KEYS: list[Any] = [
 ]  # fmt: skip
 # of each list, what its cursors say that they are of; a new list is attacked with those of the others
 KINDS = {
-    "/api/customers": ["customers.created_at"],
+    "/api/customers": ["customers.created_at", "customers.changed_xid", "customers.changed_xid.reset"],
+    "/api/customers/{customer_id}/pillars": ["pillars.created_at"],
+    "/api/focus": ["focus.since"],
     "/api/tasks": ["tasks.created_at", "tasks.changed_xid", "tasks.changed_xid.reset"],
     "/api/tasks/internal-users": ["users.created_at"],
     "/api/time-entries": ["time_entries.start_time"],
@@ -118,7 +120,7 @@ def parameters(stint: Installation) -> dict[tuple[str, str], list[Json]]:
 
 
 def asked(by: Person, method: str, template: str, query: str = "", **path: str) -> httpx.Response:
-    body = {"taskId": SOMEONE} if method in ("POST", "PUT", "PATCH") and not template.endswith("/stop") else None
+    body = {"taskId": SOMEONE} if method in ("POST", "PUT", "PATCH") and not template.endswith(("/stop", "/focus")) else None
     return by.http.request(method, f"{filled(template, **path)}?{query}", json=body)
 
 

@@ -26,6 +26,16 @@ TABLE: dict[tuple[str, str], tuple[Everybody, Any]] = {
     ("GET", "/api/customers"): (READ, None),
     ("POST", "/api/customers"): (CREATE, {"name": "Acme"}),
     ("GET", "/api/customers/{customer_id}"): (READ, None),
+    ("PUT", "/api/customers/{customer_id}"): (OWN_PEOPLE, {"notes": "new"}),
+    ("DELETE", "/api/customers/{customer_id}"): ((409, 409, 403, 403, 403, 401), None),  # it has an approved bill
+    ("GET", "/api/customers/{customer_id}/pillars"): (READ, None),
+    ("POST", "/api/customers/{customer_id}/pillars"): (CREATE, {"name": "Network"}),
+    ("GET", "/api/customers/{customer_id}/pillars/{pillar_id}"): (READ, None),
+    ("PUT", "/api/customers/{customer_id}/pillars/{pillar_id}"): (OWN_PEOPLE, {"active": False}),
+    ("DELETE", "/api/customers/{customer_id}/pillars/{pillar_id}"): ((204, 204, 403, 403, 403, 401), None),
+    ("PUT", "/api/customers/{customer_id}/focus"): (OWN_PEOPLE, None),
+    ("GET", "/api/focus"): (OWN_PEOPLE, None),
+    ("DELETE", "/api/customers/{customer_id}/focus"): ((204, 204, 403, 403, 403, 401), None),
     ("GET", "/api/tasks"): (READ, None),
     ("POST", "/api/tasks"): (CREATE, {"title": "Mend it", "customerId": "{customer_id}"}),
     ("GET", "/api/tasks/internal-users"): (OWN_PEOPLE, None),
@@ -91,6 +101,7 @@ def test_each_route_is_for_whom_it_is_meant(who: str, given: Given, stint: Insta
         "job_id": job["id"],
     }
     asking = asked_by(who, given, task["customerId"])
+    values["pillar_id"] = owner.post(f"/api/customers/{task['customerId']}/pillars", {"name": "Hosting"})["id"]
 
     def ask(method: str, path: str, body: Any) -> httpx.Response:
         sent = {name: filled(value, **values) if isinstance(value, str) else value for name, value in (body or {}).items()}

@@ -14,6 +14,11 @@ NAMED, SYNCED = "SELECT id FROM customers WHERE lower(name) = lower($1)", "pg_sn
 # of each read, what is looked up before the one statement that reads
 READS: dict[str, list[str]] = {
     "/api/customers": [],
+    "/api/customers?lastSyncTimestamp={sync}": [SYNCED],
+    # whether the customer is there is looked at, too
+    "/api/customers/{customer}/pillars": ["FROM pillars"],
+    "/api/customers/{customer}/pillars/{pillar}": [],
+    "/api/focus": [],
     "/api/tasks": [],
     "/api/tasks?userId={user}&status=open&customer={customer}": [],
     "/api/tasks?customer=Acme": [NAMED],
@@ -34,7 +39,7 @@ READS: dict[str, list[str]] = {
     "/api/time-bills/{bill}": [],
     "/api/active-timers/me": [],
 }
-OWN_PEOPLES = ("/api/active-timers", "/api/tasks/internal-users", "/api/time-bills/recompute")
+OWN_PEOPLES = ("/api/focus", "/api/active-timers", "/api/tasks/internal-users", "/api/time-bills/recompute")
 
 
 @pytest.mark.parametrize("role", ["internal_admin", "customer_user"])
@@ -46,6 +51,7 @@ def test_a_read_is_one_statement_beyond_authorization(role: str, given: Given, w
     ids = {
         "user": by.id,
         "customer": task["customerId"],
+        "pillar": task["pillarId"],
         "task": task["id"],
         "entry": by.get("/api/time-entries", timeBillId=bill["id"])["items"][0]["id"],
         "bill": bill["id"],

@@ -17,14 +17,14 @@ from tests.installation import Installation
 
 JSON = {"Content-Type": "application/json"}
 SOMEONE = "5f0c4f0e-7f5b-4d5c-9f0e-0a3c5d1b2e4f"
-WITHOUT_A_BODY = "/stop"
+WITHOUT_A_BODY = ("/stop", "/focus")
 NEEDS_NO_BODY = ("/start", "/recompute")
 BODIES = [  # every route that reads a body
     (method, re.sub(r"\{\w+\}", SOMEONE, path))
     for method, path in EVERY_ROUTE
     if method in ("POST", "PUT", "PATCH") and not path.endswith(WITHOUT_A_BODY)
 ]
-LISTS = ["/api/customers", "/api/tasks", "/api/tasks/internal-users", "/api/time-entries", "/api/time-bills"]
+LISTS = ["/api/customers", "/api/focus", "/api/tasks", "/api/tasks/internal-users", "/api/time-entries", "/api/time-bills"]
 
 
 @pytest.fixture(scope="module")

@@ -99,6 +99,30 @@ def test_enriched_lists_stay_within_the_own_customer(tenants: tuple[Tenant, Tena
         assert other.name not in answer.text and other.ids["customers"] not in answer.text
 
 
+def test_anothers_pillars_do_not_exist(tenants: tuple[Tenant, Tenant], given: Given) -> None:
+    for own, other in (tenants, tenants[::-1]):
+        path = f"/api/customers/{own.ids['customers']}/pillars"
+        general = own.user.get(path)["items"][0]
+        assert own.user.get(f"{path}/{general['id']}") == general
+        unknown = problem(other.user.http.get(f"/api/customers/{given.new_id()}/pillars"), 404)
+        hidden = problem(other.user.http.get(path), 404)
+        assert hidden | {"requestId": ""} == unknown | {"requestId": ""}
+        problem(other.user.http.get(f"{path}/{general['id']}"), 404)
+        problem(other.user.http.get(f"/api/customers/{other.ids['customers']}/pillars/{general['id']}"), 404)
+
+
+def test_what_changed_of_another_customer_is_not_told(tenants: tuple[Tenant, Tenant], given: Given) -> None:
+    own, other = tenants
+    admin = given.admin()
+    for customer in (own, other):
+        answer = admin.http.put(f"/api/customers/{customer.ids['customers']}", json={"notes": "new"})
+        assert answer.status_code == 200
+    for since in (f"{own.user.get('/api/customers')['syncTimestamp'].partition('.')[0]}.3", "2026-11-23T00:00:00Z", "0"):
+        changed = own.user.http.get("/api/customers", params={"lastSyncTimestamp": since})
+        assert set(item["id"] for item in changed.json()["items"]) <= {own.ids["customers"]}
+        assert other.name not in changed.text and other.ids["customers"] not in changed.text
+
+
 def test_a_reopened_bill_disappears_for_its_customer(tenants: tuple[Tenant, Tenant], given: Given) -> None:
     own = tenants[0]
     reopened: Json = given.admin().patch(f"/api/time-bills/{own.ids['time-bills']}", {"status": "pending"})

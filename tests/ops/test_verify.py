@@ -36,6 +36,9 @@ BREAKAGES = {
         "INSERT INTO messages (id, actor, queue, body, allowance, state, lease_token, lease_until)"
         " VALUES (gen_random_uuid(), 'x', 'mail', '{}', 5, 'calling', gen_random_uuid(), now() - interval '1 hour')"
     ),
+    "work of a deleted customer": "UPDATE customers SET deleted_at = now()",
+    "work on a deleted pillar": "UPDATE pillars SET is_default = false, deleted_at = now()",
+    "a customer without its default pillar": "UPDATE pillars SET is_default = false",
     "a stop without its entry": "DELETE FROM time_entries; UPDATE time_bills SET seconds = 0",
 }
 AFTER_APPROVAL = {
@@ -62,7 +65,8 @@ def test_each_broken_invariant_is_named(breakages: dict[str, str], approved: boo
         own.environment["DATABASE_URL"] = own.database_url = copy_of(sound)
         with own.sql() as conn:
             conn.execute(breakage.encode())
-        rows = own.rows("SELECT id FROM time_entries UNION SELECT id FROM messages UNION SELECT id FROM time_bills")
+        tables = ("time_entries", "messages", "time_bills", "tasks", "customers", "pillars")
+        rows = own.rows(" UNION ".join(f"SELECT id FROM {table}" for table in tables))
         ids = {bill["id"], *(str(row[0]) for row in rows)}
         found = own.command("verify")
         assert found.returncode == 1, (what, found.stdout)
