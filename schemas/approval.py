@@ -111,11 +111,20 @@ def _check(wanted: TimeBillChange) -> None:
 
 
 async def _hold_for_reopening(conn: Connection, bill_id: UUID) -> None:
-    """Reopening moves entries and may take in a second bill: their owner's row first, then both bills by id."""
+    """Reopening moves entries and may take in a second bill: their owner's row first, then their tasks, which stay where they
+    are or have moved already, then both bills by id."""
     cursor = await conn.execute("SELECT user_id FROM time_bills WHERE id = %s", (bill_id,))
     if (row := await cursor.fetchone()) is None:
         return
     await lock_user(conn, row[0])
+    await conn.execute(
+        """
+        SELECT id FROM tasks
+        WHERE id IN (SELECT e.task_id FROM time_entries e WHERE e.bill_id = %s AND e.deleted_at IS NULL)
+        ORDER BY id FOR SHARE
+        """,
+        (bill_id,),
+    )
     await conn.execute(
         """
         SELECT id FROM time_bills
@@ -217,20 +226,16 @@ async def _reopen(conn: Connection, bill_id: UUID, bill: _Bill) -> None:
 
 
 async def _catch_up(conn: Connection, bill_id: UUID) -> None:
-    """Tasks may have moved while the bill was approved: its entries follow them now. A task that is just moving is waited for,
-    and one that moves later finds the bill open."""
+    """Tasks may have moved while the bill was approved: its entries follow them now. One that moves later finds it open."""
     cursor = await conn.execute(
         """
-        SELECT t.id, (t.customer_id, t.pillar_id) <> (b.customer_id, b.pillar_id) FROM tasks t, time_bills b
-        WHERE b.id = %(bill)s
-          AND t.id IN (SELECT e.task_id FROM time_entries e WHERE e.bill_id = %(bill)s AND e.deleted_at IS NULL)
-        ORDER BY t.id FOR SHARE OF t
+        SELECT DISTINCT t.id FROM time_entries e JOIN tasks t ON t.id = e.task_id
+        WHERE e.bill_id = %s AND e.deleted_at IS NULL AND (e.customer_id, e.pillar_id) <> (t.customer_id, t.pillar_id)
         """,
-        {"bill": bill_id},
+        (bill_id,),
     )
-    for task_id, has_moved in await cursor.fetchall():
-        if has_moved:
-            await ledger.put(conn, MoveEntries(task_id=task_id))
+    for (task_id,) in await cursor.fetchall():
+        await ledger.put(conn, MoveEntries(task_id=task_id))
 
 
 async def _open_twin(conn: Connection, bill_id: UUID, bill: _Bill) -> UUID | None:

@@ -1,9 +1,9 @@
 """How hours add up: which bill an entry belongs to, and what a bill's sum is. Shared by time entries, bills and actors.
 
-Locks are taken in the order user, message, entries, bills, each by id. Whoever changes an existing entry holds its owner's
-row in `users` (`lock_user`), so two changes of one person's hours never wait for each other in a circle. Row locks are
-FOR NO KEY UPDATE: a plain FOR UPDATE would stand in the way of every foreign key that points at the row. Who changes or deletes
-a customer, or moves a task, takes the customer's row before those of its tasks, and both before bills.
+Locks are taken in the order user, message, customer, task, entries, bills, each by id. Whoever changes an existing entry holds
+its owner's row in `users` (`lock_user`), so two changes of one person's hours never wait for each other in a circle; and nobody
+who holds a task waits for a user, since who shares a task queues behind who wants to move it. Row locks are FOR NO KEY UPDATE:
+a plain FOR UPDATE would stand in the way of every foreign key that points at the row.
 """
 
 from collections.abc import Collection, Iterable

@@ -21,10 +21,6 @@ _LEFT_BEHIND = """
 async def move_entries(conn: Connection, task_id: UUID) -> bool:
     """Moves some of the entries that the task left behind onto bills where it is now, sums all bills that this touches, and
     says whether there may be more of them."""
-    # shared: the task stays where it is until this is committed, and new entries may still come
-    cursor = await conn.execute("SELECT customer_id, pillar_id FROM tasks WHERE id = %s FOR SHARE", (task_id,))
-    task = await cursor.fetchone()
-    assert task is not None, "a task is never removed, only marked as deleted"
     cursor = await conn.execute(
         f"SELECT e.id, e.user_id FROM tasks t, time_entries e WHERE t.id = %s AND {_LEFT_BEHIND} LIMIT {CHUNK}".encode(),
         (task_id,),
@@ -33,12 +29,16 @@ async def move_entries(conn: Connection, task_id: UUID) -> bool:
     if not found:
         return False
     await lock_users(conn, [user_id for _, user_id in found])
+    # shared: the task stays where it is until this is committed, and new entries may still come
+    cursor = await conn.execute("SELECT customer_id, pillar_id FROM tasks WHERE id = %s FOR SHARE", (task_id,))
+    task = await cursor.fetchone()
+    assert task is not None, "a task is never removed, only marked as deleted"
     cursor = await conn.execute(
         """
         SELECT id, user_id, date, bill_id FROM time_entries
-        WHERE id = ANY(%s) AND deleted_at IS NULL ORDER BY id FOR NO KEY UPDATE
+        WHERE id = ANY(%s) AND deleted_at IS NULL AND (customer_id, pillar_id) <> (%s, %s) ORDER BY id FOR NO KEY UPDATE
         """,
-        ([entry_id for entry_id, _ in found],),
+        ([entry_id for entry_id, _ in found], *task),
     )
     entries: list[tuple[UUID, UUID, date, UUID | None]] = await cursor.fetchall()
     keys = {BillKey(user_id, task[0], task[1], day) for _, user_id, day, _ in entries}
