@@ -1,7 +1,7 @@
 """What happens behind the queue to time bills."""
 
 from actors.deliveries import handles
-from schemas import recompute as jobs
+from schemas import recompute_chunks
 from schemas.billing import lock_bills, sum_again
 from schemas.database import Connection
 from schemas.messages import Recompute, RecomputeBills
@@ -17,4 +17,4 @@ async def recompute_bills(conn: Connection, message: RecomputeBills) -> None:
 @handles(Recompute)
 async def recompute(conn: Connection, message: Recompute) -> None:
     """Does one chunk of a recompute job, and promises the next."""
-    await jobs.go_on(conn, message)
+    await recompute_chunks.go_on(conn, message)

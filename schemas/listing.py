@@ -43,7 +43,9 @@ class Order:
 
 
 CHANGED = Order("changed_xid", "xid8", newest_first=False)
-# the same, when a client has to start over: all rows, without those that are gone
+# the same for clients that send a time: an index leads to it
+UPDATED = Order("updated_at", "timestamptz", newest_first=False)
+# all rows, without those that are gone, when a client has to start over
 RESET = Order("changed_xid", "xid8", newest_first=False, reset=True)
 
 
@@ -101,7 +103,8 @@ class Selection:
             return await self._page(conn, page, RESET, item, joins, met, self.parameters)
         item = f"CASE WHEN {met} THEN {item} ELSE json_build_object('id', {self.alias}.{self.key}, 'deleted', true) END"
         heard = f"{since.of(self.alias)} AND {self.audible(since)}"
-        return await self._page(conn, page, CHANGED, item, joins, heard, self.parameters | since.parameters)
+        order = CHANGED if since.time is None else UPDATED
+        return await self._page(conn, page, order, item, joins, heard, self.parameters | since.parameters)
 
     async def _page(
         self,

@@ -8,7 +8,7 @@ CREATE INDEX tasks_synced ON tasks (changed_xid, id);
 CREATE INDEX time_bills_synced ON time_bills (changed_xid, id);
 CREATE INDEX time_entries_synced ON time_entries (changed_xid, id);
 -- for clients that send a plain time instead of a cursor
-CREATE INDEX tasks_updated ON tasks (updated_at);
+CREATE INDEX tasks_updated ON tasks (updated_at, id);
 
 CREATE INDEX users_listed ON users (created_at, id);
 

@@ -4,7 +4,7 @@
 -- Customers
 
 -- for clients that send a plain time instead of a cursor
-CREATE INDEX customers_updated ON customers (updated_at);
+CREATE INDEX customers_updated ON customers (updated_at, id);
 
 -- Promise 3: who deletes a customer revokes its users in the same transaction, without a walk through everybody.
 CREATE INDEX users_of_customer ON users (customer_id) WHERE customer_id IS NOT NULL;

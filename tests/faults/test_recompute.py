@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from schemas.recompute import ENTRIES
+from schemas.recompute_chunks import ENTRIES
 from tests.given import Given, Json, Person
 from tests.installation import Installation, eventually
 
