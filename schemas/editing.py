@@ -25,8 +25,9 @@ from schemas.users import User
 LONGEST = timedelta(days=31)
 LONGEST_NOTES = 10_000
 
-# ten years: how long an entry may be is said where it was before, too
-Duration = Annotated[Whole, Field(ge=0, le=315_360_000, description="whole seconds")]
+Duration = Annotated[Whole, Field(ge=0, le=int(LONGEST.total_seconds()), description="whole seconds")]
+# a timer may have made it longer than may be written by hand; ten years are out of the question
+ChangedDuration = Annotated[Whole, Field(ge=0, le=315_360_000, description="whole seconds")]
 AllowOverlap = Annotated[Flag, Field(description="accept that the entry overlaps others of the same user")]
 
 
@@ -48,7 +49,7 @@ class TimeEntryChange(Body):
 
     start_time: Annotated[Second | None, Field(examples=["2026-11-23T09:30:00Z"])] = None
     end_time: Annotated[Second | None, Field(examples=["2026-11-23T11:00:00Z"])] = None
-    duration: Duration | None = None
+    duration: ChangedDuration | None = None
     allow_overlap: AllowOverlap = False
     version: Version | None = None
 

@@ -88,7 +88,13 @@ WRONG_FIELDS: list[tuple[str, str, Json, list[str]]] = [
     ("PATCH", f"/api/time-entries/{SOMEONE}", {"allowOverlap": "yes"}, ["allowOverlap"]),
     ("PATCH", f"/api/time-entries/{SOMEONE}", {"allowOverlap": 1, "version": True}, ["allowOverlap", "version"]),
     ("PATCH", f"/api/time-entries/{SOMEONE}", {"duration": 10**400}, ["duration"]),
-    ("PATCH", f"/api/time-entries/{SOMEONE}", {"duration": 2_678_401}, ["duration"]),
+    ("PATCH", f"/api/time-entries/{SOMEONE}", {"duration": 315_360_001}, ["duration"]),
+    (
+        "POST",
+        "/api/time-entries",
+        {"taskId": SOMEONE, "startTime": "2026-03-02T09:00:00Z", "duration": 2_678_401},
+        ["duration"],
+    ),
     ("PATCH", f"/api/time-entries/{SOMEONE}", {"allowOverlap": "perhaps", "version": "1"}, ["allowOverlap", "version"]),
     ("PATCH", f"/api/time-entries/{SOMEONE}", {"version": 0}, ["version"]),
     ("PATCH", f"/api/time-entries/{SOMEONE}", {"version": 2**53 + 1}, ["version"]),
@@ -125,7 +131,8 @@ NO_DAYS: list[object] = [
     5, 1e9, True, [], {}, "", "today", "2026-02-30", "0000-00-00", "0001-01-01", "1899-12-31", "9000-01-02", "9999-12-31",
     "10000-01-01", "1000000000-01-01", "2026-03-02T09:00:00Z", "86400", "0",
 ]  # fmt: skip
-NO_DURATIONS = [-1, 2_678_401, 2**31, 2**63, 10**400, 1.5, 60.0, "60", "", True, [], {}]
+# (an existing entry may last longer, if a timer made it: up to ten years)
+NO_DURATIONS = [-1, 315_360_001, 2**31, 2**63, 10**400, 1.5, 60.0, "60", "", True, [], {}]
 NO_VERSIONS = [0, -1, 2**53 + 1, 2**63, 10**400, 1.0, 1.5, "1", True, [], {}]
 NO_IDS: list[object] = [5, 1e9, True, [], {}, "", "x", SOMEONE + "0", SOMEONE[:-1], "..", "🛠", "a" * 10_000]
 NO_TEXTS = [5, 1.5, True, [], {}, "a" * 10_001]
