@@ -3,15 +3,14 @@
 import argparse
 import sys
 
-import uvicorn
-
 from api.app import create_app
+from api.server import serve
 from schemas.logs import start_logging
 from schemas.settings import SettingsMissing, settings
 
 
 def main() -> None:
-    """Serves with uvicorn on uvloop and httptools. The access log is ours: one JSON line a request."""
+    """Serves, or says which setting is missing."""
     parser = argparse.ArgumentParser(prog="api", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
@@ -21,17 +20,7 @@ def main() -> None:
         app = create_app(settings())
     except SettingsMissing as error:
         sys.exit(str(error))
-    uvicorn.run(
-        app,
-        host=arguments.host,
-        port=arguments.port,
-        loop="uvloop",
-        http="httptools",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        timeout_graceful_shutdown=8,
-    )
+    serve(app, host=arguments.host, port=arguments.port)
 
 
 main()

@@ -7,7 +7,7 @@ than this application is what Stint itself costs a request.
 import argparse
 from typing import Any
 
-import uvicorn
+from api.server import serve
 
 BODY = b'{"id":"00000000-0000-4000-8000-000000000000","email":"nobody@example.com","name":"Nobody","role":"admin"}'
 START = {
@@ -30,16 +30,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     arguments = parser.parse_args()
-    uvicorn.run(
-        app,
-        host=arguments.host,
-        port=arguments.port,
-        loop="uvloop",
-        http="httptools",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-    )
+    serve(app, host=arguments.host, port=arguments.port)
 
 
 if __name__ == "__main__":

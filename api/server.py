@@ -1,0 +1,20 @@
+"""The HTTP server: uvicorn on uvloop and httptools, set up in one place, so that what is compared runs alike."""
+
+from typing import Any
+
+import uvicorn
+
+
+def serve(app: Any, *, host: str, port: int) -> None:
+    """Serves an ASGI application until SIGTERM. The access log is ours: one JSON line a request."""
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=8,
+    )
