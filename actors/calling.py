@@ -46,6 +46,7 @@ class CallOut:
         worker: str,
         base_seconds: float,
     ) -> None:
+        self.id = delivery.id  # the message's
         self.token: UUID | None = None
         self.settled = False
         self.unsure = False  # an earlier attempt failed or lapsed: its call may have gone through

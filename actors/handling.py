@@ -79,7 +79,7 @@ class Thread:
             self._conn = None
 
     async def _handle(self, delivery: Delivery) -> None:
-        about.set({"message": str(delivery.id), "actor": delivery.actor})
+        about.set({"message_id": str(delivery.id), "actor": delivery.actor})
         ledger.cause.set(delivery.id)
         handler = HANDLERS[delivery.actor]
         conn = await self._connection()

@@ -20,7 +20,7 @@ def main() -> None:
         app = create_app(settings())
     except SettingsMissing as error:
         sys.exit(str(error))
-    serve(app, host=arguments.host, port=arguments.port)
+    serve(app, host=arguments.host, port=arguments.port, trusted_proxies=settings().trusted_proxies)
 
 
 main()

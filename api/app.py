@@ -9,7 +9,20 @@ from litestar.di import Provide
 from litestar.middleware import DefineMiddleware
 from litestar.plugins.pydantic import PydanticPlugin
 
-from api import active_timers, customers, focus, health, me, pillars, tasks, time_bills, time_entries, timers
+from api import (
+    active_timers,
+    customers,
+    focus,
+    health,
+    leads,
+    me,
+    pillars,
+    sign_in,
+    tasks,
+    time_bills,
+    time_entries,
+    timers,
+)
 from api.auth import Authenticator, BearerAuth
 from api.cors import Application, with_cors, with_preflight
 from api.docs import ASSETS_ROUTER, CONFIG, document_errors
@@ -29,6 +42,8 @@ ROUTES = [
     customers.get_customer,
     customers.change_customer,
     customers.delete_customer,
+    # leads
+    leads.list_leads,
     # pillars
     pillars.list_pillars,
     pillars.create_pillar,
@@ -66,6 +81,9 @@ ROUTES = [
     time_bills.get_time_bill,
     time_bills.change_time_bill,
     # without a token
+    sign_in.ask_for_code,
+    sign_in.sign_in_with_code,
+    leads.receive_lead,
     health.live,
     health.ready,
     health.metrics,

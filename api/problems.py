@@ -16,7 +16,7 @@ from pydantic import Field
 
 from schemas.base import Row
 from schemas.database import UNREACHABLE, is_unreachable
-from schemas.errors import Conflict, Forbidden, Invalid, NotFound, StintError
+from schemas.errors import Conflict, Forbidden, Invalid, NotFound, StintError, TooMany, Unavailable
 from schemas.references import References
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,14 @@ TITLES = {
     503: "Temporarily unavailable",
 }
 MAX_ERRORS = 50
-STATUS: dict[type[StintError], int] = {NotFound: 404, Forbidden: 403, Conflict: 409, Invalid: 422}
+STATUS: dict[type[StintError], int] = {
+    NotFound: 404,
+    Forbidden: 403,
+    Conflict: 409,
+    Invalid: 422,
+    TooMany: 429,
+    Unavailable: 503,
+}
 
 
 class FieldProblem(Row):
@@ -83,9 +90,10 @@ def problem(status: int, detail: str, *, request_id: str, **more: Any) -> dict[s
     }
 
 
-def _answer(request: Request[Any, Any, Any], status: int, detail: str, **more: Any) -> Response[bytes]:
+def _answer(request: Request[Any, Any, Any], status: int, detail: str, *, retry_after: int = 1, **more: Any) -> Response[bytes]:
     request_id = request.scope.get("state", {}).get("request_id", "")
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {"Retry-After": "1"} if status in (429, 503) else {}
+    waits = {"Retry-After": str(retry_after)} if status in (429, 503) else {}
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else waits
     return Response(
         msgspec.json.encode(problem(status, detail, request_id=request_id, **more)),
         status_code=status,
@@ -98,7 +106,8 @@ def _refused(request: Request[Any, Any, Any], error: StintError) -> Response[byt
     more: dict[str, Any] = dict(error.facts) if isinstance(error, Conflict) else {}
     if isinstance(error, Invalid):
         more["errors"] = [{"path": fault.path, "message": fault.message} for fault in error.errors]
-    return _answer(request, STATUS[type(error)], error.detail, **more)
+    retry_after = error.seconds if isinstance(error, TooMany) else 1
+    return _answer(request, STATUS[type(error)], error.detail, retry_after=retry_after, **more)
 
 
 def _bad_request(request: Request[Any, Any, Any], error: BadRequest) -> Response[bytes]:
@@ -138,7 +147,7 @@ def _framework(request: Request[Any, Any, Any], error: HTTPException) -> Respons
     details = {
         404: "There is nothing at this path; /docs lists what there is.",
         405: "This path does not take this method; /docs lists what it takes.",
-        413: "The body is larger than 256 KiB.",
+        413: "The body is larger than this route takes; 256 KiB is the most that any does.",
     }
     status = error.status_code
     return _answer(request, status, details.get(status) or TITLES.get(status, "The request can't be answered."))

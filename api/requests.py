@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import time
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 from urllib.parse import unquote_to_bytes
 from uuid import uuid4
@@ -69,6 +70,16 @@ def observed(app: Application) -> Application:
             )
 
     return answer
+
+
+def client_of(request: Request[Any, Any, Any]) -> str:
+    """Whom a limit on strangers counts: the network address, of IPv6 the part that one household or firm has to itself."""
+    host = request.client.host if request.client else ""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host[:64]
+    return str(ip_network((address, 64), strict=False)) if isinstance(address, IPv6Address) else str(address)
 
 
 def _is_unusable(scope: Scope) -> bool:

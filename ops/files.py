@@ -5,12 +5,12 @@ import os
 from pathlib import Path
 
 
-def write_private(file: Path, text: str) -> None:
-    """Replaces a file as a whole: who reads it sees the old text or the new one."""
+def write_private(file: Path, content: str | bytes) -> None:
+    """Replaces a file as a whole: who reads it sees the old content or the new one."""
     unfinished = file.with_name(f"{file.name}.unfinished")
     unfinished.unlink(missing_ok=True)
-    with open(unfinished, "x", opener=private) as output:
-        output.write(text)
+    with open(unfinished, "xb", opener=private) as output:
+        output.write(content.encode() if isinstance(content, str) else content)
     unfinished.replace(file)
 
 

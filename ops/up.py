@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from ops.errors import CommandError
 from ops.given import http_status, wait_for_postgres, wait_for_rabbitmq
+from ops.mailbox import Mailbox
 from ops.postgres import Postgres
 from ops.processes import Child, spawn, until
 from ops.rabbitmq import RabbitMQ
@@ -19,6 +20,8 @@ from ops.supervisor import Supervisor
 
 _WORKERS = {"work timers": "timers", "work bills": "bills", "work calls": "xero,slack,mail"}
 _ADMIN = "admin@example.com"
+_FIRM = "firm@example.com"  # whom leads go to where all mail is caught
+_SHARED = ("STINT_TIMEZONE", "SMTP_URL", "FIRM_EMAIL", "MAIL_FROM", "APP_URL")  # with the commands beside it
 _RABBITMQ_SECONDS = 15  # how long the API's start waits for it
 
 
@@ -55,6 +58,7 @@ class _Up:
         self.say = self.supervisor.say
         self.postgres = None if os.environ.get("DATABASE_URL") else Postgres(state.directory)
         self.rabbitmq = None if os.environ.get("AMQP_URL") else RabbitMQ(state.directory)
+        self.mailbox = None if os.environ.get("SMTP_URL") else Mailbox(state.directory / "mail")
         logs = state.directory / "logs"
         logs.mkdir(exist_ok=True)
         self.programs = [
@@ -79,12 +83,14 @@ class _Up:
         finally:
             self.say("stopping")
             await self.supervisor.end(self.programs)
+            if self.mailbox:
+                self.mailbox.close()
             await self.supervisor.end(self.servers)
             self.say("stopped")
         return 0
 
     async def _start(self) -> None:
-        await asyncio.gather(self._start_rabbitmq(), self._start_postgres())
+        await asyncio.gather(self._start_rabbitmq(), self._start_postgres(), self._start_mailbox())
         self._fill_environment()
         await self._migrate()
         api, *others = self.programs
@@ -118,6 +124,11 @@ class _Up:
         self.supervisor.do(self.supervisor.keep(self.postgres))
         await self._announce(self.postgres, "Postgres")
 
+    async def _start_mailbox(self) -> None:
+        if self.mailbox is not None:
+            os.environ["SMTP_URL"] = await self.mailbox.open()
+            os.environ.setdefault("FIRM_EMAIL", _FIRM)
+
     async def _announce(self, server: Child, name: str) -> None:
         await until(server.is_ready)
         self.say(f"{name} is ready after {time.monotonic() - self.started:.1f} s")
@@ -134,7 +145,8 @@ class _Up:
             if not os.environ.get(name):
                 os.environ[name] = value()
         # a command beside it that took another time zone would put hours on other days
-        self.state.write_settings({"STINT_TIMEZONE": os.environ.get("STINT_TIMEZONE") or "UTC"})
+        os.environ["STINT_TIMEZONE"] = os.environ.get("STINT_TIMEZONE") or "UTC"
+        self.state.write_settings({shared: os.environ[shared] for shared in _SHARED if os.environ.get(shared)})
         settings()  # what is wrong in them is better said once, here
 
     async def _migrate(self) -> None:
@@ -171,6 +183,7 @@ Stint is ready after {time.monotonic() - self.started:.1f} s
   State     {self.state.directory}
   Postgres  {_where(os.environ["DATABASE_URL"], own=self.postgres)}
   RabbitMQ  {_where(os.environ["AMQP_URL"], own=self.rabbitmq)}
+  Mail      {f"caught: files in {self.mailbox.directory}" if self.mailbox else _where(os.environ["SMTP_URL"], own=None)}
   Token     {token}
             ({_ADMIN}, internal_admin; another: ./stint token --role internal_admin --email you@example.com{option})
 

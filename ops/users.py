@@ -11,7 +11,7 @@ from ops.errors import CommandError
 from schemas import keys, users
 from schemas.database import Connection, connect
 from schemas.keys import Claims
-from schemas.settings import listed, settings
+from schemas.settings import settings
 from schemas.users import Account
 
 
@@ -55,7 +55,7 @@ async def make_token(*, role: str, email: str, customer_id: UUID | None = None) 
             claims,
             secret_key=given.secret_key.get_secret_value(),
             issuer=given.auth_issuer,
-            client_id=min(listed(given.internal_client_ids) or listed(given.auth_client_ids)),
+            client_id=given.own_client_id,
         )
 
 
@@ -119,7 +119,7 @@ async def _account(conn: Connection, email: str) -> Account | None:
 async def _create(conn: Connection, *, email: str, name: str, role: str | None, customer_id: UUID | None) -> Account:
     user_id = uuid4()
     await users.remember(conn, user_id, email=email, name=name, role=role, customer_id=customer_id)
-    return Account(id=user_id, email=email, name=name, role=role, revoked=False)
+    return Account(id=user_id, email=email, name=name, role=role, customer_id=customer_id, revoked=False)
 
 
 def _name_of(email: str) -> str:

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 from pydantic import Field
 
-from schemas.base import Body, Flag, Name, Rounding, Row, Sql, Text, Version, json_object
+from schemas.base import Body, Email, Flag, Name, Rounding, Row, Sql, Text, Version, json_object
 from schemas.database import Connection
 from schemas.errors import Conflict, Invalid, NotFound
 from schemas.listing import Order, Page, Selection
@@ -54,7 +54,6 @@ class RoundingChange(Body):
     mode: Annotated[Literal["nearest", "up"] | None, Field(description="round to the nearest increment, or always up")] = None
 
 
-Email = Annotated[str, Field(max_length=320, pattern=r"^[^@\s]+@[^@\s]+$", examples=["it@acme.example"])]
 Phone = Annotated[str, Field(max_length=50)]
 XeroId = Annotated[str, Field(max_length=100)]
 

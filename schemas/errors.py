@@ -28,6 +28,18 @@ class Conflict(StintError):
         self.facts = facts
 
 
+class Unavailable(StintError):
+    """Somebody whom we depend on does not answer; nothing was changed."""
+
+
+class TooMany(StintError):
+    """A limit is used up; there is room again in so many seconds."""
+
+    def __init__(self, detail: str, *, seconds: int) -> None:
+        super().__init__(detail)
+        self.seconds = seconds
+
+
 @dataclass(frozen=True)
 class FieldError:
     """One bad input: where it stands (dotted path) and what to do about it."""

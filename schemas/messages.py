@@ -59,6 +59,32 @@ class MoveEntries(Message, queue="bills"):
     task_id: UUID
 
 
+class Link(BaseModel):
+    """Where a mail leads to: a button in HTML, a line in plain text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: str
+    url: str
+
+
+class SendMail(Message, queue="mail", allowance=15, deadline_seconds=30):
+    """One mail to one recipient, so that trying again repeats it for nobody else."""
+
+    to: str
+    subject: str
+    paragraphs: tuple[str, ...]
+    link: Link | None = None
+    reply_to: str | None = None
+
+
+class SendCode(Message, queue="mail", allowance=15, deadline_seconds=30):
+    """Somebody asked for a code to sign in with. It is made when it is sent, so that it lies nowhere readable."""
+
+    email: str
+    asked_at: datetime
+
+
 class Recompute(Message, queue="bills"):
     """The next chunk of a recompute job; `after` is the last row of the one before it."""
 

@@ -31,6 +31,20 @@ class Settings(BaseSettings):
     )
     legacy_unset_role: Literal["on", "off"] = Field("on", description="whether an absent role can mean admin at all")
 
+    # mail
+    smtp_url: SecretStr | None = Field(
+        None,
+        description="smtp://user:password@host:587 (TLS where the server offers it; a password never goes without), "
+        "or smtps://host:465",
+    )
+    mail_from: str = Field("Stint <stint@localhost>", description="whom mail comes from")
+    firm_email: str | None = Field(None, description="where leads go; without it they are only stored")
+
+    # where it is found
+    public_url: str = Field("http://127.0.0.1:8000", description="the API's own URL, as others reach it")
+    app_url: str | None = Field(None, description="where people sign in, for links in mail; the API's own URL without it")
+    trusted_proxies: str = Field("", description="addresses and networks whose X-Forwarded-For is believed")
+
     # patience, in seconds; tests shorten it
     stint_statement_seconds: float = Field(30, description="no SQL statement runs longer")
     stint_connect_seconds: float = Field(1.5, description="how long a request waits for a connection before it answers 503")
@@ -46,6 +60,16 @@ class Settings(BaseSettings):
         if self.amqp_url is None:
             raise SettingsMissing("AMQP_URL is missing: set it to amqp://user:password@host:5672/vhost, or run ./stint up.")
         return self.amqp_url
+
+    @property
+    def own_client_id(self) -> str:
+        """The client that the local identity provider issues tokens to."""
+        return min(listed(self.internal_client_ids) or listed(self.auth_client_ids))
+
+    @property
+    def sign_in_url(self) -> str:
+        """Where an invitation leads."""
+        return self.app_url or self.public_url
 
     @field_validator("stint_timezone")
     @classmethod

@@ -111,18 +111,20 @@ class Account(Row):
     email: str
     name: str
     role: str | None
+    customer_id: UUID | None
     revoked: bool
 
 
 async def accounts(conn: Connection, email: str | None = None) -> list[Account]:
     """Everyone, or everyone with that address in any case; those with access first, then by age."""
-    condition, parameters = ("WHERE lower(email) = lower(%s)", (email,)) if email is not None else ("", ())
+    condition, parameters = ("AND lower(email) = lower(%s)", (email,)) if email is not None else ("", ())
     cursor = await conn.execute(
-        f"SELECT id, email, name, role, revoked_at IS NOT NULL FROM users {condition}"
+        f"SELECT id, email, name, role, customer_id, revoked_at IS NOT NULL FROM users WHERE NOT elsewhere {condition}"
         " ORDER BY revoked_at IS NOT NULL, created_at, id",
         parameters,
     )
-    return [Account(id=row[0], email=row[1], name=row[2], role=row[3], revoked=row[4]) for row in await cursor.fetchall()]
+    names = tuple(Account.model_fields)
+    return [Account(**dict(zip(names, row, strict=True))) for row in await cursor.fetchall()]
 
 
 async def set_revoked(conn: Connection, user_id: UUID, revoked: bool) -> None:

@@ -12,7 +12,7 @@ import httpx
 
 from schemas import keys, users
 from schemas.database import connect
-from schemas.settings import Settings, listed
+from schemas.settings import Settings
 from tests.installation import Installation, eventually
 
 Json = dict[str, Any]
@@ -169,5 +169,5 @@ async def _token(stint: Installation, *, role: str, email: str, customer_id: str
             keys.Claims(user_id, email, account.name if account else name, claim, customer),
             secret_key=settings.secret_key.get_secret_value(),
             issuer=settings.auth_issuer,
-            client_id=min(listed(settings.internal_client_ids) or listed(settings.auth_client_ids)),
+            client_id=settings.own_client_id,
         )

@@ -1,0 +1,40 @@
+"""The mail catcher: where no mail server is set, mail goes into files, and nothing leaves the machine."""
+
+import asyncio
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from ops.files import write_private
+
+
+class Mailbox:
+    """An SMTP server on a port of its own that keeps each message as an .eml file, named by the time at which it came."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._server: asyncio.Server | None = None
+        self._count = 0
+
+    async def open(self) -> str:
+        """Starts to listen, and returns the SMTP_URL."""
+        self.directory.mkdir(mode=0o700, exist_ok=True)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: SMTP(self, hostname="localhost", enable_SMTPUTF8=True, loop=loop), "127.0.0.1", 0
+        )
+        return f"smtp://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    def close(self) -> None:
+        """Stops listening."""
+        if self._server is not None:
+            self._server.close()
+
+    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:
+        """Says that a message has arrived once it is on disk."""
+        self._count += 1
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{os.getpid()}-{self._count}.eml"
+        await asyncio.to_thread(write_private, self.directory / name, envelope.original_content or b"")
+        return "250 kept"

@@ -1,0 +1,1 @@
+"""The windows: calls to the outside, each with a deadline."""

@@ -1,0 +1,63 @@
+"""Limits on what strangers may ask for. They are kept in Postgres, so that they hold across all API processes.
+
+Each is an allowance of `burst` that fills up again by one every so many seconds (the generic cell rate algorithm, which needs
+one row a key and no history).
+"""
+
+import math
+from dataclasses import dataclass
+
+from schemas.database import Connection
+from schemas.errors import TooMany
+
+
+@dataclass(frozen=True)
+class Limit:
+    """So many at once, and then one every `seconds`."""
+
+    name: str
+    burst: int
+    seconds: float
+
+
+async def take(conn: Connection, limit: Limit, whose: str = "") -> None:
+    """Uses one up, in the caller's transaction; raises TooMany, and uses up nothing, when there is none left."""
+    key = f"{limit.name}:{whose}"
+    parameters = {"key": key, "seconds": limit.seconds, "burst": limit.burst}
+    cursor = await conn.execute(
+        """
+        INSERT INTO rate_limits AS r (key, whole_at) VALUES (%(key)s, clock_timestamp() + make_interval(secs => %(seconds)s))
+        ON CONFLICT (key) DO UPDATE
+        SET whole_at = greatest(r.whole_at, clock_timestamp()) + make_interval(secs => %(seconds)s)
+        WHERE r.whole_at <= clock_timestamp() + make_interval(secs => %(seconds)s * (%(burst)s - 1))
+        RETURNING key
+        """,
+        parameters,
+    )
+    if await cursor.fetchone() is not None:
+        return
+    cursor = await conn.execute(
+        """
+        SELECT extract(epoch FROM whole_at - clock_timestamp())::float - %(seconds)s * (%(burst)s - 1)
+        FROM rate_limits WHERE key = %(key)s
+        """,
+        parameters,
+    )
+    row = await cursor.fetchone()
+    wait = max(1, math.ceil(row[0])) if row is not None else 1
+    raise TooMany(f"That was asked for too often; try again in {_spoken(wait)}.", seconds=wait)
+
+
+def _spoken(seconds: int) -> str:
+    return f"{seconds} seconds" if seconds < 120 else f"{math.ceil(seconds / 60)} minutes"
+
+
+async def prune(conn: Connection, *, rows: int) -> None:
+    """Forgets limits that are whole again, some at a time."""
+    await conn.execute(
+        """
+        DELETE FROM rate_limits WHERE key IN (
+            SELECT key FROM rate_limits WHERE whole_at < clock_timestamp() ORDER BY whole_at LIMIT %s FOR UPDATE SKIP LOCKED)
+        """,
+        (rows,),
+    )

@@ -1,0 +1,65 @@
+"""What Stint writes to people. Each function gives one mail to one recipient, to be put into the ledger."""
+
+from schemas.messages import Link, SendMail
+
+
+def invitation(*, to: str, name: str, customer: str, inviter: str, sign_in_url: str) -> SendMail:
+    """To somebody whom a customer's administrator, or the firm, lets in."""
+    return SendMail(
+        to=to,
+        subject=f"{inviter} invites you to {customer} on Stint",
+        paragraphs=(
+            f"Hello {name},",
+            f"{inviter} invites you to see what is being done for {customer}: its tasks, and the hours that were approved.",
+            f"Sign in with this address, {to}: there is no password, a code comes by mail each time.",
+        ),
+        link=Link(text="Sign in", url=sign_in_url),
+    )
+
+
+def invitation_elsewhere(*, to: str, name: str, customer: str, inviter: str) -> SendMail:
+    """To somebody who is invited by one customer and has an account already that is not of this customer."""
+    return SendMail(
+        to=to,
+        subject=f"{inviter} invites you to {customer} on Stint",
+        paragraphs=(
+            f"Hello {name},",
+            f"{inviter} invites you to {customer}, but this address, {to}, belongs to another account already, and one address "
+            "has one account. That account stays as it is.",
+            "If you want to see this customer, too, let them invite you under another address.",
+        ),
+    )
+
+
+def code(*, to: str, code: str, minutes: int) -> SendMail:
+    """The code that somebody asked for to sign in."""
+    return SendMail(
+        to=to,
+        subject="Your code to sign in to Stint",
+        paragraphs=(
+            f"Your code is {code}",
+            f"It works once, within {minutes} minutes. If you did not ask for it, leave it: nobody can sign in without it.",
+        ),
+    )
+
+
+def lead(*, to: str, name: str, email: str, facts: dict[str, str]) -> SendMail:
+    """To the firm: somebody filled in the contact form. Answering the mail answers them."""
+    return SendMail(
+        to=to,
+        subject=f"New lead: {name}",
+        paragraphs=(f"{name} <{email}> wrote through the contact form.", *(f"{key}: {value}" for key, value in facts.items())),
+        reply_to=email,
+    )
+
+
+def pillar_inactivated(*, to: str, pillar: str, customer: str, by: str) -> SendMail:
+    """To one of the firm's own people: no more work is put on this pillar."""
+    return SendMail(
+        to=to,
+        subject=f"{customer}: {pillar} is inactive now",
+        paragraphs=(
+            f"{by} made the pillar {pillar} of {customer} inactive.",
+            "No new tasks are put on it; those that are there stay, and go on.",
+        ),
+    )
