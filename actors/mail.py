@@ -17,7 +17,7 @@ async def send_mail(work: CallOut) -> None:
     """Sends one mail to its one recipient."""
     async with work.begin() as (_, message):
         letter: SendMail = message
-    await _send(work, letter)
+    await _deliver(work, letter)
     async with work.settle():
         pass
 
@@ -29,13 +29,13 @@ async def send_code(work: CallOut) -> None:
         asked: SendCode = message
         letter = await sign_in.issue(conn, asked, secret_key=settings().secret_key.get_secret_value())
     if letter is not None:
-        await _send(work, letter)
+        await _deliver(work, letter)
     async with work.settle():
         pass
 
 
-async def _send(work: CallOut, letter: SendMail) -> None:
+async def _deliver(work: CallOut, letter: SendMail) -> None:
     if work.unsure:
         logger.warning("sending this mail again; should the attempt before have arrived, somebody gets it twice")
     async with work.calling():
-        await mail.send(letter, message_id=work.id, settings=settings())
+        await mail.deliver(letter, message_id=work.id, settings=settings())

@@ -30,7 +30,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 LONGEST_SUBJECT = 150
 
 
-async def send(mail: SendMail, *, message_id: UUID, settings: Settings) -> None:
+async def deliver(mail: SendMail, *, message_id: UUID, settings: Settings) -> None:
     """Hands the mail to the server. Raises Permanent when that refuses it for good, and when there is none."""
     message = compose(mail, message_id=message_id, sender=settings.mail_from)
     if settings.smtp_url is None:
