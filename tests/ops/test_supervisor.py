@@ -64,6 +64,12 @@ def test_who_has_lived_a_while_starts_again_with_the_first_pause(tmp_path: Path,
     assert all("in 0.1 s" in line for line in said)
 
 
+def test_a_child_that_is_ended_is_not_taken_for_one_that_died(tmp_path: Path) -> None:
+    child = Script(tmp_path, "trap 'sleep 0.3; exit' TERM; while :; do sleep 0.05; done")
+    assert watch(child, settled=True, seconds=0.5) == []
+    assert child.launches == 1
+
+
 def test_a_child_that_never_stays_at_the_start_ends_it_with_its_own_words(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match=r"script does not start: it ended with 1\. .*no such setting"):
         watch(Script(tmp_path, "echo no such setting; exit 1"), settled=False)
