@@ -11,6 +11,7 @@ from litestar.plugins.pydantic import PydanticPlugin
 
 from api import (
     active_timers,
+    channel_mappings,
     customers,
     focus,
     health,
@@ -18,6 +19,7 @@ from api import (
     me,
     pillars,
     sign_in,
+    slack,
     tasks,
     time_bills,
     time_entries,
@@ -29,6 +31,8 @@ from api.docs import ASSETS_ROUTER, CONFIG, document_errors
 from api.outcomes import Outcomes
 from api.problems import HANDLERS
 from api.requests import MAX_BODY_BYTES, StrictRequest, observed, refuse_null
+from api.slack_desk import Desk
+from schemas.clients import slack as slack_client
 from schemas.database import Database
 from schemas.settings import Settings
 from schemas.users import User
@@ -80,6 +84,13 @@ ROUTES = [
     time_bills.get_recompute,
     time_bills.get_time_bill,
     time_bills.change_time_bill,
+    # Slack
+    slack.receive_event,
+    slack.receive_interaction,
+    channel_mappings.list_channel_mappings,
+    channel_mappings.create_channel_mapping,
+    channel_mappings.change_channel_mapping,
+    channel_mappings.delete_channel_mapping,
     # without a token
     sign_in.ask_for_code,
     sign_in.sign_in_with_code,
@@ -98,10 +109,17 @@ def create_app(settings: Settings) -> Application:
     authenticator = Authenticator(settings)
 
     @asynccontextmanager
-    async def connected(_: Litestar) -> AsyncIterator[None]:
+    async def connected(started: Litestar) -> AsyncIterator[None]:
         await database.open()
-        yield
+        async with slack_client.connected(settings) as slack_api:
+            desk = started.state.desk = Desk(database, settings, slack_api)
+            yield
+            await desk.close()
         await database.close()
+
+    async def the_desk(state: State) -> Desk:
+        desk: Desk = state.desk
+        return desk
 
     async def current_user(request: StrictRequest) -> User:
         user: User = request.user
@@ -119,6 +137,7 @@ def create_app(settings: Settings) -> Application:
             "outcomes": always(outcomes),
             "authenticator": always(authenticator),
             "settings": always(settings),
+            "desk": Provide(the_desk),
             "user": Provide(current_user),
         },
         middleware=[DefineMiddleware(BearerAuth, exclude=["^/docs"])],

@@ -6,6 +6,7 @@ from litestar.di import NamedDependency
 
 from api.auth import Authenticator
 from api.outcomes import Outcomes
+from api.slack_desk import Desk
 from schemas.database import Database
 from schemas.settings import Settings
 from schemas.users import User
@@ -14,4 +15,5 @@ TheDatabase: TypeAlias = NamedDependency[Database]
 TheUser: TypeAlias = NamedDependency[User]
 TheSettings: TypeAlias = NamedDependency[Settings]
 TheOutcomes: TypeAlias = NamedDependency[Outcomes]
+TheDesk: TypeAlias = NamedDependency[Desk]
 TheAuthenticator: TypeAlias = NamedDependency[Authenticator]

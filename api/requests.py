@@ -148,14 +148,14 @@ def _no_constant(name: str) -> None:
     raise BadRequest(400, f"{name} is not JSON.")
 
 
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def _check(value: Any, depth: int) -> None:
     if depth == 0 and isinstance(value, dict | list):
         raise BadRequest(400, f"The JSON is nested deeper than {MAX_DEPTH} levels.")
     if isinstance(value, str):
-        if _UNSTORABLE.search(value):
+        if UNSTORABLE.search(value):
             raise BadRequest(400, "The JSON holds a NUL or half a surrogate pair.")
     elif isinstance(value, dict):
         for key, item in value.items():

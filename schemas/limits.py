@@ -1,4 +1,5 @@
-"""Limits on what strangers may ask for. They are kept in Postgres, so that they hold across all API processes.
+"""Limits: on what strangers may ask for, and on what we ask of others. They are kept in Postgres, so that they hold across
+all processes.
 
 Each is an allowance of `burst` that fills up again by one every so many seconds (the generic cell rate algorithm, which needs
 one row a key and no history).
@@ -6,6 +7,7 @@ one row a key and no history).
 
 import math
 from dataclasses import dataclass
+from datetime import datetime
 
 from schemas.database import Connection
 from schemas.errors import TooMany
@@ -46,6 +48,34 @@ async def take(conn: Connection, limit: Limit, whose: str = "") -> None:
     row = await cursor.fetchone()
     wait = max(1, math.ceil(row[0])) if row is not None else 1
     raise TooMany(f"That was asked for too often; try again in {_spoken(wait)}.", seconds=wait)
+
+
+async def reserve(conn: Connection, limit: Limit, whose: str = "") -> datetime:
+    """The time of the next free place, which is the caller's when its transaction commits; of the burst nothing is used."""
+    cursor = await conn.execute(
+        """
+        INSERT INTO rate_limits AS r (key, whole_at) VALUES (%(key)s, clock_timestamp() + make_interval(secs => %(seconds)s))
+        ON CONFLICT (key) DO UPDATE
+        SET whole_at = greatest(r.whole_at, clock_timestamp()) + make_interval(secs => %(seconds)s)
+        RETURNING whole_at - make_interval(secs => %(seconds)s)
+        """,
+        {"key": f"{limit.name}:{whose}", "seconds": limit.seconds},
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    place: datetime = row[0]
+    return place
+
+
+async def hold_back(conn: Connection, limit: Limit, whose: str = "", *, seconds: float) -> None:
+    """Gives nobody a place within that time: the other side said so."""
+    await conn.execute(
+        """
+        INSERT INTO rate_limits AS r (key, whole_at) VALUES (%(key)s, clock_timestamp() + make_interval(secs => %(seconds)s))
+        ON CONFLICT (key) DO UPDATE SET whole_at = greatest(r.whole_at, excluded.whole_at)
+        """,
+        {"key": f"{limit.name}:{whose}", "seconds": seconds},
+    )
 
 
 def _spoken(seconds: int) -> str:
