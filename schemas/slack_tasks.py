@@ -28,6 +28,7 @@ LISTED = 20
 OFFERED = 100  # Slack takes no more
 OWN = "(t.assignee_id = %(user)s OR t.assignee_id IS NULL AND t.created_by = %(user)s)"
 OPEN = "t.status IN ('open', 'in_progress') AND t.deleted_at IS NULL"
+PICK = "Pick one of the list."
 GONE = "There is no such task here any more."
 
 
@@ -52,20 +53,22 @@ async def prune_receipts(conn: Connection, *, rows: int) -> None:
 def read_form(view: View, *, team_id: str, place: Place | None) -> NewTask:
     """The task that the form describes. It has the form's name, so the same form is the same task. Raises Invalid."""
     picked = {name: view.field(name)[1] for name in ("title", "description", "customer", "pillar")}
+    customer_id, pillar_id = parse_id(picked["customer"]), parse_id(picked["pillar"])
+    if customer_id is None:
+        raise Invalid("customerId", PICK)
+    if pillar_id is None and picked["pillar"]:
+        raise Invalid("pillarId", PICK)
     try:
         new = NewTask(
             id=uuid5(TASKS, f"{team_id}:{view.id}"),
             title=picked["title"] or "",
             description=picked["description"] or "",
-            customerId=UUID(picked["customer"] or ""),
-            pillarId=UUID(picked["pillar"]) if picked["pillar"] else None,
+            customerId=customer_id,
+            pillarId=pillar_id,
             source="slack",
         )
     except ValidationError as error:
-        at = str(error.errors()[0]["loc"][0])
-        raise Invalid(at, "This is empty, or too long.") from None
-    except ValueError:
-        raise Invalid("pillarId" if picked["customer"] else "customerId", "Pick one of the list.") from None
+        raise Invalid(str(error.errors()[0]["loc"][0]), "This is empty, or too long.") from None
     if place is not None and new.customer_id != place.customer_id:
         raise Invalid("customerId", f"This channel is {place.customer}'s. Create tasks for others elsewhere.")
     return new
@@ -84,7 +87,7 @@ async def create(conn: Connection, view: View, new: NewTask, *, by: User, slack_
 def faults(view: View, errors: list[FieldError]) -> dict[str, str]:
     """What is wrong with a form, by the blocks in which Slack is to show it."""
     fields = {
-        "customerId": ("customer", "Pick one of the list."),
+        "customerId": ("customer", PICK),
         "pillarId": ("pillar", "Pick an active one of this customer."),
     }
     found = {}

@@ -1,0 +1,227 @@
+"""What the stand-in Slack knows, and its Web API: users, modals, messages, each by Slack's rules."""
+
+import json
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ops.sandbox.http import Answer, Request
+
+Json = dict[str, Any]
+
+TEAM_ID = "T0SANDBOX"
+BOT_TOKEN = "xoxb-not-a-token-of-anyone"  # noqa: S105 - it opens nothing but the sandbox
+SIGNING_SECRET = "not-a-secret-of-anyone"  # noqa: S105
+TRIGGER_SECONDS = 3.0
+HOOK_SECONDS, HOOK_USES = 1800.0, 5
+LONGEST = {"title": 24, "submit": 24, "close": 24}
+
+
+class Refused(Exception):
+    """Slack's no: `{"ok": false, "error": …}`."""
+
+
+@dataclass
+class Trigger:
+    """What lets an app open a modal: within 3 seconds, once."""
+
+    until: float
+    used: bool = False
+
+
+@dataclass
+class Hook:
+    """A response_url."""
+
+    until: float
+    uses: int = 0
+
+
+@dataclass
+class Workspace:
+    """One workspace with one app in it."""
+
+    users: dict[str, Json] = field(default_factory=dict)
+    channels: dict[str, str] = field(default_factory=dict)  # those that the app is in, by id
+    triggers: dict[str, Trigger] = field(default_factory=dict)
+    hooks: dict[str, Hook] = field(default_factory=dict)
+    views: dict[str, Json] = field(default_factory=dict)
+    messages: list[Json] = field(default_factory=list)
+    answers: list[Json] = field(default_factory=list)  # what came to a response_url
+    settings: Json = field(default_factory=lambda: {"channelSeconds": 0.0, "history": True, "revoked": False})
+    _posted: dict[str, float] = field(default_factory=dict)
+
+    # what people and Slack itself do
+
+    def add_user(self, body: Mapping[str, Any]) -> Json:
+        user = {
+            "id": body.get("id") or f"U{secrets.token_hex(4).upper()}",
+            "team_id": body.get("teamId", TEAM_ID),
+            "name": body.get("name", "somebody"),
+            "is_bot": bool(body.get("bot")),
+            "deleted": bool(body.get("deleted")),
+            "profile": {"email": body["email"]} if body.get("email") else {},
+        }
+        self.users[user["id"]] = user
+        return user
+
+    def new_trigger(self) -> str:
+        trigger_id = f"{secrets.randbelow(10**12)}.{secrets.randbelow(10**12)}.{secrets.token_hex(16)}"
+        self.triggers[trigger_id] = Trigger(time.time() + TRIGGER_SECONDS)
+        return trigger_id
+
+    def new_hook(self) -> str:
+        path = f"/commands/{TEAM_ID}/{secrets.randbelow(10**12)}/{secrets.token_urlsafe(18)}"
+        self.hooks[path] = Hook(time.time() + HOOK_SECONDS)
+        return path
+
+    # the Web API
+
+    def answer(self, request: Request) -> Answer:
+        if (hook := self.hooks.get(request.path)) is not None:
+            return self._respond(hook, request)
+        method = METHODS.get(request.path.removeprefix("/api/"))
+        if method is None:
+            return Answer.json(404, {"ok": False, "error": "unknown_method"})
+        try:
+            self._check_token(request)
+            return Answer.json(200, {"ok": True, **method(self, _arguments(request))})
+        except Refused as error:
+            return Answer.json(200, {"ok": False, "error": str(error)})
+        except RateLimited as error:
+            return Answer.json(429, {"ok": False, "error": "ratelimited"}, Retry_After=str(error.seconds))
+        except (KeyError, TypeError, ValueError) as error:
+            return Answer.json(200, {"ok": False, "error": "invalid_arguments", "why": repr(error)})
+
+    def _check_token(self, request: Request) -> None:
+        if self.settings["revoked"]:
+            raise Refused("account_inactive")
+        if request.headers.get("authorization") != f"Bearer {BOT_TOKEN}":
+            raise Refused("invalid_auth" if "authorization" in request.headers else "not_authed")
+
+    def _respond(self, hook: Hook, request: Request) -> Answer:
+        if time.time() > hook.until:
+            return Answer.json(404, {"ok": False, "error": "expired_url"})
+        if hook.uses >= HOOK_USES:
+            return Answer.json(404, {"ok": False, "error": "used_url"})
+        hook.uses += 1
+        self.answers.append({"at": request.at, "path": request.path, **request.json()})
+        return Answer.json(200, {"ok": True})
+
+    def auth_test(self, _: Json) -> Json:
+        return {"team_id": TEAM_ID, "team": "Sandbox", "user_id": "U0STINT", "bot_id": "B0STINT"}
+
+    def users_info(self, given: Json) -> Json:
+        if (user := self.users.get(given["user"])) is None:
+            raise Refused("user_not_found")
+        return {"user": user}
+
+    def users_lookup_by_email(self, given: Json) -> Json:
+        for user in self.users.values():
+            if user["profile"].get("email", "").lower() == given["email"].lower() and not user["deleted"]:
+                return {"user": user}
+        raise Refused("users_not_found")
+
+    def views_open(self, given: Json) -> Json:
+        trigger = self.triggers.get(given["trigger_id"])
+        if trigger is None:
+            raise Refused("invalid_trigger_id")
+        if trigger.used:
+            raise Refused("exchanged_trigger_id")
+        if time.time() > trigger.until:
+            raise Refused("expired_trigger_id")
+        _check_view(given["view"])
+        trigger.used = True
+        view = {"id": f"V{secrets.token_hex(5).upper()}", "team_id": TEAM_ID, "state": {"values": {}}, **given["view"]}
+        self.views[view["id"]] = view
+        return {"view": view}
+
+    def views_update(self, given: Json) -> Json:
+        view = self.views.get(given["view_id"])
+        if view is None:
+            raise Refused("not_found")
+        _check_view(given["view"])
+        view.update({"private_metadata": "", "callback_id": "", "submit": None} | given["view"])
+        return {"view": view}
+
+    def chat_post_message(self, given: Json) -> Json:
+        channel = given["channel"]
+        if channel not in self.channels and channel not in self.users:
+            raise Refused("channel_not_found")
+        now = time.time()
+        pace = self.settings["channelSeconds"]
+        if now < self._posted.get(channel, 0) + pace:
+            raise RateLimited(max(1, round(pace)))
+        self._posted[channel] = now
+        _check_texts(given.get("blocks") or [])
+        message = {**given, "ts": f"{now:.6f}", "at": now}
+        self.messages.append(message)
+        return {"channel": channel, "ts": message["ts"], "message": message}
+
+    def conversations_history(self, given: Json) -> Json:
+        if not self.settings["history"]:
+            raise Refused("missing_scope")
+        if given["channel"] not in self.channels:
+            raise Refused("channel_not_found")
+        since = float(given.get("oldest", 0))
+        found = [row for row in self.messages if row["channel"] == given["channel"] and float(row["ts"]) >= since]
+        return {"messages": found[::-1]}
+
+
+class RateLimited(Exception):
+    """Too fast for this channel."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+
+METHODS = {
+    "auth.test": Workspace.auth_test,
+    "users.info": Workspace.users_info,
+    "users.lookupByEmail": Workspace.users_lookup_by_email,
+    "views.open": Workspace.views_open,
+    "views.update": Workspace.views_update,
+    "chat.postMessage": Workspace.chat_post_message,
+    "conversations.history": Workspace.conversations_history,
+}
+
+
+def _arguments(request: Request) -> Json:
+    """By query, form or JSON, as Slack takes them; in a form, what is structured is JSON."""
+    if request.headers.get("content-type", "").startswith("application/json"):
+        body = request.json()
+        return {**request.query, **(body if isinstance(body, dict) else {})}
+    form = request.form()
+    for name in ("blocks", "metadata", "view"):
+        if name in form:
+            form[name] = json.loads(form[name])
+    return {**request.query, **form}
+
+
+def _check_view(view: Json) -> None:
+    """What Slack refuses in a modal, as far as an app of ours could get it wrong."""
+    for name, longest in LONGEST.items():
+        if view.get(name) is not None and len(view[name]["text"]) > longest:
+            raise Refused("invalid_arguments")
+    inputs = any(block["type"] == "input" for block in view["blocks"])
+    if view["type"] != "modal" or "title" not in view or (inputs and not view.get("submit")):
+        raise Refused("invalid_arguments")
+    if len(view.get("private_metadata", "")) > 3000 or not 1 <= len(view["blocks"]) <= 100:
+        raise Refused("invalid_arguments")
+    _check_texts(view["blocks"])
+
+
+def _check_texts(value: Any) -> None:
+    if isinstance(value, list):
+        for item in value:
+            _check_texts(item)
+    elif isinstance(value, dict):
+        if value.get("type") in ("plain_text", "mrkdwn") and not 1 <= len(value["text"]) <= 3000:
+            raise Refused("invalid_blocks")
+        if "value" in value and "text" in value and len(value["text"]["text"]) > 75:
+            raise Refused("invalid_blocks")
+        for item in value.values():
+            _check_texts(item)
