@@ -67,7 +67,10 @@ def test_an_address_that_a_customers_user_has_too_is_refused(
 ) -> None:
     task = given.task(person)
     stint.rows(
-        "INSERT INTO users (id, email, name, role, customer_id) VALUES (gen_random_uuid(), %s, 'A', 'customer_user', %s) RETURNING 1",
+        """
+        INSERT INTO users (id, email, name, role, customer_id) VALUES (gen_random_uuid(), %s, 'A', 'customer_user', %s)
+        RETURNING 1
+        """,
         person.email.upper(), task["customerId"],
     )  # fmt: skip
     nothing_is_possible(Member(slack, stint, slack.user(person.email), slack.channel()), stint, task)
