@@ -31,7 +31,7 @@ class Asked:
         """With these query parameters."""
         return replace(self, query=query)
 
-    def but(self, **statuses: int) -> Self:
+    def but(self, **statuses: Any) -> Self:
         """With another status for one of the roles."""
         return replace(self, **statuses)
 

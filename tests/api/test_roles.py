@@ -76,6 +76,7 @@ def test_each_route_is_for_whom_it_is_meant(
     answers = {route: ask(person, route, own) for route in refused}
     assert fingerprint(stint) == before, "what was refused has changed something"
     answers |= {route: ask(person, route, own) for route in TABLE if route not in answers}
+    assert fingerprint(stint) != before, "nothing would be noticed"
 
     assert {route: answer.status_code for route, answer in answers.items()} == expected
     for route in refused:
