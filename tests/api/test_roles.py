@@ -3,6 +3,7 @@ not exist."""
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import httpx
@@ -39,9 +40,8 @@ CHANGES = {"an admin", "a legacy admin", "an internal user", "an admin of the cu
 @pytest.fixture(scope="module")
 def tenants(stint: Installation) -> Iterator[tuple[Tenant, Tenant]]:
     """A customer whom only those ask for who may change nothing of it, and another."""
-    given = Given(stint)
-    yield tenant(given), tenant(given)
-    given.close()
+    with closing(Given(stint)) as given:
+        yield tenant(given), tenant(given)
 
 
 @pytest.fixture(scope="module")
