@@ -88,7 +88,10 @@ def cursors(admin: Person, theirs: Tenant, documented: dict[str, Json]) -> dict[
     for route, operation in documented.items():
         names = {parameter["name"] for parameter in operation.get("parameters", [])}
         if "cursor" in names:
-            pages = [{"limit": 1}, *([{"limit": 1, "lastSyncTimestamp": "0"}] if "lastSyncTimestamp" in names else [])]
+            pages: list[dict[str, Any]] = [
+                {"limit": 1},
+                *([{"limit": 1, "lastSyncTimestamp": "0"}] if "lastSyncTimestamp" in names else []),
+            ]
             answers = [admin.get(theirs.path(route.partition(" ")[2]), **page) for page in pages]
             found[f"cursor of {route}"] = [answer["nextCursor"] for answer in answers if answer["nextCursor"]]
     assert all(len(found[f"cursor of GET /api/{noun}"]) for noun in ("customers", "tasks", "time-entries", "time-bills"))
