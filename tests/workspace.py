@@ -13,7 +13,7 @@ import httpx
 
 from ops.sandbox import slack_app
 from ops.sandbox.slack_app import Sent
-from ops.sandbox.slack_workspace import BOT_TOKEN, SIGNING_SECRET, TEAM_ID
+from ops.sandbox.slack_workspace import BOT_TOKEN, SIGNING_SECRET, TEAM_ID, new_hook, new_trigger
 from tests.installation import CHECKOUT, Installation, eventually, free_port
 
 Json = dict[str, Any]
@@ -102,9 +102,9 @@ class SlackSandbox:
         user_id: str = made["id"]
         return user_id
 
-    def triggers(self, count: int) -> list[Json]:
-        made: list[Json] = self.order("POST", "triggers", {"count": count})["triggers"]
-        return made
+    def trigger(self) -> Json:
+        """What comes with each thing that somebody does: a trigger, and the path of a response_url."""
+        return {"triggerId": new_trigger(), "path": new_hook()}
 
     def order(self, method: str, what: str, body: Any = None) -> Any:
         answer = self._http.request(method, f"/sandbox/{what}".rstrip("/"), json=body)
@@ -136,7 +136,7 @@ class Member:
         return self.sends(self.typing(text, channel))
 
     def typing(self, text: str, channel: str | None = None, **more: Any) -> Sent:
-        trigger = self.slack.triggers(1)[0]
+        trigger = self.slack.trigger()
         fields: Json = {
             "user": self.id,
             "channel": channel or self.channel,
@@ -158,11 +158,11 @@ class Member:
         return self.sends(self.submission(view, **values))
 
     def submission(self, view: Json, **values: str | None) -> Sent:
-        return slack_app.submission(view, values, user=self.id, trigger_id=self.slack.triggers(1)[0]["triggerId"])
+        return slack_app.submission(view, values, user=self.id, trigger_id=self.slack.trigger()["triggerId"])
 
     def presses(self, action_id: str, value: str, channel: str | None = None) -> str:
         """Presses a button in a message; the response_url's path, at which the answer will be."""
-        trigger = self.slack.triggers(1)[0]
+        trigger = self.slack.trigger()
         sent = self.pressing(action_id, value, channel, trigger)
         assert self.sends(sent) is None
         path: str = trigger["path"]

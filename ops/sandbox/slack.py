@@ -8,7 +8,6 @@ logged or faulty (server.py has those that every stand-in knows):
 
     POST   /sandbox/users      {"email", "id"?, "bot"?, "deleted"?, "teamId"?}: the user
     POST   /sandbox/channels   {"id", "name"?}: the app is in that channel
-    POST   /sandbox/triggers   {"count"?}: {"triggers": [{"triggerId", "path" of a response_url}, …]}
     GET    /sandbox/views      the modals as they are
     GET    /sandbox/messages   what was posted: {channel, text, blocks, metadata, ts, at}
     GET    /sandbox/answers    what came to a response_url: {at, path, text, …}
@@ -64,11 +63,6 @@ class Slack(StandIn):
                 return Answer.json(201, workspace.add_user(body))
             case "POST", ["channels"]:
                 workspace.channels[body["id"]] = body.get("name", "general")
-            case "POST", ["triggers"]:
-                made = [
-                    {"triggerId": workspace.new_trigger(), "path": workspace.new_hook()} for _ in range(body.get("count", 1))
-                ]
-                return Answer.json(201, {"triggers": made})
             case "GET", ["views"]:
                 return Answer.json(200, list(workspace.views.values()))
             case "GET", ["messages"]:

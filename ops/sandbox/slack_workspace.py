@@ -3,6 +3,7 @@
 import json
 import secrets
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +16,7 @@ TEAM_ID = "T0SANDBOX"
 BOT_TOKEN = "xoxb-not-a-token-of-anyone"  # noqa: S105 - it opens nothing but the sandbox
 SIGNING_SECRET = "not-a-secret-of-anyone"  # noqa: S105
 TRIGGER_SECONDS = 3.0
-HOOK_SECONDS, HOOK_USES = 1800.0, 5
+HOOKS, HOOK_SECONDS, HOOK_USES = "/commands/", 1800.0, 5
 LONGEST = {"title": 24, "submit": 24, "close": 24}
 
 
@@ -24,29 +25,13 @@ class Refused(Exception):
 
 
 @dataclass
-class Trigger:
-    """What lets an app open a modal: within 3 seconds, once."""
-
-    until: float
-    used: bool = False
-
-
-@dataclass
-class Hook:
-    """A response_url."""
-
-    until: float
-    uses: int = 0
-
-
-@dataclass
 class Workspace:
     """One workspace with one app in it."""
 
     users: dict[str, Json] = field(default_factory=dict)
     channels: dict[str, str] = field(default_factory=dict)  # those that the app is in, by id
-    triggers: dict[str, Trigger] = field(default_factory=dict)
-    hooks: dict[str, Hook] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)  # triggers
+    uses: Counter[str] = field(default_factory=Counter)  # of response URLs, by path
     views: dict[str, Json] = field(default_factory=dict)
     messages: list[Json] = field(default_factory=list)
     answers: list[Json] = field(default_factory=list)  # what came to a response_url
@@ -67,21 +52,11 @@ class Workspace:
         self.users[user["id"]] = user
         return user
 
-    def new_trigger(self) -> str:
-        trigger_id = f"{secrets.randbelow(10**12)}.{secrets.randbelow(10**12)}.{secrets.token_hex(16)}"
-        self.triggers[trigger_id] = Trigger(time.time() + TRIGGER_SECONDS)
-        return trigger_id
-
-    def new_hook(self) -> str:
-        path = f"/commands/{TEAM_ID}/{secrets.randbelow(10**12)}/{secrets.token_urlsafe(18)}"
-        self.hooks[path] = Hook(time.time() + HOOK_SECONDS)
-        return path
-
     # the Web API
 
     def answer(self, request: Request) -> Answer:
-        if (hook := self.hooks.get(request.path)) is not None:
-            return self._respond(hook, request)
+        if request.path.startswith(HOOKS):
+            return self._respond(request)
         method = METHODS.get(request.path.removeprefix("/api/"))
         if method is None:
             return Answer.json(404, {"ok": False, "error": "unknown_method"})
@@ -101,12 +76,12 @@ class Workspace:
         if request.headers.get("authorization") != f"Bearer {BOT_TOKEN}":
             raise Refused("invalid_auth" if "authorization" in request.headers else "not_authed")
 
-    def _respond(self, hook: Hook, request: Request) -> Answer:
-        if time.time() > hook.until:
+    def _respond(self, request: Request) -> Answer:
+        if age(request.path.rpartition("/")[2].replace("-", ".")) > HOOK_SECONDS:
             return Answer.json(404, {"ok": False, "error": "expired_url"})
-        if hook.uses >= HOOK_USES:
+        self.uses[request.path] += 1
+        if self.uses[request.path] > HOOK_USES:
             return Answer.json(404, {"ok": False, "error": "used_url"})
-        hook.uses += 1
         self.answers.append({"at": request.at, "path": request.path, **request.json()})
         return Answer.json(200, {"ok": True})
 
@@ -125,16 +100,15 @@ class Workspace:
         raise Refused("users_not_found")
 
     def views_open(self, given: Json) -> Json:
-        trigger = self.triggers.get(given["trigger_id"])
-        if trigger is None:
-            raise Refused("invalid_trigger_id")
-        if trigger.used:
+        trigger_id = given["trigger_id"]
+        if trigger_id in self.used:
             raise Refused("exchanged_trigger_id")
-        if time.time() > trigger.until:
+        if age(trigger_id) > TRIGGER_SECONDS:
             raise Refused("expired_trigger_id")
         _check_view(given["view"])
-        trigger.used = True
-        view = {"id": f"V{secrets.token_hex(5).upper()}", "team_id": TEAM_ID, "state": {"values": {}}, **given["view"]}
+        self.used.add(trigger_id)
+        view = {"id": f"V{secrets.token_hex(5).upper()}", "team_id": TEAM_ID, "state": {"values": {}}, "at": time.time()}
+        view |= given["view"]
         self.views[view["id"]] = view
         return {"view": view}
 
@@ -187,6 +161,22 @@ METHODS = {
     "chat.postMessage": Workspace.chat_post_message,
     "conversations.history": Workspace.conversations_history,
 }
+
+
+def new_trigger() -> str:
+    """What lets an app open a modal: within 3 seconds, once. It tells its own time, so that nobody has to be asked for one."""
+    return f"{time.time():.6f}.{secrets.token_hex(16)}"
+
+
+def new_hook() -> str:
+    """The path of a response_url: good for half an hour, and five times. It tells its own time, too."""
+    return f"{HOOKS}{TEAM_ID}/{secrets.randbelow(10**12)}/{new_trigger().replace('.', '-')}"
+
+
+def age(trigger_id: str) -> float:
+    """How many seconds ago it was made. Raises ValueError for what is none of ours."""
+    seconds, fraction, _ = trigger_id.split(".")
+    return time.time() - float(f"{seconds}.{fraction}")
 
 
 def _arguments(request: Request) -> Json:

@@ -202,7 +202,7 @@ def _merged(into: Any, values: Any) -> Any:
 
 
 def test_what_slacks_own_examples_look_like_is_accepted(member: Member, person: Person, customer: Json, given: Given) -> None:
-    trigger, url = member.slack.triggers(1)[0], member.slack.url
+    trigger, url = member.slack.trigger(), member.slack.url
     who: Json = {"user": {"id": member.id, "team_id": TEAM_ID}, "team": {"id": TEAM_ID, "domain": "sandbox"}}
     asked = {"trigger_id": trigger["triggerId"], "response_url": url + trigger["path"], "channel": {"id": member.channel}}
 
@@ -290,7 +290,7 @@ def test_ten_thousand_mutations_are_never_an_error_of_ours(
         stranger.typing(""),
         stranger.typing("stop"),
         stranger.submission(view, title="Never", customer=customer["id"]),
-        stranger.pressing("start_timer", task["id"], member.channel, member.slack.triggers(1)[0]),
+        stranger.pressing("start_timer", task["id"], member.channel, member.slack.trigger()),
         slack_app.interaction("block_suggestion", user="U0NOBODY", action_id="customer", value="a", view=view, block_id="b"),
         slack_app.event({"type": "reaction_added", "user": "U0NOBODY"}, event_id="EvFuzz"),
     ]

@@ -65,7 +65,7 @@ def test_picking_another_customer_offers_its_pillars(member: Member, person: Per
     view = member.opens("Renew the certificate")
     picked = {"type": "external_select", "action_id": "customer", "selected_option": {"value": customer["id"]}}
     state = {"values": slack_app.state(view, {"customer": customer["id"], "title": "Another title"})}
-    trigger = member.slack.triggers(1)[0]["triggerId"]
+    trigger = member.slack.trigger()["triggerId"]
     pressed = slack_app.interaction(
         "block_actions", user=member.id, trigger_id=trigger, actions=[picked], view=view | {"state": state}
     )
@@ -122,7 +122,7 @@ def test_a_form_that_says_something_else_the_second_time_is_told_so(member: Memb
 
 
 def test_a_message_becomes_a_task_with_its_link(member: Member, person: Person, customer: Json) -> None:
-    trigger = member.slack.triggers(1)[0]
+    trigger = member.slack.trigger()
     chosen = slack_app.interaction(
         "message_action",
         user=member.id,
@@ -161,7 +161,7 @@ def test_the_confirmations_buttons_start_a_timer_and_finish_the_task(member: Mem
 
 def test_a_button_that_is_sent_again_does_nothing(member: Member, person: Person, given: Given) -> None:
     task = given.task(person)
-    trigger = member.slack.triggers(1)[0]
+    trigger = member.slack.trigger()
     sent = member.pressing("start_timer", task["id"], member.channel, trigger)
     member.sends(sent)
     person.post(f"/api/tasks/{task['id']}/stop", status=202)
