@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import time
+from contextvars import ContextVar
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -24,6 +25,9 @@ logger = logging.getLogger("stint.request")
 MAX_BODY_BYTES = 256 * 1024
 MAX_DEPTH = 32
 
+# when the request that is being answered came in, by time.perf_counter
+begun: ContextVar[float] = ContextVar("begun")
+
 SECONDS = Histogram("stint_request_seconds", "Time to answer", ["method", "route"])
 ANSWERS = Counter("stint_requests_total", "Requests answered", ["method", "route", "status"])
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
@@ -39,7 +43,8 @@ def observed(app: Application) -> Application:
         request_id = uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         about.set({"request": request_id})
-        begun, status = time.perf_counter(), 500
+        came, status = time.perf_counter(), 500
+        begun.set(came)
 
         async def send_observed(message: Message) -> None:
             nonlocal status
@@ -54,7 +59,7 @@ def observed(app: Application) -> Application:
             else:
                 await app(scope, receive, send_observed)
         finally:
-            seconds = time.perf_counter() - begun
+            seconds = time.perf_counter() - came
             method = scope["method"] if scope["method"] in _METHODS else "other"
             route = str(scope.get("path_template") or "unknown")
             SECONDS.labels(method, route).observe(seconds)

@@ -1,14 +1,13 @@
 """`/task`: the form, or one of start, stop, status, list, help."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from litestar import Response
 
-from api.slack_desk import ANSWER_SECONDS, Desk, Sorry, ephemeral, nothing
+from api.slack_desk import Desk, Sorry, ephemeral, nothing, time_left
 from schemas import slack_tasks
 from schemas.clients import slack_views
 from schemas.clients.slack import SlackAway, SlackRefuses
@@ -20,8 +19,9 @@ from schemas.slack_people import Caller, Place
 from schemas.users import User
 
 # How long the form may take to be ready before an empty one opens: a trigger lives 3 seconds.
-PATIENCE_SECONDS = 0.7
+PATIENCE_SECONDS = 0.5
 OPEN_SECONDS = 1.5
+SHORTEST_SECONDS = 0.3
 
 HELP = """`/task` opens the form for a new task; `/task Mend the mail server` fills in its title.
 `/task start` starts your timer on one of your tasks, and stops the one that runs.
@@ -110,7 +110,6 @@ class Wanted:
 async def open_form(desk: Desk, wanted: Wanted) -> str | None:
     """Opens the form; returns what is to be said instead, or beside it. When the form is not ready soon, because Postgres or
     Slack is slow, an empty modal opens, and is filled when that is known; whoever may not have it is told so there, too."""
-    answer_by = time.monotonic() + ANSWER_SECONDS
     caller = desk.caller(wanted.user_id, team_id=wanted.team_id, channel_id=wanted.channel_id)
     asking = desk.begin(desk.apologizing(caller))
     await asyncio.wait({asking}, timeout=PATIENCE_SECONDS)
@@ -118,9 +117,9 @@ async def open_form(desk: Desk, wanted: Wanted) -> str | None:
         if asking.done():
             found = asking.result()
             if found.user is not None:
-                await desk.slack.open_view(wanted.trigger_id, wanted.form(found.place), seconds=OPEN_SECONDS)
+                await desk.slack.open_view(wanted.trigger_id, wanted.form(found.place), seconds=_to_open())
             return found.refusal
-        view_id = await desk.slack.open_view(wanted.trigger_id, slack_views.waiting(), seconds=OPEN_SECONDS)
+        view_id = await desk.slack.open_view(wanted.trigger_id, slack_views.waiting(), seconds=_to_open())
     except Sorry as sorry:
         return str(sorry)
     except SlackRefuses as error:
@@ -128,8 +127,12 @@ async def open_form(desk: Desk, wanted: Wanted) -> str | None:
     except (SlackAway, RetryLater):
         return NOT_OPENED.format(why="it does not answer")
     desk.begin(_fill(desk, view_id, wanted, asking))
-    await asyncio.wait({asking}, timeout=answer_by - time.monotonic())
+    await asyncio.wait({asking}, timeout=time_left())
     return await _refusal(asking) if asking.done() else SLOW
+
+
+def _to_open() -> float:
+    return max(SHORTEST_SECONDS, min(OPEN_SECONDS, time_left()))
 
 
 async def _fill(desk: Desk, view_id: str, wanted: Wanted, asking: asyncio.Task[Caller]) -> None:

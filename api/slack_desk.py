@@ -5,6 +5,7 @@ Slack waits 3 seconds. Whatever is down, an answer is out before that; work that
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 from litestar import Response
 from psycopg_pool import TooManyRequests
 
+from api.requests import begun
 from schemas import ledger, slack_people
 from schemas.clients.slack import Profile, Slack, SlackAway, SlackRefuses
 from schemas.clients.slack_views import Modal
@@ -25,10 +27,10 @@ from schemas.slack_people import Caller
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
-ANSWER_SECONDS = 2.3  # of the 3 that Slack waits: the rest is the network's, and a busy machine's
+ANSWER_SECONDS = 2.0  # of the 3 that Slack waits, from when the request came: the rest is the network's, and a busy machine's
 PROFILE_SECONDS = 1.0
-CALL_SECONDS = 3.0
 LATE_SECONDS = 20.0  # how long work goes on behind an answer
+FILL_SECONDS = 10.0  # and a call that nobody waits for
 
 AWAY: tuple[type[Exception], ...] = (
     *UNREACHABLE,  # also a statement that took too long, a lock that was not to be had
@@ -73,10 +75,10 @@ class Desk:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
 
-    async def in_time(self, work: Coroutine[Any, Any, Result], *, seconds: float = ANSWER_SECONDS) -> Result:
+    async def in_time(self, work: Coroutine[Any, Any, Result]) -> Result:
         """The result, if it is there in time. Raises Sorry if it is not, or if Postgres is away; late work goes on."""
         task = self.begin(self.apologizing(work))
-        done, _ = await asyncio.wait({task}, timeout=seconds)
+        done, _ = await asyncio.wait({task}, timeout=time_left())
         if not done:
             raise Sorry(APOLOGY)
         return task.result()
@@ -143,7 +145,7 @@ class Desk:
         """Puts something else into a modal that is open; if Slack does not take it just now, an actor does that."""
         content = view.to_dict()
         try:
-            await self.slack.update_view(view_id, content, seconds=CALL_SECONDS)
+            await self.slack.update_view(view_id, content, seconds=FILL_SECONDS)
         except SlackRefuses as error:
             logger.info("a modal was not updated: %s", error.code)
         except (SlackAway, RetryLater):
@@ -154,7 +156,12 @@ class Desk:
         """Says something to one person without the ledger, since that is away: once, if Slack takes it."""
         content = {"text": text, "response_type": "ephemeral", "replace_original": False}
         with suppress(SlackAway, SlackRefuses, RetryLater):
-            await self.slack.answer(response_url, content, seconds=CALL_SECONDS)
+            await self.slack.answer(response_url, content, seconds=FILL_SECONDS)
+
+
+def time_left() -> float:
+    """How many seconds there are until the answer has to be on its way."""
+    return max(0.0, begun.get() + ANSWER_SECONDS - time.perf_counter())
 
 
 def ephemeral(text: str, blocks: list[dict[str, Any]] | None = None) -> Response[Any]:

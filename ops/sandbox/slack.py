@@ -11,7 +11,7 @@ logged or faulty (server.py has those that every stand-in knows):
     GET    /sandbox/views      the modals as they are
     GET    /sandbox/messages   what was posted: {channel, text, blocks, metadata, ts, at}
     GET    /sandbox/answers    what came to a response_url: {at, path, text, …}
-    PUT    /sandbox/settings   any of {"channelSeconds", "history", "revoked"}
+    PUT    /sandbox/settings   any of {"channelSeconds", "history", "revoked", "redirect"}
     DELETE /sandbox            everything as on the first day
 """
 

@@ -20,6 +20,14 @@ HOOKS, HOOK_SECONDS, HOOK_USES = "/commands/", 1800.0, 5
 LONGEST = {"title": 24, "submit": 24, "close": 24}
 
 
+SETTINGS = {
+    "channelSeconds": 0.0,  # how long a channel takes no other message
+    "history": True,  # whether the app may read channels
+    "revoked": False,  # whether its token is worth nothing
+    "redirect": None,  # where response URLs send who asks
+}
+
+
 class Refused(Exception):
     """Slack's no: `{"ok": false, "error": …}`."""
 
@@ -35,7 +43,7 @@ class Workspace:
     views: dict[str, Json] = field(default_factory=dict)
     messages: list[Json] = field(default_factory=list)
     answers: list[Json] = field(default_factory=list)  # what came to a response_url
-    settings: Json = field(default_factory=lambda: {"channelSeconds": 0.0, "history": True, "revoked": False})
+    settings: Json = field(default_factory=lambda: dict(SETTINGS))
     _posted: dict[str, float] = field(default_factory=dict)
 
     # what people and Slack itself do
@@ -77,6 +85,8 @@ class Workspace:
             raise Refused("invalid_auth" if "authorization" in request.headers else "not_authed")
 
     def _respond(self, request: Request) -> Answer:
+        if self.settings["redirect"]:
+            return Answer(307, headers={"Location": self.settings["redirect"]})
         if age(request.path.rpartition("/")[2].replace("-", ".")) > HOOK_SECONDS:
             return Answer.json(404, {"ok": False, "error": "expired_url"})
         self.uses[request.path] += 1

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from ops.sandbox.slack_workspace import SETTINGS
 from tests.given import Given, Json, Person
 from tests.installation import Installation, new_database
 from tests.workspace import Member, SlackSandbox, a_slack
@@ -21,7 +22,7 @@ def slack(sandbox: SlackSandbox) -> Iterator[SlackSandbox]:
     """The stand-in, in good health before and after the test."""
     yield sandbox
     sandbox.recovers()
-    sandbox.sets(channelSeconds=0, history=True, revoked=False)
+    sandbox.sets(**SETTINGS)
 
 
 @pytest.fixture(scope="session")
