@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
@@ -39,7 +40,7 @@ def test_a_channel_gets_about_one_message_a_second(member: Member, person: Perso
     eventually(lambda: len(member.slack.messages(member.channel)) == 6, seconds=40)
 
     at = [message["at"] for message in member.slack.messages(member.channel)]
-    assert min(later - earlier for earlier, later in zip(at, at[1:], strict=False)) > 0.9
+    assert min(later - earlier for earlier, later in pairwise(at)) > 0.9
     assert max(call["status"] for call in member.slack.calls("chat.postMessage")) == 200  # it never had to say so
     eventually(lambda: is_settled(stint, "post_task_created"))
 
@@ -54,7 +55,7 @@ def test_when_slack_says_later_later_it_is(member: Member, person: Person, stint
     at = [call["at"] for call in member.slack.calls("chat.postMessage")[before:]]
     assert len(at) == 3 and at[1] - at[0] > 3 and at[2] - at[1] > 3
     [(attempts, allowance)] = stint.rows(
-        "SELECT attempts, allowance FROM messages WHERE actor = 'post_task_created' ORDER BY created_at DESC LIMIT 1"
+        "SELECT attempts, allowance FROM messages WHERE actor = 'post_task_created' ORDER BY created_at DESC"
     )
     assert allowance - attempts == 8  # none of them counts
 
@@ -118,9 +119,9 @@ def test_without_the_app_nothing_is_called(
         before = len(member.slack.calls("chat.postMessage"))
         assert member.submits(view) is None  # the task is made all the same
         dead = (
-            "SELECT error FROM messages WHERE actor = 'post_task_created' AND state = 'dead' ORDER BY created_at DESC LIMIT 1"
+            "SELECT error FROM messages WHERE actor = 'post_task_created' AND state = 'dead' ORDER BY created_at DESC"
         )
-        [(error,)] = eventually(lambda: stint.rows(dead))
+        error = eventually(lambda: stint.rows(dead))[0][0]
         assert "install the app again" in error
         hours_later(stint, timer)
         is_over = "SELECT state = 'done' FROM messages WHERE body->>'timer_id' = %s"
