@@ -97,6 +97,10 @@ class Authenticator:
         )
         return Role.admin if legacy else None
 
+    def ends_at(self, text: str) -> float:
+        """When a token that was verified just now runs out, in seconds since 1970."""
+        return float(jwt.decode(text, options={"verify_signature": False})["exp"])
+
     async def _verified_token(self, conn: Connection, text: str) -> Token:
         digest, now = hashlib.sha256(text.encode()).digest(), time.time()
         cached = self._verified.get(digest)
