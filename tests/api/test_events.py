@@ -259,6 +259,20 @@ def test_when_the_reader_loses_postgres_everybody_starts_over(given: Given, stin
         assert [one.resets, other.resets] == [2, 2]
 
 
+def test_a_change_that_was_under_way_when_the_reader_lost_postgres_is_heard(given: Given, stint: Installation) -> None:
+    by = given.person()
+    task = given.task(by)
+    with listening(by) as stream, psycopg.connect(stint.database_url) as conn:
+        all_heard(given, by, task, stream)
+        conn.execute("UPDATE tasks SET title = 'late' WHERE id = %s", (task["id"],))
+        for (pid,) in stint.rows(READER):
+            stint.rows("SELECT pg_terminate_backend(%s)", pid)
+        eventually(lambda: stream.resets == 2, why="a second reset")
+        before = stream.events.count(("task", task["id"]))
+        conn.commit()
+        stream.heard("task", task["id"], times=before + 1)
+
+
 def test_whose_access_is_removed_is_cut_off(given: Given, stint: Installation) -> None:
     removed, other = given.people(2)
     with listening(removed) as cut_off, listening(other) as goes_on:
