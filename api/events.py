@@ -16,9 +16,8 @@ from api.problems import BadRequest
 from api.requests import StrictRequest
 from api.server import LINE, Line
 from schemas.database import Database, is_unreachable
-from schemas.errors import Forbidden
 from schemas.settings import Settings
-from schemas.users import User
+from schemas.users import Role, User
 
 logger = logging.getLogger("stint.events")
 
@@ -61,14 +60,13 @@ class Access:
         self.ends_at = authenticator.ends_at(token)
 
     async def check(self) -> None:
-        """Raises what a request would be refused with; 401 also for somebody who may do other things now than before."""
+        """Raises BadRequest (401) for somebody who may do nothing any more, or other things than before."""
 
-        async def find_user() -> User:
+        async def find_role() -> Role | None:
             async with self._database.connection() as conn:
-                return await self._authenticator.user(conn, self._token)
+                return await self._authenticator.role(conn, self._token)
 
-        found = await self._database.promptly(find_user())
-        if (found.role, found.customer_id) != (self.user.role, self.user.customer_id):
+        if await self._database.promptly(find_role()) is not self.user.role:
             raise BadRequest(401, "What you may do has changed; connect again.")
 
 
@@ -124,7 +122,7 @@ class EventStream(ASGIResponse):
         listener.is_doubtful = False
         try:
             await self._access.check()
-        except (BadRequest, Forbidden):
+        except BadRequest:
             listener.end("revoked")
         except Exception as error:
             if not is_unreachable(error):

@@ -300,6 +300,19 @@ def test_a_change_of_the_user_that_takes_no_right_away_ends_nothing(given: Given
         assert not stream.is_over
 
 
+def test_two_tokens_that_name_their_user_differently_do_not_disturb_each_other(given: Given, stint: Installation) -> None:
+    mint, user_id = Mint(stint), given.new_id()
+    people = [given.with_token(mint.token(sub=user_id, name=name)) for name in ("Ann", "Anna")]
+    row = "SELECT changed_xid::text FROM users WHERE id = %s"
+    with listening(people[0]) as one, listening(people[1]) as other:
+        people[0].get("/api/me")  # remembers that name
+        seen = stint.value(row, user_id)
+        all_heard(given, given.admin(), given.task(given.admin()), one, other)
+        time.sleep(2)
+        assert stint.value(row, user_id) == seen  # nobody else has written down theirs
+        assert not one.is_over and not other.is_over
+
+
 def test_a_stream_ends_when_its_token_does(given: Given, stint: Installation) -> None:
     ends_at = int(time.time()) + 4
     person = given.with_token(Mint(stint).token(exp=ends_at))
