@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from tests.given import Person
+from tests.given import Given, Json, Person
 from tests.installation import eventually
 
 Event = tuple[str, str]  # its kind, and the id; a reset has none
@@ -113,3 +113,21 @@ def listening(person: Person, url: str | None = None) -> Iterator[Stream]:
         yield stream
     finally:
         stream.close()
+
+
+def all_heard(given: Given, by: Person, task: Json, *streams: Stream) -> set[Event]:
+    """Returns when these have heard all that was committed until now: two new tasks of the same customer, one after the other,
+    so that whatever was read together with the first is heard before the second."""
+    markers = set()
+    for _ in range(2):
+        marker = ("task", given.task(by, {"id": task["customerId"]})["id"])
+        for stream in streams:
+            stream.heard(*marker)
+        markers.add(marker)
+    return markers
+
+
+def metric(url: str, line: str) -> float:
+    """The value of a metric, 0 as long as it is not there."""
+    found = [row for row in httpx.get(f"{url}/metrics").text.splitlines() if row.startswith(f"{line} ")]
+    return float(found[0].rpartition(" ")[2]) if found else 0.0

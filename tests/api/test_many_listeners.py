@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.streams import Stream, asked, listening, request
-from tests.api.test_events import metric
+from tests.api.streams import Stream, asked, listening, metric, request
 from tests.api.wire import Wire
 from tests.given import Given, Person
 from tests.installation import Installation, eventually
