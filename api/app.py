@@ -26,6 +26,7 @@ from api import (
 from api.auth import Authenticator, BearerAuth
 from api.cors import Application, with_cors, with_preflight
 from api.docs import ASSETS_ROUTER, CONFIG, document_errors
+from api.head import with_head
 from api.outcomes import Outcomes
 from api.problems import HANDLERS
 from api.requests import MAX_BODY_BYTES, StrictRequest, observed, refuse_null
@@ -131,4 +132,4 @@ def create_app(settings: Settings) -> Application:
         logging_config=None,  # ours is set up already, for every library alike
         debug=False,
     )
-    return with_cors(observed(with_preflight(app)))
+    return with_cors(observed(with_preflight(with_head(app))))

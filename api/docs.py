@@ -3,8 +3,11 @@
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import swagger_ui
+from litestar import Request, Router
+from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import ResponseSpec
 from litestar.openapi.config import OpenAPIConfig
@@ -26,11 +29,18 @@ Timers become time entries, entries add up to time bills, an admin approves them
 * Every error is `application/problem+json` (RFC 9457) with a `detail` that says what to do and the request's id.
 """
 
+
+async def refuse_unknown(request: Request[Any, Any, Any]) -> None:
+    """The framework has a page of its own for what is not there below /docs; we have one answer for it everywhere."""
+    if request.path_params:
+        raise NotFoundException
+
+
 CONFIG = OpenAPIConfig(
     title="Stint",
     version="0.1.0",
     description=DESCRIPTION,
-    path="/docs",
+    openapi_router=Router("/docs", route_handlers=[], include_in_schema=False, before_request=refuse_unknown),
     use_handler_docstrings=True,
     components=Components(
         security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")},

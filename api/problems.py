@@ -90,10 +90,18 @@ def problem(status: int, detail: str, *, request_id: str, **more: Any) -> dict[s
     }
 
 
-def _answer(request: Request[Any, Any, Any], status: int, detail: str, *, retry_after: int = 1, **more: Any) -> Response[bytes]:
+def _answer(
+    request: Request[Any, Any, Any],
+    status: int,
+    detail: str,
+    *,
+    retry_after: int = 1,
+    headers: dict[str, str] | None = None,
+    **more: Any,
+) -> Response[bytes]:
     request_id = request.scope.get("state", {}).get("request_id", "")
     waits = {"Retry-After": str(retry_after)} if status in (429, 503) else {}
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else waits
+    headers = headers or ({"WWW-Authenticate": "Bearer"} if status == 401 else waits)
     return Response(
         msgspec.json.encode(problem(status, detail, request_id=request_id, **more)),
         status_code=status,
@@ -150,7 +158,16 @@ def _framework(request: Request[Any, Any, Any], error: HTTPException) -> Respons
         413: "The body is larger than this route takes; 256 KiB is the most that any does.",
     }
     status = error.status_code
-    return _answer(request, status, details.get(status) or TITLES.get(status, "The request can't be answered."))
+    detail = details.get(status) or TITLES.get(status, "The request can't be answered.")
+    return _answer(request, status, detail, headers={"Allow": _allowed(error)} if status == 405 else None)
+
+
+def _allowed(error: HTTPException) -> str:
+    """The methods that the path takes: those of its routes, as the framework tells, and those that stand for all paths."""
+    methods = set((error.headers or {}).get("allow", "").split(", ")) - {""}
+    if "GET" in methods:
+        methods.add("HEAD")
+    return ", ".join(sorted(methods | {"OPTIONS"}))
 
 
 def _postgres(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

@@ -49,7 +49,7 @@ def observed(app: Application) -> Application:
             await send(message)
 
         try:
-            if _is_unusable(scope):
+            if scope["method"] != "OPTIONS" and _is_unusable(scope):  # OPTIONS is answered whatever the path is
                 await _refuse(send_observed, request_id)
             else:
                 await app(scope, receive, send_observed)
