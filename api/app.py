@@ -29,7 +29,7 @@ from api.docs import ASSETS_ROUTER, CONFIG, document_errors
 from api.head import with_head
 from api.outcomes import Outcomes
 from api.problems import HANDLERS
-from api.requests import MAX_BODY_BYTES, StrictRequest, observed, refuse_null
+from api.requests import MAX_BODY_BYTES, StrictRequest, observed, refuse_doubtful_query
 from schemas.database import Database
 from schemas.settings import Settings
 from schemas.users import User
@@ -124,7 +124,7 @@ def create_app(settings: Settings) -> Application:
         },
         middleware=[DefineMiddleware(BearerAuth, exclude=["^/docs"])],
         request_class=StrictRequest,
-        before_request=refuse_null,
+        before_request=refuse_doubtful_query,
         request_max_body_size=MAX_BODY_BYTES,
         exception_handlers=HANDLERS,
         openapi_config=CONFIG,

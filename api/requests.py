@@ -97,12 +97,25 @@ async def _refuse(send: Send, request_id: str) -> None:
     await send({"type": "http.response.body", "body": msgspec.json.encode(body), "more_body": False})
 
 
-async def refuse_null(request: Request[Any, Any, Any]) -> None:
-    """The framework takes the text `null` in a query for a parameter that was left out: `userId=null` would list everybody's.
-    Raises Invalid."""
-    for name, value in request.query_params.multi_items():
-        if value.lower() == "null":
+async def refuse_doubtful_query(request: Request[Any, Any, Any]) -> None:
+    """The framework takes the text `null` in a query for a parameter that was left out: `userId=null` would list everybody's;
+    and of a parameter that comes twice it takes one and forgets the other. Raises Invalid."""
+    values = request.query_params.dict()
+    for name, given in values.items():
+        if any(value.lower() == "null" for value in given):
             raise Invalid(name, "null is no value here; leave the parameter out.")
+        if len(given) > 1 and name not in _lists(request):
+            raise Invalid(name, "This came more than once; send one value.")
+
+
+def _lists(request: Request[Any, Any, Any]) -> set[str]:
+    """The parameters of the route that may come more than once."""
+    fields = request.route_handler.parsed_fn_signature.parameters.values()
+    return {
+        getattr(field.kwarg_definition, "name", None) or field.name
+        for field in fields
+        if any(part.is_non_string_collection for part in (field, *field.inner_types))
+    }
 
 
 class StrictRequest(Request[Any, Any, Any]):
