@@ -76,19 +76,18 @@ class _WithOptionalBody(Operation):
             self.request_body.required = False
 
 
+def a_problem(status: int) -> ResponseSpec:
+    """How an error is documented: for those that every route of a kind has below, for one of its own at the route."""
+    return ResponseSpec(Problem, description=TITLES[status], media_type="application/problem+json", generate_examples=False)
+
+
 def document_errors(handler: HTTPRouteHandler) -> HTTPRouteHandler:
     """Gives the operation the shape of its errors; the framework would document one that we never answer with."""
     public = handler.opt.get("exclude_from_auth", False)
     statuses = {400, 429, 500, 503} | (set() if public else {401, 403})
     statuses |= {404} if "{" in "".join(handler.paths) else set()
     statuses |= {409, 413, 415, 422} if handler.http_methods & {"POST", "PUT", "PATCH", "DELETE"} else {422}
-    described: dict[int, ResponseSpec] = {
-        status: ResponseSpec(
-            Problem, description=TITLES[status], media_type="application/problem+json", generate_examples=False
-        )
-        for status in sorted(statuses)
-    }
-    handler.responses = described | dict(handler.responses or {})
+    handler.responses = {status: a_problem(status) for status in sorted(statuses)} | dict(handler.responses or {})
     if public:
         handler.security = [{}]
     body = inspect.signature(handler.fn).parameters.get("data")
