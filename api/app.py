@@ -114,7 +114,7 @@ def create_app(settings: Settings) -> Application:
     app = Litestar(
         [*map(document_errors, ROUTES), ASSETS_ROUTER],
         lifespan=[connected],
-        state=State({"database": database, "authenticator": authenticator}),
+        state=State({"database": database, "authenticator": authenticator, "settings": settings}),
         dependencies={
             "database": always(database),
             "outcomes": always(outcomes),

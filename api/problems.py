@@ -27,11 +27,13 @@ TITLES = {
     403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
+    408: "Too slow",
     409: "Conflict",
     413: "Request too large",
     415: "Unsupported content type",
     422: "Invalid input",
     429: "Too many requests",
+    431: "Headers too large",
     500: "Internal error",
     503: "Temporarily unavailable",
 }
@@ -70,7 +72,7 @@ class Problem(Row):
 
 
 class BadRequest(Exception):
-    """The request can't be read; carries the status that says why (400, 401, 413, 415)."""
+    """The request can't be read; carries the status that says why (400, 401, 408, 413, 415)."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)
@@ -119,7 +121,8 @@ def _refused(request: Request[Any, Any, Any], error: StintError) -> Response[byt
 
 
 def _bad_request(request: Request[Any, Any, Any], error: BadRequest) -> Response[bytes]:
-    return _answer(request, error.status, error.detail)
+    # who was too slow may not hold the connection either
+    return _answer(request, error.status, error.detail, headers={"Connection": "close"} if error.status == 408 else None)
 
 
 def _invalid(request: Request[Any, Any, Any], error: ValidationException) -> Response[bytes]:

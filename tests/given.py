@@ -174,7 +174,7 @@ async def _code(stint: Installation, email: str) -> str:
     async with await connect(settings) as conn:
         letter = await sign_in.issue(conn, asked, secret_key=settings.secret_key.get_secret_value())
     assert letter is not None, f"{email} may sign in"
-    return re.findall(r"\b\d{6}\b", " ".join(letter.paragraphs))[0]
+    return str(re.findall(r"\b\d{6}\b", " ".join(letter.paragraphs))[0])
 
 
 async def _token(stint: Installation, *, role: str, email: str, customer_id: str | None) -> str:
