@@ -27,10 +27,11 @@ from api import (
 from api.auth import Authenticator, BearerAuth
 from api.cors import Application, with_cors, with_preflight
 from api.docs import ASSETS_ROUTER, CONFIG, document_errors
+from api.head import with_head
 from api.listeners import Listeners
 from api.outcomes import Outcomes
 from api.problems import HANDLERS
-from api.requests import MAX_BODY_BYTES, StrictRequest, observed, refuse_null
+from api.requests import MAX_BODY_BYTES, StrictRequest, observed, refuse_doubtful_query
 from schemas.database import Database
 from schemas.settings import Settings
 from schemas.users import User
@@ -120,7 +121,7 @@ def create_app(settings: Settings) -> Application:
     app = Litestar(
         [*map(document_errors, ROUTES), ASSETS_ROUTER],
         lifespan=[connected],
-        state=State({"database": database, "authenticator": authenticator}),
+        state=State({"database": database, "authenticator": authenticator, "settings": settings}),
         dependencies={
             "database": always(database),
             "outcomes": always(outcomes),
@@ -131,7 +132,7 @@ def create_app(settings: Settings) -> Application:
         },
         middleware=[DefineMiddleware(BearerAuth, exclude=["^/docs"])],
         request_class=StrictRequest,
-        before_request=refuse_null,
+        before_request=refuse_doubtful_query,
         request_max_body_size=MAX_BODY_BYTES,
         exception_handlers=HANDLERS,
         openapi_config=CONFIG,
@@ -139,4 +140,4 @@ def create_app(settings: Settings) -> Application:
         logging_config=None,  # ours is set up already, for every library alike
         debug=False,
     )
-    return with_cors(observed(with_preflight(app)))
+    return with_cors(observed(with_preflight(with_head(app))))

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from api.connections import Bounded
 
 # where in an ASGI scope's `extensions` the Line is found
 LINE = "stint.line"
@@ -40,8 +41,8 @@ class Line:
             self._on_stop()
 
 
-class Protocol(HttpToolsProtocol):
-    """uvicorn's own, with a Line in each scope."""
+class Protocol(Bounded):
+    """With a Line in each scope."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -56,10 +57,12 @@ class Protocol(HttpToolsProtocol):
         self._line.stop()
 
 
-def serve(app: Any, *, host: str, port: int, trusted_proxies: str = "") -> None:
+def serve(app: Any, *, host: str, port: int, trusted_proxies: str = "", head_seconds: float = 10) -> None:
     """Serves an ASGI application until SIGTERM. The access log is ours: one JSON line a request. Whom a request comes from is
-    taken from X-Forwarded-For only where a trusted proxy wrote it."""
+    taken from X-Forwarded-For only where a trusted proxy wrote it. Who has sent no complete head of a request after
+    `head_seconds` is disconnected."""
     _allow_many_connections()
+    Bounded.head_seconds = head_seconds
     uvicorn.run(
         app,
         host=host,
