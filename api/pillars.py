@@ -11,6 +11,7 @@ from api.dependencies import TheDatabase, TheSettings, TheUser
 from schemas import pillars
 from schemas.listing import Page
 from schemas.pillars import NewPillar, Pillar, PillarChange
+from schemas.settings import listed
 
 
 @get("/api/customers/{customer_id:uuid}/pillars", summary="List a customer's pillars")
@@ -48,11 +49,11 @@ async def change_pillar(
     pillar_id: FromPath[UUID],
     data: JSONBody[PillarChange],
 ) -> Pillar:
-    """Writes the fields that are sent. Making a pillar inactive tells each of the firm's own people by mail. No new tasks are put on an inactive pillar; those that are there stay, and go on. The
-    default pillar may be renamed, but stays active: 409. A stale `version` is 409 with `current`, a name that is taken 409 with
-    the other's `pillarId`."""
+    """Writes the fields that are sent. Making a pillar inactive tells each of the firm's own people by mail; no new tasks are
+    put on it, those that are there stay, and go on. The default pillar may be renamed, but stays active: 409. A stale `version`
+    is 409 with `current`, a name that is taken 409 with the other's `pillarId`."""
     async with database.transaction() as conn:
-        legacy = settings.legacy_unset_role == "on"
+        legacy = settings.legacy_unset_role == "on" and bool(listed(settings.internal_client_ids))
         return await pillars.change(conn, customer_id, pillar_id, data, by=user, legacy=legacy)
 
 

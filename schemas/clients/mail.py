@@ -93,7 +93,11 @@ def compose(mail: SendMail, *, message_id: UUID, sender: str) -> EmailMessage:
 
 
 def _address(text: str) -> Address:
-    [(name, address)] = getaddresses([text])[:1]
+    # one recipient, or none: never the first of several
+    found_in = [] if any(unicodedata.category(character) == "Cc" for character in text) else getaddresses([text])
+    if len(found_in) != 1:
+        raise Permanent(f"{text!r} is no address that mail can be sent to.")
+    [(name, address)] = found_in
     try:
         found = email_address(address)
         # the domain as DNS writes it: not every server takes others

@@ -43,7 +43,7 @@ def test_each_of_the_firms_own_people_is_promised_one_mail(firm: Given) -> None:
     gone = firm.person()
     firm.stint.rows("UPDATE users SET revoked_at = now() WHERE id = %s RETURNING 1", gone.id)
 
-    admin.patch(path, {"active": False})
+    admin.put(path, {"active": False})
 
     assert promised(firm, pillar) == Counter(own_people(firm))
     assert admin.email in promised(firm, pillar)
@@ -54,7 +54,7 @@ def test_an_inactive_pillar_made_inactive_again_promises_nothing_more(firm: Give
     admin = firm.admin()
     path, pillar = a_pillar(firm, admin)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: admin.patch(path, {"active": False}), range(8)))
+        list(pool.map(lambda _: admin.put(path, {"active": False}), range(8)))
     assert promised(firm, pillar) == Counter(own_people(firm))
 
 
@@ -62,7 +62,7 @@ def test_every_inactivation_promises_a_set_of_its_own(firm: Given) -> None:
     admin = firm.admin()
     path, pillar = a_pillar(firm, admin)
     for active in (False, True, False):
-        admin.patch(path, {"active": active})
+        admin.put(path, {"active": active})
     assert set(promised(firm, pillar).values()) == {2}
     assert set(promised(firm, pillar)) == own_people(firm)
 
@@ -70,5 +70,5 @@ def test_every_inactivation_promises_a_set_of_its_own(firm: Given) -> None:
 def test_a_refused_inactivation_promises_nothing(firm: Given) -> None:
     admin = firm.admin()
     path, pillar = a_pillar(firm, admin)
-    admin.patch(path, {"active": False, "version": pillar["version"] + 1}, status=409)
+    admin.put(path, {"active": False, "version": pillar["version"] + 1}, status=409)
     assert not promised(firm, pillar)

@@ -28,7 +28,7 @@ def test_20_people_hear_of_a_pillar_while_the_worker_is_killed(own: Installation
     expected = {email for (email,) in own.rows("SELECT email FROM users")}
     assert len(expected) == 20
 
-    admin.patch(f"{path}/{pillar['id']}", {"active": False})
+    admin.put(f"{path}/{pillar['id']}", {"active": False})
     for kill in range(5):
         # each kill finds some mail sent and some not, whatever the machine's speed
         eventually(lambda least=3 * (kill + 1): len(post.mails) >= least, seconds=60, why="mail goes on between kills")
