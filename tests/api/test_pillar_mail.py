@@ -1,6 +1,7 @@
 """Making a pillar inactive promises one mail to each of the firm's own people, once."""
 
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,8 +11,10 @@ from tests.installation import Installation
 
 
 @pytest.fixture
-def firm(idle: Installation) -> Given:
-    return Given(idle)
+def firm(idle: Installation) -> Iterator[Given]:
+    given = Given(idle)
+    yield given
+    given.close()
 
 
 def promised(given: Given, pillar: Json) -> Counter[str]:
