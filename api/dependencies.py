@@ -5,6 +5,7 @@ from typing import TypeAlias
 from litestar.di import NamedDependency
 
 from api.auth import Authenticator
+from api.listeners import Listeners
 from api.outcomes import Outcomes
 from api.slack_desk import Desk
 from schemas.database import Database
@@ -16,4 +17,5 @@ TheUser: TypeAlias = NamedDependency[User]
 TheSettings: TypeAlias = NamedDependency[Settings]
 TheOutcomes: TypeAlias = NamedDependency[Outcomes]
 TheDesk: TypeAlias = NamedDependency[Desk]
+TheListeners: TypeAlias = NamedDependency[Listeners]
 TheAuthenticator: TypeAlias = NamedDependency[Authenticator]

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from api import slack_commands, slack_events, slack_interactions
 from api.dependencies import TheDesk
+from api.docs import a_problem
 from api.problems import BadRequest
 from api.requests import UNSTORABLE, StrictRequest, read_json
 from api.slack_desk import Desk, nothing
@@ -15,11 +16,12 @@ from schemas.clients.slack import is_answerable, is_signed
 from schemas.slack_payloads import EVENT, INTERACTION, Challenge, Command, EventCallback
 
 PUBLIC = {"exclude_from_auth": True}
+UNSIGNED = {401: a_problem(401)}
 FORM, JSON = "application/x-www-form-urlencoded", "application/json"
 COMMAND = TypeAdapter(Command)
 
 
-@post("/api/slack/events", summary="Take in commands and events of Slack's", opt=PUBLIC, status_code=200)
+@post("/api/slack/events", summary="Take in commands and events of Slack's", opt=PUBLIC, status_code=200, responses=UNSIGNED)
 async def receive_event(request: StrictRequest, desk: TheDesk) -> Response[Any]:
     """For Slack alone: the slash command `/task` (a form) and event subscriptions (JSON), signed with the app's signing secret
     within the last 5 minutes; anything else is 401. A command is answered within 3 seconds whatever is down, with an apology if
@@ -43,7 +45,7 @@ async def receive_event(request: StrictRequest, desk: TheDesk) -> Response[Any]:
     return await slack_commands.answer(desk, command)
 
 
-@post("/api/slack/interactivity", summary="Take in what people do in Slack", opt=PUBLIC, status_code=200)
+@post("/api/slack/interactivity", summary="Take in what people do in Slack", opt=PUBLIC, status_code=200, responses=UNSIGNED)
 async def receive_interaction(request: StrictRequest, desk: TheDesk) -> Response[Any]:
     """For Slack alone: forms that were sent, buttons that were pressed, lists to pick from, and the message action "Create
     task", signed as above. Each has its effect once, however often it is sent, and is answered within 3 seconds."""

@@ -20,7 +20,7 @@ HOOKS, HOOK_SECONDS, HOOK_USES = "/commands/", 1800.0, 5
 LONGEST = {"title": 24, "submit": 24, "close": 24}
 
 
-SETTINGS = {
+SETTINGS: Json = {
     "channelSeconds": 0.0,  # how long a channel takes no other message
     "history": True,  # whether the app may read channels
     "revoked": False,  # whether its token is worth nothing

@@ -191,6 +191,8 @@ class Slack:
             raise SlackRefuses(f"status_{status}")
 
     async def _ask(self, method: Callable[..., Awaitable[AsyncSlackResponse]], seconds: float, **arguments: Any) -> Any:
+        if self._settings.slack_bot_token is None:
+            raise SlackRefuses("SLACK_BOT_TOKEN is not set")
         try:
             return (await _in_time(method(**arguments), seconds)).data
         except SlackApiError as error:

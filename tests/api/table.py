@@ -92,6 +92,8 @@ TABLE: dict[str, Asked] = {
     "PUT /api/customers/{customer_id}/focus": firm(),
     "GET /api/focus": firm(),
     "DELETE /api/customers/{customer_id}/focus": firm(204),
+    # what changes, while it does
+    "GET /api/events": everybody().streams(),
     # tasks
     "GET /api/tasks": everybody(),
     "POST /api/tasks": firm(201).sends(title="Mend it", customerId="{customer_id}"),
@@ -118,6 +120,15 @@ TABLE: dict[str, Asked] = {
     "POST /api/time-bills/approve-all": admins().sends(bills=[{"id": NOBODYS, "version": 1}]),
     "POST /api/time-bills/recompute": admins(202).sends(dryRun=True, customerId="{customer_id}"),
     "GET /api/time-bills/recompute/{job_id}": admins(),
+    # Slack; nothing is let in without its signature
+    "POST /api/slack/events": public(401),
+    "POST /api/slack/interactivity": public(401),
+    "GET /api/slack/channel-mappings": firm(),
+    "POST /api/slack/channel-mappings": firm(201).sends(
+        channelId="{channel_id}", channelName="acme", customerId="{customer_id}"
+    ),
+    "PUT /api/slack/channel-mappings/{mapping_id}": firm().sends(channelName="acme-support"),
+    "DELETE /api/slack/channel-mappings/{mapping_id}": firm(204),
     # without a token
     "POST /auth/code": public(202).sends(email="nobody@example.com"),
     "POST /auth/token": public(401).sends(email="nobody@example.com", code="123456"),

@@ -118,9 +118,7 @@ def test_without_the_app_nothing_is_called(
     try:
         before = len(member.slack.calls("chat.postMessage"))
         assert member.submits(view) is None  # the task is made all the same
-        dead = (
-            "SELECT error FROM messages WHERE actor = 'post_task_created' AND state = 'dead' ORDER BY created_at DESC"
-        )
+        dead = "SELECT error FROM messages WHERE actor = 'post_task_created' AND state = 'dead' ORDER BY created_at DESC"
         error = eventually(lambda: stint.rows(dead))[0][0]
         assert "install the app again" in error
         hours_later(stint, timer)
