@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from ops.sandbox import slack_app
+from ops.sandbox.slack_app import Sent
 from tests.api.answers import EVERY_ROUTE, Json, filled
 from tests.api.table import TABLE
 from tests.given import Given
