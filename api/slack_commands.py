@@ -38,7 +38,8 @@ Handler = Callable[[Connection, Desk, Caller, User], Awaitable[tuple[str, list[d
 
 async def answer(desk: Desk, command: Command) -> Response[Any]:
     """The answer to a command, in time whatever is down."""
-    word = command.text.strip().lower()
+    typed = (command.text or "").strip()
+    word = typed.lower()
     if word == "help":
         return ephemeral(HELP)
     if word in HANDLERS:
@@ -46,7 +47,7 @@ async def answer(desk: Desk, command: Command) -> Response[Any]:
             return await desk.in_time(_do(desk, command, HANDLERS[word]))
         except Sorry as sorry:
             return ephemeral(str(sorry))
-    wanted = Wanted(command.team_id, command.channel_id, command.user_id, command.trigger_id, title=command.text.strip())
+    wanted = Wanted(command.team_id, command.channel_id, command.user_id, command.trigger_id, title=typed)
     said = await open_form(desk, wanted)
     return ephemeral(said) if said else nothing()
 

@@ -93,14 +93,14 @@ async def _choices(desk: Desk, typing: BlockSuggestion) -> list[Choice]:
 
     async def look(conn: Connection) -> list[Choice]:
         if typing.action_id == TASK:
-            return await slack_tasks.offered_tasks(conn, typing.value, user_id=user.id, only=caller.only)
+            return await slack_tasks.offered_tasks(conn, typing.value or "", user_id=user.id, only=caller.only)
         if typing.action_id == CUSTOMER:
-            return await slack_tasks.offered_customers(conn, typing.value, only=caller.only)
+            return await slack_tasks.offered_customers(conn, typing.value or "", only=caller.only)
         picked = typing.view.field(CUSTOMER)[1] if typing.view else None
         customer_id = slack_tasks.parse_id(picked or (origin.customer_id if origin else None))
         if typing.action_id != PILLAR or customer_id is None or caller.only not in (None, customer_id):
             return []
-        return await slack_tasks.offered_pillars(conn, typing.value, customer_id=customer_id)
+        return await slack_tasks.offered_pillars(conn, typing.value or "", customer_id=customer_id)
 
     return await desk.read(look)
 
@@ -174,7 +174,7 @@ async def _change_customer(desk: Desk, pressed: BlockActions) -> None:
 async def _create_from_message(desk: Desk, chosen: MessageAction) -> Response[Any]:
     """Opens the form with the message's first line as its title, and its text and link as the description."""
     message = chosen.message
-    text = _readable(message.text)
+    text = _readable(message.text or "")
     link = _permalink(chosen)
     kept = slack_views.LONGEST_DESCRIPTION - len(link) - 2
     wanted = Wanted(

@@ -22,14 +22,14 @@ class Command(Payload):
     team_id: SlackId
     channel_id: SlackId
     user_id: SlackId
-    text: Text = ""
+    text: Text | None = None
     trigger_id: Short
     response_url: Short
 
 
 class Team(Payload):
     id: SlackId
-    domain: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{0,100}$")] = ""
+    domain: Annotated[str | None, StringConstraints(pattern=r"^[a-z0-9-]{0,100}$")] = None
 
 
 class Named(Payload):
@@ -115,7 +115,7 @@ class Message(Payload):
 
     ts: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,15}\.[0-9]{1,10}$")]
     thread_ts: Annotated[str | None, StringConstraints(pattern=r"^[0-9]{1,15}\.[0-9]{1,10}$")] = None
-    text: Text = ""
+    text: Text | None = None
 
 
 class MessageAction(Interaction):
@@ -151,7 +151,7 @@ class BlockSuggestion(Interaction):
 
     type: Literal["block_suggestion"]
     action_id: Short
-    value: Text = ""
+    value: Text | None = None
     channel: Named | None = None
     view: View | None = None
 

@@ -117,7 +117,7 @@ class Workspace:
             raise Refused("expired_trigger_id")
         _check_view(given["view"])
         self.used.add(trigger_id)
-        view = {"id": f"V{secrets.token_hex(5).upper()}", "team_id": TEAM_ID, "state": {"values": {}}, "at": time.time()}
+        view: Json = {"id": f"V{secrets.token_hex(5).upper()}", "team_id": TEAM_ID, "state": {"values": {}}, "at": time.time()}
         view |= given["view"]
         self.views[view["id"]] = view
         return {"view": view}

@@ -1,5 +1,6 @@
 """Who is let in, and what is shown where."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -201,3 +202,30 @@ def test_a_form_of_nobodys_is_refused(member: Member, customer: Json) -> None:
     for changes in ({"private_metadata": ""}, {"private_metadata": "[" * 2000}, {"callback_id": "other"}):
         answer = member.hand_over(member.submission(view | changes, customer=customer["id"]))
         assert answer.status_code == 400, changes
+
+
+def test_without_a_configured_workspace_it_is_the_tokens_own(
+    member: Member, person: Person, slack: SlackSandbox, stint: Installation, tmp_path: Path
+) -> None:
+    environment = slack.environment | {"SLACK_TEAM_ID": ""}
+    other = Installation(stint.database_url, stint.amqp_url, tmp_path, **environment)
+    here = Member(slack, other, member.id, member.channel)
+    try:
+        other.start("api").wait_until_ready()
+        slack.fails("status", path="auth.test", status=500)
+        assert "Slack does not tell" in here.types("status")["text"]
+        slack.recovers()
+        before = len(slack.calls("auth.test"))
+        for _ in range(3):
+            assert "No timer" in here.types("status")["text"]
+            assert "another workspace" in here.sends(here.typing("status", team_id="T0ELSEWHERE"))["text"]
+        assert len(slack.calls("auth.test")) == before + 1
+    finally:
+        other.stop()
+
+
+def test_what_was_received_is_forgotten_after_two_days(stint: Installation) -> None:
+    stint.rows("INSERT INTO slack_receipts (key, at) VALUES ('event:EvOld', now() - interval '49 hours') RETURNING 1")
+    stint.rows("INSERT INTO slack_receipts (key, at) VALUES ('event:EvNew', now() - interval '47 hours') RETURNING 1")
+    kept = "SELECT key FROM slack_receipts WHERE key IN ('event:EvOld', 'event:EvNew')"
+    eventually(lambda: stint.rows(kept) == [("event:EvNew",)])
