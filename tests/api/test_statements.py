@@ -19,6 +19,7 @@ READS: dict[str, list[str]] = {
     "/api/customers/{customer}/pillars": ["FROM pillars"],
     "/api/customers/{customer}/pillars/{pillar}": [],
     "/api/focus": [],
+    "/api/leads": [],
     "/api/tasks": [],
     "/api/tasks?userId={user}&status=open&customer={customer}": [],
     "/api/tasks?customer=Acme": [NAMED],
@@ -39,7 +40,7 @@ READS: dict[str, list[str]] = {
     "/api/time-bills/{bill}": [],
     "/api/active-timers/me": [],
 }
-OWN_PEOPLES = ("/api/focus", "/api/active-timers", "/api/tasks/internal-users", "/api/time-bills/recompute")
+OWN_PEOPLES = ("/api/focus", "/api/leads", "/api/active-timers", "/api/tasks/internal-users", "/api/time-bills/recompute")
 
 
 @pytest.mark.parametrize("role", ["internal_admin", "customer_user"])
