@@ -12,6 +12,7 @@ from litestar.plugins.pydantic import PydanticPlugin
 from api import (
     active_timers,
     customers,
+    events,
     focus,
     health,
     leads,
@@ -27,6 +28,7 @@ from api.auth import Authenticator, BearerAuth
 from api.cors import Application, with_cors, with_preflight
 from api.docs import ASSETS_ROUTER, CONFIG, document_errors
 from api.head import with_head
+from api.listeners import Listeners
 from api.outcomes import Outcomes
 from api.problems import HANDLERS
 from api.requests import MAX_BODY_BYTES, StrictRequest, observed, refuse_doubtful_query
@@ -55,6 +57,8 @@ ROUTES = [
     focus.put_focus,
     focus.clear_focus,
     focus.list_focus,
+    # what changes, while it does
+    events.listen,
     # tasks
     tasks.list_tasks,
     tasks.create_task,
@@ -96,12 +100,15 @@ def create_app(settings: Settings) -> Application:
     """The ASGI application; it starts whether Postgres is there or not."""
     database = Database(settings)
     outcomes = Outcomes(database)
+    listeners = Listeners(settings)
     authenticator = Authenticator(settings)
 
     @asynccontextmanager
     async def connected(_: Litestar) -> AsyncIterator[None]:
         await database.open()
+        listeners.open()
         yield
+        await listeners.close()
         await database.close()
 
     async def current_user(request: StrictRequest) -> User:
@@ -118,6 +125,7 @@ def create_app(settings: Settings) -> Application:
         dependencies={
             "database": always(database),
             "outcomes": always(outcomes),
+            "listeners": always(listeners),
             "authenticator": always(authenticator),
             "settings": always(settings),
             "user": Provide(current_user),

@@ -41,14 +41,22 @@ def observed(app: Application) -> Application:
         request_id = uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         about.set({"request": request_id})
-        begun, status = time.perf_counter(), 500
+        begun, status, is_noted = time.perf_counter(), 500, False
 
         async def send_observed(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                if _is_stream(message):
+                    note()
             await send(message)
+
+        def note() -> None:
+            nonlocal is_noted
+            if not is_noted:
+                is_noted = True
+                _note(scope, status, time.perf_counter() - begun)
 
         try:
             if (refusal := _refusal(scope)) is not None:
@@ -56,22 +64,25 @@ def observed(app: Application) -> Application:
             else:
                 await app(scope, receive, send_observed)
         finally:
-            seconds = time.perf_counter() - begun
-            method = scope["method"] if scope["method"] in _METHODS else "other"
-            route = str(scope.get("path_template") or "unknown")
-            SECONDS.labels(method, route).observe(seconds)
-            ANSWERS.labels(method, route, str(status)).inc()
-            level = logging.WARNING if status >= 500 else logging.INFO
-            logger.log(
-                level,
-                "%s %s %d",
-                method,
-                route,
-                status,
-                extra={"path": scope["path"], "milliseconds": round(seconds * 1000, 1)},
-            )
+            note()
 
     return answer
+
+
+def _is_stream(message: Message) -> bool:
+    """An answer that goes on: it has been given once it has begun, and how long its reader stays says nothing of us."""
+    return (b"content-type", b"text/event-stream") in [(name, value.partition(b";")[0]) for name, value in message["headers"]]
+
+
+def _note(scope: Scope, status: int, seconds: float) -> None:
+    method = scope["method"] if scope["method"] in _METHODS else "other"
+    route = str(scope.get("path_template") or "unknown")
+    SECONDS.labels(method, route).observe(seconds)
+    ANSWERS.labels(method, route, str(status)).inc()
+    level = logging.WARNING if status >= 500 else logging.INFO
+    logger.log(
+        level, "%s %s %d", method, route, status, extra={"path": scope["path"], "milliseconds": round(seconds * 1000, 1)}
+    )
 
 
 def client_of(request: Request[Any, Any, Any]) -> str:
