@@ -51,6 +51,7 @@ def test_head_is_answered_like_get_without_a_body(given: Given, stint: Installat
         assert (refused.status_code, refused.content) == (status, b""), path
         assert refused.headers["content-type"] == "application/problem+json"
     assert httpx.head(f"{stint.url}/api/tasks").status_code == 401
+    assert by.http.head("/api/events").headers["content-type"].startswith("text/event-stream")  # and it is over
     assert 'method="HEAD",route="/api/tasks/{task_id' in httpx.get(f"{stint.url}/metrics").text
 
 
