@@ -41,13 +41,13 @@ async def get_pillar(
 
 @put("/api/customers/{customer_id:uuid}/pillars/{pillar_id:uuid}", summary="Update a pillar", guards=[internal])
 async def change_pillar(
-    database: TheDatabase, customer_id: FromPath[UUID], pillar_id: FromPath[UUID], data: JSONBody[PillarChange]
+    database: TheDatabase, user: TheUser, customer_id: FromPath[UUID], pillar_id: FromPath[UUID], data: JSONBody[PillarChange]
 ) -> Pillar:
-    """Writes the fields that are sent. No new tasks are put on an inactive pillar; those that are there stay, and go on. The
-    default pillar may be renamed, but stays active: 409. A stale `version` is 409 with `current`, a name that is taken 409 with
-    the other's `pillarId`."""
+    """Writes the fields that are sent. Making it inactive sends a mail to each of the firm's own people; no new tasks are put
+    on it then, those that are there stay, and go on. The default pillar may be renamed, but stays active: 409. A stale
+    `version` is 409 with `current`, a name that is taken 409 with the other's `pillarId`."""
     async with database.transaction() as conn:
-        return await pillars.change(conn, customer_id, pillar_id, data)
+        return await pillars.change(conn, customer_id, pillar_id, data, by=user)
 
 
 @delete("/api/customers/{customer_id:uuid}/pillars/{pillar_id:uuid}", summary="Delete a pillar", guards=[internal])

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 from pydantic import Field
 
-from schemas import customers
+from schemas import customers, ledger, mails, users
 from schemas.base import Body, Flag, Name, Row, Version, json_object
 from schemas.database import Connection
 from schemas.errors import Conflict, Invalid, NotFound
@@ -84,8 +84,8 @@ async def create(conn: Connection, customer_id: UUID, new: NewPillar) -> Pillar:
     return Pillar.from_json(row[0])
 
 
-async def change(conn: Connection, customer_id: UUID, pillar_id: UUID, wanted: PillarChange) -> Pillar:
-    """Writes what is sent.
+async def change(conn: Connection, customer_id: UUID, pillar_id: UUID, wanted: PillarChange, *, by: User) -> Pillar:
+    """Writes what is sent. Making it inactive promises a mail to each of the firm's own people.
 
     Raises NotFound for an unknown pillar, Conflict for a stale version, a name that another of the customer's pillars has, and
     for making the default pillar inactive.
@@ -99,16 +99,25 @@ async def change(conn: Connection, customer_id: UUID, pillar_id: UUID, wanted: P
     if wanted.name is not None:
         await _refuse_taken(conn, customer_id, wanted.name, beside=pillar_id)
     if pillar.active and wanted.active is False:
-        return await _inactivate(conn, pillar, values)
+        return await _inactivate(conn, pillar, values, by=by)
     return await _write(conn, pillar_id, values)
 
 
-async def _inactivate(conn: Connection, pillar: Pillar, values: dict[str, Any]) -> Pillar:
-    """Writes the values to an active pillar, and makes it inactive: the only way there, taken once per inactivation, whose name
-    is (id, version) of what it returns. Whoever is to hear of it is sent a message here, in the same transaction."""
+async def _inactivate(conn: Connection, pillar: Pillar, values: dict[str, Any], *, by: User) -> Pillar:
+    """Writes the values to an active pillar and makes it inactive, the only way there: the mails are promised with it, so each
+    inactivation is told of once, whoever asks for it twice or at the same moment."""
     if pillar.is_default:
         raise Conflict("Tasks for which nobody names a pillar go to this one, so it stays active; make another inactive.")
-    return await _write(conn, pillar.id, values)
+    written = await _write(conn, pillar.id, values)
+    cursor = await conn.execute("SELECT name FROM customers WHERE id = %s", (pillar.customer_id,))
+    row = await cursor.fetchone()
+    assert row is not None
+    told = [
+        mails.pillar_inactivated(to=address, pillar=written.name, customer=row[0], by=by.name or by.email or "Somebody")
+        for address in await users.internal_addresses(conn)
+    ]
+    await ledger.put_all(conn, told, created_by=by.id)
+    return written
 
 
 async def _write(conn: Connection, pillar_id: UUID, values: dict[str, Any]) -> Pillar:
