@@ -65,13 +65,13 @@ async def put(
 
 
 async def put_all(conn: Connection, messages: Sequence[Message], *, created_by: UUID | None = None) -> None:
-    """Promises many pieces of work in the caller's transaction, in one statement."""
+    """Promises many at once, in the caller's transaction and in one statement."""
     await conn.execute(
         f"""
-        WITH message AS (
-            INSERT INTO messages (id, actor, queue, body, allowance, created_by, cause_id)
-            SELECT gen_random_uuid(), m.actor, m.queue, m.body, m.allowance, %s, %s
-            FROM unnest(%s::text[], %s::text[], %s::jsonb[], %s::integer[]) AS m (actor, queue, body, allowance)
+        WITH promised AS (
+            INSERT INTO messages (id, actor, queue, body, allowance, created_by, cause_id, available_at)
+            SELECT gen_random_uuid(), actor, queue, body, allowance, %s, %s, now()
+            FROM unnest(%s::text[], %s::text[], %s::jsonb[], %s::int[]) AS m (actor, queue, body, allowance)
         )
         SELECT pg_notify('{CHANNEL}', '')
         """,

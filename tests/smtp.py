@@ -15,6 +15,14 @@ from typing import Any
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
 
+@dataclass(frozen=True)
+class Mail:
+    """One message that the server took, with the recipients of its envelope."""
+
+    recipients: tuple[str, ...]
+    message: EmailMessage
+
+
 @dataclass
 class MailServer:
     """What it is told to do, and what it got. `answers` maps a stage (MAIL, RCPT, DATA) to the answers that are given there
@@ -24,7 +32,7 @@ class MailServer:
     seconds: float = 0.0  # that it takes over each mail
     tls: ssl.SSLContext | None = None
     answers: dict[str, list[str]] = field(default_factory=dict)
-    received: list[tuple[str, EmailMessage]] = field(default_factory=list)
+    mails: list[Mail] = field(default_factory=list)
     passwords: list[tuple[str, str]] = field(default_factory=list)
     connections: int = 0
     port: int = 0
@@ -33,8 +41,8 @@ class MailServer:
     def url(self) -> str:
         return f"{'smtps' if self.tls else 'smtp'}://{self.host}:{self.port}"
 
-    def addresses(self) -> list[str]:
-        return [address for address, _ in self.received]
+    def recipients(self) -> list[str]:
+        return sorted(address for mail in list(self.mails) for address in mail.recipients)
 
     async def handle_MAIL(self, server: SMTP, _: Session, envelope: Envelope, address: str, options: list[str]) -> str:
         envelope.mail_from = address
@@ -62,7 +70,7 @@ class MailServer:
         content = envelope.original_content or b""
         message = message_from_bytes(content, policy=default)
         assert isinstance(message, EmailMessage)
-        self.received += [(address, message) for address in envelope.rcpt_tos]
+        self.mails.append(Mail(tuple(envelope.rcpt_tos), message))
 
     async def _answer(self, stage: str, server: SMTP) -> str | None:
         told = self.answers.get(stage, [])

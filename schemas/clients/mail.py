@@ -7,6 +7,7 @@ a message whose answer was lost has arrived: it is sent again, under the same Me
 import re
 import ssl
 import unicodedata
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.errors import HeaderParseError
 from email.headerregistry import Address
@@ -26,6 +27,7 @@ from schemas.errors import Permanent
 from schemas.messages import Link, SendMail
 from schemas.settings import Settings
 
+FAREWELL_SECONDS = 1
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 LONGEST_SUBJECT = 150
 
@@ -50,8 +52,14 @@ async def deliver(mail: SendMail, *, message_id: UUID, settings: Settings) -> No
         timeout=settings.stint_mail_seconds,
     )
     try:
-        async with client:
+        try:
+            await client.connect()
             await client.send_message(message)
+            # taken is taken: what comes of the farewell is no reason to send it again
+            with suppress(aiosmtplib.SMTPException):
+                await client.quit(timeout=FAREWELL_SECONDS)
+        finally:
+            client.close()
     except aiosmtplib.SMTPRecipientsRefused as error:
         refused = error.recipients[0]
         _judge(refused.code, refused.message, error)
@@ -85,8 +93,8 @@ def compose(mail: SendMail, *, message_id: UUID, sender: str) -> EmailMessage:
 
 
 def _address(text: str) -> Address:
-    """`jo@example.com` or `Jo <jo@example.com>`: exactly one, taken as it stands or not at all. The library's own reader of such
-    headers would find an address in almost anything, and several in some."""
+    """`jo@example.com` or `Jo <jo@example.com>`: exactly one, taken as it stands or not at all. The library's own reader of
+    such headers would find an address in almost anything, and several in some."""
     named = re.fullmatch(r"(.*?)\s*<([^<>]*)>", text)
     name, address = (unquote_name(named[1]), named[2]) if named else ("", text)
     try:

@@ -55,8 +55,9 @@ def test_a_mail_arrives_as_text_and_html_with_its_link(own: Installation, post: 
         link=Link(text="Sign in", url="https://app.example.com/?a=1&b=2"), reply_to="Ada <ada@example.com>",
     )  # fmt: skip
     becomes(own, message_id, "done")
-    [(address, mail)] = server.received
-    assert address == "jo@xn--bcher-kva.example"
+    [caught] = server.mails
+    mail = caught.message
+    assert caught.recipients == ("jo@xn--bcher-kva.example",)
     assert (mail["To"], mail["Subject"], mail["Reply-To"]) == ("jo@xn--bcher-kva.example", "Grüße 🎉", "Ada <ada@example.com>")
     assert mail["Message-ID"] == f"<{message_id}@localhost>" and mail["Date"]
     text, html = (mail.get_body(preferencelist=(kind,)) for kind in ("plain", "html"))
@@ -74,7 +75,7 @@ def test_what_the_server_refuses_for_good_is_a_dead_letter_with_its_reason(
     becomes(own, message_id, "dead")
     error = own.value("SELECT error FROM messages WHERE id = %s", message_id)
     assert "550" in error and "no such person" in error
-    assert server.connections == 1 and server.received == []
+    assert server.connections == 1 and server.mails == []
 
 
 @pytest.mark.parametrize("stage", ["MAIL", "RCPT", "DATA"])
@@ -84,7 +85,7 @@ def test_what_the_server_refuses_for_now_and_what_gets_no_answer_is_tried_again(
     server.answers[stage] = ["451 later", "drop", "stall"]
     message_id = post()
     becomes(own, message_id, "done")
-    assert server.addresses() == ["jo@example.com"]
+    assert server.recipients() == ["jo@example.com"]
     assert own.value("SELECT attempts FROM messages WHERE id = %s", message_id) == 3
 
 
@@ -94,8 +95,8 @@ def test_a_mail_whose_answer_is_lost_is_sent_again_under_the_same_id_and_the_log
     server.answers["DATA"] = ["keep and drop"]
     message_id = post()
     becomes(own, message_id, "done")
-    assert server.addresses() == ["jo@example.com"] * 2
-    assert {mail["Message-ID"] for _, mail in server.received} == {f"<{message_id}@localhost>"}
+    assert server.recipients() == ["jo@example.com"] * 2
+    assert {mail.message["Message-ID"] for mail in server.mails} == {f"<{message_id}@localhost>"}
     assert "sending this mail again" in own.log("work:mail") and str(message_id) in own.log("work:mail")
 
 
@@ -142,7 +143,7 @@ def test_a_subject_is_one_line_whatever_stands_in_it(text: str) -> None:
 
 def test_a_quoted_local_part_is_written_to_as_it_is(own: Installation, post: Posted, server: MailServer) -> None:
     becomes(own, post(to='"jo smith"@example.com'), "done")
-    assert server.addresses() == ['"jo smith"@example.com']
+    assert server.recipients() == ['"jo smith"@example.com']
 
 
 def test_a_password_goes_over_the_network_encrypted_or_not_at_all(own: Installation) -> None:
@@ -151,7 +152,7 @@ def test_a_password_goes_over_the_network_encrypted_or_not_at_all(own: Installat
         own.start("relay", "work:mail")
         message_id = put(own)
         eventually(lambda: own.value("SELECT attempts FROM messages WHERE id = %s", message_id) >= 1)
-        assert plain.passwords == [] and plain.received == []
+        assert plain.passwords == [] and plain.mails == []
         assert "secret-word" not in own.log("work:mail")
         assert not own.value("SELECT count(*) FROM message_attempts WHERE traceback || error LIKE '%%secret-word%%'")
 
@@ -167,7 +168,7 @@ def test_a_server_with_a_certificate_gets_the_password_and_one_without_a_good_on
         own.start("relay", "work:mail")
         message_id = put(own)
         eventually(lambda: own.value("SELECT attempts FROM messages WHERE id = %s", message_id) >= 1)
-        assert server.passwords == server.received == []
+        assert server.passwords == server.mails == []
         own.kill("work:mail")
         own.environment["SSL_CERT_FILE"] = str(certificate)
         own.start("work:mail")
