@@ -97,6 +97,17 @@ async def internal_page(conn: Connection, page: Page, *, legacy: bool) -> bytes:
     return await selection.page(conn, page)
 
 
+async def internal_addresses(conn: Connection) -> list[str]:
+    """Where the firm's own people who have access read mail: each address once."""
+    cursor = await conn.execute(
+        f"""
+        SELECT DISTINCT ON (lower(u.email)) u.email FROM users u
+        WHERE u.revoked_at IS NULL AND u.email <> '' AND {CONSULTANT} ORDER BY lower(u.email), u.created_at
+        """.encode()
+    )
+    return [email for (email,) in await cursor.fetchall()]
+
+
 async def is_consultant(conn: Connection, user_id: UUID) -> bool:
     """Whether this is one of the firm's own people, who log time and get tasks; also one whose access was removed, since an
     admin has to see to what they have left."""
