@@ -11,6 +11,7 @@ from litestar.plugins.pydantic import PydanticPlugin
 
 from api import (
     active_timers,
+    customer_users,
     customers,
     focus,
     health,
@@ -29,6 +30,7 @@ from api.docs import ASSETS_ROUTER, CONFIG, document_errors
 from api.outcomes import Outcomes
 from api.problems import HANDLERS
 from api.requests import MAX_BODY_BYTES, StrictRequest, observed, refuse_null
+from schemas.clients.identity import identity
 from schemas.database import Database
 from schemas.settings import Settings
 from schemas.users import User
@@ -42,6 +44,11 @@ ROUTES = [
     customers.get_customer,
     customers.change_customer,
     customers.delete_customer,
+    # a customer's users
+    customer_users.list_customer_users,
+    customer_users.invite,
+    customer_users.resend_invitation,
+    customer_users.remove_customer_user,
     # leads
     leads.list_leads,
     # pillars
@@ -95,11 +102,14 @@ def create_app(settings: Settings) -> Application:
     """The ASGI application; it starts whether Postgres is there or not."""
     database = Database(settings)
     outcomes = Outcomes(database)
-    authenticator = Authenticator(settings)
+    provider = identity(settings, database)
+    authenticator = Authenticator(settings, provider)
 
     @asynccontextmanager
     async def connected(_: Litestar) -> AsyncIterator[None]:
         await database.open()
+        if settings.people_are_outside:
+            authenticator.keys.read()  # nobody who comes has to wait for it
         yield
         await database.close()
 
@@ -117,7 +127,7 @@ def create_app(settings: Settings) -> Application:
         dependencies={
             "database": always(database),
             "outcomes": always(outcomes),
-            "authenticator": always(authenticator),
+            "identity": always(provider),
             "settings": always(settings),
             "user": Provide(current_user),
         },

@@ -4,8 +4,8 @@ from typing import TypeAlias
 
 from litestar.di import NamedDependency
 
-from api.auth import Authenticator
 from api.outcomes import Outcomes
+from schemas.clients.identity import Identity
 from schemas.database import Database
 from schemas.settings import Settings
 from schemas.users import User
@@ -14,4 +14,4 @@ TheDatabase: TypeAlias = NamedDependency[Database]
 TheUser: TypeAlias = NamedDependency[User]
 TheSettings: TypeAlias = NamedDependency[Settings]
 TheOutcomes: TypeAlias = NamedDependency[Outcomes]
-TheAuthenticator: TypeAlias = NamedDependency[Authenticator]
+TheIdentity: TypeAlias = NamedDependency[Identity]
