@@ -36,6 +36,8 @@ class KeyRing:
         # a reading that had begun before may have missed the key; the one after it has not
         while (key := self._keys.get(kid)) is None and self._read_of < arrived and (self._reading or self._may_read(arrived)):
             await asyncio.shield(self.read())
+            if self._failure is not None:
+                break
         if key is None and self._failure is not None:
             raise self._failure
         return key

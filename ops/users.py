@@ -40,7 +40,7 @@ def _run(command: Coroutine[Any, Any, str]) -> int:
     if settings().people_are_outside:
         command.close()
         raise CommandError(
-            f"This is for the local identity provider, and IDENTITY is {settings().identity}: people, their tokens and keys are "
+            f"This is for the local identity provider, and IDENTITY is {settings().identity}: people, tokens and keys are "
             "those of its user pool; see to them there."
         )
     print(asyncio.run(command))

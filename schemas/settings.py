@@ -70,8 +70,8 @@ class Settings(BaseSettings):
 
     @property
     def people_are_outside(self) -> bool:
-        """Whether accounts are kept by an identity provider outside Postgres, which then writes to those who are invited itself,
-        and has to be told of who is removed."""
+        """Whether an identity provider outside Postgres keeps the accounts: it writes to those who are invited itself, and has
+        to be told of who is removed."""
         return self.identity != "local"
 
     @property

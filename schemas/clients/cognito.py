@@ -19,7 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from schemas import users
 from schemas.clients import jwks
-from schemas.clients.identity import Person, Subject, Taken
+from schemas.clients.identity import Identity, Person, Subject, Taken
 from schemas.errors import Invalid, Unavailable
 from schemas.settings import Settings
 
@@ -33,7 +33,7 @@ CACHED_SECONDS = 60.0
 Attributes = dict[str, str]
 
 
-class Cognito:
+class Cognito(Identity):
     """One user pool."""
 
     def __init__(self, settings: Settings) -> None:

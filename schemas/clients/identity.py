@@ -4,9 +4,10 @@ Two providers, chosen by IDENTITY. `local` keeps people in Postgres, with the re
 and its client library is imported only then.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID, uuid4
 
 from schemas import keys
@@ -44,30 +45,36 @@ class Taken(Exception):
         self.holder = holder
 
 
-class Identity(Protocol):
+class Identity(ABC):
     """A provider. What asks it raises Unavailable when it does not answer: then nothing was done, or it is found again when the
     same is asked once more."""
 
+    @abstractmethod
     async def create(self, person: Person) -> Subject:
         """A new account, whose owner is written to by a provider outside Postgres. Raises Taken."""
 
+    @abstractmethod
     async def correct(self, username: str, person: Person) -> None:
         """Gives an account that is there this name and role."""
 
+    @abstractmethod
     async def remind(self, email: str) -> None:
         """Writes once more to somebody who was invited and has not come yet."""
 
+    @abstractmethod
     async def remove(self, username: str) -> None:
         """Takes the account away; one that is gone already is no error."""
 
+    @abstractmethod
     async def internal_people(self) -> list[Subject] | None:
         """The firm's own people, at most a minute old. None: they are those in Postgres."""
 
+    @abstractmethod
     async def public_keys(self) -> list[Jwk]:
         """What tokens are signed with now, or were while some of them are still good."""
 
 
-class Local:
+class Local(Identity):
     """People and keys in Postgres. Rows of `users` are the accounts, so there is nothing to be done elsewhere."""
 
     def __init__(self, database: Database | None) -> None:
