@@ -24,24 +24,29 @@ class Line:
     """A proxy on loopback. It can refuse, stay silent, or pass a request on and lose what is answered."""
 
     def __init__(self, port: int) -> None:
-        self._port, self.mode = port, "pass"
-        self.mode: Mode
+        self._port = port
+        self.mode: Mode = "pass"
         self.calls = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._sockets: list[socket.socket] = []
+        self._carried: list[socket.socket] = []
+        self._silent: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        for sock in (self._listener, *self._sockets):
-            sock.close()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
 
     def cut(self) -> None:
         """Ends the connections that are open, which would otherwise be used again."""
-        for sock in self._sockets:
+        for sock in self._carried:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
-        self._sockets.clear()
+        for sock in self._silent:
+            sock.close()
+        self._carried.clear()
+        self._silent.clear()
 
     def _accept(self) -> None:
         while True:
@@ -53,20 +58,26 @@ class Line:
             if self.mode == "refuse":
                 client.close()
                 continue
-            self._sockets.append(client)
-            if self.mode != "hang":
+            if self.mode == "hang":
+                self._silent.append(client)
+            else:
                 server = socket.create_connection(("127.0.0.1", self._port))
-                self._sockets.append(server)
+                self._carried += [client, server]
                 threading.Thread(target=self._carry, args=(client, server, True), daemon=True).start()
                 threading.Thread(target=self._carry, args=(server, client, self.mode == "pass"), daemon=True).start()
 
     @staticmethod
     def _carry(source: socket.socket, target: socket.socket, arrives: bool) -> None:
-        with contextlib.suppress(OSError):
+        with source, contextlib.suppress(OSError):
             while chunk := source.recv(65536):
                 if arrives:
                     target.sendall(chunk)
             target.shutdown(socket.SHUT_WR)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
 class UserPool:
@@ -80,7 +91,7 @@ class UserPool:
                 env=os.environ | ENVIRONMENT, stdout=log, stderr=log,
             )  # fmt: skip
         self._direct = f"http://127.0.0.1:{port}"
-        eventually(lambda: not socket.socket().connect_ex(("127.0.0.1", port)), seconds=60, why="moto listens")
+        eventually(lambda: _listens(port), seconds=60, why="moto listens")
         self.client: Any = boto3.client(
             "cognito-idp", region_name="eu-central-1", endpoint_url=self._direct,
             aws_access_key_id="test", aws_secret_access_key="test",
@@ -100,6 +111,7 @@ class UserPool:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for line in (self.line, self.keys):
             line.close()
+        self.client.close()
         self._server.terminate()
         self._server.wait(20)
 

@@ -2,14 +2,16 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
 from tests.api.answers import Json, at, problem
+from tests.api.tokens import encoded
 from tests.given import Given, Person
 from tests.installation import Installation, eventually, new_database
-from tests.user_pool import UserPool
+from tests.user_pool import Mode, UserPool
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +71,8 @@ def address(people: Given) -> str:
     return f"{people.new_id()}@acme.example"
 
 
-def stop_answering(pool: UserPool, mode: str) -> None:
-    pool.line.mode = mode  # type: ignore[assignment]
+def answer_by(pool: UserPool, mode: Mode) -> None:
+    pool.line.mode = mode
     pool.line.cut()
 
 
@@ -146,9 +148,7 @@ def test_an_invited_user_is_in_the_pool_and_is_written_to_by_it(
     assert row["status"] == "active"
 
 
-def test_an_invitation_is_sent_again_by_the_pool(
-    people: Given, pool: UserPool, firm: Installation, acme: Json, boss: Person
-) -> None:
+def test_an_invitation_is_sent_again_by_the_pool(people: Given, firm: Installation, acme: Json, boss: Person) -> None:
     email = address(people)
     invited = invite(boss, acme, email)
     boss.post(path(acme, "/resend-invite"), {"userId": invited["id"]}, status=202)
@@ -163,7 +163,7 @@ def test_a_removed_user_is_refused_at_once_and_leaves_the_pool_also_when_that_is
     email = address(people)
     invited = invite(boss, acme, email)
     user = signed_in(people, pool, email)
-    stop_answering(pool, "refuse")
+    answer_by(pool, "refuse")
 
     boss.delete(path(acme, f"/{invited['id']}"))
 
@@ -200,7 +200,7 @@ def test_an_address_of_a_deleted_customer_can_be_invited_by_another(
 def test_a_customers_administrator_does_not_learn_that_the_pool_knows_an_address(
     people: Given, pool: UserPool, firm: Installation, admin: Person, acme: Json, boss: Person
 ) -> None:
-    other = people.customer(admin)
+    other, third = people.customer(admin), people.customer(admin)
     held = [pool.add("internal_user"), pool.add("customer_user", other["id"]), admin.email]
     stranger = invite(boss, acme, address(people))
     for email in held:
@@ -209,7 +209,7 @@ def test_a_customers_administrator_does_not_learn_that_the_pool_knows_an_address
         assert firm.value("SELECT elsewhere FROM users WHERE id = %s", known["id"])
         [mail] = firm.rows("SELECT body::text FROM messages WHERE body->>'to' = %s", email)
         assert "another account" in mail[0]
-        assert "another account" in invite(admin, other, email, 409)["detail"]
+        assert "another account" in invite(admin, third, email, 409)["detail"]
         boss.delete(path(acme, f"/{known['id']}"))
     people.settled()
     for email in held:  # and their accounts are as they were
@@ -221,8 +221,6 @@ def test_a_customers_administrator_does_not_learn_that_the_pool_knows_an_address
 def test_two_invitations_of_one_address_at_once_make_one_user(
     people: Given, pool: UserPool, firm: Installation, acme: Json, boss: Person
 ) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     email = address(people)
     with ThreadPoolExecutor(4) as threads:
         answers = list(
@@ -235,10 +233,10 @@ def test_two_invitations_of_one_address_at_once_make_one_user(
 
 @pytest.mark.parametrize("mode", ["refuse", "hang"])
 def test_while_the_pool_is_away_an_invitation_is_503_and_nothing_is_done(
-    mode: str, people: Given, pool: UserPool, firm: Installation, acme: Json, boss: Person
+    mode: Mode, people: Given, pool: UserPool, firm: Installation, acme: Json, boss: Person
 ) -> None:
     email = address(people)
-    stop_answering(pool, mode)
+    answer_by(pool, mode)
 
     begun = time.monotonic()
     refused = boss.http.post(path(acme, "/invite"), json={"email": email, "name": "Jo"})
@@ -248,7 +246,7 @@ def test_while_the_pool_is_away_an_invitation_is_503_and_nothing_is_done(
     assert int(refused.headers["retry-after"]) >= 1 and took < 8
     boss.get("/api/me")  # others are served meanwhile, and who is known comes in
     assert firm.value("SELECT count(*) FROM users WHERE email = %s", email) == 0
-    stop_answering(pool, "pass")
+    answer_by(pool, "pass")
     assert pool.users(email) == []
     invite(boss, acme, email)
 
@@ -257,10 +255,10 @@ def test_an_invitation_whose_answer_got_lost_is_made_by_the_next_try(
     people: Given, pool: UserPool, acme: Json, boss: Person
 ) -> None:
     email = address(people)
-    stop_answering(pool, "lose answers")
+    answer_by(pool, "lose answers")
     problem(boss.http.post(path(acme, "/invite"), json={"email": email, "name": "Joe"}), 503)
     eventually(lambda: pool.users(email))
-    stop_answering(pool, "pass")
+    answer_by(pool, "pass")
 
     invited = invite(boss, acme, email, role="customer_admin")
 
@@ -294,7 +292,7 @@ def test_the_firms_own_people_are_those_of_the_pool_and_can_be_given_tasks(
             task = {"title": "Mend it", "customerId": customer["id"], "assigneeId": user["sub"]}
             assert client.post("/api/tasks", json=task).status_code == 201
 
-            stop_answering(pool, "refuse")  # for a minute that is no matter
+            answer_by(pool, "refuse")  # for a minute that is no matter
             again = client.get("/api/tasks/internal-users?limit=2").json()
             assert len(again["items"]) == 2 and again["nextCursor"]
     finally:
@@ -307,11 +305,9 @@ def test_the_firms_own_people_are_those_of_the_pool_and_can_be_given_tasks(
 def test_keys_are_kept_while_they_cannot_be_read_and_made_up_ones_are_no_flood(
     people: Given, pool: UserPool, firm: Installation, boss: Person
 ) -> None:
-    head, body, signature = boss.token.split(".")
+    _, body, signature = boss.token.split(".")
     pool.keys.mode = "refuse"
     before = pool.keys.calls
-    from tests.api.tokens import encoded
-
     with httpx.Client(base_url=firm.url, timeout=20) as client:
         for number in range(20):
             made_up = encoded(b'{"alg": "RS256", "kid": "%d"}' % number)
