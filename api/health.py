@@ -61,7 +61,7 @@ async def _lacks_migrations(database: Database) -> bool:
         return await pending(conn)
 
 
-@get("/.well-known/jwks.json", summary="Public keys", opt=PUBLIC)
+@get("/.well-known/jwks.json", summary="Public keys", opt=PUBLIC | {"also_answers": (404,)})
 async def jwks(database: TheDatabase, identity: TheIdentity, settings: TheSettings) -> Response[KeySet]:
     """The public keys of the local identity provider; 404 with another, whose keys are its own to serve."""
     if settings.people_are_outside:

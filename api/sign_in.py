@@ -11,10 +11,12 @@ from schemas.errors import NotFound
 from schemas.settings import Settings
 from schemas.sign_in import CodeOnItsWay, CodeTyped, CodeWanted, SignedIn
 
-PUBLIC = {"exclude_from_auth": True}
+# 404 where people sign in at a user pool
+CODE = {"exclude_from_auth": True, "also_answers": (404,)}
+TOKEN = {"exclude_from_auth": True, "also_answers": (401, 404)}
 
 
-@post("/auth/code", summary="Ask for a code to sign in", opt=PUBLIC, status_code=202)
+@post("/auth/code", summary="Ask for a code to sign in", opt=CODE, status_code=202)
 async def ask_for_code(
     request: StrictRequest, database: TheDatabase, settings: TheSettings, data: JSONBody[CodeWanted]
 ) -> CodeOnItsWay:
@@ -26,7 +28,7 @@ async def ask_for_code(
     return CodeOnItsWay()
 
 
-@post("/auth/token", summary="Sign in with the code", opt=PUBLIC, status_code=200)
+@post("/auth/token", summary="Sign in with the code", opt=TOKEN, status_code=200)
 async def sign_in_with_code(
     request: StrictRequest, database: TheDatabase, settings: TheSettings, data: JSONBody[CodeTyped]
 ) -> SignedIn:

@@ -228,7 +228,8 @@ def test_real_answers_are_as_documented(document: Json, given: Given) -> None:
     for _ in range(2):
         check(by, "DELETE", "/api/customers/{customer_id}/users/{user_id}")
     check(by, "POST", "/auth/code", {"email": by.email})
-    check(by, "POST", "/auth/token", {"email": by.email, "code": "123456"})
+    check(by, "POST", "/auth/token", {"email": by.email, "code": "wrong"})  # 401
+    check(by, "POST", "/auth/token", {"email": by.email, "code": given.code(by.email)})
     check(by, "POST", "/api/tasks", {"title": "A", "customerId": customer["id"]})
     for template in ("/api/time-entries", "/api/time-bills"):
         check(by, "GET", template, enrich="true")
