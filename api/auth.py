@@ -111,6 +111,12 @@ async def internal(connection: ASGIConnection[Any, User, Any, Any], _: BaseRoute
         raise Forbidden("This is for the firm's own people.")
 
 
+async def sees_to_users(connection: ASGIConnection[Any, User, Any, Any], _: BaseRouteHandler) -> None:
+    """Guard: the firm's own people, and customers' administrators."""
+    if not connection.user.is_internal and connection.user.role is not Role.customer_admin:
+        raise Forbidden("This is for the firm's own people, and administrators of the customer.")
+
+
 async def admin(connection: ASGIConnection[Any, User, Any, Any], _: BaseRouteHandler) -> None:
     """Guard: admins."""
     if not connection.user.is_admin:

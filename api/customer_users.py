@@ -7,6 +7,7 @@ from litestar import Response, delete, get, post
 from litestar.params import FromPath, JSONBody
 
 from api.answers import Cursor, Limit, Listed, json_answer
+from api.auth import sees_to_users
 from api.dependencies import TheDatabase, TheIdentity, TheSettings, TheUser
 from schemas import customer_users, ledger, users
 from schemas.clients.identity import Identity, Person, Subject, Taken
@@ -17,7 +18,7 @@ from schemas.listing import Page
 from schemas.messages import RemoveAccount
 
 
-@get("/api/customers/{customer_id:uuid}/users", summary="List a customer's users")
+@get("/api/customers/{customer_id:uuid}/users", summary="List a customer's users", guards=[sees_to_users])
 async def list_customer_users(
     database: TheDatabase, user: TheUser, customer_id: FromPath[UUID], limit: Limit = 200, page_cursor: Cursor = None
 ) -> Response[Listed[CustomerUser]]:
@@ -28,7 +29,7 @@ async def list_customer_users(
         return json_answer(await customer_users.list_page(conn, page, customer_id=customer_id, user=user))
 
 
-@post("/api/customers/{customer_id:uuid}/users/invite", summary="Invite a customer's user")
+@post("/api/customers/{customer_id:uuid}/users/invite", summary="Invite a customer's user", guards=[sees_to_users])
 async def invite(
     database: TheDatabase,
     user: TheUser,
@@ -75,7 +76,12 @@ async def _account(database: Database, identity: Identity, person: Person) -> Su
     return replace(holder, person=person)
 
 
-@post("/api/customers/{customer_id:uuid}/users/resend-invite", summary="Write to an invited user again", status_code=202)
+@post(
+    "/api/customers/{customer_id:uuid}/users/resend-invite",
+    summary="Write to an invited user again",
+    status_code=202,
+    guards=[sees_to_users],
+)
 async def resend_invitation(
     database: TheDatabase, user: TheUser, settings: TheSettings, customer_id: FromPath[UUID], data: JSONBody[InvitedBefore]
 ) -> CustomerUser:
@@ -85,7 +91,7 @@ async def resend_invitation(
         return await customer_users.resend(conn, customer_id, data, by=user, settings=settings)
 
 
-@delete("/api/customers/{customer_id:uuid}/users/{user_id:uuid}", summary="Remove a customer's user")
+@delete("/api/customers/{customer_id:uuid}/users/{user_id:uuid}", summary="Remove a customer's user", guards=[sees_to_users])
 async def remove_customer_user(
     database: TheDatabase, user: TheUser, settings: TheSettings, customer_id: FromPath[UUID], user_id: FromPath[UUID]
 ) -> None:

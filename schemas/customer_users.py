@@ -19,12 +19,12 @@ from schemas import customers, ledger, limits, mails, sign_in
 from schemas.base import Body, Email, Name, Row, Sql, json_object
 from schemas.clients.identity import Person, Subject
 from schemas.database import Connection
-from schemas.errors import Conflict, Forbidden, Invalid, NotFound
+from schemas.errors import Conflict, Invalid, NotFound
 from schemas.limits import Limit
 from schemas.listing import Order, Page, Selection
 from schemas.messages import RemindInvited, RemoveAccount
 from schemas.settings import Settings
-from schemas.users import Role, User
+from schemas.users import User
 
 # Each invitation is a mail to somebody who did not ask for it.
 BY_ONE = Limit("invited-by", burst=50, seconds=60)
@@ -75,15 +75,13 @@ class InvitedBefore(Body):
 
 async def admit(conn: Connection, customer_id: UUID, user: User, *, hold: bool = False) -> str:
     """The customer's name, for those who may see to its users; with `hold` the customer is kept from being deleted until the
-    transaction ends. Raises NotFound for another's customer as for one that is not there, Forbidden for a customer_user."""
+    transaction ends. Raises NotFound for another's customer as for one that is not there."""
     own = user.is_internal or user.customer_id == customer_id
     if hold and own:
         await customers.hold(conn, customer_id)
     cursor = await conn.execute("SELECT name FROM customers WHERE id = %s AND %s AND deleted_at IS NULL", (customer_id, own))
     if (row := await cursor.fetchone()) is None:
         raise NotFound("There is no such customer, or it is not yours to see.")
-    if user.role is Role.customer_user:
-        raise Forbidden("This is for the customer's administrators.")
     name: str = row[0]
     return name
 

@@ -4,14 +4,15 @@ import asyncio
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 
-from schemas import keys, users
+from schemas import keys, sign_in, users
 from schemas.database import connect
+from schemas.messages import SendCode
 from schemas.settings import Settings
 from tests.installation import Installation, eventually
 
@@ -67,10 +68,15 @@ class Given:
         return self.with_token(asyncio.run(_token(self.stint, role=role, email=email, customer_id=customer_id)), email)
 
     def with_token(self, token: str, email: str = "") -> Person:
-        client = httpx.Client(base_url=self.stint.url, headers={"Authorization": f"Bearer {token}"}, timeout=20)
-        self._clients.append(client)
+        client = self.client({"Authorization": f"Bearer {token}"})
         me = client.get("/api/me")
         return Person(me.json().get("id", ""), email, token, client)
+
+    def client(self, headers: dict[str, str]) -> httpx.Client:
+        """A client of this API that sends these headers."""
+        client = httpx.Client(base_url=self.stint.url, headers=headers, timeout=20)
+        self._clients.append(client)
+        return client
 
     def people(self, count: int, role: str = "internal_user") -> list[Person]:
         with ThreadPoolExecutor(4) as pool:
@@ -142,6 +148,10 @@ class Given:
         )  # fmt: skip
         return [bill_id for (bill_id,) in made]
 
+    def code(self, email: str) -> str:
+        """The code that a mail would bring to that address."""
+        return asyncio.run(_code(self.stint, email))
+
     def settled(self) -> None:
         """Waits until the ledger has nothing left to do."""
         unfinished = "SELECT count(*) FROM messages WHERE state NOT IN ('done', 'dead', 'discarded')"
@@ -153,10 +163,23 @@ class Given:
         return str(uuid4())
 
 
+def _settings(stint: Installation) -> Settings:
+    environment: dict[str, Any] = {name.lower(): value for name, value in stint.environment.items()}
+    return Settings(**environment)
+
+
+async def _code(stint: Installation, email: str) -> str:
+    settings = _settings(stint)
+    async with await connect(settings) as conn, conn.transaction():
+        asked = SendCode(email=email, asked_at=datetime.now(UTC))
+        mail = await sign_in.issue(conn, asked, secret_key=settings.secret_key.get_secret_value())
+    assert mail is not None
+    return mail.paragraphs[0].split()[-1]
+
+
 async def _token(stint: Installation, *, role: str, email: str, customer_id: str | None) -> str:
     """What `./stint token` prints, without the half second that a process of its own takes."""
-    environment: dict[str, Any] = {name.lower(): value for name, value in stint.environment.items()}
-    settings = Settings(**environment)
+    settings = _settings(stint)
     claim, customer = None if role == "none" else role, UUID(customer_id) if customer_id else None
     name = email.partition("@")[0]
     async with await connect(settings) as conn:
