@@ -39,7 +39,7 @@ class KeyRing:
             if self._failure is not None:
                 break
         if key is None and self._failure is not None:
-            raise self._failure
+            raise self._failure.with_traceback(None)  # which would grow with each raise
         return key
 
     def _may_read(self, arrived: float) -> bool:
