@@ -13,6 +13,7 @@ from api import (
     active_timers,
     customer_users,
     customers,
+    events,
     focus,
     health,
     leads,
@@ -27,9 +28,11 @@ from api import (
 from api.auth import Authenticator, BearerAuth
 from api.cors import Application, with_cors, with_preflight
 from api.docs import ASSETS_ROUTER, CONFIG, document_errors
+from api.head import with_head
+from api.listeners import Listeners
 from api.outcomes import Outcomes
 from api.problems import HANDLERS
-from api.requests import MAX_BODY_BYTES, StrictRequest, observed, refuse_null
+from api.requests import MAX_BODY_BYTES, StrictRequest, observed, refuse_doubtful_query
 from schemas.clients.identity import identity
 from schemas.database import Database
 from schemas.settings import Settings
@@ -61,6 +64,8 @@ ROUTES = [
     focus.put_focus,
     focus.clear_focus,
     focus.list_focus,
+    # what changes, while it does
+    events.listen,
     # tasks
     tasks.list_tasks,
     tasks.create_task,
@@ -104,13 +109,16 @@ def create_app(settings: Settings) -> Application:
     outcomes = Outcomes(database)
     provider = identity(settings, database)
     authenticator = Authenticator(settings, provider)
+    listeners = Listeners(settings)
 
     @asynccontextmanager
     async def connected(_: Litestar) -> AsyncIterator[None]:
         await database.open()
         if settings.people_are_outside:
             authenticator.keys.read()  # nobody who comes has to wait for it
+        listeners.open()
         yield
+        await listeners.close()
         await database.close()
 
     async def current_user(request: StrictRequest) -> User:
@@ -123,17 +131,19 @@ def create_app(settings: Settings) -> Application:
     app = Litestar(
         [*map(document_errors, ROUTES), ASSETS_ROUTER],
         lifespan=[connected],
-        state=State({"database": database, "authenticator": authenticator}),
+        state=State({"database": database, "authenticator": authenticator, "settings": settings}),
         dependencies={
             "database": always(database),
             "outcomes": always(outcomes),
             "identity": always(provider),
+            "listeners": always(listeners),
+            "authenticator": always(authenticator),
             "settings": always(settings),
             "user": Provide(current_user),
         },
         middleware=[DefineMiddleware(BearerAuth, exclude=["^/docs"])],
         request_class=StrictRequest,
-        before_request=refuse_null,
+        before_request=refuse_doubtful_query,
         request_max_body_size=MAX_BODY_BYTES,
         exception_handlers=HANDLERS,
         openapi_config=CONFIG,
@@ -141,4 +151,4 @@ def create_app(settings: Settings) -> Application:
         logging_config=None,  # ours is set up already, for every library alike
         debug=False,
     )
-    return with_cors(observed(with_preflight(app)))
+    return with_cors(observed(with_preflight(with_head(app))))

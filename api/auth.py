@@ -40,18 +40,28 @@ class Authenticator:
 
     async def user(self, conn: Connection, token: Token) -> User:
         """The user that the token speaks for. Raises BadRequest (401), or Forbidden without a role."""
-        known, customer_deleted = await users.known(conn, token.sub, token.customer_id)
-        if known is not None and known.revoked:
-            raise BadRequest(401, "This user's access was revoked.")
+        known = await self._known(conn, token)
         role, customer_id = self.standing(token, known)
-        if customer_id is not None and customer_deleted:
-            raise BadRequest(401, "This customer was deleted, and with it the access of its users.")
         await self._remember(conn, token, known, role, customer_id)
         if role is None:
             raise Forbidden("Your account has no role that may use Stint; ask an administrator for one.")
         # an access token says nothing of either: what is known stays
         email, name = token.email or (known.email if known else ""), token.name or (known.name if known else "")
         return User(id=token.sub, email=email, name=name, role=role, customer_id=customer_id)
+
+    async def role(self, conn: Connection, text: str) -> Role | None:
+        """What a user whom `user` has let in may do now: nothing that they tell of themselves is remembered anew. Raises
+        BadRequest (401) when their access was removed."""
+        token = await self.verified(text)
+        return self.standing(token, await self._known(conn, token))[0]
+
+    async def _known(self, conn: Connection, token: Token) -> Known | None:
+        known, customer_deleted = await users.known(conn, token.sub, token.customer_id)
+        if known is not None and known.revoked:
+            raise BadRequest(401, "This user's access was revoked.")
+        if customer_deleted and isinstance(token.role, str) and users.is_a_customers(token.role):
+            raise BadRequest(401, "This customer was deleted, and with it the access of its users.")
+        return known
 
     def standing(self, token: Token, known: Known | None) -> tuple[Role | None, UUID | None]:
         """The role that the token gives somebody of whom this is known, None for no role, and whose data they may see. Without

@@ -4,6 +4,8 @@ from typing import TypeAlias
 
 from litestar.di import NamedDependency
 
+from api.auth import Authenticator
+from api.listeners import Listeners
 from api.outcomes import Outcomes
 from schemas.clients.identity import Identity
 from schemas.database import Database
@@ -15,3 +17,5 @@ TheUser: TypeAlias = NamedDependency[User]
 TheSettings: TypeAlias = NamedDependency[Settings]
 TheOutcomes: TypeAlias = NamedDependency[Outcomes]
 TheIdentity: TypeAlias = NamedDependency[Identity]
+TheListeners: TypeAlias = NamedDependency[Listeners]
+TheAuthenticator: TypeAlias = NamedDependency[Authenticator]

@@ -96,6 +96,11 @@ class Verifier:
             raise not_valid() from None
 
 
+def ends_at(text: str) -> float:
+    """When a token that was verified just now runs out, in seconds since 1970."""
+    return float(jwt.decode(text, options={"verify_signature": False})["exp"])
+
+
 def bearer(header: str | None) -> str:
     """The token in an Authorization header, not verified yet. Raises BadRequest (401) without one."""
     scheme, _, text = (header or "").partition(" ")
