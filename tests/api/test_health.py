@@ -23,7 +23,8 @@ def test_a_running_stint_is_alive_and_ready(stint: Installation) -> None:
 
 
 def test_without_postgres_every_route_answers_503_within_two_seconds(without_postgres: Installation) -> None:
-    routes = [route for route in EVERY_ROUTE if route[1].startswith("/api")]
+    # but one: it needs no token, so it looks at the body first
+    routes = [route for route in EVERY_ROUTE if route[1].startswith("/api") and route != ("POST", "/api/leads")]
 
     # one client: making one for each would take longer than the answers
     client = httpx.Client(base_url=without_postgres.url, headers=UNKNOWN_KEY, timeout=20)
