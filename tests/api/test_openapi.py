@@ -220,6 +220,18 @@ def test_real_answers_are_as_documented(document: Json, given: Given) -> None:
     ids["customer_id"] = by.post("/api/customers", {"name": "Empty"})["id"]
     check(by, "DELETE", "/api/customers/{customer_id}")
     ids["customer_id"] = customer["id"]
+    invitation = {"email": "jo@acme.example", "name": "Jo"}
+    for _ in range(2):
+        check(by, "POST", "/api/customers/{customer_id}/users/invite", invitation)  # the second is a user already
+        check(by, "POST", "/api/customers/{customer_id}/users/resend-invite", {"email": "jo@acme.example"})  # 429
+    check(by, "POST", "/api/customers/{customer_id}/users/resend-invite", {})  # 422
+    check(by, "GET", "/api/customers/{customer_id}/users")
+    ids["user_id"] = by.get(f"/api/customers/{customer['id']}/users")["items"][0]["id"]
+    for _ in range(2):
+        check(by, "DELETE", "/api/customers/{customer_id}/users/{user_id}")
+    check(by, "POST", "/auth/code", {"email": by.email})
+    check(by, "POST", "/auth/token", {"email": by.email, "code": "wrong"})  # 401
+    check(by, "POST", "/auth/token", {"email": by.email, "code": given.code(by)})
     check(by, "POST", "/api/tasks", {"title": "A", "customerId": customer["id"]})
     for template in ("/api/time-entries", "/api/time-bills"):
         check(by, "GET", template, enrich="true")
