@@ -49,7 +49,12 @@ class Pushed(Body):
     """What a client did while it was away, and from where on it wants to hear what others did."""
 
     last_sync_timestamp: Annotated[
-        str | None, Field(max_length=100, description="the syncTimestamp of an earlier answer; null: from nothing")
+        str | None,
+        Field(
+            max_length=100,
+            description="the syncTimestamp of an earlier answer; null: from nothing",
+            examples=["5f0c4f0e-7f5b-4d5c-9f0e-0a3c5d1b2e4f.1042"],
+        ),
     ] = None
     operations: Annotated[list[Operation], Field(max_length=MOST, description="in the order in which they were done")]
 

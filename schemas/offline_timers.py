@@ -67,9 +67,10 @@ async def start(conn: Connection, wanted: OfflineStart, *, user_id: UUID) -> Tim
         raise Conflict("This timer has been stopped already.", current=made)
     since = await timers.possible_start(conn, wanted.start_time)
     status = await _task_status(conn, wanted.task_id)
-    return await timers.begin(
+    begun = await timers.begin(
         conn, wanted.task_id, status, None, user_id=user_id, notes=wanted.notes, since=since, timer_id=wanted.id
     )
+    return Timer(**begun.model_dump(exclude={"stopped"}))
 
 
 async def stop(conn: Connection, wanted: OfflineStop, version: int | None, *, user_id: UUID) -> Stop:
