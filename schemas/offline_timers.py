@@ -64,7 +64,7 @@ async def start(conn: Connection, wanted: OfflineStart, *, user_id: UUID) -> Tim
             current=_timer_json(running),
         )
     if (made := await _entry_made(conn, wanted.id, user_id)) is not None:
-        raise Conflict("This timer has been stopped already.", current=made)
+        raise Conflict("This timer has been stopped already.", current=made[0])
     since = await timers.possible_start(conn, wanted.start_time)
     status = await _task_status(conn, wanted.task_id)
     begun = await timers.begin(
@@ -86,7 +86,7 @@ async def stop(conn: Connection, wanted: OfflineStop, version: int | None, *, us
     if running is not None and running.id == wanted.id:
         return await _stop_running(conn, running, wanted, version, start_time, end_time)
     if (made := await _entry_made(conn, wanted.id, user_id)) is not None:
-        return _same(made, wanted, start_time, end_time)
+        return _same(*made, wanted, start_time, end_time)
     await _task_status(conn, wanted.task_id)
     message = StopTimer(
         entry_id=wanted.id,
@@ -152,21 +152,23 @@ async def _stop_running(
     return promise.stop
 
 
-async def _entry_made(conn: Connection, entry_id: UUID, user_id: UUID) -> dict[str, Any] | None:
-    """The user's entry that has the id: as it is, as its stop has promised it, or as a tombstone. None: the id is free.
+async def _entry_made(conn: Connection, entry_id: UUID, user_id: UUID) -> tuple[dict[str, Any], str] | None:
+    """The user's entry that has the id, and its notes: as it is, as its stop has promised it, or as a tombstone. None: the
+    id is free.
 
     Raises Conflict when it is somebody else's. A stop becomes an entry at any moment, so both are looked at in one statement.
     """
     cursor = await conn.execute(
         f"""
         SELECT user_id, CASE WHEN deleted_at IS NULL THEN {json_object(TimeEntry, "e")}
-                             ELSE json_build_object('id', id, 'deleted', true) END
+                             ELSE json_build_object('id', id, 'deleted', true) END, notes
         FROM time_entries e WHERE id = %(id)s
-        UNION ALL SELECT user_id, NULL FROM timers WHERE id = %(id)s
+        UNION ALL SELECT user_id, NULL, notes FROM timers WHERE id = %(id)s
         UNION ALL SELECT (m.body->>'user_id')::uuid, json_build_object(
             'entryId', m.body->'entry_id', 'taskId', m.body->'task_id',
             'startTime', m.body->'start_time', 'endTime', m.body->'end_time',
-            'duration', extract(epoch FROM (m.body->>'end_time')::timestamptz - (m.body->>'start_time')::timestamptz)::bigint)
+            'duration', extract(epoch FROM (m.body->>'end_time')::timestamptz - (m.body->>'start_time')::timestamptz)::bigint),
+            m.body->>'notes'
         FROM ({UNFINISHED_STOPS}) stop JOIN messages m ON m.id = stop.id
         LIMIT 1
         """.encode(),
@@ -176,15 +178,13 @@ async def _entry_made(conn: Connection, entry_id: UUID, user_id: UUID) -> dict[s
         return None
     if row[0] != user_id or row[1] is None:
         raise id_is_taken()
-    made: dict[str, Any] = row[1]
-    return made
+    return row[1], row[2]
 
 
-def _same(made: dict[str, Any], wanted: OfflineStop, start_time: datetime, end_time: datetime) -> Stop:
+def _same(made: dict[str, Any], notes: str, wanted: OfflineStop, start_time: datetime, end_time: datetime) -> Stop:
     """The promise that was kept already. Raises Conflict when the entry is another by now."""
     if not made.get("deleted"):
         times = (datetime.fromisoformat(made["startTime"]), datetime.fromisoformat(made["endTime"]))
-        notes = made.get("notes", wanted.notes)
         if times == (start_time, end_time) and made["taskId"] == str(wanted.task_id) and wanted.notes in (None, notes):
             return _stop(wanted, start_time, end_time)
     raise Conflict("This timer has been stopped from elsewhere; its time entry is another than this.", current=made)

@@ -32,11 +32,13 @@ class Firm:
 
 @dataclass(frozen=True)
 class Asked:
-    """An operation; `base` is the version that it was made to."""
+    """An operation; `base` is the version that it was made to. `on_refused`: it was made to what an earlier one had made of the
+    row, and that one was refused."""
 
     kind: str
     data: dict[str, Any]
     base: int | None
+    on_refused: bool = False
 
     @property
     def row_id(self) -> UUID | None:

@@ -6,6 +6,7 @@ the same answer; and one operation that fails takes no other along.
 
 import hashlib
 import json
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -71,16 +72,23 @@ class Result(Row):
 
 class Versions:
     """What a client's own operations have made of the versions it knows: two changes to the same row, queued one after another,
-    both name the version before the first."""
+    both name the version before the first. When the first was refused, the second was made to what there never was."""
 
     def __init__(self) -> None:
         self._now: dict[UUID, dict[int, int]] = {}
+        self._refused: set[UUID] = set()
 
     def meant(self, row_id: UUID | None, base: int | None) -> int | None:
         return base if row_id is None or base is None else self._now.get(row_id, {}).get(base, base)
 
+    def on_refused(self, asked: Asked) -> bool:
+        """Whether it builds on a change that was refused. A timer's stop says the whole of it, and builds on nothing."""
+        return asked.row_id in self._refused and asked.base is not None and asked.kind != "timer.stop"
+
     def note(self, row_id: UUID | None, base: int | None, answer: dict[str, Any]) -> None:
         """Remembers an applied change; whoever has meant the version before it means the new one from now on."""
+        if answer["outcome"] != "applied" and row_id is not None:
+            self._refused.add(row_id)
         version = (answer.get("current") or {}).get("version")
         if answer["outcome"] != "applied" or row_id is None or base is None or version is None:
             return
@@ -96,9 +104,9 @@ async def apply(conn: Connection, operations: list[Operation], *, by: User, firm
     results, versions = [], Versions()
     for operation in operations:
         asked = Asked(operation.kind, operation.data, operation.base_version)
-        meant = versions.meant(asked.row_id, operation.base_version)
+        asked = replace(asked, base=versions.meant(asked.row_id, asked.base), on_refused=versions.on_refused(asked))
         async with conn.transaction():
-            answer = await _once(conn, operation, Asked(operation.kind, operation.data, meant), by=by, firm=firm)
+            answer = await _once(conn, operation, asked, by=by, firm=firm)
         versions.note(asked.row_id, operation.base_version, answer)
         mine = {} if answer["outcome"] == "applied" else {"mine": operation.data}
         results.append({"opId": str(operation.op_id), **answer, **mine})
@@ -139,6 +147,8 @@ async def _attempt(conn: Connection, asked: Asked, *, by: User, firm: Firm) -> d
             f"There is no such kind; there are {', '.join(KINDS)}.", [FieldError("kind", "There is no such kind.")]
         )
     try:
+        if asked.on_refused:
+            raise Conflict("An earlier change to it was not made, and this one builds on that; decide on both.")
         async with conn.transaction():
             current = await kind.do(conn, asked, by=by, firm=firm)
             return {"outcome": "applied", "current": current.model_dump(mode="json")}
