@@ -173,12 +173,14 @@ class Desktop:
         self.store.since = since
         self.queue: list[Json] = []
         self.requests: list[tuple[Json, list[Json]]] = []
+        self.asked: set[str] = set()
         self.told: dict[str, str] = {}
         self.running: Json | None = None  # {id, taskId, startTime, version}
 
     def do(self, kind: str, row: str, base: int | None = None, **data: Any) -> None:
         operation = {"opId": str(uuid4()), "kind": kind, "baseVersion": base, "data": {"id": row, **data}}
         self.queue.append(operation)
+        self.asked.add(operation["opId"])
 
     def seen(self, kind: str) -> dict[str, int]:
         """The rows that the user can point at, and the versions that the server has told of, or will give a new row."""
