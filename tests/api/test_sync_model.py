@@ -26,8 +26,8 @@ ONLINE = ["sync"] * 6 + ["lost", "lost", "repeat"]
 ELSEWHERE = ["web start", "web stop", "web shift", "web note", "web delete", "web task", "approve"]
 STEPS = st.lists(
     st.tuples(st.sampled_from(OFFLINE * 2 + ONLINE * 2 + ELSEWHERE), st.integers(0, 1), st.integers(0, 3)),
-    min_size=15,
-    max_size=50,
+    min_size=10,
+    max_size=35,
 )
 
 
@@ -243,7 +243,13 @@ def lived(firm: Firm, steps: list[Step]) -> None:
     history.all_agree()
 
 
-USUAL = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
+USUAL = {
+    "deadline": None,
+    "database": None,
+    "suppress_health_check": list(HealthCheck),
+    "print_blob": True,
+    "phases": [Phase.generate],
+}
 
 
 @generated(steps=STEPS)

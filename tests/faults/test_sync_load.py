@@ -66,7 +66,9 @@ def test_no_write_is_missed_in_20_seconds_of_load(given: Given, stint: Installat
     with ThreadPoolExecutor(16) as pool:
         slow = [pool.submit(write_slowly, seed) for seed in range(6)]
         fast = [pool.submit(write_over_http, seed) for seed in range(2)]
-        following = [pool.submit(follow, client, limit) for client, limit in zip([*stores, *lists], (1000, 7, 40, 1000, 5), strict=True)]
+        following = [
+            pool.submit(follow, client, limit) for client, limit in zip([*stores, *lists], (1000, 7, 40, 1000, 5), strict=True)
+        ]
         written = sum(writer.result() for writer in [*slow, *fast])
         syncs = [follower.result() for follower in following]
     assert written > 100 and min(syncs) > 3, (written, syncs)
@@ -87,4 +89,3 @@ def missed(store: Store, whole: Store) -> dict[str, list[Json]]:
         for kind, rows in store.rows.items()
     }
     return {kind: rows for kind, rows in kinds.items() if rows}
-
