@@ -248,7 +248,6 @@ USUAL = {
     "database": None,
     "suppress_health_check": list(HealthCheck),
     "print_blob": True,
-    "phases": [Phase.generate],
 }
 
 
