@@ -143,9 +143,11 @@ class Walk:
         kind, column = WALK[number], self.order.column
         if number == RELOCKED:
             # for who sends a time, all bills that changed since: a few entries too many
-            locked = "locked_xid" if column == "changed_xid" else column
-            source, key, row_id = f"{kind.table} r JOIN time_bills b ON b.id = r.bill_id", f"b.{locked}", "r.id"
-            conditions = ["b.user_id = %(me)s", "r.deleted_at IS NULL", self._changed(key)]
+            key, row_id = f"b.{'locked_xid' if column == 'changed_xid' else column}", "r.id"
+            # OFFSET keeps it a look at each bill: a plan that is made for any cursor would join whole tables
+            entries = f"SELECT id FROM {kind.table} e WHERE e.bill_id = b.id AND e.deleted_at IS NULL OFFSET 0"
+            source = f"time_bills b CROSS JOIN LATERAL ({entries}) r"
+            conditions = ["b.user_id = %(me)s", self._changed(key)]
         else:
             source, key, row_id = f"{kind.table} r", f"r.{column}", "r.id"
             conditions = ["r.user_id = %(me)s"] if kind.own else []
