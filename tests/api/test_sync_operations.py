@@ -90,7 +90,7 @@ def test_the_same_operation_again_gets_the_same_answer_and_has_no_effect(given: 
     operations = [
         op("entry.notes", id=entry["id"], append="once"),
         op("entry.patch", 7, id=entry["id"], duration=60),
-        op("entry.patch", 1, id=entry["id"], duration=-1),
+        op("entry.patch", 1, id=given.logged(by)["id"], duration=-1),
     ]
     first = pushed(by, *operations)
     assert outcomes(first) == ["applied", "conflict", "rejected"]
@@ -180,9 +180,9 @@ def test_changes_queued_one_after_another_may_name_the_version_before_the_first(
     assert outcomes(pushed(by, *changes)) == ["applied"] * 3
     assert by.get(f"/api/time-entries/{entry['id']}")["duration"] == 180
     by.post(f"/api/time-entries/{entry['id']}/notes", {"append": "theirs"}, status=200)
-    # but what somebody else has written meanwhile is not passed over
-    more = op("entry.patch", 1, id=entry["id"], duration=240)
-    assert outcomes(pushed(by, *changes, more)) == ["applied"] * 3 + ["conflict"]
+    # but what somebody else has written meanwhile is not passed over, nor built upon
+    more, most = op("entry.patch", 1, id=entry["id"], duration=240), op("entry.delete", 5, id=entry["id"])
+    assert outcomes(pushed(by, *changes, more, most)) == ["applied"] * 3 + ["conflict"] * 2
 
 
 def test_an_entry_on_an_approved_bill_is_a_conflict_that_names_the_bill(given: Given) -> None:
