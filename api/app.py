@@ -20,6 +20,7 @@ from api import (
     me,
     pillars,
     sign_in,
+    sync,
     tasks,
     time_bills,
     time_entries,
@@ -92,6 +93,9 @@ ROUTES = [
     time_bills.get_recompute,
     time_bills.get_time_bill,
     time_bills.change_time_bill,
+    # all of it, for clients that work offline
+    sync.pull_changes,
+    sync.push_operations,
     # without a token
     sign_in.ask_for_code,
     sign_in.sign_in_with_code,

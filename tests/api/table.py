@@ -125,6 +125,9 @@ TABLE: dict[str, Asked] = {
     "POST /api/time-bills/approve-all": admins().sends(bills=[{"id": NOBODYS, "version": 1}]),
     "POST /api/time-bills/recompute": admins(202).sends(dryRun=True, customerId="{customer_id}"),
     "GET /api/time-bills/recompute/{job_id}": admins(),
+    # sync
+    "GET /api/sync": firm(),
+    "POST /api/sync": firm().sends(operations=[]),
     # without a token
     "POST /auth/code": public(202).sends(email="nobody@example.com"),
     "POST /auth/token": public(401).sends(email="nobody@example.com", code="123456"),

@@ -39,8 +39,17 @@ READS: dict[str, list[str]] = {
     "/api/time-entries/{entry}": [],
     "/api/time-bills/{bill}": [],
     "/api/active-timers/me": [],
+    "/api/sync": [],
+    "/api/sync?lastSyncTimestamp={sync}": [SYNCED],
 }
-OWN_PEOPLES = ("/api/focus", "/api/leads", "/api/active-timers", "/api/tasks/internal-users", "/api/time-bills/recompute")
+OWN_PEOPLES = (
+    "/api/focus",
+    "/api/leads",
+    "/api/active-timers",
+    "/api/tasks/internal-users",
+    "/api/time-bills/recompute",
+    "/api/sync",
+)
 
 
 @pytest.mark.parametrize("role", ["internal_admin", "customer_user"])
