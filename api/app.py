@@ -12,6 +12,7 @@ from litestar.plugins.pydantic import PydanticPlugin
 from api import (
     active_timers,
     channel_mappings,
+    customer_users,
     customers,
     events,
     focus,
@@ -21,6 +22,7 @@ from api import (
     pillars,
     sign_in,
     slack,
+    sync,
     tasks,
     time_bills,
     time_entries,
@@ -36,6 +38,7 @@ from api.problems import HANDLERS
 from api.requests import MAX_BODY_BYTES, StrictRequest, observed, refuse_doubtful_query
 from api.slack_desk import Desk
 from schemas.clients import slack as slack_client
+from schemas.clients.identity import identity
 from schemas.database import Database
 from schemas.settings import Settings
 from schemas.users import User
@@ -49,6 +52,11 @@ ROUTES = [
     customers.get_customer,
     customers.change_customer,
     customers.delete_customer,
+    # a customer's users
+    customer_users.list_customer_users,
+    customer_users.invite,
+    customer_users.resend_invitation,
+    customer_users.remove_customer_user,
     # leads
     leads.list_leads,
     # pillars
@@ -96,6 +104,9 @@ ROUTES = [
     channel_mappings.create_channel_mapping,
     channel_mappings.change_channel_mapping,
     channel_mappings.delete_channel_mapping,
+    # all of it, for clients that work offline
+    sync.pull_changes,
+    sync.push_operations,
     # without a token
     sign_in.ask_for_code,
     sign_in.sign_in_with_code,
@@ -111,12 +122,15 @@ def create_app(settings: Settings) -> Application:
     """The ASGI application; it starts whether Postgres is there or not."""
     database = Database(settings)
     outcomes = Outcomes(database)
+    provider = identity(settings, database)
+    authenticator = Authenticator(settings, provider)
     listeners = Listeners(settings)
-    authenticator = Authenticator(settings)
 
     @asynccontextmanager
     async def connected(started: Litestar) -> AsyncIterator[None]:
         await database.open()
+        if settings.people_are_outside:
+            authenticator.keys.read()  # nobody who comes has to wait for it
         listeners.open()
         async with slack_client.connected(settings) as slack_api:
             desk = started.state.desk = Desk(database, settings, slack_api)
@@ -143,6 +157,7 @@ def create_app(settings: Settings) -> Application:
         dependencies={
             "database": always(database),
             "outcomes": always(outcomes),
+            "identity": always(provider),
             "listeners": always(listeners),
             "authenticator": always(authenticator),
             "settings": always(settings),

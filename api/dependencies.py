@@ -8,6 +8,7 @@ from api.auth import Authenticator
 from api.listeners import Listeners
 from api.outcomes import Outcomes
 from api.slack_desk import Desk
+from schemas.clients.identity import Identity
 from schemas.database import Database
 from schemas.settings import Settings
 from schemas.users import User
@@ -17,5 +18,6 @@ TheUser: TypeAlias = NamedDependency[User]
 TheSettings: TypeAlias = NamedDependency[Settings]
 TheOutcomes: TypeAlias = NamedDependency[Outcomes]
 TheDesk: TypeAlias = NamedDependency[Desk]
+TheIdentity: TypeAlias = NamedDependency[Identity]
 TheListeners: TypeAlias = NamedDependency[Listeners]
 TheAuthenticator: TypeAlias = NamedDependency[Authenticator]

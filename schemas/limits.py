@@ -89,6 +89,15 @@ async def hold_back(conn: Connection, limit: Limit, whose: str = "", *, seconds:
     )
 
 
+async def has_room(conn: Connection, limit: Limit, whose: str = "") -> bool:
+    """Uses one up if there is one left; whether there was."""
+    try:
+        await take(conn, limit, whose)
+    except TooMany:
+        return False
+    return True
+
+
 def _spoken(seconds: int) -> str:
     return f"{seconds} seconds" if seconds < 120 else f"{math.ceil(seconds / 60)} minutes"
 

@@ -80,6 +80,11 @@ TABLE: dict[str, Asked] = {
     "GET /api/customers/{customer_id}": everybody(),
     "PUT /api/customers/{customer_id}": firm().sends(notes="new"),
     "DELETE /api/customers/{customer_id}": firm(409),  # it has an approved bill
+    # a customer's users
+    "GET /api/customers/{customer_id}/users": customer_admins(),
+    "POST /api/customers/{customer_id}/users/invite": customer_admins(201).sends(email="{customer_id}@acme.example", name="Jo"),
+    "POST /api/customers/{customer_id}/users/resend-invite": customer_admins(202).sends(userId="{user_id}"),
+    "DELETE /api/customers/{customer_id}/users/{user_id}": customer_admins(204),
     # leads
     "GET /api/leads": firm(),
     # pillars
@@ -129,6 +134,9 @@ TABLE: dict[str, Asked] = {
     ),
     "PUT /api/slack/channel-mappings/{mapping_id}": firm().sends(channelName="acme-support"),
     "DELETE /api/slack/channel-mappings/{mapping_id}": firm(204),
+    # sync
+    "GET /api/sync": firm(),
+    "POST /api/sync": firm().sends(operations=[]),
     # without a token
     "POST /auth/code": public(202).sends(email="nobody@example.com"),
     "POST /auth/token": public(401).sends(email="nobody@example.com", code="123456"),

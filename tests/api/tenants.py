@@ -33,6 +33,8 @@ def tenant(given: Given) -> Tenant:
     channel_id = f"C{secrets.token_hex(5).upper()}"
     pillar = consultant.post(f"/api/customers/{customer['id']}/pillars", {"name": "Hosting", "slackChannelId": channel_id})
     channel = {"channelId": f"{channel_id}A", "channelName": "acme", "customerId": customer["id"]}
+    invitation = {"email": f"{given.new_id()}@tenant.example", "name": "Ida"}
+    user = consultant.post(f"/api/customers/{customer['id']}/users/invite", invitation)
     ids = {
         "customer_id": customer["id"],
         "pillar_id": pillar["id"],  # that no bill refers to
@@ -40,6 +42,7 @@ def tenant(given: Given) -> Tenant:
         "entry_id": entry["id"],  # on the bill
         "bill_id": bill["id"],  # approved
         "job_id": job["id"],
+        "user_id": user["id"],  # who has not come yet
         "owner": consultant.id,
         "mapping_id": consultant.post("/api/slack/channel-mappings", channel)["id"],
         "channel_id": channel_id,  # without a mapping

@@ -7,8 +7,9 @@ import pytest
 
 from tests.api.answers import at, problem
 from tests.api.conftest import Another
+from tests.api.streams import metric
 from tests.given import Given
-from tests.installation import Installation
+from tests.installation import Installation, eventually
 
 
 @pytest.mark.parametrize("path", [
@@ -51,6 +52,8 @@ def test_head_is_answered_like_get_without_a_body(given: Given, stint: Installat
         assert (refused.status_code, refused.content) == (status, b""), path
         assert refused.headers["content-type"] == "application/problem+json"
     assert httpx.head(f"{stint.url}/api/tasks").status_code == 401
+    assert by.http.head("/api/events").headers["content-type"].startswith("text/event-stream")
+    eventually(lambda: metric(stint.url, "stint_listeners") == 0, why="nobody listens to what HEAD has asked for")
     assert 'method="HEAD",route="/api/tasks/{task_id' in httpx.get(f"{stint.url}/metrics").text
 
 

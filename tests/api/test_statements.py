@@ -40,6 +40,8 @@ READS: dict[str, list[str]] = {
     "/api/time-entries/{entry}": [],
     "/api/time-bills/{bill}": [],
     "/api/active-timers/me": [],
+    "/api/sync": [],
+    "/api/sync?lastSyncTimestamp={sync}": [SYNCED],
 }
 OWN_PEOPLES = (
     "/api/slack",
@@ -48,6 +50,7 @@ OWN_PEOPLES = (
     "/api/active-timers",
     "/api/tasks/internal-users",
     "/api/time-bills/recompute",
+    "/api/sync",
 )
 
 
