@@ -7,15 +7,23 @@ from uuid import UUID
 from schemas import ledger
 from schemas.database import Connection
 from schemas.messages import NudgeOwner
-from schemas.settings import settings
+from schemas.settings import SettingsMissing, settings
 
 
 async def plan(conn: Connection, timer_id: UUID, *, user_id: UUID, start_time: datetime) -> None:
     """Promises a look at the timer for when it will have run that long, where there is a Slack to ask in."""
-    known = settings()
-    if known.slack_bot_token is not None:
-        due = start_time + timedelta(hours=known.stint_nudge_hours)
+    if (hours := _hours()) is not None:
+        due = start_time + timedelta(hours=hours)
         await ledger.put(conn, NudgeOwner(timer_id=timer_id, user_id=user_id), created_by=user_id, available_at=due)
+
+
+def _hours() -> float | None:
+    """How long a timer runs before its owner is asked; None where there is no Slack to ask in."""
+    try:
+        known = settings()
+    except SettingsMissing:  # a timer can be started without a process's settings, too
+        return None
+    return known.stint_nudge_hours if known.slack_bot_token is not None else None
 
 
 async def plan_again(conn: Connection, timer_id: UUID, *, user_id: UUID, hours: float) -> None:

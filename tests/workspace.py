@@ -12,8 +12,9 @@ from typing import Any
 import httpx
 
 from ops.sandbox import slack_app
+from ops.sandbox.slack import environment
 from ops.sandbox.slack_app import Sent
-from ops.sandbox.slack_workspace import BOT_TOKEN, SIGNING_SECRET, TEAM_ID, new_hook, new_trigger
+from ops.sandbox.slack_workspace import new_hook, new_trigger
 from tests.installation import CHECKOUT, Installation, eventually, free_port
 
 Json = dict[str, Any]
@@ -22,7 +23,8 @@ Json = dict[str, Any]
 class SlackSandbox:
     """A stand-in Slack of the test's own."""
 
-    def __init__(self) -> None:
+    def __init__(self, app_url: str = "http://127.0.0.1:1") -> None:
+        self._app_url = app_url
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._http = httpx.Client(base_url=self.url, timeout=20)
@@ -31,16 +33,10 @@ class SlackSandbox:
     @property
     def environment(self) -> dict[str, str]:
         """What makes an installation talk to it."""
-        return {
-            "SLACK_SIGNING_SECRET": SIGNING_SECRET,
-            "SLACK_BOT_TOKEN": BOT_TOKEN,
-            "SLACK_TEAM_ID": TEAM_ID,
-            "SLACK_API_URL": f"{self.url}/api/",
-            "APP_URL": "https://app.example",
-        }
+        return environment(self.url) | {"APP_URL": "https://app.example"}
 
     def start(self) -> "SlackSandbox":
-        command = [sys.executable, "-m", "ops.sandbox.slack", "--port", str(self.port)]
+        command = [sys.executable, "-m", "ops.sandbox.slack", "--port", str(self.port), "--app", self._app_url]
         self._process = subprocess.Popen(command, cwd=CHECKOUT)
         eventually(self._answers, why="the stand-in Slack answers")
         return self
@@ -197,9 +193,9 @@ class Member:
 
 
 @contextmanager
-def a_slack() -> Iterator[SlackSandbox]:
-    """A stand-in for as long as the block lasts."""
-    sandbox = SlackSandbox()
+def a_slack(app_url: str = "http://127.0.0.1:1") -> Iterator[SlackSandbox]:
+    """A stand-in for as long as the block lasts; its page sends what people do to that Stint."""
+    sandbox = SlackSandbox(app_url)
     try:
         yield sandbox.start()
     finally:

@@ -13,6 +13,7 @@ logged or faulty (server.py has those that every stand-in knows):
     GET    /sandbox/answers    what came to a response_url: {at, path, text, …}
     PUT    /sandbox/settings   any of {"channelSeconds", "history", "revoked", "redirect"}
     DELETE /sandbox            everything as on the first day
+    GET    /                   a page for people, with --app: type commands, fill forms, press buttons
 """
 
 import argparse
@@ -23,18 +24,34 @@ from typing import Any
 
 from ops.sandbox.http import Answer, Request
 from ops.sandbox.server import StandIn, serve
-from ops.sandbox.slack_workspace import Workspace
+from ops.sandbox.slack_page import page
+from ops.sandbox.slack_person import Person
+from ops.sandbox.slack_workspace import BOT_TOKEN, SIGNING_SECRET, TEAM_ID, Workspace
 
 Json = dict[str, Any]
+
+
+def environment(url: str) -> dict[str, str]:
+    """The settings by which Stint takes the stand-in at that URL for Slack."""
+    return {
+        "SLACK_SIGNING_SECRET": SIGNING_SECRET,
+        "SLACK_BOT_TOKEN": BOT_TOKEN,
+        "SLACK_TEAM_ID": TEAM_ID,
+        "SLACK_API_URL": f"{url}/api/",
+    }
 
 
 class Slack(StandIn):
     """The Web API, and the orders beside it."""
 
-    def __init__(self, app_url: str | None = None) -> None:
+    def __init__(self, *, app_url: str, own_url: str) -> None:
         super().__init__()
+        self._app_url, self._own_url = app_url, own_url
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
         self.workspace = Workspace()
-        self.app_url = app_url
+        self.person = Person(self.workspace, app_url=self._app_url, own_url=self._own_url)
 
     def account(self, request: Request) -> str | None:
         return None
@@ -49,6 +66,12 @@ class Slack(StandIn):
         return self.workspace.answer(request)
 
     def order(self, request: Request) -> Answer | None:
+        match request.method, request.path:
+            case "GET", "/":
+                return Answer.html(page(self.person, again="again" in request.query))
+            case "POST", "/do":
+                self.person.does(request.form())
+                return Answer(303, headers={"Location": "/?again=1"})
         if not request.path.startswith("/sandbox"):
             return None
         try:
@@ -74,7 +97,7 @@ class Slack(StandIn):
                     raise KeyError(*unknown)
                 workspace.settings.update(body)
             case "DELETE", []:
-                self.workspace = Workspace()
+                self._begin_anew()
                 self.faults.replace([])
                 self.calls.clear()
             case _:
@@ -86,9 +109,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m ops.sandbox.slack", description="A stand-in for Slack.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--app", help="Stint's URL, for the page that sends it commands")
+    parser.add_argument("--app", default="http://127.0.0.1:8000", help="Stint's URL, which the page sends commands to")
     chosen = parser.parse_args(arguments)
-    asyncio.run(serve(Slack(chosen.app), host=chosen.host, port=chosen.port))
+    stand_in = Slack(app_url=chosen.app, own_url=f"http://{chosen.host}:{chosen.port}")
+    asyncio.run(serve(stand_in, host=chosen.host, port=chosen.port))
     return 0
 
 
