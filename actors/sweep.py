@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 from actors.handling import WORKER
-from schemas import ledger, limits, sign_in, slack_tasks, sync_operations
+from schemas import ledger, limits, sign_in, slack_forms, sync_operations
 from schemas.database import Connection, connect
 from schemas.ledger import Failure, Record
 from schemas.settings import Settings
@@ -119,7 +119,7 @@ async def prune(conn: Connection, *, days: float) -> int:
     )
     await limits.prune(conn, rows=PRUNE_ROWS)
     await sign_in.prune(conn, rows=PRUNE_ROWS)
-    await slack_tasks.prune_receipts(conn, rows=PRUNE_ROWS)
+    await slack_forms.prune_receipts(conn, rows=PRUNE_ROWS)
     await sync_operations.prune(conn, rows=PRUNE_ROWS)
     cursor = await conn.execute(
         """

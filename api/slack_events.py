@@ -6,7 +6,7 @@ from typing import Any
 from litestar import Response
 
 from api.slack_desk import PROFILE_SECONDS, Desk, nothing
-from schemas import channel_mappings, slack_people, slack_posts, slack_tasks
+from schemas import channel_mappings, slack_forms, slack_people, slack_posts
 from schemas.clients.slack import SlackAway, SlackRefuses
 from schemas.database import Connection
 from schemas.errors import RetryLater, Unavailable
@@ -29,7 +29,7 @@ async def receive(desk: Desk, callback: EventCallback) -> Response[Any]:
 
     async def take_in() -> None:
         async with desk.database.transaction() as conn:
-            if await slack_tasks.first_time(conn, f"event:{callback.event_id}"):
+            if await slack_forms.first_time(conn, f"event:{callback.event_id}"):
                 await effect(conn, desk, callback.event)
 
     await desk.database.promptly(take_in())
@@ -67,4 +67,5 @@ EFFECTS: dict[str, Effect] = {
     "tokens_revoked": _tokens_revoked,
     "user_change": _user_change,
     "channel_rename": _channel_rename,
+    "group_rename": _channel_rename,  # a private channel
 }

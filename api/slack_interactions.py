@@ -8,7 +8,7 @@ from litestar import Response
 from api.problems import BadRequest
 from api.slack_commands import Wanted, open_form
 from api.slack_desk import Desk, Sorry, nothing
-from schemas import ledger, slack_tasks
+from schemas import ledger, slack_forms, slack_tasks
 from schemas.clients import slack_views
 from schemas.clients.slack_views import CREATE_TASK, CUSTOMER, PILLAR, TASK, TITLE, Choice, Draft
 from schemas.database import Connection
@@ -65,11 +65,11 @@ async def _create(desk: Desk, sent: ViewSubmission, origin: Origin) -> dict[str,
     if caller.user is None:
         return {title: caller.refusal or ""}
     try:
-        new = slack_tasks.read_form(view, team_id=sent.team.id, place=caller.place)
+        new = slack_forms.read_form(view, team_id=sent.team.id, place=caller.place)
         async with desk.database.transaction() as conn:
-            await slack_tasks.create(conn, view, new, by=caller.user, slack_id=slack_id, channel_id=origin.channel_id)
+            await slack_forms.create(conn, view, new, by=caller.user, slack_id=slack_id, channel_id=origin.channel_id)
     except Invalid as error:
-        return slack_tasks.faults(view, error.errors)
+        return slack_forms.faults(view, error.errors)
     except Conflict:
         return {title: USED}
     return {}
@@ -127,7 +127,7 @@ async def _press(desk: Desk, pressed: BlockActions, action: Action) -> str | Non
     if caller.user is None:
         return caller.refusal
     async with desk.database.transaction() as conn:
-        if await slack_tasks.first_time(conn, f"trigger:{pressed.trigger_id}"):
+        if await slack_forms.first_time(conn, f"trigger:{pressed.trigger_id}"):
             said = await _do(conn, desk, action, caller, caller.user)
             if pressed.response_url is not None:
                 # a nudge is over once it is answered; what others see, too, stays

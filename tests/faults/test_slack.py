@@ -12,16 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
-import psycopg
 import pytest
 
 from ops.sandbox import slack_app
 from ops.sandbox.slack_app import Sent
 from ops.sandbox.slack_workspace import new_hook, new_trigger
 from ops.servers import Servers
-from schemas.migrate import migrate
 from tests.given import Given, Json
-from tests.installation import Installation, eventually, new_database, with_database
+from tests.installation import Installation, eventually, new_database
 from tests.workspace import SlackSandbox, a_slack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -29,18 +27,6 @@ PARTS = ("relay", "work")
 AT_ONCE = 100
 ASKED = 1000
 ANSWER_SECONDS = 3.0
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    """A Postgres and a RabbitMQ that this module may stop."""
-    home = tmp_path_factory.mktemp("servers")
-    home.chmod(0o711)
-    with Servers(home, durable=False) as running:
-        with psycopg.connect(running.database_url, autocommit=True) as conn:
-            conn.execute("CREATE DATABASE stint_template")
-        asyncio.run(migrate(with_database(running.database_url, "stint_template")))
-        yield running
 
 
 @pytest.fixture
