@@ -73,6 +73,21 @@ def test_a_post_whose_answer_is_lost_is_found_and_not_repeated(
     assert len(member.slack.messages(member.channel)) == 1
 
 
+@pytest.mark.slow
+def test_a_worker_that_dies_after_posting_does_not_post_again(
+    member: Member, person: Person, stint: Installation, customer: Json
+) -> None:
+    member.slack.fails("stall", path="chat.postMessage", count=1, seconds=20)
+    confirmed(member, person, customer, "Once")
+    eventually(lambda: member.slack.messages(member.channel))
+
+    stint.kill("work")
+    stint.start("work")
+
+    eventually(lambda: is_settled(stint, "post_task_created"), seconds=60)
+    assert len(member.slack.messages(member.channel)) == 1
+
+
 def test_a_post_that_cannot_be_looked_for_comes_again(
     member: Member, person: Person, stint: Installation, customer: Json
 ) -> None:
