@@ -103,6 +103,7 @@ class Wanted:
     description: str = ""
 
     def form(self, place: Place | None) -> Modal:
+        """The form, with what is preset at that place."""
         customer = Choice(place.customer_id, place.customer) if place else None
         pillar = Choice(place.pillar_id, place.pillar) if place and place.pillar_id and place.pillar else None
         return slack_views.form(Draft(self.channel_id, self.title, self.description, customer, pillar))

@@ -105,6 +105,7 @@ class Desk:
             if team_id != await self.slack.team(seconds=PROFILE_SECONDS):
                 return Caller(slack_id, None, ELSEWHERE, None, fresh=True)
         except (SlackAway, SlackRefuses, RetryLater) as error:
+            logger.warning("Slack does not say which workspace is ours: %s", error)
             raise Sorry(SLACK_APOLOGY) from error
         found = await self.read(look)
         if found.fresh:
