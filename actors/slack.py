@@ -60,20 +60,20 @@ async def post_task_created(work: CallOut) -> None:
     async with work.begin() as (conn, message):
         post = await slack_posts.confirmation(conn, message, settings=settings())
         turn = await _turn(conn, work, post.channel_id) if post is not None else None
-    ts = None
+    posted = None
     if post is not None and turn is not None:
         _wait_for(turn)
         async with work.calling(), slack.connected(settings()) as api:
-            ts = await _post(api, conn, work.id, post, turn)
+            posted = await _post(api, conn, work.id, post, turn)
     async with work.settle() as conn:
-        if ts is not None:
-            await slack_posts.went_out(conn, work.id, ts)
+        if posted is not None:
+            await slack_posts.went_out(conn, work.id, *posted)
 
 
 @handles(NudgeOwner, calls_out=True)
 async def nudge_owner(work: CallOut) -> None:
     """Asks whose timer still runs whether that is right."""
-    known, post, turn, owner, ts = settings(), None, None, None, None
+    known, post, turn, owner, posted = settings(), None, None, None, None
     async with work.begin() as (conn, message):
         asked: NudgeOwner = message
         overdue = await nudges.look(conn, asked, hours=known.stint_nudge_hours)
@@ -88,12 +88,12 @@ async def nudge_owner(work: CallOut) -> None:
             owner = await _owner(api, overdue.email) if slack_id is None else Profile(slack_id, overdue.email, None)
             if owner is not None and owner.refusal is None:
                 to_owner = Post(owner.slack_id, post.text, post.blocks)
-                ts = await _post(api, conn, work.id, to_owner, turn)
+                posted = await _post(api, conn, work.id, to_owner, turn)
     async with work.settle() as conn:
         if owner is not None and slack_id is None:
             await slack_people.remember(conn, owner)
-        if ts is not None:
-            await slack_posts.went_out(conn, work.id, ts)
+        if posted is not None:
+            await slack_posts.went_out(conn, work.id, *posted)
 
 
 async def _owner(api: Slack, email: str) -> Profile | None:
@@ -112,22 +112,24 @@ def _wait_for(turn: Turn) -> None:
         raise RetryLater(turn.wait_seconds, "its turn in this channel comes then")
 
 
-async def _post(api: Slack, conn: Connection, message_id: UUID, post: Post, turn: Turn) -> str:
-    """Posts once, as far as anybody can know, and returns the ts."""
+async def _post(api: Slack, conn: Connection, message_id: UUID, post: Post, turn: Turn) -> tuple[str, str]:
+    """Posts once, as far as anybody can know; returns in which channel that is, and the ts."""
     if turn.unsure_since is not None:
         found = await api.find_posted(turn.unsure_in, message_id=message_id, since=turn.unsure_since, seconds=LOOK_SECONDS)
         if found is not None:
-            return found
+            return turn.unsure_in, found
         logger.warning("posting this again; should the attempt before have arrived, it is there twice")
     await asyncio.sleep(turn.wait_seconds)
     try:
         try:
-            return await api.post(post.channel_id, post.text, post.blocks, message_id=message_id, seconds=CALL_SECONDS)
+            ts = await api.post(post.channel_id, post.text, post.blocks, message_id=message_id, seconds=CALL_SECONDS)
         except SlackRefuses as error:
             if post.else_to is None:
                 raise
             logger.info("the channel does not take it (%s); telling its creator alone", error.code)
-            return await api.post(post.else_to, post.text, post.blocks, message_id=message_id, seconds=CALL_SECONDS)
+            ts = await api.post(post.else_to, post.text, post.blocks, message_id=message_id, seconds=CALL_SECONDS)
+            return post.else_to, ts
+        return post.channel_id, ts
     except SlackRefuses as error:
         await slack_posts.did_not_go(conn, message_id, post.channel_id)
         raise _hopeless(error) from error

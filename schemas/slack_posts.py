@@ -109,9 +109,9 @@ async def did_not_go(conn: Connection, message_id: UUID, channel_id: str, *, hel
         await conn.execute("DELETE FROM slack_posts WHERE message_id = %s", (message_id,))
 
 
-async def went_out(conn: Connection, message_id: UUID, ts: str) -> None:
+async def went_out(conn: Connection, message_id: UUID, channel_id: str, ts: str) -> None:
     """It is there."""
-    await conn.execute("UPDATE slack_posts SET ts = %s WHERE message_id = %s", (ts, message_id))
+    await conn.execute("UPDATE slack_posts SET channel_id = %s, ts = %s WHERE message_id = %s", (channel_id, ts, message_id))
 
 
 async def is_removed(conn: Connection, settings: Settings) -> bool:

@@ -195,6 +195,8 @@ def test_a_channel_that_takes_no_posts_leaves_it_to_a_direct_message(member: Mem
     [told] = eventually(lambda: member.slack.messages(member.id))
 
     assert "Somewhere" in texts(told)
+    recorded = "SELECT channel_id FROM slack_posts WHERE ts = %s"
+    eventually(lambda: member.stint.rows(recorded, told["ts"]) == [(member.id,)])
 
 
 def test_a_form_of_nobodys_is_refused(member: Member, customer: Json) -> None:
