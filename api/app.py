@@ -11,6 +11,7 @@ from litestar.plugins.pydantic import PydanticPlugin
 
 from api import (
     active_timers,
+    channel_mappings,
     customer_users,
     customers,
     events,
@@ -20,6 +21,7 @@ from api import (
     me,
     pillars,
     sign_in,
+    slack,
     sync,
     tasks,
     time_bills,
@@ -34,6 +36,8 @@ from api.listeners import Listeners
 from api.outcomes import Outcomes
 from api.problems import HANDLERS
 from api.requests import MAX_BODY_BYTES, StrictRequest, observed, refuse_doubtful_query
+from api.slack_desk import Desk
+from schemas.clients import slack as slack_client
 from schemas.clients.identity import identity
 from schemas.database import Database
 from schemas.settings import Settings
@@ -93,6 +97,13 @@ ROUTES = [
     time_bills.get_recompute,
     time_bills.get_time_bill,
     time_bills.change_time_bill,
+    # Slack
+    slack.receive_event,
+    slack.receive_interaction,
+    channel_mappings.list_channel_mappings,
+    channel_mappings.create_channel_mapping,
+    channel_mappings.change_channel_mapping,
+    channel_mappings.delete_channel_mapping,
     # all of it, for clients that work offline
     sync.pull_changes,
     sync.push_operations,
@@ -116,14 +127,21 @@ def create_app(settings: Settings) -> Application:
     listeners = Listeners(settings)
 
     @asynccontextmanager
-    async def connected(_: Litestar) -> AsyncIterator[None]:
+    async def connected(started: Litestar) -> AsyncIterator[None]:
         await database.open()
         if settings.people_are_outside:
             authenticator.keys.read()  # nobody who comes has to wait for it
         listeners.open()
-        yield
+        async with slack_client.connected(settings) as slack_api:
+            desk = started.state.desk = Desk(database, settings, slack_api)
+            yield
+            await desk.close()
         await listeners.close()
         await database.close()
+
+    async def the_desk(state: State) -> Desk:
+        desk: Desk = state.desk
+        return desk
 
     async def current_user(request: StrictRequest) -> User:
         user: User = request.user
@@ -143,6 +161,7 @@ def create_app(settings: Settings) -> Application:
             "listeners": always(listeners),
             "authenticator": always(authenticator),
             "settings": always(settings),
+            "desk": Provide(the_desk),
             "user": Provide(current_user),
         },
         middleware=[DefineMiddleware(BearerAuth, exclude=["^/docs"])],

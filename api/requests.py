@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import time
+from contextvars import ContextVar
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -26,6 +27,9 @@ logger = logging.getLogger("stint.request")
 MAX_BODY_BYTES = 256 * 1024
 MAX_DEPTH = 32
 
+# when the request that is being answered came in, by time.perf_counter
+begun: ContextVar[float] = ContextVar("begun")
+
 SECONDS = Histogram("stint_request_seconds", "Time to answer", ["method", "route"])
 ANSWERS = Counter("stint_requests_total", "Requests answered", ["method", "route", "status"])
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
@@ -41,7 +45,8 @@ def observed(app: Application) -> Application:
         request_id = uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         about.set({"request": request_id})
-        begun, status, is_noted = time.perf_counter(), 500, False
+        came, status, is_noted = time.perf_counter(), 500, False
+        begun.set(came)
 
         async def send_observed(message: Message) -> None:
             nonlocal status
@@ -56,7 +61,7 @@ def observed(app: Application) -> Application:
             nonlocal is_noted
             if not is_noted:
                 is_noted = True
-                _note(scope, status, time.perf_counter() - begun)
+                _note(scope, status, time.perf_counter() - came)
 
         try:
             if (refusal := _refusal(scope)) is not None:
@@ -187,14 +192,14 @@ def _no_constant(name: str) -> None:
     raise BadRequest(400, f"{name} is not JSON.")
 
 
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def _check(value: Any, depth: int) -> None:
     if depth == 0 and isinstance(value, dict | list):
         raise BadRequest(400, f"The JSON is nested deeper than {MAX_DEPTH} levels.")
     if isinstance(value, str):
-        if _UNSTORABLE.search(value):
+        if UNSTORABLE.search(value):
             raise BadRequest(400, "The JSON holds a NUL or half a surrogate pair.")
     elif isinstance(value, dict):
         for key, item in value.items():

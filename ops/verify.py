@@ -53,6 +53,9 @@ INVARIANTS = [
         FROM (
             SELECT 'task' AS noun, id, customer_id, pillar_id FROM tasks WHERE deleted_at IS NULL
             UNION ALL SELECT 'pillar', id, customer_id, id FROM pillars WHERE deleted_at IS NULL
+            UNION ALL SELECT 'channel mapping', m.id, m.customer_id, coalesce(m.pillar_id, d.id)
+            FROM slack_channel_mappings m JOIN pillars d ON d.customer_id = m.customer_id AND d.is_default
+            WHERE m.deleted_at IS NULL
             UNION ALL SELECT 'time bill', id, customer_id, pillar_id FROM time_bills WHERE deleted_at IS NULL
             UNION ALL SELECT 'time entry', id, customer_id, pillar_id FROM time_entries WHERE deleted_at IS NULL
             UNION ALL SELECT 'timer', r.id, t.customer_id, t.pillar_id FROM timers r JOIN tasks t ON t.id = r.task_id

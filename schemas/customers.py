@@ -186,7 +186,8 @@ def _values(wanted: CustomerChange) -> dict[str, Any]:
 
 
 async def delete(conn: Connection, customer_id: UUID, *, version: int | None) -> None:
-    """Leaves tombstones of the customer, its tasks, its pillars and bills that nothing is on, and revokes its users at once.
+    """Leaves tombstones of the customer, its tasks, pillars, channel mappings and bills that nothing is on, and revokes its
+    users at once.
 
     Raises NotFound for an unknown customer, Conflict for a stale version and while hours, or a promise of some, refer to it.
     """
@@ -205,6 +206,10 @@ async def delete(conn: Connection, customer_id: UUID, *, version: int | None) ->
     for statement in (
         "UPDATE tasks SET deleted_at = now(), version = version + 1 WHERE customer_id = %s AND deleted_at IS NULL",
         "UPDATE pillars SET deleted_at = now(), version = version + 1 WHERE customer_id = %s AND deleted_at IS NULL",
+        """
+        UPDATE slack_channel_mappings SET deleted_at = now(), version = version + 1
+        WHERE customer_id = %s AND deleted_at IS NULL
+        """,
         "UPDATE customers SET deleted_at = now(), version = version + 1 WHERE id = %s",
         "UPDATE focus SET expires_at = greatest(since, now()) WHERE customer_id = %s AND expires_at > now()",
     ):

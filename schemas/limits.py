@@ -1,4 +1,5 @@
-"""Limits on what strangers may ask for. They are kept in Postgres, so that they hold across all API processes.
+"""Limits: on what strangers may ask for, and on what we ask of others. They are kept in Postgres, so that they hold across
+all processes.
 
 Each is an allowance of `burst` that fills up again by one every so many seconds (the generic cell rate algorithm, which needs
 one row a key and no history).
@@ -6,6 +7,7 @@ one row a key and no history).
 
 import math
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from schemas.database import Connection
@@ -57,6 +59,34 @@ async def _refuse(conn: Connection, parameters: dict[str, Any]) -> None:
 
 def _too_many(seconds: int) -> TooMany:
     return TooMany(f"That was asked for too often; try again in {_spoken(seconds)}.", seconds=seconds)
+
+
+async def reserve(conn: Connection, limit: Limit, whose: str = "") -> datetime:
+    """The time of the next free place, which is the caller's when its transaction commits; of the burst nothing is used."""
+    cursor = await conn.execute(
+        """
+        INSERT INTO rate_limits AS r (key, whole_at) VALUES (%(key)s, clock_timestamp() + make_interval(secs => %(seconds)s))
+        ON CONFLICT (key) DO UPDATE
+        SET whole_at = greatest(r.whole_at, clock_timestamp()) + make_interval(secs => %(seconds)s)
+        RETURNING whole_at - make_interval(secs => %(seconds)s)
+        """,
+        {"key": f"{limit.name}:{whose}", "seconds": limit.seconds},
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    place: datetime = row[0]
+    return place
+
+
+async def hold_back(conn: Connection, limit: Limit, whose: str = "", *, seconds: float) -> None:
+    """Gives nobody a place within that time: the other side said so."""
+    await conn.execute(
+        """
+        INSERT INTO rate_limits AS r (key, whole_at) VALUES (%(key)s, clock_timestamp() + make_interval(secs => %(seconds)s))
+        ON CONFLICT (key) DO UPDATE SET whole_at = greatest(r.whole_at, excluded.whole_at)
+        """,
+        {"key": f"{limit.name}:{whose}", "seconds": seconds},
+    )
 
 
 async def has_room(conn: Connection, limit: Limit, whose: str = "") -> bool:

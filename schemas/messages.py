@@ -103,3 +103,34 @@ class Recompute(Message, queue="bills"):
     job_id: UUID
     phase: Literal["entries", "bills"] = "entries"
     after: str | None = None
+
+
+class AnswerSlack(Message, queue="slack", deadline_seconds=8):
+    """Says something to one person in Slack, at the URL that came with what they did. `replace` puts it in the place of the
+    message that the button stood in."""
+
+    response_url: str
+    text: str
+    replace: bool = False
+
+
+class PostTaskCreated(Message, queue="slack", allowance=8, deadline_seconds=15):
+    """A task was created in Slack: confirm it in the channel, if that is its customer's, else to its creator alone."""
+
+    task_id: UUID
+    channel_id: str
+    slack_user_id: str
+
+
+class UpdateView(Message, queue="slack", deadline_seconds=8):
+    """Puts what it was waiting for into a modal that is open, after Slack did not take it from the request itself."""
+
+    view_id: str
+    view: dict[str, Any]
+
+
+class NudgeOwner(Message, queue="slack", allowance=8, deadline_seconds=15):
+    """A timer has run for long, if it still runs when this is due: ask its owner."""
+
+    timer_id: UUID
+    user_id: UUID

@@ -165,6 +165,12 @@ async def delete(conn: Connection, customer_id: UUID, pillar_id: UUID, *, versio
     default = await cursor.fetchone()
     assert default is not None, "every customer has one"
     await move_tasks(conn, task_ids, to=default[0], by=by.id)
+    await conn.execute(
+        """
+        UPDATE slack_channel_mappings SET pillar_id = NULL, version = version + 1 WHERE pillar_id = %s AND customer_id = %s
+        """,
+        (pillar_id, customer_id),
+    )
     await conn.execute("UPDATE pillars SET deleted_at = now(), version = version + 1 WHERE id = %s", (pillar_id,))
 
 

@@ -1,12 +1,15 @@
 """Every setting, with its meaning. They come from the environment; `./stint up` fills in what a fresh machine lacks."""
 
 import os
+import re
 from functools import cache
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+SLACK_API_URL = "https://slack.com/api/"
 
 
 class Settings(BaseSettings):
@@ -47,9 +50,18 @@ class Settings(BaseSettings):
     mail_from: str = Field("Stint <stint@localhost>", description="whom mail comes from")
     firm_email: str | None = Field(None, description="where leads go; without it they are only stored")
 
+    # Slack
+    slack_signing_secret: SecretStr | None = Field(
+        None, description="what Slack signs its requests with; two, comma-separated, while it is being changed"
+    )
+    slack_bot_token: SecretStr | None = Field(None, description="xoxb-…; without it Stint calls nothing at Slack")
+    slack_api_url: str = Field(SLACK_API_URL, description="Slack's Web API; another for tests and the sandbox")
+    slack_team_id: str | None = Field(None, description="the workspace, T…; without it the bot token's own, as Slack says")
+    stint_nudge_hours: float = Field(8, gt=0, description="a timer that has run this long nudges its owner in Slack")
+
     # where it is found
     public_url: str = Field("http://127.0.0.1:8000", description="the API's own URL, as others reach it")
-    app_url: str | None = Field(None, description="where people sign in, for links in mail; the API's own URL without it")
+    app_url: str | None = Field(None, description="where people sign in, and links lead; the API's own URL without it")
     trusted_proxies: str = Field("", description="addresses and networks whose X-Forwarded-For is believed")
 
     # live events
@@ -98,6 +110,13 @@ class Settings(BaseSettings):
     def sign_in_url(self) -> str:
         """Where an invitation leads."""
         return self.app_url or self.public_url
+
+    @field_validator("slack_api_url")
+    @classmethod
+    def _is_a_base_url(cls, value: str) -> str:
+        if not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._/-]*)?", value):
+            raise ValueError("name a URL such as https://slack.com/api/")
+        return value.rstrip("/") + "/"
 
     @model_validator(mode="before")
     @classmethod

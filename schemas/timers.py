@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 from pydantic import Field
 
-from schemas import ledger, users
+from schemas import ledger, nudges, users
 from schemas.base import Body, Row, Second, Sql, Text, Version, json_object
 from schemas.billing import lock_user
 from schemas.database import Connection, one_json
@@ -202,6 +202,7 @@ async def begin(
     assert row is not None
     timer = Timer.from_json(row[0])
     await conn.execute("DELETE FROM stops WHERE user_id = %s AND task_id = %s", (user_id, task_id))
+    await nudges.plan(conn, timer.id, user_id=user_id, start_time=timer.start_time)
     return StartedTimer(**timer.model_dump(), stopped=stopped.stop if stopped else None)
 
 

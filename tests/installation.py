@@ -17,6 +17,8 @@ from typing import Any
 import httpx
 import psycopg
 
+from ops.sandbox.slack_workspace import SIGNING_SECRET
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 SECRET_KEY = "a secret for tests, 32 bytes long"
 # short patience, so that what a person would wait a minute for takes a test a second
@@ -55,6 +57,7 @@ class Installation:
             "DATABASE_URL": database_url,
             "AMQP_URL": amqp_url,
             "SECRET_KEY": SECRET_KEY,
+            "SLACK_SIGNING_SECRET": SIGNING_SECRET,  # and no bot token: Slack is let in, and not called
             **PATIENCE,
             **environment,
         }

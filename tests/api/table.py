@@ -125,6 +125,15 @@ TABLE: dict[str, Asked] = {
     "POST /api/time-bills/approve-all": admins().sends(bills=[{"id": NOBODYS, "version": 1}]),
     "POST /api/time-bills/recompute": admins(202).sends(dryRun=True, customerId="{customer_id}"),
     "GET /api/time-bills/recompute/{job_id}": admins(),
+    # Slack; nothing is let in without its signature
+    "POST /api/slack/events": public(401),
+    "POST /api/slack/interactivity": public(401),
+    "GET /api/slack/channel-mappings": firm(),
+    "POST /api/slack/channel-mappings": firm(201).sends(
+        channelId="{channel_id}", channelName="acme", customerId="{customer_id}"
+    ),
+    "PUT /api/slack/channel-mappings/{mapping_id}": firm().sends(channelName="acme-support"),
+    "DELETE /api/slack/channel-mappings/{mapping_id}": firm(204),
     # sync
     "GET /api/sync": firm(),
     "POST /api/sync": firm().sends(operations=[]),

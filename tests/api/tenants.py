@@ -1,6 +1,7 @@
 """Two customers and what belongs to them: the ids that paths are filled with, by the name that the paths give them."""
 
 import re
+import secrets
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,9 @@ def tenant(given: Given) -> Tenant:
     bill = given.approved_bill(consultant, admin, task)
     entry = consultant.get("/api/time-entries", timeBillId=bill["id"])["items"][0]
     job = admin.post("/api/time-bills/recompute", {"dryRun": True, "customerId": customer["id"]}, status=202)
-    pillar = consultant.post(f"/api/customers/{customer['id']}/pillars", {"name": "Hosting"})
+    channel_id = f"C{secrets.token_hex(5).upper()}"
+    pillar = consultant.post(f"/api/customers/{customer['id']}/pillars", {"name": "Hosting", "slackChannelId": channel_id})
+    channel = {"channelId": f"{channel_id}A", "channelName": "acme", "customerId": customer["id"]}
     invitation = {"email": f"{given.new_id()}@tenant.example", "name": "Ida"}
     user = consultant.post(f"/api/customers/{customer['id']}/users/invite", invitation)
     ids = {
@@ -41,6 +44,8 @@ def tenant(given: Given) -> Tenant:
         "job_id": job["id"],
         "user_id": user["id"],  # who has not come yet
         "owner": consultant.id,
+        "mapping_id": consultant.post("/api/slack/channel-mappings", channel)["id"],
+        "channel_id": channel_id,  # without a mapping
     }
     given.settled()
     return Tenant(ids, consultant)

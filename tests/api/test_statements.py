@@ -21,6 +21,7 @@ READS: dict[str, list[str]] = {
     "/api/customers/{customer}/users": ["FROM customers"],
     "/api/focus": [],
     "/api/leads": [],
+    "/api/slack/channel-mappings": [],
     "/api/tasks": [],
     "/api/tasks?userId={user}&status=open&customer={customer}": [],
     "/api/tasks?customer=Acme": [NAMED],
@@ -44,6 +45,7 @@ READS: dict[str, list[str]] = {
     "/api/sync?lastSyncTimestamp={sync}": [SYNCED],
 }
 OWN_PEOPLES = (
+    "/api/slack",
     "/api/focus",
     "/api/leads",
     "/api/active-timers",

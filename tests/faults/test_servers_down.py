@@ -1,6 +1,5 @@
 """RabbitMQ stopped, killed, emptied, out of memory; Postgres restarted: a stop still answers, and arrives exactly once."""
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -13,29 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psycopg
 import pytest
 
 from ops.servers import Servers
-from schemas.migrate import migrate
 from tests.faults.test_kills import check, is_over, keep_alive
 from tests.given import Given, Json, Person
-from tests.installation import Installation, eventually, new_database, with_database
+from tests.installation import Installation, eventually, new_database
 
 pytestmark = pytest.mark.slow
 PARTS = ("relay", "work")
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    """A Postgres and a RabbitMQ that this module may stop."""
-    home = tmp_path_factory.mktemp("servers")
-    home.chmod(0o711)
-    with Servers(home, durable=False) as running:
-        with psycopg.connect(running.database_url, autocommit=True) as conn:
-            conn.execute("CREATE DATABASE stint_template")
-        asyncio.run(migrate(with_database(running.database_url, "stint_template")))
-        yield running
 
 
 @pytest.fixture
