@@ -11,14 +11,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from schemas.database import Connection
-from schemas.settings import SettingsMissing
+from schemas.sealing import WrongSecretKey, secret_keys
 
 ALGORITHM = "RS256"
 TOKEN_SECONDS = 12 * 3600
-
-
-class WrongSecretKey(SettingsMissing):
-    """The keys in the database were encrypted under another SECRET_KEY."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +35,11 @@ async def ensure_key(conn: Connection, secret_key: str) -> None:
         if await (await conn.execute(present)).fetchone() is not None:
             return
         private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        pem = private.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.BestAvailableEncryption(secret_key.encode()),
-        )
         kid = uuid4().hex[:16]
         jwk = jwt.algorithms.RSAAlgorithm.to_jwk(private.public_key(), as_dict=True)
         await conn.execute(
             "INSERT INTO signing_keys (kid, private_pem, public_jwk) VALUES (%s, %s, %s)",
-            (kid, pem.decode(), json.dumps(jwk | {"kid": kid, "use": "sig", "alg": ALGORITHM})),
+            (kid, _dump(private, secret_key), json.dumps(jwk | {"kid": kid, "use": "sig", "alg": ALGORITHM})),
         )
 
 
@@ -64,13 +55,32 @@ async def public_keys(conn: Connection) -> list[PublicKey]:
     return [PublicKey(kid, jwk) for kid, jwk in await cursor.fetchall()]
 
 
+def _dump(key: rsa.RSAPrivateKey, secret_key: str) -> str:
+    """The private half as a PEM, encrypted under the first of the secret keys."""
+    encryption = serialization.BestAvailableEncryption(secret_keys(secret_key)[0].encode())
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption).decode()
+
+
 def _load(pem: str, secret_key: str) -> rsa.RSAPrivateKey:
-    try:
-        key = serialization.load_pem_private_key(pem.encode(), password=secret_key.encode())
-    except ValueError as error:
-        raise WrongSecretKey("The signing keys in this database were made under another SECRET_KEY; set that one.") from error
-    assert isinstance(key, rsa.RSAPrivateKey)
-    return key
+    for candidate in secret_keys(secret_key):
+        try:
+            key = serialization.load_pem_private_key(pem.encode(), password=candidate.encode())
+        except ValueError:
+            continue
+        assert isinstance(key, rsa.RSAPrivateKey)
+        return key
+    raise WrongSecretKey("The signing keys in this database were made under another SECRET_KEY; set that one.")
+
+
+async def encrypt_anew(conn: Connection, secret_key: str) -> int:
+    """Encrypts every signing key under the first of the secret keys, and returns how many there are."""
+    cursor = await conn.execute("SELECT kid, private_pem FROM signing_keys ORDER BY kid FOR NO KEY UPDATE")
+    rows = await cursor.fetchall()
+    for kid, pem in rows:
+        await conn.execute(
+            "UPDATE signing_keys SET private_pem = %s WHERE kid = %s", (_dump(_load(pem, secret_key), secret_key), kid)
+        )
+    return len(rows)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,293 @@
+"""The connection to Xero: one organisation, and the tokens that let Stint in, sealed.
+
+Whoever connects or disconnects locks its row FOR UPDATE, and locks nothing after it; who renews the tokens, FOR NO KEY UPDATE;
+who relies on the organisation, FOR KEY SHARE, before customers and bills.
+"""
+
+import hashlib
+import secrets
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import Field
+
+from schemas import ledger, mails
+from schemas.base import Body, Row
+from schemas.clients import xero_identity
+from schemas.clients.xero_errors import Refused
+from schemas.clients.xero_identity import Organisation, Tokens
+from schemas.database import Connection, one_json
+from schemas.errors import Conflict, Invalid
+from schemas.messages import QueueBills
+from schemas.sealing import seal, unseal
+from schemas.settings import Settings
+from schemas.users import User
+
+STATE_MINUTES = 10
+RENEW_SECONDS = 60  # before an access token ends, so that it lasts for the call
+NOT_SET_UP = "Xero is not set up here: set XERO_CLIENT_ID and XERO_CLIENT_SECRET to those of an app from developer.xero.com."
+NOT_CONNECTED = "Xero is not connected; an admin connects it."
+
+
+class Consent(Row):
+    """Where to go to let Stint into Xero; what comes back there, `code` and `state`, is for POST /api/xero/connect."""
+
+    url: str
+    state: str
+
+
+class Callback(Body):
+    """What Xero appended to the redirect URI."""
+
+    code: Annotated[str, Field(min_length=1, max_length=2000)]
+    state: Annotated[str, Field(min_length=1, max_length=200)]
+    tenant_id: Annotated[
+        str | None,
+        Field(max_length=100, description="which organisation, if there are several; the one chosen last without it"),
+    ] = None
+
+
+class XeroStatus(Row):
+    """How Stint stands with Xero."""
+
+    connected: bool
+    tenant_name: str | None
+    expires_at: Annotated[datetime | None, Field(description="of the access token, which is renewed by itself")]
+    needs_reconnect: Annotated[bool, Field(description="Xero no longer takes what it was given: an admin connects it again")]
+    last_sync: Annotated[datetime | None, Field(description="when a bill last arrived there")]
+    queued: Annotated[int, Field(description="approved bills on their way, or on their way back")]
+    failed: Annotated[int, Field(description="approved bills that Xero refused; each says why")]
+
+
+@dataclass(frozen=True)
+class Access:
+    """The organisation that Stint is connected to. Without a token: it has to be renewed first."""
+
+    tenant_id: str
+    token: str | None = field(repr=False)
+
+
+def check_set_up(settings: Settings) -> None:
+    """Raises Conflict when there is no app to connect with."""
+    if settings.xero_client_id is None or settings.xero_client_secret is None:
+        raise Conflict(NOT_SET_UP)
+
+
+async def begin(conn: Connection, *, by: User, settings: Settings) -> Consent:
+    """Sends somebody to Xero, with a state that only they can bring back, once, within ten minutes."""
+    check_set_up(settings)
+    state = secrets.token_urlsafe(32)
+    await conn.execute(
+        """
+        INSERT INTO xero_states (state_hash, user_id, expires_at)
+        VALUES (%s, %s, clock_timestamp() + make_interval(mins => %s))
+        """,
+        (_hash(state), by.id, STATE_MINUTES),
+    )
+    return Consent(url=xero_identity.consent_url(settings, state), state=state)
+
+
+async def use_up(conn: Connection, state: str, *, by: User) -> None:
+    """Takes a state back, whatever comes of it. Raises Invalid for one that is not theirs, or no longer good."""
+    cursor = await conn.execute(
+        "DELETE FROM xero_states WHERE state_hash = %s AND user_id = %s AND expires_at > clock_timestamp() RETURNING 1",
+        (_hash(state), by.id),
+    )
+    if await cursor.fetchone() is None:
+        raise Invalid("state", "You did not begin this, or more than 10 minutes ago, or it was used; begin again at auth-url.")
+
+
+def _hash(state: str) -> bytes:
+    return hashlib.sha256(state.encode()).digest()
+
+
+def choose(found: list[Organisation], wanted: str | None) -> Organisation:
+    """The organisation asked for; without one, that which was chosen last at Xero. Raises Invalid when it is not there."""
+    if not found:
+        raise Invalid("code", "No Xero organisation came with this sign-in; choose one at Xero.")
+    if wanted is None:
+        return max(found, key=lambda organisation: organisation.updated_at)
+    for organisation in found:
+        if organisation.tenant_id == wanted:
+            return organisation
+    raise Invalid("tenantId", "This organisation did not come with the sign-in; choose it at Xero.")
+
+
+async def connect(conn: Connection, tokens: Tokens, to: Organisation, *, by: User, settings: Settings) -> None:
+    """Writes the connection down, and promises that bills which waited for it are queued."""
+    connection_id = await _lock(conn)
+    await conn.execute(
+        """
+        UPDATE xero_connection
+        SET tenant_id = %(tenant)s, tenant_name = %(name)s, connection_id = %(connection)s, access_token = %(access)s,
+            refresh_token = %(refresh)s, expires_at = clock_timestamp() + make_interval(secs => %(expires_in)s),
+            connected_at = clock_timestamp(), connected_by = %(by)s, needs_reconnect_at = NULL
+        """,
+        _sealed(tokens, connection_id, settings)
+        | {"tenant": to.tenant_id, "name": to.name, "connection": to.connection_id, "by": by.id},
+    )
+    await conn.execute(
+        """
+        INSERT INTO xero_tenants (tenant_id) VALUES (%s)
+        ON CONFLICT (tenant_id) DO UPDATE SET users_read_at = '-infinity', booked_until = '-infinity'
+        """,
+        (to.tenant_id,),
+    )
+    await ledger.put(conn, QueueBills(because="connected"), created_by=by.id)
+
+
+async def _lock(conn: Connection) -> UUID:
+    row = await (await conn.execute("SELECT id FROM xero_connection FOR UPDATE")).fetchone()
+    assert row is not None, "the migration made it"
+    connection_id: UUID = row[0]
+    return connection_id
+
+
+def _sealed(tokens: Tokens, connection_id: UUID, settings: Settings) -> dict[str, str | int]:
+    key = settings.secret_key.get_secret_value()
+    return {
+        "access": seal(tokens.access, secret_key=key, place=_place(connection_id, "access_token")),
+        "refresh": seal(tokens.refresh, secret_key=key, place=_place(connection_id, "refresh_token")),
+        "expires_in": tokens.expires_in,
+    }
+
+
+def _place(connection_id: UUID, column: str) -> str:
+    return f"xero_connection {connection_id} {column}"
+
+
+async def read(conn: Connection, settings: Settings, *, hold: bool = False) -> Access | None:
+    """The organisation, or None when Stint is connected to none, or Xero no longer takes its tokens. With `hold` that stays so
+    until the transaction ends."""
+    cursor = await conn.execute(
+        f"""
+        SELECT id, tenant_id, CASE WHEN expires_at > clock_timestamp() + make_interval(secs => %s) THEN access_token END
+        FROM xero_connection WHERE tenant_id IS NOT NULL AND needs_reconnect_at IS NULL {"FOR KEY SHARE" if hold else ""}
+        """.encode(),
+        (RENEW_SECONDS,),
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        return None
+    connection_id, tenant_id, sealed = row
+    return Access(tenant_id, sealed and _unseal(sealed, connection_id, "access_token", settings))
+
+
+def _unseal(sealed: str, connection_id: UUID, column: str, settings: Settings) -> str:
+    return unseal(sealed, secret_key=settings.secret_key.get_secret_value(), place=_place(connection_id, column))
+
+
+async def renew(conn: Connection, settings: Settings, *, seconds: float) -> None:
+    """Renews the access token if it is about to end, and commits; of many who come at once, one does. If the answer is lost,
+    so are the new tokens, and the old refresh token is used again: Xero honours it for half an hour more.
+
+    Raises XeroError when Xero could not be asked. When it no longer takes the refresh token, the connection says so from now
+    on, and each admin gets a mail.
+    """
+    async with conn.transaction():
+        cursor = await conn.execute(
+            """
+            SELECT id, refresh_token, expires_at > clock_timestamp() + make_interval(secs => %s) FROM xero_connection
+            WHERE tenant_id IS NOT NULL AND needs_reconnect_at IS NULL FOR NO KEY UPDATE
+            """,
+            (RENEW_SECONDS,),
+        )
+        row = await cursor.fetchone()
+        if row is None or row[2]:
+            return
+        connection_id, sealed, _ = row
+        try:
+            refresh_token = _unseal(sealed, connection_id, "refresh_token", settings)
+            tokens = await xero_identity.refresh(settings, refresh_token, seconds=seconds)
+        except Refused as error:
+            if str(error) != "invalid_grant":  # our own fault, such as a wrong client secret: the grant may be good
+                raise
+            await _give_up(conn)
+        else:
+            await conn.execute(
+                """
+                UPDATE xero_connection SET access_token = %(access)s, refresh_token = %(refresh)s,
+                    expires_at = clock_timestamp() + make_interval(secs => %(expires_in)s)
+                """,
+                _sealed(tokens, connection_id, settings),
+            )
+
+
+async def _give_up(conn: Connection) -> None:
+    await conn.execute("UPDATE xero_connection SET needs_reconnect_at = clock_timestamp()")
+    cursor = await conn.execute(
+        "SELECT email FROM users WHERE role = 'internal_admin' AND revoked_at IS NULL AND email <> '' ORDER BY id"
+    )
+    await ledger.put_all(conn, [mails.xero_needs_reconnecting(to=email) for (email,) in await cursor.fetchall()])
+
+
+async def distrust(conn: Connection, token: str, settings: Settings) -> None:
+    """Xero did not take this access token, whatever its time: the next call renews it first; unless it is renewed already."""
+    cursor = await conn.execute("SELECT id, access_token FROM xero_connection WHERE tenant_id IS NOT NULL FOR NO KEY UPDATE")
+    row = await cursor.fetchone()
+    if row is not None and _unseal(row[1], row[0], "access_token", settings) == token:
+        await conn.execute("UPDATE xero_connection SET expires_at = clock_timestamp()")
+
+
+async def refresh_token(conn: Connection, settings: Settings) -> str | None:
+    """What there is to revoke; None when Stint is not connected. Held until the transaction ends."""
+    cursor = await conn.execute("SELECT id, refresh_token FROM xero_connection WHERE tenant_id IS NOT NULL FOR UPDATE")
+    row = await cursor.fetchone()
+    return None if row is None else _unseal(row[1], row[0], "refresh_token", settings)
+
+
+async def forget(conn: Connection) -> None:
+    """Forgets the organisation and its tokens. Bills that were on their way say so when their turn comes."""
+    await conn.execute(
+        """
+        UPDATE xero_connection
+        SET tenant_id = NULL, tenant_name = NULL, connection_id = NULL, access_token = NULL, refresh_token = NULL,
+            expires_at = NULL, connected_at = NULL, connected_by = NULL, needs_reconnect_at = NULL
+        """
+    )
+
+
+async def seal_anew(conn: Connection, settings: Settings) -> int:
+    """Seals the tokens under the first of the secret keys, and returns how many there are."""
+    cursor = await conn.execute(
+        "SELECT id, access_token, refresh_token FROM xero_connection WHERE tenant_id IS NOT NULL FOR NO KEY UPDATE"
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        return 0
+    access, refresh = (_unseal(row[n], row[0], name, settings) for n, name in ((1, "access_token"), (2, "refresh_token")))
+    sealed = _sealed(Tokens(access, refresh, 0), row[0], settings)
+    await conn.execute("UPDATE xero_connection SET access_token = %(access)s, refresh_token = %(refresh)s", sealed)
+    return 2
+
+
+async def status(conn: Connection) -> bytes:
+    """The status as JSON."""
+    found = await one_json(
+        conn,
+        """
+        SELECT json_build_object(
+            'connected', tenant_id IS NOT NULL, 'tenantName', tenant_name,
+            'expiresAt', to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+            'needsReconnect', needs_reconnect_at IS NOT NULL,
+            'lastSync', (SELECT to_char(max(xero_synced_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') FROM time_bills),
+            'queued', (SELECT count(*) FROM time_bills WHERE xero_status IN ('queued', 'withdrawing')),
+            'failed', (SELECT count(*) FROM time_bills WHERE xero_status = 'failed'))
+        FROM xero_connection
+        """,
+    )
+    assert found is not None
+    return found
+
+
+async def prune(conn: Connection, *, rows: int) -> None:
+    """Forgets states that nobody brought back, some at a time."""
+    await conn.execute(
+        """
+        DELETE FROM xero_states WHERE state_hash IN (
+            SELECT state_hash FROM xero_states WHERE expires_at < clock_timestamp() LIMIT %s FOR UPDATE SKIP LOCKED)
+        """,
+        (rows,),
+    )
