@@ -22,6 +22,7 @@ from api import (
     time_bills,
     time_entries,
     timers,
+    xero,
 )
 from api.auth import Authenticator, BearerAuth
 from api.cors import Application, with_cors, with_preflight
@@ -80,6 +81,13 @@ ROUTES = [
     time_bills.get_recompute,
     time_bills.get_time_bill,
     time_bills.change_time_bill,
+    # Xero
+    xero.get_auth_url,
+    xero.connect,
+    xero.get_status,
+    xero.disconnect,
+    xero.list_projects,
+    xero.list_tasks,
     # without a token
     sign_in.ask_for_code,
     sign_in.sign_in_with_code,

@@ -104,13 +104,14 @@ async def begin(conn: Connection, held: Held, *, message_id: UUID, settings: Set
         return None
     if isinstance(step, Later):
         return step
-    place: UUID | Turn | None = None
+    place = None
     if step.ask is not Ask.renew:  # which is none of the calls that are counted
         seconds, waited = longest_call(settings), known.turn_at is not None
-        place = await xero_limits.enter(conn, step.access.tenant_id, settings, seconds=seconds, waited=waited)
-        if isinstance(place, Turn):
-            await xero_entries.stand_in_line(conn, bill_id, seconds=place.seconds)
-            return Later(place.seconds)
+        taken = await xero_limits.enter(conn, step.access.tenant_id, settings, seconds=seconds, waited=waited)
+        if isinstance(taken, Turn):
+            await xero_entries.stand_in_line(conn, bill_id, seconds=taken.seconds)
+            return Later(taken.seconds)
+        place = taken
     await xero_entries.hold(conn, bill_id, message_id=message_id)
     if step.ask is Ask.users:
         await xero_people.reading(conn, step.access.tenant_id)
