@@ -41,11 +41,9 @@ from ops.sandbox.http import Answer, Request
 from ops.sandbox.limits import Limits
 from ops.sandbox.server import StandIn, serve
 from ops.sandbox.xero_book import Book, Json
-from ops.sandbox.xero_identity import Identity, forbidden, unauthorized
+from ops.sandbox.xero_identity import CLIENT_ID, CLIENT_SECRET, Identity, forbidden, unauthorized
 from ops.sandbox.xero_page import page
 from ops.sandbox.xero_projects import BASE, Projects
-
-_LIMITS = ("concurrent", "minute", "day")
 
 
 @dataclass(frozen=True)
@@ -225,6 +223,17 @@ class Xero(StandIn):
         self.faults.replace([])
         self.calls.clear()
         self._forget_settings()
+
+
+def environment(url: str) -> dict[str, str]:
+    """The settings of a Stint that takes the stand-in at `url` for Xero."""
+    return {
+        "XERO_CLIENT_ID": CLIENT_ID,
+        "XERO_CLIENT_SECRET": CLIENT_SECRET,
+        "XERO_API_URL": url,
+        "XERO_IDENTITY_URL": url,
+        "XERO_LOGIN_URL": url,
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
