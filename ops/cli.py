@@ -15,6 +15,7 @@ _EXAMPLES = """\
 examples:
   ./stint up                                  everything, at http://127.0.0.1:8000
   ./stint up --port 8100 --state /tmp/second  a second one beside it
+  ./stint up --sandbox                        with a stand-in for Xero, to see approved bills arrive
   ./stint test                                the tests; `./stint test --all` with the slow ones
   ./stint token --role internal_admin --email a@example.com
   ./stint user add jo@example.com --name Jo
@@ -57,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
 
     up = _command(commands, "up", _up, "start Postgres, RabbitMQ, API, workers and relay", "./stint up --port 8100")
     up.add_argument("--port", type=_port, default=8000, metavar="N", help="the API's port on 127.0.0.1 (default: 8000)")
+    play = "with a stand-in for Xero, which nothing leaves, on the next port"
+    up.add_argument("--sandbox", action="store_true", help=play)
     up.add_argument("--verbose", action="store_true", help="show all that the parts log, not only warnings and errors")
 
     test = "run the tests; further arguments go to pytest, --all adds the slow ones"
@@ -166,7 +169,7 @@ def _day(text: str) -> date:
 def _up(arguments: argparse.Namespace) -> int:
     from ops.up import run
 
-    return run(State(arguments.state), port=arguments.port, verbose=arguments.verbose)
+    return run(State(arguments.state), port=arguments.port, verbose=arguments.verbose, sandbox=arguments.sandbox)
 
 
 def _test(arguments: argparse.Namespace) -> int:

@@ -29,22 +29,23 @@ class Script(Child):
         self.process = spawn(["/bin/sh", "-c", self.script], log=self.log, environment=PLAIN_ENVIRONMENT)
 
 
-def watch(child: Child, *, settled: bool, seconds: float = 30) -> list[str]:
-    """Keeps the child for a while, or until the supervisor gives up; returns what it said."""
+def watch(*children: Child, settled: bool, seconds: float = 30) -> list[str]:
+    """Keeps the children for a while, or until the supervisor gives up; returns what it said."""
 
     async def all_of_it() -> list[str]:
         said: list[str] = []
         supervisor = Supervisor(verbose=False, on_change=lambda: None)
         supervisor.settled = settled
         supervisor.say = lambda text: said.append(text)  # type: ignore[method-assign]
-        supervisor.do(supervisor.keep(child))
+        for child in children:
+            supervisor.do(supervisor.keep(child))
         try:
             async with asyncio.timeout(seconds):
                 await supervisor.until_over()
         except TimeoutError:
             pass
         finally:
-            await supervisor.end([child])
+            await supervisor.end(children)
         return said
 
     return asyncio.run(all_of_it())
@@ -62,6 +63,15 @@ def test_who_has_lived_a_while_starts_again_with_the_first_pause(tmp_path: Path,
     said = watch(Script(tmp_path, "sleep 0.3"), settled=True, seconds=1.5)
     assert len(said) >= 2
     assert all("in 0.1 s" in line for line in said)
+
+
+def test_a_child_that_is_ended_is_not_taken_for_one_that_died(tmp_path: Path) -> None:
+    quick, slow = (
+        Script(tmp_path, "exec sleep 60"),
+        Script(tmp_path, "trap 'sleep 0.3; exit' TERM; while :; do sleep 0.05; done"),
+    )
+    assert watch(quick, slow, settled=True, seconds=0.5) == []
+    assert (quick.launches, slow.launches) == (1, 1)
 
 
 def test_a_child_that_never_stays_at_the_start_ends_it_with_its_own_words(tmp_path: Path) -> None:

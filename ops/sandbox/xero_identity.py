@@ -1,0 +1,189 @@
+"""Who may come in to the stand-in Xero: consent, tokens that rotate, connections to organisations."""
+
+import base64
+import secrets
+import time
+import uuid
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+from urllib.parse import urlencode
+
+from ops.sandbox.http import Answer, Request
+from ops.sandbox.xero_book import Book, Json, utc
+
+CLIENT_ID, CLIENT_SECRET = "STINT-SANDBOX", "not-a-secret-of-anyone"
+_REFRESH_SECONDS = 60 * 24 * 3600
+_CODE_SECONDS = 300
+
+
+@dataclass
+class Lifetimes:
+    access_seconds: float = 1800
+    grace_seconds: float = 1800  # how long a refresh token still works after it was replaced
+
+
+class Identity:
+    """Issues and checks tokens. They stand in the book, so that a sandbox knows them after its restart."""
+
+    def __init__(self, book: Book) -> None:
+        self.book = book
+        self.lifetimes = Lifetimes()
+
+    def authorize(self, request: Request) -> Answer:
+        """The page on which a person allows it, or the redirect that follows (`auto=1`, for tests)."""
+        query = request.query
+        wrong = _wrong_authorization(query)
+        if wrong:
+            return Answer.json(400, {"error": "invalid_request", "error_description": wrong})
+        if query.get("auto") != "1":
+            return Answer.html(_consent_page(request))
+        back = {"code": self.new_code(query["redirect_uri"]), "scope": query["scope"], "state": query.get("state", "")}
+        joint = "&" if "?" in query["redirect_uri"] else "?"
+        return Answer(302, headers={"Location": f"{query['redirect_uri']}{joint}{urlencode(back)}"})
+
+    def new_code(self, redirect_uri: str) -> str:
+        code = secrets.token_urlsafe(24)
+        self.book.codes[code] = {"redirect_uri": redirect_uri, "until": time.time() + _CODE_SECONDS}
+        return code
+
+    def token(self, request: Request) -> Answer:
+        """`/connect/token`: a code, or a refresh token, for tokens."""
+        form = request.form()
+        if not _is_our_client(request, form):
+            return Answer.json(400, {"error": "invalid_client"})
+        match form.get("grant_type"):
+            case "authorization_code":
+                code = self.book.codes.pop(form.get("code", ""), None)
+                if code is None or code["until"] < time.time() or code["redirect_uri"] != form.get("redirect_uri"):
+                    return Answer.json(400, {"error": "invalid_grant"})
+                event = str(uuid.uuid4())
+                self._connect(event)
+                return self._issue(event)
+            case "refresh_token":
+                known = self.book.refresh_tokens.get(form.get("refresh_token", ""))
+                if known is None or known["until"] < time.time():
+                    return Answer.json(400, {"error": "invalid_grant"})
+                # whoever did not get the answer may ask again with the old one, for a while
+                known["until"] = min(known["until"], time.time() + self.lifetimes.grace_seconds)
+                return self._issue(known["event"])
+        return Answer.json(400, {"error": "unsupported_grant_type"})
+
+    def revoke(self, request: Request) -> Answer:
+        """`/connect/revocation`: ends a refresh token, all that came from the same consent, and its connections."""
+        form = request.form()
+        if not _is_our_client(request, form):
+            return Answer.json(400, {"error": "invalid_client"})
+        known = self.book.refresh_tokens.get(form.get("token", ""))
+        if known is not None:
+            self.forget(known["event"])
+        return Answer(200)  # RFC 7009: also for a token that it never saw
+
+    def forget(self, event: str | None = None) -> None:
+        """Ends one consent, or all, as when somebody disconnects the app within Xero."""
+        book = self.book
+        for rows in (book.refresh_tokens, book.access_tokens, book.connections):
+            for key in [key for key, row in rows.items() if event in (None, row.get("event") or row.get("authEventId"))]:
+                del rows[key]
+
+    def expire_access_tokens(self) -> None:
+        for token in self.book.access_tokens.values():
+            token["until"] = 0
+
+    def problem(self, request: Request) -> str | None:
+        """Why the bearer token of a request is not taken; None when it is."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        known = self.book.access_tokens.get(token) if scheme.lower() == "bearer" else None
+        if known is None:
+            return "AuthenticationUnsuccessful"
+        if known["until"] < time.time():
+            return f"TokenExpired: token expired at {time.strftime('%m/%d/%Y %H:%M:%S', time.gmtime(known['until']))}"
+        return None
+
+    def has_connection(self, tenant_id: str) -> bool:
+        return any(connection["tenantId"] == tenant_id for connection in self.book.connections.values())
+
+    def list_connections(self, request: Request) -> Answer:
+        wanted = request.query.get("authEventId")
+        return Answer.json(200, [c for c in self.book.connections.values() if wanted in (None, c["authEventId"])])
+
+    def delete_connection(self, connection_id: str) -> Answer:
+        return Answer(204 if self.book.connections.pop(connection_id, None) else 404)
+
+    def _connect(self, event: str) -> None:
+        """One connection per organisation; connecting again keeps its id."""
+        now = utc().removesuffix("Z")
+        before = {connection["tenantId"]: connection for connection in self.book.connections.values()}
+        for tenant in self.book.tenants.values():
+            known = before.get(tenant["tenantId"], {"id": str(uuid.uuid4()), "createdDateUtc": now})
+            self.book.connections[known["id"]] = {**known, **tenant, "authEventId": event, "updatedDateUtc": now}
+
+    def _issue(self, event: str) -> Answer:
+        now = time.time()
+        access, refresh = secrets.token_urlsafe(600), secrets.token_urlsafe(32)  # as long as Xero's
+        self.book.access_tokens = {t: row for t, row in self.book.access_tokens.items() if row["until"] > now - 3600}
+        self.book.access_tokens[access] = {"event": event, "until": now + self.lifetimes.access_seconds}
+        self.book.refresh_tokens[refresh] = {"event": event, "until": now + _REFRESH_SECONDS}
+        body = {
+            "access_token": access,
+            "expires_in": int(self.lifetimes.access_seconds),
+            "token_type": "Bearer",
+            "refresh_token": refresh,
+            "scope": "offline_access projects",
+        }
+        return Answer.json(200, body, Cache_Control="no-store")
+
+
+def unauthorized(detail: str) -> Answer:
+    return _refusal(401, "Unauthorized", detail)
+
+
+def forbidden() -> Answer:
+    return _refusal(403, "Forbidden", "AuthenticationUnsuccessful")
+
+
+def _refusal(status: int, title: str, detail: str) -> Answer:
+    body: Json = {
+        "Type": None,
+        "Title": title,
+        "Status": status,
+        "Detail": detail,
+        "Instance": str(uuid.uuid4()),
+        "Extensions": {},
+    }
+    return Answer.json(status, body)
+
+
+def _is_our_client(request: Request, form: dict[str, str]) -> bool:
+    scheme, _, sent = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "basic":
+        try:
+            client_id, _, secret = base64.b64decode(sent, validate=True).decode().partition(":")
+        except ValueError:
+            return False
+    else:
+        client_id, secret = form.get("client_id", ""), form.get("client_secret", "")
+    return (client_id, secret) == (CLIENT_ID, CLIENT_SECRET)
+
+
+def _wrong_authorization(query: Any) -> str | None:
+    if query.get("response_type") != "code":
+        return "response_type must be code"
+    if query.get("client_id") != CLIENT_ID:
+        return "client_id is not known here"
+    if not query.get("redirect_uri", "").startswith(("http://", "https://")):
+        return "redirect_uri is missing"
+    if not {"offline_access", "projects"} <= set(query.get("scope", "").split()):
+        return "scope must hold offline_access and projects"
+    return None
+
+
+def _consent_page(request: Request) -> str:
+    again = escape(f"{request.path}?{urlencode({**request.query, 'auto': '1'})}")
+    back = escape(request.query["redirect_uri"])
+    return f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Sandbox: allow Stint?</title></head>
+<body style="font-family: sans-serif; max-width: 40em; margin: 4em auto; line-height: 1.5">
+<h1>This is a sandbox, not Xero</h1>
+<p>Here a person would choose an organisation and let Stint write its project time. You come back to {back}.</p>
+<p><a href="{again}" style="background: #13b5ea; color: white; padding: .6em 2em; text-decoration: none">Allow</a></p>
+</body></html>"""
