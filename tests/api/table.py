@@ -92,6 +92,8 @@ TABLE: dict[str, Asked] = {
     "PUT /api/customers/{customer_id}/focus": firm(),
     "GET /api/focus": firm(),
     "DELETE /api/customers/{customer_id}/focus": firm(204),
+    # what changes, while it does
+    "GET /api/events": everybody().streams(),
     # tasks
     "GET /api/tasks": everybody(),
     "POST /api/tasks": firm(201).sends(title="Mend it", customerId="{customer_id}"),
