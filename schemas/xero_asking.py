@@ -141,9 +141,9 @@ def _word(value: Any) -> str | None:
 
 
 def _rate(value: Any) -> XeroRate | None:
-    if not isinstance(value, dict) or value.get("value") is None:
+    if value is None or value.value is None:
         return None
-    return XeroRate(currency=_word(value.get("currency")) or "", value=str(value["value"]))
+    return XeroRate(currency=_word(value.currency) or "", value=f"{value.value:.2f}")
 
 
 async def _all_pages(database: Database, settings: Settings, ask: Callable[[Xero, int], Awaitable[list[Any]]]) -> list[Any]:

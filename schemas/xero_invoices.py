@@ -150,8 +150,10 @@ async def go_on(conn: Connection, begun: Begun, outcome: object, settings: Setti
             await _checked(conn, begun.project)
         else:
             next_one, seconds = CheckInvoiced(project_id=begun.project.id, page=begun.check.page + 1), 0
-    elif outcome is None:  # a new token
-        next_one, seconds = begun.check, 0
+    elif begun.renew:
+        next_one, seconds = begun.check, 0 if outcome is None else seconds
+    elif begun.project is not None:  # its turn comes again: one that is gone must not be in the way of all others
+        await _checked(conn, begun.project)
     await _put(conn, next_one, seconds=seconds)
 
 

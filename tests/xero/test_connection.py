@@ -61,7 +61,7 @@ def test_of_several_organisations_one_is_chosen(firm: Firm) -> None:
 
 
 def test_a_request_does_not_wait_for_xero_longer_than_three_seconds(firm: Firm) -> None:
-    firm.xero.fails("stall", seconds=30)
+    firm.xero.fails("stall", path="/projects.xro|^/connect/", seconds=30)
     for asked in (
         lambda: firm.admin.http.get("/api/xero/projects"),
         lambda: connect(firm, *code(firm)),
@@ -79,7 +79,7 @@ def test_projects_and_tasks_are_there_to_choose_from(firm: Firm) -> None:
     assert {"id": firm.project["projectId"], "name": firm.project["name"], "status": "INPROGRESS"} in projects
     [task] = firm.by.get(f"/api/xero/projects/{firm.project['projectId']}/tasks")["items"]
     assert (task["name"], task["status"], task["chargeType"]) == ("Consulting", "ACTIVE", "TIME")
-    assert task["rate"] == {"currency": "EUR", "value": "100.0"}
+    assert task["rate"] == {"currency": "EUR", "value": "100.00"}
     for unknown in ("nothing", firm.given.new_id()):
         problem(firm.by.http.get(f"/api/xero/projects/{unknown}/tasks"), 404)
 
