@@ -63,3 +63,11 @@ def own_with_xero(own: Installation, xero: XeroSandbox) -> Installation:
     """One test's own, with nothing started yet."""
     own.environment |= xero.environment | PATIENCE
     return own
+
+
+@pytest.fixture
+def given_own(own_with_xero: Installation) -> Iterator[Given]:
+    """What a test with one of its own begins with, once that is running."""
+    given = Given(own_with_xero)
+    yield given
+    given.close()

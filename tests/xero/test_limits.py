@@ -6,25 +6,26 @@ import pytest
 
 from tests.firm_with_xero import Firm
 from tests.given import Given
-from tests.installation import Installation, eventually
+from tests.installation import eventually
 from tests.sandbox import XeroSandbox, most_at_once, most_in_a_minute
 
 WORKERS = ("work:xero", "work:xero,mail", "work:xero,slack", "work:xero,mail,slack")
 PUBLICATIONS = "SELECT sum(publication), count(*), max(attempts) FROM messages WHERE actor = 'sync_bill'"
 
 
-def running(stint: Installation, xero: XeroSandbox, **limits: str) -> Firm:
+def running(given: Given, xero: XeroSandbox, **limits: str) -> Firm:
     """Four workers at these limits; Xero has none, so that it is Stint's that are seen."""
+    stint = given.stint
     stint.environment |= limits
     stint.start("api", "relay", "work:bills,timers", *WORKERS)
     eventually(lambda: stint.answers("/health/ready"), seconds=60)
     xero.without_limits()
-    return Firm.new(stint, xero, Given(stint))
+    return Firm.new(stint, xero, given)
 
 
-def test_a_short_minute_is_never_overdrawn_by_four_workers(own_with_xero: Installation, xero: XeroSandbox) -> None:
+def test_a_short_minute_is_never_overdrawn_by_four_workers(given_own: Given, xero: XeroSandbox) -> None:
     limits = {"XERO_CALLS_PER_MINUTE": "10", "STINT_XERO_MINUTE_SECONDS": "3", "XERO_CALLS_AT_ONCE": "3"}
-    firm = running(own_with_xero, xero, **limits)
+    firm = running(given_own, xero, **limits)
     xero.sets(latencySeconds=0.3)
     bills = firm.given.many_bills(firm.by, firm.task, 60)
 
@@ -42,8 +43,8 @@ def test_a_short_minute_is_never_overdrawn_by_four_workers(own_with_xero: Instal
 
 
 @pytest.mark.slow
-def test_xeros_own_limits_are_never_overdrawn_by_four_workers(own_with_xero: Installation, xero: XeroSandbox) -> None:
-    firm = running(own_with_xero, xero, XERO_CALLS_PER_MINUTE="60", STINT_XERO_CHECK_SECONDS="600")
+def test_xeros_own_limits_are_never_overdrawn_by_four_workers(given_own: Given, xero: XeroSandbox) -> None:
+    firm = running(given_own, xero, XERO_CALLS_PER_MINUTE="60", STINT_XERO_CHECK_SECONDS="600")
     xero.sets(concurrent=5, minute=60, day=5000, latencySeconds=0.2)
     bills = firm.given.many_bills(firm.by, firm.task, 120)
     firm.approve_all(bills)
@@ -56,8 +57,8 @@ def test_xeros_own_limits_are_never_overdrawn_by_four_workers(own_with_xero: Ins
     assert publications < 5 * messages
 
 
-def test_the_days_limit_holds_too(own_with_xero: Installation, xero: XeroSandbox) -> None:
-    firm = running(own_with_xero, xero, XERO_CALLS_PER_DAY="8")
+def test_the_days_limit_holds_too(given_own: Given, xero: XeroSandbox) -> None:
+    firm = running(given_own, xero, XERO_CALLS_PER_DAY="8")
     firm.approve_all(firm.given.many_bills(firm.by, firm.task, 12))
     waiting = "SELECT count(*) FROM messages WHERE actor = 'sync_bill' AND available_at > now() + interval '23 hours'"
     eventually(lambda: firm.stint.value(waiting) >= 4, seconds=60)

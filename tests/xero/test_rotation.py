@@ -12,9 +12,8 @@ NEW_KEY = "another secret, only for a test".replace(",", ":")
 KEPT = "SELECT access_token, refresh_token FROM xero_connection"
 
 
-def test_rotating_under_traffic_breaks_nothing(own_with_xero: Installation, xero: XeroSandbox) -> None:
-    stint = own_with_xero.start().wait_until_ready()
-    given = Given(stint)
+def test_rotating_under_traffic_breaks_nothing(given_own: Given, xero: XeroSandbox) -> None:
+    given, stint = given_own, given_own.stint.start().wait_until_ready()
     firm = Firm.new(stint, xero, given)
     firm.comes_to(firm.approved(), "synced")
     bills = given.many_bills(firm.by, firm.task, 60, first="2025-01-01")
@@ -44,7 +43,6 @@ def test_rotating_under_traffic_breaks_nothing(own_with_xero: Installation, xero
     given.person()
     firm.comes_to(firm.approved(day="2026-04-01"), "synced", seconds=40)
     firm.check()
-    given.close()
 
 
 def restart(stint: Installation, secret_key: str) -> None:
