@@ -11,6 +11,7 @@ from litestar.plugins.pydantic import PydanticPlugin
 
 from api import (
     active_timers,
+    customer_users,
     customers,
     events,
     focus,
@@ -19,6 +20,7 @@ from api import (
     me,
     pillars,
     sign_in,
+    sync,
     tasks,
     time_bills,
     time_entries,
@@ -33,6 +35,7 @@ from api.listeners import Listeners
 from api.outcomes import Outcomes
 from api.problems import HANDLERS
 from api.requests import MAX_BODY_BYTES, StrictRequest, observed, refuse_doubtful_query
+from schemas.clients.identity import identity
 from schemas.database import Database
 from schemas.settings import Settings
 from schemas.users import User
@@ -46,6 +49,11 @@ ROUTES = [
     customers.get_customer,
     customers.change_customer,
     customers.delete_customer,
+    # a customer's users
+    customer_users.list_customer_users,
+    customer_users.invite,
+    customer_users.resend_invitation,
+    customer_users.remove_customer_user,
     # leads
     leads.list_leads,
     # pillars
@@ -86,6 +94,9 @@ ROUTES = [
     time_bills.get_recompute,
     time_bills.get_time_bill,
     time_bills.change_time_bill,
+    # all of it, for clients that work offline
+    sync.pull_changes,
+    sync.push_operations,
     # Xero
     xero.get_auth_url,
     xero.connect,
@@ -108,12 +119,15 @@ def create_app(settings: Settings) -> Application:
     """The ASGI application; it starts whether Postgres is there or not."""
     database = Database(settings)
     outcomes = Outcomes(database)
+    provider = identity(settings, database)
+    authenticator = Authenticator(settings, provider)
     listeners = Listeners(settings)
-    authenticator = Authenticator(settings)
 
     @asynccontextmanager
     async def connected(_: Litestar) -> AsyncIterator[None]:
         await database.open()
+        if settings.people_are_outside:
+            authenticator.keys.read()  # nobody who comes has to wait for it
         listeners.open()
         yield
         await listeners.close()
@@ -133,6 +147,7 @@ def create_app(settings: Settings) -> Application:
         dependencies={
             "database": always(database),
             "outcomes": always(outcomes),
+            "identity": always(provider),
             "listeners": always(listeners),
             "authenticator": always(authenticator),
             "settings": always(settings),

@@ -86,7 +86,7 @@ def document_errors(handler: HTTPRouteHandler) -> HTTPRouteHandler:
     public = handler.opt.get("exclude_from_auth", False)
     statuses = {400, 429, 500, 503} | (set() if public else {401, 403})
     statuses |= {404} if "{" in "".join(handler.paths) else set()
-    statuses |= {409} if handler.opt.get("conflicts") else set()
+    statuses |= set(handler.opt.get("also_answers", ()))
     statuses |= {409, 413, 415, 422} if handler.http_methods & {"POST", "PUT", "PATCH", "DELETE"} else {422}
     handler.responses = {status: a_problem(status) for status in sorted(statuses)} | dict(handler.responses or {})
     if public:

@@ -9,12 +9,13 @@ from litestar import get
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.response.base import ASGIResponse
 
-from api.auth import Authenticator, bearer
+from api.auth import Authenticator
 from api.dependencies import TheAuthenticator, TheDatabase, TheListeners, TheSettings, TheUser
 from api.listeners import Listener, Listeners
 from api.problems import BadRequest
 from api.requests import StrictRequest
 from api.server import LINE, Line
+from api.tokens import bearer, ends_at
 from schemas.database import Database, is_unreachable
 from schemas.settings import Settings
 from schemas.users import Role, User
@@ -57,7 +58,7 @@ class Access:
     def __init__(self, database: Database, authenticator: Authenticator, token: str, user: User) -> None:
         self._database, self._authenticator, self._token = database, authenticator, token
         self.user = user
-        self.ends_at = authenticator.ends_at(token)
+        self.ends_at = ends_at(token)
 
     async def check(self) -> None:
         """Raises BadRequest (401) for somebody who may do nothing any more, or other things than before."""

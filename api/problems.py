@@ -16,7 +16,7 @@ from pydantic import Field
 
 from schemas.base import Row
 from schemas.database import UNREACHABLE, is_unreachable
-from schemas.errors import Conflict, Forbidden, Invalid, NotFound, StintError, TooMany, Unavailable
+from schemas.errors import Conflict, FieldProblem, Forbidden, Invalid, NotFound, StintError, TooMany, Unavailable, in_our_words
 from schemas.references import References
 
 logger = logging.getLogger(__name__)
@@ -46,13 +46,6 @@ STATUS: dict[type[StintError], int] = {
     TooMany: 429,
     Unavailable: 503,
 }
-
-
-class FieldProblem(Row):
-    """One bad input: where it stands and what to do about it."""
-
-    path: str
-    message: str
 
 
 class Problem(Row):
@@ -148,10 +141,7 @@ def _message(fault: dict[str, Any]) -> str:
     text = str(fault.get("message") or "can't be used")
     if text == "'data'" or "valid dictionary or instance of" in text:
         return "Send a JSON object."
-    return {
-        "Extra inputs are not permitted": "There is no such field.",
-        "Field required": "This field is needed.",
-    }.get(text, text.removeprefix("Value error, "))
+    return in_our_words(text)
 
 
 def _framework(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:

@@ -12,7 +12,7 @@ from schemas import xero_asking, xero_connection
 from schemas.xero_asking import XeroProjects, XeroTasks
 from schemas.xero_connection import Callback, Consent, XeroStatus
 
-CONFLICTS = {"conflicts": True}  # 409 while Xero is not set up, or not connected
+CONFLICTS = {"also_answers": {409}}  # 409 while Xero is not set up, or not connected
 ProjectId = Annotated[FromPath[str], PathParameter(max_length=100, description="as GET /api/xero/projects gives it")]
 
 

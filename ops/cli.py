@@ -105,6 +105,10 @@ def _parser() -> argparse.ArgumentParser:
     token.add_argument("--customer", metavar="ID", help="the customer's id, for a customer's user")
 
     _add_user_commands(commands)
+    rotate = "make a new key to sign tokens with; those signed before stay good until they expire"
+    key = _command(commands, "rotate-signing-key", _rotate_signing_key, rotate, "./stint rotate-signing-key")
+    distrust = "somebody else may have the old keys: believe nothing that they signed, so that everybody signs in again"
+    key.add_argument("--distrust", action="store_true", help=distrust)
     return parser
 
 
@@ -245,6 +249,13 @@ def _user(arguments: argparse.Namespace) -> int:
     from ops import users
 
     return users.run_user(arguments)
+
+
+def _rotate_signing_key(arguments: argparse.Namespace) -> int:
+    _enter(arguments)
+    from ops import users
+
+    return users.run_rotate(arguments)
 
 
 def _enter(arguments: argparse.Namespace, *need: str) -> None:

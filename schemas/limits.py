@@ -59,6 +59,15 @@ def _too_many(seconds: int) -> TooMany:
     return TooMany(f"That was asked for too often; try again in {_spoken(seconds)}.", seconds=seconds)
 
 
+async def has_room(conn: Connection, limit: Limit, whose: str = "") -> bool:
+    """Uses one up if there is one left; whether there was."""
+    try:
+        await take(conn, limit, whose)
+    except TooMany:
+        return False
+    return True
+
+
 def _spoken(seconds: int) -> str:
     return f"{seconds} seconds" if seconds < 120 else f"{math.ceil(seconds / 60)} minutes"
 

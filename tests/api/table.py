@@ -80,6 +80,11 @@ TABLE: dict[str, Asked] = {
     "GET /api/customers/{customer_id}": everybody(),
     "PUT /api/customers/{customer_id}": firm().sends(notes="new"),
     "DELETE /api/customers/{customer_id}": firm(409),  # it has an approved bill
+    # a customer's users
+    "GET /api/customers/{customer_id}/users": customer_admins(),
+    "POST /api/customers/{customer_id}/users/invite": customer_admins(201).sends(email="{customer_id}@acme.example", name="Jo"),
+    "POST /api/customers/{customer_id}/users/resend-invite": customer_admins(202).sends(userId="{user_id}"),
+    "DELETE /api/customers/{customer_id}/users/{user_id}": customer_admins(204),
     # leads
     "GET /api/leads": firm(),
     # pillars
@@ -120,6 +125,9 @@ TABLE: dict[str, Asked] = {
     "POST /api/time-bills/approve-all": admins().sends(bills=[{"id": NOBODYS, "version": 1}]),
     "POST /api/time-bills/recompute": admins(202).sends(dryRun=True, customerId="{customer_id}"),
     "GET /api/time-bills/recompute/{job_id}": admins(),
+    # sync
+    "GET /api/sync": firm(),
+    "POST /api/sync": firm().sends(operations=[]),
     # Xero, which is not set up here: tests/xero asks where it is
     "GET /api/xero/auth-url": admins(409),
     "POST /api/xero/connect": admins(409).sends(code="code", state="state"),

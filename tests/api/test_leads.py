@@ -1,5 +1,8 @@
 """Leads: anybody may write, nobody may flood, and a stranger's address is believed only from a trusted proxy."""
 
+import asyncio
+import json
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -88,3 +91,48 @@ def test_a_lead_past_16_kib_is_refused(own: Installation, two: tuple[str, str]) 
     assert send(two[0], name="x" * 10_000_000).status_code == 413
     assert send(two[0], name="a\0b").status_code == 400
     assert counts(own) == (0, 0)
+
+
+@pytest.mark.slow
+def test_ten_thousand_junk_leads_in_a_burst_leave_a_handful_and_others_are_served(
+    own: Installation, two: tuple[str, str]
+) -> None:
+    body = json.dumps(LEAD).encode()
+    head = b"POST /api/leads HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 203.0.113.9\r\nContent-Type: application/json\r\n"
+    request = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    counted: Counter[int] = Counter()
+    honest: list[int] = []
+
+    async def flood(url: str) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        for _ in range(1_250):
+            writer.write(request)
+            answer = (await reader.readuntil(b"\r\n\r\n")).lower()
+            counted[status := int(answer.split()[1])] += 1
+            assert status != 429 or b"\r\nretry-after: " in answer
+            await reader.readexactly(int(answer.partition(b"content-length: ")[2].split()[0]))
+        writer.close()
+
+    async def others() -> None:
+        for number in range(20):
+            answer = await asyncio.to_thread(send, two[number % 2], f"198.51.100.{number}")
+            honest.append(answer.status_code)
+
+    async def all_at_once() -> None:
+        await asyncio.gather(*(flood(url) for url in two * 4), others())
+
+    asyncio.run(all_at_once())
+    assert counted == {201: 5, 429: 9_995}
+    assert honest == [201] * 20
+    assert counts(own) == (25, 25)
+
+
+def test_a_flood_from_many_addresses_fills_neither_the_firms_mailbox_nor_the_way_in(
+    own: Installation, two: tuple[str, str]
+) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        answers = pool.map(lambda number: send(two[number % 2], f"203.0.{number // 200}.{number % 200}"), range(150))
+        assert {answer.status_code for answer in answers} == {201}
+    leads, mails = counts(own)
+    assert leads == 150
+    assert 50 <= mails <= 52  # one more a minute

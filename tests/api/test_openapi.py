@@ -227,6 +227,18 @@ def test_real_answers_are_as_documented(document: Json, given: Given) -> None:
     ids["customer_id"] = by.post("/api/customers", {"name": "Empty"})["id"]
     check(by, "DELETE", "/api/customers/{customer_id}")
     ids["customer_id"] = customer["id"]
+    invitation = {"email": "jo@acme.example", "name": "Jo"}
+    for _ in range(2):
+        check(by, "POST", "/api/customers/{customer_id}/users/invite", invitation)  # the second is a user already
+        check(by, "POST", "/api/customers/{customer_id}/users/resend-invite", {"email": "jo@acme.example"})  # 429
+    check(by, "POST", "/api/customers/{customer_id}/users/resend-invite", {})  # 422
+    check(by, "GET", "/api/customers/{customer_id}/users")
+    ids["user_id"] = by.get(f"/api/customers/{customer['id']}/users")["items"][0]["id"]
+    for _ in range(2):
+        check(by, "DELETE", "/api/customers/{customer_id}/users/{user_id}")
+    check(by, "POST", "/auth/code", {"email": by.email})
+    check(by, "POST", "/auth/token", {"email": by.email, "code": "wrong"})  # 401
+    check(by, "POST", "/auth/token", {"email": by.email, "code": given.code(by)})
     check(by, "POST", "/api/tasks", {"title": "A", "customerId": customer["id"]})
     for template in ("/api/time-entries", "/api/time-bills"):
         check(by, "GET", template, enrich="true")
@@ -280,6 +292,23 @@ def test_real_answers_are_as_documented(document: Json, given: Given) -> None:
     for _ in range(2):
         check(by, "DELETE", "/api/time-entries/{entry_id}")
     check(admin, "PATCH", "/api/time-bills/{bill_id}", {"status": "approved", "version": 1})  # 409, with `current`
+    for since in (start["syncTimestamp"], "0"):  # with what is gone; with `reset`
+        check(by, "GET", "/api/sync", lastSyncTimestamp=since)
+    by.post(f"/api/tasks/{task['id']}/start", status=201)
+    noted = {"id": movable["id"], "append": "a line"}
+    run = {"id": given.new_id(), "taskId": task["id"], "startTime": "2026-03-06T09:00:00Z", "endTime": "2026-03-06T10:00:00Z"}
+    queued = [
+        {"opId": given.new_id(), "kind": kind, "data": data, "baseVersion": base}
+        for kind, data, base in (
+            ("entry.notes", noted, None), ("entry.notes", noted, 99), ("entry.notes", {"id": "x"}, None),
+            ("timer.stop", run, None),
+            ("entry.delete", {"id": run["id"]}, 1), ("timer.start", {**run, "endTime": None}, None), ("x", {}, None),
+            ("timer.start", {"id": given.new_id(), "taskId": task["id"], "startTime": run["startTime"]}, None),
+            ("task.put", {"id": task["id"], "title": "Mended"}, 1),
+        )
+    ]  # fmt: skip
+    check(by, "POST", "/api/sync", {"lastSyncTimestamp": start["syncTimestamp"], "operations": queued})
+    check(by, "POST", "/api/sync", {"operations": [{"opId": "x"}]})  # 422
     # what Xero has a part in: tests/xero/test_connection.py
     assert seen == {route for route in EVERY_ROUTE if not route[1].startswith("/api/xero/")} | {("GET", "/api/xero/status")}
 

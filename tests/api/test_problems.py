@@ -1,14 +1,13 @@
 """Errors are problem details that say what to do, and nothing of our inside."""
 
-from uuid import uuid4
-
 import httpx
 import pytest
 
 from tests.api.answers import at, problem
 from tests.api.conftest import Another
+from tests.api.streams import metric
 from tests.given import Given
-from tests.installation import Installation
+from tests.installation import Installation, eventually
 
 
 @pytest.mark.parametrize("path", [
@@ -28,7 +27,7 @@ def test_an_unknown_path_is_404_with_or_without_a_token(path: str, given: Given,
         ("POST", "/health/live", "GET, HEAD, OPTIONS"),
         ("PATCH", "/docs", "GET, HEAD, OPTIONS"),
         ("GET", "/api/time-bills/approve-all", "OPTIONS, POST"),
-        ("TRACE", f"/api/tasks/{uuid4()}", "GET, HEAD, OPTIONS, PUT"),
+        ("TRACE", "/api/tasks/6f2a0c5e-6f0f-4d3b-9c55-0d5b6f1f2a11", "GET, HEAD, OPTIONS, PUT"),
     ],
 )
 def test_a_wrong_method_is_405_and_is_told_the_right_ones(method: str, path: str, allowed: str, stint: Installation) -> None:
@@ -51,6 +50,8 @@ def test_head_is_answered_like_get_without_a_body(given: Given, stint: Installat
         assert (refused.status_code, refused.content) == (status, b""), path
         assert refused.headers["content-type"] == "application/problem+json"
     assert httpx.head(f"{stint.url}/api/tasks").status_code == 401
+    assert by.http.head("/api/events").headers["content-type"].startswith("text/event-stream")
+    eventually(lambda: metric(stint.url, "stint_listeners") == 0, why="nobody listens to what HEAD has asked for")
     assert 'method="HEAD",route="/api/tasks/{task_id' in httpx.get(f"{stint.url}/metrics").text
 
 

@@ -18,6 +18,7 @@ READS: dict[str, list[str]] = {
     # whether the customer is there is looked at, too
     "/api/customers/{customer}/pillars": ["FROM pillars"],
     "/api/customers/{customer}/pillars/{pillar}": [],
+    "/api/customers/{customer}/users": ["FROM customers"],
     "/api/focus": [],
     "/api/leads": [],
     "/api/tasks": [],
@@ -39,6 +40,8 @@ READS: dict[str, list[str]] = {
     "/api/time-entries/{entry}": [],
     "/api/time-bills/{bill}": [],
     "/api/active-timers/me": [],
+    "/api/sync": [],
+    "/api/sync?lastSyncTimestamp={sync}": [SYNCED],
     "/api/xero/status": [],
 }
 OWN_PEOPLES = (
@@ -47,6 +50,8 @@ OWN_PEOPLES = (
     "/api/active-timers",
     "/api/tasks/internal-users",
     "/api/time-bills/recompute",
+    "/api/sync",
+    "/api/customers/{customer}/users",
     "/api/xero",
 )
 ASKED_OF_XERO = {"/api/xero/auth-url", "/api/xero/projects", "/api/xero/projects/{project_id}/tasks"}
@@ -78,7 +83,7 @@ def test_a_read_is_one_statement_beyond_authorization(role: str, given: Given, w
             answer = client.get(path.format(**ids))
             assert answer.status_code == 200, f"{path}: {answer.text}"
             authorization, *looking_up, reading = wire.statements
-            assert " FROM users WHERE id = $1" in authorization
+            assert "LEFT JOIN users u ON u.id = asked.id" in authorization
             assert len(looking_up) == len(expected), f"{path}: {wire.statements}"
             assert all(text in statement for text, statement in zip(expected, looking_up, strict=True)), f"{path}: {looking_up}"
             assert "json_build_object" in reading

@@ -7,17 +7,17 @@ import pytest
 
 from tests.given import Given
 from tests.installation import Installation, eventually
-from tests.smtp import Catcher, catcher
+from tests.smtp import MailServer, mail_server
 
 
 @pytest.fixture
-def post() -> Iterator[Catcher]:
-    with catcher() as caught:
+def post() -> Iterator[MailServer]:
+    with mail_server() as caught:
         yield caught
 
 
 @pytest.mark.slow
-def test_20_people_hear_of_a_pillar_while_the_worker_is_killed(own: Installation, post: Catcher) -> None:
+def test_20_people_hear_of_a_pillar_while_the_worker_is_killed(own: Installation, post: MailServer) -> None:
     own.environment |= {"SMTP_URL": post.url}
     own.start("api", "relay", "work:mail").wait_until_ready()
     given = Given(own)

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
 
@@ -44,6 +45,21 @@ def test_a_token_is_all_that_the_command_prints(up: Up) -> None:
     made = command("token", "--role", "internal_admin", "--email", "a@example.com", "--state", str(up.state))
     assert (made.returncode, made.stderr) == (0, "")
     assert re.fullmatch(r"\S+\n", made.stdout)
+
+
+def test_a_code_that_is_caught_as_a_file_signs_in(up: Up) -> None:
+    assert str(up.state / "mail") in up.said()
+    assert command("user", "add", "jo@example.com", "--state", str(up.state)).returncode == 0
+    before = set((up.state / "mail").glob("*.eml"))
+    httpx.post(f"{up.url}/auth/code", json={"email": "jo@example.com"}).raise_for_status()
+    until(lambda: bool(set((up.state / "mail").glob("*.eml")) - before), seconds=20)
+    [file] = set((up.state / "mail").glob("*.eml")) - before
+    assert file.stat().st_mode & 0o077 == 0
+    code = re.search(r"Your code is (\d{6})", file.read_text())
+    assert code
+    signed_in = httpx.post(f"{up.url}/auth/token", json={"email": "jo@example.com", "code": code[1]}).json()
+    me = httpx.get(f"{up.url}/api/me", headers={"Authorization": f"Bearer {signed_in['idToken']}"}).json()
+    assert (me["email"], me["role"]) == ("jo@example.com", "internal")
 
 
 def test_run_json_names_living_processes_and_nobody_else_can_read_it(up: Up) -> None:
