@@ -4,7 +4,7 @@ from typing import Any
 
 from actors.calling import CallOut
 from actors.deliveries import handles
-from schemas import xero_calls, xero_connection, xero_invoices, xero_queue, xero_sync
+from schemas import xero_calls, xero_invoices, xero_queue, xero_sync, xero_tokens
 from schemas.clients.xero_errors import Refused, Throttled, Unauthorized, XeroError
 from schemas.database import Connection
 from schemas.errors import Permanent
@@ -52,7 +52,7 @@ async def _begin(work: CallOut, conn: Connection, bill: SyncBill) -> Begun | Non
 
 async def _ask(work: CallOut, bill: SyncBill, begun: Begun) -> Any:
     if begun.call.ask is Ask.renew:
-        return await xero_connection.renew(await work.connection(), settings(), seconds=RENEW_SECONDS)
+        return await xero_tokens.renew(await work.connection(), settings(), seconds=RENEW_SECONDS)
     return await xero_calls.ask(begun.call, bill.bill_id, settings())
 
 
@@ -91,7 +91,7 @@ async def check_invoiced(work: CallOut) -> None:
     try:
         async with work.calling():
             if begun.renew:
-                await xero_connection.renew(await work.connection(), settings(), seconds=RENEW_SECONDS)
+                await xero_tokens.renew(await work.connection(), settings(), seconds=RENEW_SECONDS)
             else:
                 outcome = await xero_invoices.ask(begun, settings())
     except (XeroError, TimeoutError) as error:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from schemas import xero_connection, xero_limits
+from schemas import xero_connection, xero_limits, xero_tokens
 from schemas.base import Row
 from schemas.clients import xero_identity
 from schemas.clients.xero import PAGE_SIZE, Xero
@@ -94,7 +94,7 @@ async def sign_in(settings: Settings, code: str) -> tuple[Tokens, list[Organisat
 async def disconnect(conn: Connection, settings: Settings) -> None:
     """Revokes at Xero, then forgets, in one transaction: as long as it lasts no call is begun. When Xero can't be reached it
     stays connected, since a grant that still stands must not look gone. Raises Unavailable."""
-    refresh_token = await xero_connection.refresh_token(conn, settings)
+    refresh_token = await xero_tokens.refresh_token(conn, settings)
     if refresh_token is None:
         return
     async with promptly():
@@ -160,10 +160,10 @@ async def _all_pages(database: Database, settings: Settings, ask: Callable[[Xero
 async def _ask(database: Database, settings: Settings, ask: Callable[[Xero], Awaitable[list[Any]]]) -> list[Any]:
     """One call among the limits; it takes the next place, past those who wait in line: somebody sits before a screen."""
     async with database.connection() as conn:
-        access = await xero_connection.read(conn, settings)
+        access = await xero_tokens.read(conn, settings)
         if access is not None and access.token is None:
-            await xero_connection.renew(conn, settings, seconds=SECONDS)
-            access = await xero_connection.read(conn, settings)
+            await xero_tokens.renew(conn, settings, seconds=SECONDS)
+            access = await xero_tokens.read(conn, settings)
         if access is None or access.token is None:
             raise Conflict(xero_connection.NOT_CONNECTED)
         async with conn.transaction():
@@ -174,7 +174,7 @@ async def _ask(database: Database, settings: Settings, ask: Callable[[Xero], Awa
         return await ask(Xero(settings, access_token=access.token, tenant_id=access.tenant_id, seconds=SECONDS))
     except Unauthorized:
         async with database.transaction() as conn:
-            await xero_connection.distrust(conn, access.token, settings)
+            await xero_tokens.distrust(conn, access.token, settings)
         raise
     except Throttled as error:
         async with database.transaction() as conn:

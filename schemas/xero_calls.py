@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from schemas import xero_connection, xero_entries, xero_invoices, xero_limits, xero_people
+from schemas import xero_entries, xero_invoices, xero_limits, xero_people, xero_tokens
 from schemas.clients.xero import Entry, EntryPage, Xero
 from schemas.clients.xero_errors import Gone, NotSent, Refused, Throttled, Unauthorized, XeroError
 from schemas.database import Connection
@@ -96,7 +96,7 @@ async def record_failure(conn: Connection, bill_id: UUID, begun: Begun, error: X
     if isinstance(error, Throttled):
         await xero_limits.pause(conn, call.access.tenant_id, seconds=error.seconds)
     if isinstance(error, Unauthorized) and error.status == 401 and call.access.token is not None:
-        await xero_connection.distrust(conn, call.access.token, settings)
+        await xero_tokens.distrust(conn, call.access.token, settings)
     surely_not_done = isinstance(error, NotSent | Throttled | Refused)
     if call.ask is Ask.create and surely_not_done:
         await xero_entries.not_done(conn, bill_id, before=begun.known)

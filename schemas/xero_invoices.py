@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from schemas import ledger, xero_connection, xero_limits, xero_people
+from schemas import ledger, xero_limits, xero_people, xero_tokens
 from schemas.billing import lock_bills
 from schemas.clients.xero import EntryPage, Xero
 from schemas.clients.xero_errors import Throttled
 from schemas.database import Connection
 from schemas.messages import CheckInvoiced, QueueBills
 from schemas.settings import Settings
-from schemas.xero_connection import Access
 from schemas.xero_limits import Turn
+from schemas.xero_tokens import Access
 
 CALL_SECONDS = CheckInvoiced.deadline_seconds
 
@@ -69,7 +69,7 @@ async def begin(conn: Connection, check: CheckInvoiced, *, message_id: UUID, set
     """What to ask now, with a place for it; None when that is for another time, which is promised, or for no time: whoever
     connects anew has the sweep begin a new chain."""
     cursor = await conn.execute("SELECT 1 FROM xero_connection WHERE check_message_id = %s FOR NO KEY UPDATE", (message_id,))
-    access = await xero_connection.read(conn, settings)
+    access = await xero_tokens.read(conn, settings)
     if await cursor.fetchone() is None or access is None:
         return None
     if access.token is None:

@@ -13,8 +13,9 @@ from pydantic import ValidationError
 
 from schemas.clients.xero import Time
 from schemas.settings import Settings
-from schemas.xero_connection import NOT_CONNECTED, Access
+from schemas.xero_connection import NOT_CONNECTED
 from schemas.xero_entries import Known
+from schemas.xero_tokens import Access
 
 LONGEST_DESCRIPTION = 4000  # of the memo; the mark must never be what is cut off
 LOOK_SECONDS = 2  # between two looks at somebody else's call

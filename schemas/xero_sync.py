@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from schemas import customers, ledger, reopening, xero_connection, xero_entries, xero_limits, xero_people
+from schemas import customers, ledger, reopening, xero_entries, xero_limits, xero_people, xero_tokens
 from schemas.billing import lock_user
 from schemas.database import Connection
 from schemas.messages import SyncBill
 from schemas.settings import Settings
-from schemas.xero_connection import Access
 from schemas.xero_entries import Known
 from schemas.xero_limits import Turn
 from schemas.xero_steps import Ask, Bill, Call, Later, Settled, Step, decide
+from schemas.xero_tokens import Access
 
 USERS_SECONDS = 600  # who is not among Xero's users may have been invited since they were read
 
@@ -45,7 +45,7 @@ async def hold(conn: Connection, bill_id: UUID, settings: Settings) -> Held | No
     if (row := await cursor.fetchone()) is None:
         return None
     user_id, customer_id = row
-    access = await xero_connection.read(conn, settings, hold=True)
+    access = await xero_tokens.read(conn, settings, hold=True)
     withdrawing = await xero_entries.is_withdrawing(conn, bill_id)
     if withdrawing:  # its owner comes before all else
         await lock_user(conn, user_id)

@@ -158,7 +158,7 @@ class _Deadline(urllib3.PoolManager):
 
 
 def _never(token: Any) -> None:
-    raise AssertionError("tokens are renewed by schemas/xero_connection.py only")
+    raise AssertionError("tokens are renewed by schemas/xero_tokens.py only")
 
 
 def _body(time: Time) -> Any:
