@@ -510,6 +510,7 @@ def test_every_answer_is_as_xeros_own_specification_says(xero: XeroSandbox, tmp_
     "wrong",
     [
         {"path": "/Projects/{project}/Times"},
+        {"headers": {"Authorization": "Basic eDp5"}},
         {"json": {"duration": "90"}},
         {"json": {"dateUtc": "2026-03-02"}},
     ],
@@ -518,4 +519,4 @@ def test_prism_sees_what_is_not_as_xero_says(xero: XeroSandbox, tmp_path: Path, 
     with pytest.raises(AssertionError, match="Violation"), prism_before(xero.url, tmp_path) as prism:
         with Client(xero, prism.url) as client:
             path = wrong.get("path", client.time).format(project=client.project["projectId"])
-            client.call("POST", path, json=client.entry(**wrong.get("json", {})))
+            client.call("POST", path, json=client.entry(**wrong.get("json", {})), headers=wrong.get("headers", {}))
