@@ -12,6 +12,7 @@ from litestar.plugins.pydantic import PydanticPlugin
 from api import (
     active_timers,
     customers,
+    events,
     focus,
     health,
     leads,
@@ -27,9 +28,11 @@ from api import (
 from api.auth import Authenticator, BearerAuth
 from api.cors import Application, with_cors, with_preflight
 from api.docs import ASSETS_ROUTER, CONFIG, document_errors
+from api.head import with_head
+from api.listeners import Listeners
 from api.outcomes import Outcomes
 from api.problems import HANDLERS
-from api.requests import MAX_BODY_BYTES, StrictRequest, observed, refuse_null
+from api.requests import MAX_BODY_BYTES, StrictRequest, observed, refuse_doubtful_query
 from schemas.database import Database
 from schemas.settings import Settings
 from schemas.users import User
@@ -55,6 +58,8 @@ ROUTES = [
     focus.put_focus,
     focus.clear_focus,
     focus.list_focus,
+    # what changes, while it does
+    events.listen,
     # tasks
     tasks.list_tasks,
     tasks.create_task,
@@ -103,12 +108,15 @@ def create_app(settings: Settings) -> Application:
     """The ASGI application; it starts whether Postgres is there or not."""
     database = Database(settings)
     outcomes = Outcomes(database)
+    listeners = Listeners(settings)
     authenticator = Authenticator(settings)
 
     @asynccontextmanager
     async def connected(_: Litestar) -> AsyncIterator[None]:
         await database.open()
+        listeners.open()
         yield
+        await listeners.close()
         await database.close()
 
     async def current_user(request: StrictRequest) -> User:
@@ -121,17 +129,18 @@ def create_app(settings: Settings) -> Application:
     app = Litestar(
         [*map(document_errors, ROUTES), ASSETS_ROUTER],
         lifespan=[connected],
-        state=State({"database": database, "authenticator": authenticator}),
+        state=State({"database": database, "authenticator": authenticator, "settings": settings}),
         dependencies={
             "database": always(database),
             "outcomes": always(outcomes),
+            "listeners": always(listeners),
             "authenticator": always(authenticator),
             "settings": always(settings),
             "user": Provide(current_user),
         },
         middleware=[DefineMiddleware(BearerAuth, exclude=["^/docs"])],
         request_class=StrictRequest,
-        before_request=refuse_null,
+        before_request=refuse_doubtful_query,
         request_max_body_size=MAX_BODY_BYTES,
         exception_handlers=HANDLERS,
         openapi_config=CONFIG,
@@ -139,4 +148,4 @@ def create_app(settings: Settings) -> Application:
         logging_config=None,  # ours is set up already, for every library alike
         debug=False,
     )
-    return with_cors(observed(with_preflight(app)))
+    return with_cors(observed(with_preflight(with_head(app))))

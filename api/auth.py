@@ -63,10 +63,7 @@ class Authenticator:
 
     async def user(self, conn: Connection, text: str) -> User:
         """The user that the token speaks for. Raises BadRequest (401), or Forbidden without a role."""
-        token = await self._verified_token(conn, text)
-        known = await users.known(conn, token.sub)
-        if known is not None and known.revoked:
-            raise BadRequest(401, "This user's access was revoked.")
+        token, known = await self._known(conn, text)
         role = self._role(token, known)
         customer_id = token.customer_id if role is None or users.is_a_customers(role) else None
         if role is not None and users.is_a_customers(role) and customer_id is None:
@@ -85,6 +82,18 @@ class Authenticator:
             raise Forbidden("Your account has no role that may use Stint; ask an administrator for one.")
         return User(id=token.sub, email=email, name=name, role=role, customer_id=customer_id)
 
+    async def role(self, conn: Connection, text: str) -> Role | None:
+        """What a user whom `user` has let in may do now: nothing that they tell of themselves is remembered anew. Raises
+        BadRequest (401) when their access was removed."""
+        return self._role(*await self._known(conn, text))
+
+    async def _known(self, conn: Connection, text: str) -> tuple[Token, Known | None]:
+        token = await self._verified_token(conn, text)
+        known = await users.known(conn, token.sub)
+        if known is not None and known.revoked:
+            raise BadRequest(401, "This user's access was revoked.")
+        return token, known
+
     def _role(self, token: Token, known: Known | None) -> Role | None:
         if token.role is not None:
             return users.role_of(token.role)
@@ -96,6 +105,10 @@ class Authenticator:
             and (known is None or (known.role is None and known.customer_id is None))
         )
         return Role.admin if legacy else None
+
+    def ends_at(self, text: str) -> float:
+        """When a token that was verified just now runs out, in seconds since 1970."""
+        return float(jwt.decode(text, options={"verify_signature": False})["exp"])
 
     async def _verified_token(self, conn: Connection, text: str) -> Token:
         digest, now = hashlib.sha256(text.encode()).digest(), time.time()

@@ -5,6 +5,7 @@ from typing import TypeAlias
 from litestar.di import NamedDependency
 
 from api.auth import Authenticator
+from api.listeners import Listeners
 from api.outcomes import Outcomes
 from schemas.database import Database
 from schemas.settings import Settings
@@ -14,4 +15,5 @@ TheDatabase: TypeAlias = NamedDependency[Database]
 TheUser: TypeAlias = NamedDependency[User]
 TheSettings: TypeAlias = NamedDependency[Settings]
 TheOutcomes: TypeAlias = NamedDependency[Outcomes]
+TheListeners: TypeAlias = NamedDependency[Listeners]
 TheAuthenticator: TypeAlias = NamedDependency[Authenticator]

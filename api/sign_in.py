@@ -4,6 +4,7 @@ from litestar import post
 from litestar.params import JSONBody
 
 from api.dependencies import TheDatabase, TheSettings
+from api.docs import a_problem
 from api.problems import BadRequest
 from api.requests import StrictRequest, client_of
 from schemas import sign_in
@@ -21,7 +22,7 @@ async def ask_for_code(request: StrictRequest, database: TheDatabase, data: JSON
     return CodeOnItsWay()
 
 
-@post("/auth/token", summary="Sign in with the code", opt=PUBLIC, status_code=200)
+@post("/auth/token", summary="Sign in with the code", opt=PUBLIC, status_code=200, responses={401: a_problem(401)})
 async def sign_in_with_code(
     request: StrictRequest, database: TheDatabase, settings: TheSettings, data: JSONBody[CodeTyped]
 ) -> SignedIn:

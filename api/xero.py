@@ -12,10 +12,11 @@ from schemas import xero_asking, xero_connection
 from schemas.xero_asking import XeroProjects, XeroTasks
 from schemas.xero_connection import Callback, Consent, XeroStatus
 
+CONFLICTS = {"conflicts": True}  # 409 while Xero is not set up, or not connected
 ProjectId = Annotated[FromPath[str], PathParameter(max_length=100, description="as GET /api/xero/projects gives it")]
 
 
-@get("/api/xero/auth-url", summary="Where to let Stint into Xero", guards=[admin])
+@get("/api/xero/auth-url", summary="Where to let Stint into Xero", guards=[admin], opt=CONFLICTS)
 async def get_auth_url(database: TheDatabase, user: TheUser, settings: TheSettings) -> Consent:
     """The page at Xero on which an admin lets Stint in. Its `state` works once, within 10 minutes, for this user. 409 while no
     app is set up."""
@@ -54,14 +55,14 @@ async def disconnect(database: TheDatabase, settings: TheSettings) -> None:
         await xero_asking.disconnect(conn, settings)
 
 
-@get("/api/xero/projects", summary="List Xero's projects", guards=[internal])
+@get("/api/xero/projects", summary="List Xero's projects", guards=[internal], opt=CONFLICTS)
 async def list_projects(database: TheDatabase, settings: TheSettings) -> XeroProjects:
     """The projects in Xero that go on, to choose a customer's `xeroProjectId` from. 409 while Xero is not connected, 503 when
     it does not answer within 3 seconds, or a limit of its is used up."""
     return await xero_asking.projects(database, settings)
 
 
-@get("/api/xero/projects/{project_id:str}/tasks", summary="List the tasks of a Xero project", guards=[internal])
+@get("/api/xero/projects/{project_id:str}/tasks", summary="List the tasks of a Xero project", guards=[internal], opt=CONFLICTS)
 async def list_tasks(database: TheDatabase, settings: TheSettings, project_id: ProjectId) -> XeroTasks:
     """Its tasks, to choose a pillar's `xeroTaskId` from. 404 when Xero has no such project."""
     return await xero_asking.tasks(database, settings, project_id)

@@ -74,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     _command(commands, "migrate", _migrate, "bring the database up to date", "DATABASE_URL=… ./stint migrate")
     _command(commands, "verify", _verify, "check the invariants of a live database; exit 1 names what is broken")
 
+    rotate = "encrypt what is secret in the database anew, under the first key of SECRET_KEY"
+    _command(commands, "rotate-keys", _rotate_keys, rotate, "SECRET_KEY=new,old ./stint rotate-keys")
+
     recompute = "sum all time bills again, and give bills to entries that have none; in the running one, by its workers"
     again = _command(commands, "recompute", _recompute, recompute, "./stint recompute --dry-run --start-date 2026-01-01")
     again.add_argument("--start-date", type=_day, metavar="DAY", help="first day, inclusive (YYYY-MM-DD)")
@@ -201,6 +204,13 @@ def _verify(arguments: argparse.Namespace) -> int:
     from ops import verify
 
     return verify.run(arguments)
+
+
+def _rotate_keys(arguments: argparse.Namespace) -> int:
+    _enter(arguments)
+    from ops import keys
+
+    return keys.run(arguments)
 
 
 def _recompute(arguments: argparse.Namespace) -> int:

@@ -149,7 +149,8 @@ async def approve(conn: Connection, bill_ids: Collection[UUID], *, by: User, zon
     )
     approved = {bill_id for (bill_id,) in await cursor.fetchall()}
     # also when Xero is not connected: it may just have been, and then this is who notices
-    await ledger.put_all(conn, [SyncBill(bill_id=bill_id) for bill_id in approved], created_by=by.id)
+    if approved:
+        await ledger.put_all(conn, [SyncBill(bill_id=bill_id) for bill_id in approved], created_by=by.id)
     return approved
 
 

@@ -69,21 +69,20 @@ async def put(
 
 
 async def put_all(conn: Connection, messages: Sequence[Message], *, created_by: UUID | None = None) -> None:
-    """Promises many pieces of work of one kind, in one statement."""
-    if not messages:
-        return
-    first = messages[0]
+    """Promises many at once, in the caller's transaction and in one statement."""
     await conn.execute(
         f"""
-        WITH wanted AS (
-            INSERT INTO messages (id, actor, queue, body, allowance, created_by, cause_id)
-            SELECT gen_random_uuid(), %s, %s, body, %s, %s, %s FROM unnest(%s::jsonb[]) body
+        WITH promised AS (
+            INSERT INTO messages (id, actor, queue, body, allowance, created_by, cause_id, available_at)
+            SELECT gen_random_uuid(), actor, queue, body, allowance, %s, %s, now()
+            FROM unnest(%s::text[], %s::text[], %s::jsonb[], %s::int[]) AS m (actor, queue, body, allowance)
         )
         SELECT pg_notify('{CHANNEL}', '')
         """,
         (
-            first.actor, first.queue, first.allowance, created_by, cause.get(),
-            [message.model_dump_json() for message in messages],
+            created_by, cause.get(),
+            [message.actor for message in messages], [message.queue for message in messages],
+            [message.model_dump_json() for message in messages], [message.allowance for message in messages],
         ),
     )  # fmt: skip
 

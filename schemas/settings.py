@@ -63,7 +63,16 @@ class Settings(BaseSettings):
     app_url: str | None = Field(None, description="where people sign in, for links in mail; the API's own URL without it")
     trusted_proxies: str = Field("", description="addresses and networks whose X-Forwarded-For is believed")
 
+    # live events
+    stint_most_listeners: int = Field(2_000, description="streams of live events that one API process keeps open")
+    stint_heartbeat_seconds: float = Field(
+        15, description="a stream that is quiet says so this often, lest it be taken for dead"
+    )
+    stint_slow_seconds: float = Field(10, description="who reads nothing of a full stream for this long is cut off")
+
     # patience, in seconds; tests shorten it
+    stint_head_seconds: float = Field(10, description="a connection is closed when no request's headers come for that long")
+    stint_body_seconds: float = Field(20, description="a request's body has to be there within that long")
     stint_statement_seconds: float = Field(30, description="no SQL statement runs longer")
     stint_connect_seconds: float = Field(1.5, description="how long a request waits for a connection before it answers 503")
     stint_sent_seconds: float = Field(120, description="a message that stayed `sent` longer is sent again")

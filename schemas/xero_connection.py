@@ -41,8 +41,8 @@ class Consent(Row):
 class Callback(Body):
     """What Xero appended to the redirect URI."""
 
-    code: Annotated[str, Field(min_length=1, max_length=2000)]
-    state: Annotated[str, Field(min_length=1, max_length=200)]
+    code: Annotated[str, Field(min_length=1, max_length=2000, examples=["what stands behind ?code="])]
+    state: Annotated[str, Field(min_length=1, max_length=200, examples=["what stands behind &state="])]
     tenant_id: Annotated[
         str | None,
         Field(max_length=100, description="which organisation, if there are several; the one chosen last without it"),

@@ -20,7 +20,6 @@ from schemas.xero_connection import Access
 from schemas.xero_limits import Turn
 
 CALL_SECONDS = CheckInvoiced.deadline_seconds
-INVOICED = ("INVOICED", "LOCKED")
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ async def ask(begun: Begun, settings: Settings) -> EntryPage | list[tuple[str, s
     return await xero.entries(
         begun.project.id,
         page=begun.check.page,
-        states=",".join(INVOICED),
+        states=["INVOICED,LOCKED"],  # one parameter, as Xero's documentation has it; the client would make two
         date_after_utc=begun.project.since - timedelta(days=1),
     )
 

@@ -52,9 +52,13 @@ class Firm:
     def map_customer(self, project_id: str | None) -> None:
         self.admin.put(f"/api/customers/{self.customer['id']}", {"xeroProjectId": project_id})
 
-    def approved(self, minutes: int = 60, start: str = "2026-03-02T09:00:00Z") -> Json:
-        bill = self.given.bill(self.by, self.task, start=start, minutes=minutes)
-        return self.change(bill, status="approved")
+    def bill(self, minutes: int = 60, day: str = "2026-03-02") -> Json:
+        """A pending bill with one entry."""
+        [bill_id] = self.given.many_bills(self.by, self.task, 1, seconds=minutes * 60, first=day)
+        return self.read({"id": bill_id})
+
+    def approved(self, minutes: int = 60, day: str = "2026-03-02") -> Json:
+        return self.change(self.bill(minutes, day), status="approved")
 
     def change(self, bill: Json, **body: Any) -> Json:
         return self.admin.patch(f"/api/time-bills/{bill['id']}", body)
@@ -79,13 +83,21 @@ class Firm:
     def _states(self) -> list[Any]:
         return self.stint.rows("SELECT actor, state, count(*), max(attempts), max(error) FROM messages GROUP BY 1, 2")
 
+    def entries(self) -> list[Json]:
+        """What is in the customer's project."""
+        return [entry for entry in self.xero.entries() if entry["projectId"] == self.project["projectId"]]
+
     def check(self) -> None:
         """Xero agrees with every bill: approved and synced, one entry with its minutes; anything else, none."""
         found: dict[str, list[Json]] = {}
-        for entry in self.xero.entries():
+        for entry in self.entries():
             found.setdefault(entry["description"].rpartition("[bill:")[2].rstrip("]"), []).append(entry)
         rows = self.stint.rows(
-            "SELECT id::text, status, minutes, xero_status, xero_time_entry_id FROM time_bills WHERE deleted_at IS NULL"
+            """
+            SELECT id::text, status, minutes, xero_status, xero_time_entry_id FROM time_bills
+            WHERE deleted_at IS NULL AND customer_id = %s
+            """,
+            self.customer["id"],
         )
         for bill_id, status, minutes, xero_status, entry_id in rows:
             there = [(entry["timeEntryId"], entry["duration"]) for entry in found.pop(bill_id, [])]

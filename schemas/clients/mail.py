@@ -7,6 +7,7 @@ a message whose answer was lost has arrived: it is sent again, under the same Me
 import re
 import ssl
 import unicodedata
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.errors import HeaderParseError
 from email.headerregistry import Address
@@ -26,6 +27,7 @@ from schemas.messages import Link, SendMail
 from schemas.settings import Settings
 
 STEP_SECONDS = 10  # for each answer of the server; the call's deadline stands around them all
+FAREWELL_SECONDS = 1
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 LONGEST_SUBJECT = 150
 
@@ -50,8 +52,14 @@ async def deliver(mail: SendMail, *, message_id: UUID, settings: Settings) -> No
         timeout=STEP_SECONDS,
     )
     try:
-        async with client:
+        try:
+            await client.connect()
             await client.send_message(message)
+            # taken is taken: what comes of the farewell is no reason to send it again
+            with suppress(aiosmtplib.SMTPException):
+                await client.quit(timeout=FAREWELL_SECONDS)
+        finally:
+            client.close()
     except aiosmtplib.SMTPRecipientsRefused as error:
         refused = error.recipients[0]
         _judge(refused.code, refused.message, error)
@@ -85,7 +93,11 @@ def compose(mail: SendMail, *, message_id: UUID, sender: str) -> EmailMessage:
 
 
 def _address(text: str) -> Address:
-    [(name, address)] = getaddresses([text])[:1]
+    # one recipient, or none: never the first of several
+    found_in = [] if any(unicodedata.category(character) == "Cc" for character in text) else getaddresses([text])
+    if len(found_in) != 1:
+        raise Permanent(f"{text!r} is no address that mail can be sent to.")
+    [(name, address)] = found_in
     try:
         found = email_address(address)
         # the domain as DNS writes it: not every server takes others

@@ -37,6 +37,7 @@ def tenant(given: Given) -> Tenant:
         "entry_id": entry["id"],  # on the bill
         "bill_id": bill["id"],  # approved
         "job_id": job["id"],
+        "project_id": given.new_id(),  # Xero's, which is not there
         "owner": consultant.id,
     }
     given.settled()
