@@ -60,7 +60,8 @@ class Prism:
 
     def violations(self) -> list[str]:
         """What was not as Xero says, in a request or in an answer. A status that the files leave out, 404 say, is none."""
-        return [line for line in self.log().splitlines() if "✖" in line or "route not found" in line]
+        found = [line for line in self.log().splitlines() if "Violation:" in line]
+        return [line for line in found if "✖" in line or "route not found" in line]
 
 
 @contextmanager

@@ -412,6 +412,15 @@ def test_a_late_call_is_done_although_its_client_has_given_up(client: Client) ->
     assert call["status"] == 200 and call["endAt"] - call["at"] > 0.6
 
 
+def test_a_late_call_from_before_a_new_beginning_does_nothing(client: Client) -> None:
+    client.xero.fails("late", method="POST", path="/Time$", count=1, seconds=0.5)
+    with pytest.raises(httpx.ReadTimeout):
+        client.call("POST", client.time, json=client.entry(), timeout=0.1)
+    client.xero.begins_anew()
+    time.sleep(0.8)
+    assert client.xero.entries() == []
+
+
 def test_a_status_comes_with_what_goes_with_it(client: Client) -> None:
     client.xero.fails("status", status=429, retryAfter=7, problem="minute", nth=[2])
     assert client.call("GET", "/Projects").status_code == 200
@@ -510,6 +519,7 @@ def test_every_answer_is_as_xeros_own_specification_says(xero: XeroSandbox, tmp_
     "wrong",
     [
         {"path": "/Projects/{project}/Times"},
+        {"headers": {"Authorization": "Basic eDp5"}},
         {"json": {"duration": "90"}},
         {"json": {"dateUtc": "2026-03-02"}},
     ],
@@ -518,4 +528,4 @@ def test_prism_sees_what_is_not_as_xero_says(xero: XeroSandbox, tmp_path: Path, 
     with pytest.raises(AssertionError, match="Violation"), prism_before(xero.url, tmp_path) as prism:
         with Client(xero, prism.url) as client:
             path = wrong.get("path", client.time).format(project=client.project["projectId"])
-            client.call("POST", path, json=client.entry(**wrong.get("json", {})))
+            client.call("POST", path, json=client.entry(**wrong.get("json", {})), headers=wrong.get("headers", {}))

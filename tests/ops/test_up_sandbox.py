@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -74,22 +75,29 @@ def test_it_is_said_that_this_is_a_sandbox_and_where_to_look(up: Up) -> None:
     assert status["tenantName"] == "Sandbox Ltd (not a real Xero)"
 
 
-def test_the_commands_of_the_docs_bring_a_bill_to_the_sandbox(up: Up) -> None:
-    shown = pasted(up, "From a bill to an entry")
-    assert "Support and maintenance" in shown
+@pytest.fixture(scope="module")
+def arrived(up: Up) -> dict[str, Any]:
+    """The entry of the bill that the commands of the docs bring on its way."""
+    assert "Support and maintenance" in pasted(up, "From a bill to an entry")
     [entry] = eventually(lambda: entries(up))
-    bill_id = re.search(r"\[bill:(.*)\]", entry["description"])
+    found: dict[str, Any] = entry
+    return found
+
+
+def test_the_commands_of_the_docs_bring_a_bill_to_the_sandbox(up: Up, arrived: dict[str, Any]) -> None:
+    bill_id = re.search(r"\[bill:(.*)\]", arrived["description"])
     assert bill_id
     path = f"/api/time-bills/{bill_id[1]}"
     eventually(lambda: stint_says(up, path)["xero"]["status"] == "synced")
     bill = stint_says(up, path)
-    assert bill["xero"]["timeEntryId"] == entry["timeEntryId"]
-    assert (bill["minutes"], bill["memo"]) == (entry["duration"], "Moved all mailboxes") == (90, "Moved all mailboxes")
-    assert entry["description"].startswith("Moved all mailboxes")
+    assert bill["xero"]["timeEntryId"] == arrived["timeEntryId"]
+    assert (bill["minutes"], bill["memo"]) == (arrived["duration"], "Moved all mailboxes") == (90, "Moved all mailboxes")
+    assert arrived["description"].startswith("Moved all mailboxes")
     page = httpx.get(sandbox(up)).text
     assert "Moved all mailboxes" in page and "Ada Admin" in page
 
 
+@pytest.mark.usefixtures("arrived")  # before Stint is disconnected
 def test_the_commands_for_a_bad_mood_are_taken(up: Up) -> None:
     pasted(up, "As Xero in a bad mood")
     answer = httpx.get(f"{sandbox(up)}/connections", headers={"Authorization": "Bearer x"})
@@ -97,31 +105,30 @@ def test_the_commands_for_a_bad_mood_are_taken(up: Up) -> None:
     assert [call["fault"] for call in httpx.get(f"{sandbox(up)}/sandbox/calls").json()][-1] is None
 
 
-def test_a_stand_in_that_dies_comes_back_with_what_it_knew(up: Up) -> None:
-    before, [pid] = entries(up), up.run_json()["pids"]["sandbox"]
+def test_a_stand_in_that_dies_comes_back_with_what_it_knew(up: Up, arrived: dict[str, Any]) -> None:
+    [pid] = up.run_json()["pids"]["sandbox"]
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: up.run_json()["pids"]["sandbox"] not in ([], [pid]))
     eventually(lambda: "sandbox xero killed by SIGKILL; starting it again" in up.said())
     eventually(lambda: is_up(f"{sandbox(up)}/health"))
-    assert entries(up) == before != []
+    assert entries(up) == [arrived]
 
 
-def test_the_next_start_finds_it_all_again_and_connects_anew(up: Up) -> None:
-    before = entries(up)
+@pytest.mark.slow
+def test_the_next_start_finds_it_all_again_and_connects_anew(up: Up, arrived: dict[str, Any]) -> None:
     [pid] = up.run_json()["pids"]["sandbox"]
     assert up.end(signal.SIGTERM) < 12
     assert not runs(pid)
     up.start()
-    assert entries(up) == before != []
+    assert entries(up) == [arrived]
     assert stint_says(up, "/api/xero/status")["connected"]
 
 
-def test_a_sandboxes_state_is_used_with_nothing_else(up: Up) -> None:
-    up.end(signal.SIGTERM)
-    without = command("up", "--port", str(up.port), "--state", str(up.state))
+def test_a_sandboxes_state_is_used_with_nothing_else(up: Up, tmp_path: Path) -> None:
+    shutil.copytree(up.state / "sandbox", tmp_path / "played" / "sandbox")
+    without = command("up", "--port", str(up.port + 2), "--state", str(tmp_path / "played"))
     assert without.returncode == 1
     assert "was used with a sandbox" in without.stderr and "--sandbox" in without.stderr
-    up.start()
 
 
 def test_a_state_that_is_connected_to_xero_is_no_place_for_a_sandbox(up: Up, tmp_path: Path) -> None:
