@@ -104,6 +104,8 @@ def decide(bill: Bill, known: Known, access: Access | None, settings: Settings) 
         return Later(LOOK_SECONDS)
     if not wanted and not known.may_exist:
         return Settled("none", reopen=known.withdrawing)
+    if wanted and _is_right(bill, known):  # also when Stint is not connected, or to another organisation by now
+        return Settled("synced", known.note, known.entry_ids[0])
     if access is None:
         return Settled("not_connected" if wanted else "withdrawing", NOT_CONNECTED if not wanted else None)
     if known.may_exist and known.tenant_id != access.tenant_id:
@@ -159,15 +161,22 @@ def _wanted(bill: Bill, known: Known, access: Access, settings: Settings) -> Ste
     return _until_too_late(known, settings)
 
 
+def _is_right(bill: Bill, known: Known) -> bool:
+    there = known.written
+    return (
+        there is not None
+        and len(known.entry_ids) == 1
+        and not known.unsure
+        and (there.minutes, there.description) == (bill.minutes, bill.description)
+        and abs(there.date_utc - bill.noon) < timedelta(hours=12)  # who moved it within its day in Xero meant to
+    )
+
+
 def _keep(bill: Bill, known: Known, access: Access) -> Step:
-    """It is there: only what is billed has to be right. Where it is, and in whose name, stays as it was when it came there."""
+    """It is there, but not right. Only what is billed has to be: where it is, and in whose name, stays as it came there."""
     [entry_id] = known.entry_ids
     assert known.written is not None
     right = known.written.model_copy(update={"minutes": bill.minutes, "description": bill.description, "date_utc": bill.noon})
-    # Xero keeps times to the second at best, and who moved it within the day in Xero meant to
-    same_day = abs(known.written.date_utc - bill.noon) < timedelta(hours=12)
-    if same_day and right.model_copy(update={"date_utc": known.written.date_utc}) == known.written:
-        return Settled("synced", known.note, entry_id)
     if known.entry_status in ("LOCKED", "INVOICED"):
         return Settled("failed", f"Its entry in Xero is {known.entry_status.lower()} there, and says something else.", entry_id)
     return Call(Ask.read if known.refused else Ask.update, access, known.project_id or "", entry_id, time=right)

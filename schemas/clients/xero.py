@@ -141,8 +141,7 @@ class _Deadline(urllib3.PoolManager):
     """Requests that end: a socket's timeout begins anew with each byte, this one doesn't. No retries, no redirects."""
 
     def __init__(self, seconds: float) -> None:
-        retries = urllib3.Retry(0, redirect=False, raise_on_redirect=False, respect_retry_after_header=False)
-        super().__init__(retries=retries)
+        super().__init__(retries=False)
         self._seconds = seconds
 
     def request(self, method: str, url: str, *args: Any, **options: Any) -> urllib3.BaseHTTPResponse:
