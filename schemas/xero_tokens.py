@@ -35,12 +35,12 @@ async def read(conn: Connection, settings: Settings, *, hold: bool = False) -> A
     row = await cursor.fetchone()
     if row is None:
         return None
-    connection_id, tenant_id, sealed = row
-    return Access(tenant_id, sealed and _unseal(sealed, connection_id, "access_token", settings))
+    connection_id, tenant_id, kept = row
+    return Access(tenant_id, kept and _unseal(kept, connection_id, "access_token", settings))
 
 
-def _unseal(sealed: str, connection_id: UUID, column: str, settings: Settings) -> str:
-    return unseal(sealed, secret_key=settings.secret_key.get_secret_value(), place=_place(connection_id, column))
+def _unseal(kept: str, connection_id: UUID, column: str, settings: Settings) -> str:
+    return unseal(kept, secret_key=settings.secret_key.get_secret_value(), place=_place(connection_id, column))
 
 
 async def renew(conn: Connection, settings: Settings, *, seconds: float) -> None:
@@ -61,9 +61,9 @@ async def renew(conn: Connection, settings: Settings, *, seconds: float) -> None
         row = await cursor.fetchone()
         if row is None or row[2]:
             return
-        connection_id, sealed, _ = row
+        connection_id, kept, _ = row
         try:
-            refresh_token = _unseal(sealed, connection_id, "refresh_token", settings)
+            refresh_token = _unseal(kept, connection_id, "refresh_token", settings)
             tokens = await xero_identity.refresh(settings, refresh_token, seconds=seconds)
         except Refused as error:
             if str(error) != "invalid_grant":  # our own fault, such as a wrong client secret: the grant may be good
