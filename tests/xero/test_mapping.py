@@ -3,7 +3,9 @@
 import pytest
 
 from tests.firm_with_xero import Firm
+from tests.given import Given
 from tests.installation import eventually
+from tests.sandbox import XeroSandbox
 
 
 @pytest.mark.parametrize("missing", ["project", "task"])
@@ -59,3 +61,15 @@ def test_what_is_in_xero_stays_where_it_is_when_the_mapping_changes(firm: Firm) 
     firm.settled()
     assert firm.entries() == [before]
     firm.check()
+
+
+def test_time_of_strangers_goes_to_the_fallback_user(given_own: Given, xero: XeroSandbox) -> None:
+    user = xero.user("office@example.com")
+    given_own.stint.environment["XERO_FALLBACK_USER"] = "Office@example.com"
+    given_own.stint.start().wait_until_ready()
+    firm = Firm.new(given_own.stint, xero, given_own)
+    stranger = given_own.person()
+    [bill_id] = given_own.many_bills(stranger, firm.task, 1)
+    firm.change({"id": bill_id}, status="approved")
+    firm.comes_to({"id": bill_id}, "synced")
+    assert [entry["userId"] for entry in firm.entries()] == [user["userId"]]
