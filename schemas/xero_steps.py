@@ -115,8 +115,8 @@ def decide(bill: Bill, known: Known, access: Access | None, settings: Settings) 
 
 
 def _elsewhere(wanted: bool) -> Settled:
-    text = "Its entry is in the Xero organisation that was connected before; connect that one again."
-    return Settled("failed" if wanted else "withdrawing", text)
+    text = "It may have an entry in the Xero organisation that was connected before; connect that one again."
+    return Settled("not_connected" if wanted else "withdrawing", text)
 
 
 def _look(bill: Bill, known: Known, access: Access) -> Call:

@@ -69,6 +69,12 @@ def test_what_is_there_and_wrong_is_rewritten_where_it_is() -> None:
     assert step(known=replace(wrong, entry_status="INVOICED")).status == "failed"  # type: ignore[union-attr]
 
 
+def test_what_may_be_in_another_organisation_waits_for_that_one() -> None:
+    for known, status in ((LOST, "not_connected"), (replace(THERE, withdrawing=True), "withdrawing")):
+        waiting = step(known=known, access=Access("another", "token"))
+        assert isinstance(waiting, Settled) and waiting.status == status and "connected before" in (waiting.error or "")
+
+
 def test_of_two_entries_one_goes() -> None:
     second = step(known=replace(THERE, entry_ids=("entry", "copy")))
     assert isinstance(second, Call) and (second.ask, second.entry_id) == (Ask.delete, "copy")
