@@ -10,7 +10,8 @@ import actors.people
 import actors.slack
 import actors.tasks
 import actors.time_bills
-import actors.timers  # noqa: F401  (importing an actor's module registers it)
+import actors.timers
+import actors.xero  # noqa: F401  (importing an actor's module registers it)
 from actors.relay import relay
 from actors.worker import work
 from schemas.logs import start_logging

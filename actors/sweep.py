@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 from actors.handling import WORKER
-from schemas import ledger, limits, sign_in, slack_forms, sync_operations
+from schemas import ledger, limits, sign_in, slack_forms, sync_operations, xero_connection, xero_invoices, xero_limits
 from schemas.database import Connection, connect
 from schemas.ledger import Failure, Record
 from schemas.settings import Settings
@@ -31,6 +31,7 @@ async def sweep_once(conn: Connection, settings: Settings) -> None:
         logger.warning("%d messages stayed sent too long; sending them again", count)
     if count := await return_lapsed(conn, base_seconds=settings.stint_retry_base_seconds):
         logger.warning("%d leases ran out", count)
+    await xero_invoices.ensure(conn)
     await prune(conn, days=settings.stint_prune_days)
 
 
@@ -121,6 +122,8 @@ async def prune(conn: Connection, *, days: float) -> int:
     await sign_in.prune(conn, rows=PRUNE_ROWS)
     await slack_forms.prune_receipts(conn, rows=PRUNE_ROWS)
     await sync_operations.prune(conn, rows=PRUNE_ROWS)
+    await xero_connection.prune(conn, rows=PRUNE_ROWS)
+    await xero_limits.prune(conn, rows=PRUNE_ROWS)
     cursor = await conn.execute(
         """
         DELETE FROM messages WHERE id IN (

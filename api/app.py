@@ -27,6 +27,7 @@ from api import (
     time_bills,
     time_entries,
     timers,
+    xero,
 )
 from api.auth import Authenticator, BearerAuth
 from api.cors import Application, with_cors, with_preflight
@@ -107,6 +108,13 @@ ROUTES = [
     # all of it, for clients that work offline
     sync.pull_changes,
     sync.push_operations,
+    # Xero
+    xero.get_auth_url,
+    xero.connect,
+    xero.get_status,
+    xero.disconnect,
+    xero.list_projects,
+    xero.list_tasks,
     # without a token
     sign_in.ask_for_code,
     sign_in.sign_in_with_code,

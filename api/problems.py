@@ -109,7 +109,7 @@ def _refused(request: Request[Any, Any, Any], error: StintError) -> Response[byt
     more: dict[str, Any] = dict(error.facts) if isinstance(error, Conflict) else {}
     if isinstance(error, Invalid):
         more["errors"] = [{"path": fault.path, "message": fault.message} for fault in error.errors]
-    retry_after = error.seconds if isinstance(error, TooMany) else 1
+    retry_after = error.seconds if isinstance(error, TooMany | Unavailable) else 1
     return _answer(request, STATUS[type(error)], error.detail, retry_after=retry_after, **more)
 
 

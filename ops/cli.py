@@ -15,6 +15,7 @@ _EXAMPLES = """\
 examples:
   ./stint up                                  everything, at http://127.0.0.1:8000
   ./stint up --port 8100 --state /tmp/second  a second one beside it
+  ./stint up --sandbox                        with a stand-in for Xero, to see approved bills arrive
   ./stint test                                the tests; `./stint test --all` with the slow ones
   ./stint token --role internal_admin --email a@example.com
   ./stint user add jo@example.com --name Jo
@@ -57,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
 
     up = _command(commands, "up", _up, "start Postgres, RabbitMQ, API, workers and relay", "./stint up --port 8100")
     up.add_argument("--port", type=_port, default=8000, metavar="N", help="the API's port on 127.0.0.1 (default: 8000)")
+    play = "with a stand-in for Xero, which nothing leaves, on the next port"
+    up.add_argument("--sandbox", action="store_true", help=play)
     up.add_argument("--verbose", action="store_true", help="show all that the parts log, not only warnings and errors")
 
     test = "run the tests; further arguments go to pytest, --all adds the slow ones"
@@ -70,6 +73,9 @@ def _parser() -> argparse.ArgumentParser:
 
     _command(commands, "migrate", _migrate, "bring the database up to date", "DATABASE_URL=… ./stint migrate")
     _command(commands, "verify", _verify, "check the invariants of a live database; exit 1 names what is broken")
+
+    rotate = "encrypt what is secret in the database anew, under the first key of SECRET_KEY"
+    _command(commands, "rotate-keys", _rotate_keys, rotate, "SECRET_KEY=new,old ./stint rotate-keys")
 
     recompute = "sum all time bills again, and give bills to entries that have none; in the running one, by its workers"
     again = _command(commands, "recompute", _recompute, recompute, "./stint recompute --dry-run --start-date 2026-01-01")
@@ -170,7 +176,7 @@ def _day(text: str) -> date:
 def _up(arguments: argparse.Namespace) -> int:
     from ops.up import run
 
-    return run(State(arguments.state), port=arguments.port, verbose=arguments.verbose)
+    return run(State(arguments.state), port=arguments.port, verbose=arguments.verbose, sandbox=arguments.sandbox)
 
 
 def _test(arguments: argparse.Namespace) -> int:
@@ -202,6 +208,13 @@ def _verify(arguments: argparse.Namespace) -> int:
     from ops import verify
 
     return verify.run(arguments)
+
+
+def _rotate_keys(arguments: argparse.Namespace) -> int:
+    _enter(arguments)
+    from ops import keys
+
+    return keys.run(arguments)
 
 
 def _recompute(arguments: argparse.Namespace) -> int:

@@ -18,6 +18,7 @@ from typing import IO
 
 from ops.errors import CommandError
 from ops.files import private
+from ops.state import CHECKOUT
 
 PLAIN_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 _PR_SET_PDEATHSIG = 1
@@ -221,3 +222,17 @@ class Child(ABC):
         except OSError:
             lines = []
         return " / ".join([*lines, f"the whole log: {self.log}"])
+
+
+class Program(Child):
+    """One of Stint's own processes: a module of this checkout, with our environment."""
+
+    def __init__(self, name: str, arguments: list[str], logs: Path) -> None:
+        super().__init__(name, logs / f"{name.replace(' ', '-')}.log")
+        self.arguments = arguments
+
+    def launch(self) -> None:
+        # -P: a directory called `api` where the person happens to stand is not ours.
+        self.process = spawn(
+            [sys.executable, "-P", "-m", *self.arguments], log=self.log, environment=os.environ, directory=CHECKOUT
+        )

@@ -4,17 +4,16 @@ import asyncio
 import os
 import shlex
 import socket
-import sys
 import time
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from ops.errors import CommandError
 from ops.given import http_status, wait_for_postgres, wait_for_rabbitmq
 from ops.mailbox import Mailbox
 from ops.postgres import Postgres
-from ops.processes import Child, spawn, until
+from ops.processes import Child, Program, until
 from ops.rabbitmq import RabbitMQ
+from ops.sandbox.beside import XeroBeside, check_without
 from ops.state import CHECKOUT, DEFAULT, Run, State
 from ops.supervisor import Supervisor
 
@@ -25,32 +24,22 @@ _SHARED = ("STINT_TIMEZONE", "SMTP_URL", "FIRM_EMAIL", "MAIL_FROM", "APP_URL")  
 _RABBITMQ_SECONDS = 15  # how long the API's start waits for it
 
 
-class Program(Child):
-    """One of Stint's own processes: the API, a worker or the relay."""
-
-    def __init__(self, name: str, arguments: list[str], logs: Path) -> None:
-        super().__init__(name, logs / f"{name.replace(' ', '-')}.log")
-        self.arguments = arguments
-
-    def launch(self) -> None:
-        # -P: a directory called `api` where the person happens to stand is not ours.
-        self.process = spawn(
-            [sys.executable, "-P", "-m", *self.arguments], log=self.log, environment=os.environ, directory=CHECKOUT
-        )
-
-
-def run(state: State, *, port: int, verbose: bool) -> int:
+def run(state: State, *, port: int, verbose: bool, sandbox: bool = False) -> int:
     """Runs everything until a signal says stop; raises CommandError when it cannot start. It fills in os.environ what
     is lacking there, for the children and for the functions of `schemas`."""
     with state.hold():
         _check_port(port)
-        return asyncio.run(_Up(state, port=port, verbose=verbose).run())
+        if sandbox:
+            _check_port(port + 1, what="for the sandbox")
+        else:
+            check_without(state)
+        return asyncio.run(_Up(state, port=port, verbose=verbose, sandbox=sandbox).run())
 
 
 class _Up:
     """One run of `up`: what its parts are, and the order in which they start and stop."""
 
-    def __init__(self, state: State, *, port: int, verbose: bool) -> None:
+    def __init__(self, state: State, *, port: int, verbose: bool, sandbox: bool) -> None:
         self.state = state
         self.url = f"http://127.0.0.1:{port}"
         self.started = time.monotonic()
@@ -69,6 +58,9 @@ class _Up:
             ),
             Program("relay", ["actors", "relay"], logs),
         ]
+        self.xero = XeroBeside(state, logs, port=port + 1) if sandbox else None
+        if self.xero:
+            self.programs.append(self.xero)
         self.servers: list[Child] = [self.postgres] if self.postgres else []
         if self.rabbitmq:
             self.servers += [self.rabbitmq, self.rabbitmq.port_mapper]
@@ -76,6 +68,8 @@ class _Up:
     async def run(self) -> int:
         """Starts, waits for a signal, and stops; returns the exit code."""
         self.say(f"starting on {self.state.directory}")
+        if self.xero:
+            self.say("with a sandbox: a stand-in takes what would go to Xero, and nothing goes there")
         self.supervisor.do(self.supervisor.show_logs([*self.programs, *self.servers]))
         self.supervisor.do(self._start())
         try:
@@ -93,6 +87,8 @@ class _Up:
         await asyncio.gather(self._start_rabbitmq(), self._start_postgres(), self._start_mailbox())
         self._fill_environment()
         await self._migrate()
+        if self.xero:
+            await self.xero.prepare()
         api, *others = self.programs
         for program in others:
             self.supervisor.do(self.supervisor.keep(program))
@@ -102,8 +98,11 @@ class _Up:
             await asyncio.wait({announced}, timeout=_RABBITMQ_SECONDS)
         self.supervisor.do(self.supervisor.keep(api))
         await self._wait_until_ready()
+        token = await self._make_token()
+        if self.xero:
+            await self.xero.let_in(self.url, token)
         self.supervisor.settled = True
-        self.supervisor.terminal.say(await self._status())
+        self.supervisor.terminal.say(self._status(token))
 
     async def _start_rabbitmq(self) -> None:
         """Returns when its URL is known: the programs start while it still boots."""
@@ -141,12 +140,15 @@ class _Up:
             os.environ["DATABASE_URL"] = self.postgres.database_url
         if self.rabbitmq:
             os.environ["AMQP_URL"] = self.rabbitmq.amqp_url
+        if self.xero:
+            os.environ.update(self.xero.environment())
         for name, value in (("SECRET_KEY", self.state.make_secret_key), ("PUBLIC_URL", lambda: self.url)):
             if not os.environ.get(name):
                 os.environ[name] = value()
         # a command beside it that took another time zone would put hours on other days
         os.environ["STINT_TIMEZONE"] = os.environ.get("STINT_TIMEZONE") or "UTC"
-        self.state.write_settings({shared: os.environ[shared] for shared in _SHARED if os.environ.get(shared)})
+        shared = {name: os.environ[name] for name in _SHARED if os.environ.get(name)}
+        self.state.write_settings(shared | (self.xero.environment() if self.xero else {}))
         settings()  # what is wrong in them is better said once, here
 
     async def _migrate(self) -> None:
@@ -170,10 +172,12 @@ class _Up:
                 patience += 30
             await asyncio.sleep(0.05)
 
-    async def _status(self) -> str:
+    async def _make_token(self) -> str:
         from ops.users import make_token
 
-        token = await make_token(role="internal_admin", email=_ADMIN)
+        return await make_token(role="internal_admin", email=_ADMIN)
+
+    def _status(self, token: str) -> str:
         option = "" if self.state.directory == DEFAULT else f" --state {shlex.quote(str(self.state.directory))}"
         return f"""
 Stint is ready after {time.monotonic() - self.started:.1f} s
@@ -184,12 +188,20 @@ Stint is ready after {time.monotonic() - self.started:.1f} s
   Postgres  {_where(os.environ["DATABASE_URL"], own=self.postgres)}
   RabbitMQ  {_where(os.environ["AMQP_URL"], own=self.rabbitmq)}
   Mail      {f"caught: files in {self.mailbox.directory}" if self.mailbox else _where(os.environ["SMTP_URL"], own=None)}
+  Xero      {self._which_xero()}
   Token     {token}
             ({_ADMIN}, internal_admin; another: ./stint token --role internal_admin --email you@example.com{option})
 
   Try it:   curl -H 'Authorization: Bearer {token}' {self.url}/api/me
   Stop it:  Ctrl-C, or kill {os.getpid()}
 """
+
+    def _which_xero(self) -> str:
+        if self.xero:
+            return f"a sandbox: nothing goes to Xero, what would have gone shows at {self.xero.url}"
+        return (
+            "yours, once an admin connects it" if os.environ.get("XERO_CLIENT_ID") else "not set up; --sandbox has a stand-in"
+        )
 
     def _write_run(self) -> None:
         """Keeps run.json current, and the programs at the right RabbitMQ: should it lose its port at its very first
@@ -201,18 +213,21 @@ Stint is ready after {time.monotonic() - self.started:.1f} s
             for program in self.programs:
                 program.ask_to_stop()
         pids: dict[str, list[int]] = {"api": [], "work": [], "relay": [], "postgres": [], "rabbitmq": []}
+        if self.xero:
+            pids["sandbox"] = []
         for child in [*self.programs, *self.servers]:
             pids["rabbitmq" if child.name == "epmd" else child.name.split()[0]] += child.pids
         self.state.write_run(Run(self.url, os.environ["DATABASE_URL"], os.environ["AMQP_URL"], pids))
 
 
-def _check_port(port: int) -> None:
+def _check_port(port: int, *, what: str = "") -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise CommandError(f"Port {port} cannot be used ({error.strerror}): choose another with --port.") from error
+            reason = f"Port {port}{what and f', {what},'} cannot be used ({error.strerror})"
+            raise CommandError(f"{reason}: choose another with --port.") from error
 
 
 def _where(url: str, *, own: Child | None) -> str:

@@ -121,6 +121,35 @@ INVARIANTS = [
         """,
     ),
     Invariant(
+        "an approved bill says where it stands in Xero, and no other bill is there",
+        """
+        SELECT format('time bill %%s: is %%s, and %%s in Xero', b.id, b.status, b.xero_status) FROM time_bills b
+        WHERE b.deleted_at IS NULL AND (b.status = 'approved') = (b.xero_status = 'none')
+        UNION ALL
+        SELECT format('time bill %%s: is %%s, but has an entry in Xero, or may have one', b.id, b.status)
+        FROM time_bills b JOIN xero_entries e ON e.bill_id = b.id
+        WHERE b.status <> 'approved' AND (e.entry_ids <> '{}' OR e.attempted_at IS NOT NULL OR e.withdrawing)
+        """,
+    ),
+    Invariant(
+        "a bill that is synced has one entry in Xero",
+        """
+        SELECT format('time bill %%s: is synced as %%s, but known there as %%s', b.id, b.xero_time_entry_id, e.entry_ids)
+        FROM time_bills b LEFT JOIN xero_entries e ON e.bill_id = b.id
+        WHERE b.xero_status = 'synced' AND e.entry_ids IS DISTINCT FROM ARRAY[b.xero_time_entry_id]
+        """,
+    ),
+    Invariant(
+        "a bill on its way to Xero, or on its way back, has a message that carries it",
+        """
+        SELECT format('time bill %%s: is %%s since %%s, and nothing carries it', b.id, b.xero_status, b.updated_at)
+        FROM time_bills b
+        WHERE (b.xero_status = 'queued' OR b.xero_status = 'withdrawing' AND b.xero_error IS NULL) AND NOT EXISTS (
+            SELECT FROM messages m WHERE m.actor = 'sync_bill' AND m.state IN ('ready', 'sent', 'calling')
+                AND m.body->>'bill_id' = b.id::text)
+        """,
+    ),
+    Invariant(
         "no message stays sent or calling past its time",
         """
         SELECT format('message %%s (%%s): %%s since %%s', id, actor, state, coalesce(lease_until, sent_at))

@@ -7,20 +7,18 @@ approved → pending                   an admin reopens it
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import date
 from typing import Annotated, Any
 from uuid import UUID
 
-from psycopg.errors import UniqueViolation
 from pydantic import Field, StringConstraints
 
-from schemas import ledger
+from schemas import ledger, reopening, xero_entries
 from schemas.base import Body, Text, Version, json_object
-from schemas.billing import lock_user, sum_again
+from schemas.billing import sum_again
 from schemas.database import Connection
 from schemas.errors import Conflict, Forbidden, Invalid, NotFound
-from schemas.messages import MoveEntries
-from schemas.time_bills import Status, TimeBill
+from schemas.messages import SyncBill
+from schemas.time_bills import Status, TimeBill, XeroStatus
 from schemas.users import User
 
 
@@ -47,11 +45,8 @@ class _Bill:
     """The columns that a transition needs, read under the bill's lock."""
 
     user_id: UUID
-    customer_id: UUID
-    pillar_id: UUID
-    date: date
     status: Status
-    memo: str
+    xero_status: XeroStatus
     stale: bool
     version: int
 
@@ -66,7 +61,7 @@ async def change(conn: Connection, bill_id: UUID, wanted: TimeBillChange, *, by:
     """
     _check(wanted)
     if wanted.status == "pending":
-        await _hold_for_reopening(conn, bill_id)
+        await reopening.hold(conn, bill_id)
     bill = await _lock(conn, bill_id)
     if wanted.memo is not None and by.id != bill.user_id:
         raise Forbidden("Only its owner can write the memo of a time bill.")
@@ -110,36 +105,10 @@ def _check(wanted: TimeBillChange) -> None:
         raise Invalid("rejectionNote", "A rejectionNote goes with status rejected only.")
 
 
-async def _hold_for_reopening(conn: Connection, bill_id: UUID) -> None:
-    """Reopening moves entries and may take in a second bill: their owner's row first, then their tasks, which stay where they
-    are or have moved already, then both bills by id."""
-    cursor = await conn.execute("SELECT user_id FROM time_bills WHERE id = %s", (bill_id,))
-    if (row := await cursor.fetchone()) is None:
-        return
-    await lock_user(conn, row[0])
-    await conn.execute(
-        """
-        SELECT id FROM tasks
-        WHERE id IN (SELECT e.task_id FROM time_entries e WHERE e.bill_id = %s AND e.deleted_at IS NULL)
-        ORDER BY id FOR SHARE
-        """,
-        (bill_id,),
-    )
-    await conn.execute(
-        """
-        SELECT id FROM time_bills
-        WHERE id = %(id)s OR (status <> 'approved' AND deleted_at IS NULL AND (user_id, customer_id, pillar_id, date) =
-            (SELECT user_id, customer_id, pillar_id, date FROM time_bills WHERE id = %(id)s))
-        ORDER BY id FOR NO KEY UPDATE
-        """,
-        {"id": bill_id},
-    )
-
-
 async def _lock(conn: Connection, bill_id: UUID) -> _Bill:
     cursor = await conn.execute(
         """
-        SELECT user_id, customer_id, pillar_id, date, status, memo, stale, version
+        SELECT user_id, status, xero_status, stale, version
         FROM time_bills WHERE id = %s AND deleted_at IS NULL FOR NO KEY UPDATE
         """,
         (bill_id,),
@@ -159,15 +128,17 @@ async def _write_memo(conn: Connection, bill_id: UUID, bill: _Bill, memo: str) -
 
 
 async def approve(conn: Connection, bill_ids: Collection[UUID], *, by: User, zone: str) -> set[UUID]:
-    """Freezes those of the bills that can be approved, and returns which. They are locked, and summed again where they were
-    stale, in earlier statements.
+    """Freezes those of the bills that can be approved, promises that they go to Xero, and returns which. They are locked, and
+    summed again where they were stale, in earlier statements.
 
     approved_at is the clock's, not now(): this transaction may have begun before one whose change it waited for."""
     cursor = await conn.execute(
         """
         UPDATE time_bills b
         SET status = 'approved', approved_by = %(by)s, approved_at = clock_timestamp(), approved_seconds = seconds,
-            xero_status = 'not_connected', version = version + 1
+            xero_status = CASE WHEN EXISTS (SELECT FROM xero_connection WHERE tenant_id IS NOT NULL)
+                THEN 'queued' ELSE 'not_connected' END,
+            version = version + 1
         WHERE id = ANY(%(ids)s) AND status = 'pending' AND minutes > 0 AND NOT EXISTS (
             SELECT FROM timers r JOIN tasks t ON t.id = r.task_id
             WHERE r.user_id = b.user_id AND t.customer_id = b.customer_id AND t.pillar_id = b.pillar_id
@@ -176,7 +147,11 @@ async def approve(conn: Connection, bill_ids: Collection[UUID], *, by: User, zon
         """,
         {"by": by.id, "ids": list(bill_ids), "zone": zone},
     )
-    return {bill_id for (bill_id,) in await cursor.fetchall()}
+    approved = {bill_id for (bill_id,) in await cursor.fetchall()}
+    # also when Xero is not connected: it may just have been, and then this is who notices
+    if approved:
+        await ledger.put_all(conn, [SyncBill(bill_id=bill_id) for bill_id in approved], created_by=by.id)
+    return approved
 
 
 def why_not_approved(bill: dict[str, Any]) -> str:
@@ -199,6 +174,7 @@ async def _reject(conn: Connection, bill_id: UUID, note: str) -> None:
     if await cursor.fetchone() is None:
         current = await _current(conn, bill_id)
         raise Conflict(f"The bill is {current['status']}; only a pending one can be rejected.")
+    await ledger.put(conn, SyncBill(bill_id=bill_id))
 
 
 async def _rewrite_rejection(conn: Connection, bill_id: UUID, note: str) -> None:
@@ -211,68 +187,18 @@ async def _rewrite_rejection(conn: Connection, bill_id: UUID, note: str) -> None
 
 
 async def _reopen(conn: Connection, bill_id: UUID, bill: _Bill) -> None:
-    """approved → pending, taking in the open bill that late time made for the same key, if there is one."""
+    """approved → pending, at once if nothing of the bill is in Xero. Else it stays approved, and locked, until its entry there
+    is gone."""
     if bill.status != "approved":
         raise Conflict(f"The bill is {bill.status}; only an approved one can be reopened.")
-    while True:
-        absorbed = await _open_twin(conn, bill_id, bill)
-        try:
-            async with conn.transaction():
-                await _absorb(conn, bill_id, absorbed)
-            break
-        except UniqueViolation:
-            continue  # late time has just opened a bill for this key: take that one in, too
-    await _catch_up(conn, bill_id)
-
-
-async def _catch_up(conn: Connection, bill_id: UUID) -> None:
-    """Tasks may have moved while the bill was approved: its entries follow them now. One that moves later finds it open."""
-    cursor = await conn.execute(
-        """
-        SELECT DISTINCT t.id FROM time_entries e JOIN tasks t ON t.id = e.task_id
-        WHERE e.bill_id = %s AND e.deleted_at IS NULL AND (e.customer_id, e.pillar_id) <> (t.customer_id, t.pillar_id)
-        """,
-        (bill_id,),
-    )
-    for (task_id,) in await cursor.fetchall():
-        await ledger.put(conn, MoveEntries(task_id=task_id))
-
-
-async def _open_twin(conn: Connection, bill_id: UUID, bill: _Bill) -> UUID | None:
-    cursor = await conn.execute(
-        """
-        SELECT id FROM time_bills
-        WHERE user_id = %s AND customer_id = %s AND pillar_id = %s AND date = %s
-          AND status <> 'approved' AND deleted_at IS NULL AND id <> %s
-        FOR NO KEY UPDATE
-        """,
-        (bill.user_id, bill.customer_id, bill.pillar_id, bill.date, bill_id),
-    )
-    row = await cursor.fetchone()
-    return None if row is None else row[0]
-
-
-async def _absorb(conn: Connection, bill_id: UUID, absorbed: UUID | None) -> None:
-    if absorbed is not None:
-        await conn.execute(
-            "UPDATE time_entries SET bill_id = %s, version = version + 1 WHERE bill_id = %s AND deleted_at IS NULL",
-            (bill_id, absorbed),
-        )
-        await conn.execute(
-            "UPDATE time_bills SET deleted_at = now(), seconds = 0, stale = false, version = version + 1 WHERE id = %s",
-            (absorbed,),
-        )
-    await conn.execute(
-        """
-        UPDATE time_bills b
-        SET status = 'pending', approved_by = NULL, approved_at = NULL, approved_seconds = NULL, xero_status = 'none',
-            xero_error = NULL, version = version + 1,
-            memo = concat_ws(E'\\n', nullif(b.memo, ''), nullif((SELECT memo FROM time_bills WHERE id = %s), ''))
-        WHERE id = %s
-        """,
-        (absorbed, bill_id),
-    )
-    await sum_again(conn, [bill_id])
+    if await xero_entries.is_withdrawing(conn, bill_id) and bill.xero_status == "withdrawing":
+        raise Conflict("The bill is being withdrawn from Xero; it is pending once its time entry there is gone.")
+    if not await xero_entries.may_exist(conn, bill_id):
+        await reopening.reopen(conn, bill_id)
+        return
+    await xero_entries.withdraw(conn, bill_id)
+    await conn.execute("UPDATE time_bills SET xero_status = 'withdrawing', xero_error = NULL WHERE id = %s", (bill_id,))
+    await ledger.put(conn, SyncBill(bill_id=bill_id))
 
 
 async def _current(conn: Connection, bill_id: UUID) -> dict[str, Any]:

@@ -6,10 +6,12 @@ from uuid import UUID, uuid4
 
 from pydantic import Field
 
+from schemas import ledger
 from schemas.base import Body, Email, Flag, Name, Rounding, Row, Sql, Text, Version, json_object
 from schemas.database import Connection
 from schemas.errors import Conflict, Invalid, NotFound
 from schemas.listing import Order, Page, Selection
+from schemas.messages import QueueBills
 from schemas.references import Area, bury_empty_bills, hold_tasks
 from schemas.users import User
 
@@ -171,6 +173,8 @@ async def change(conn: Connection, customer_id: UUID, wanted: CustomerChange) ->
     )
     row = await cursor.fetchone()
     assert row is not None
+    if values.get("xero_project_id"):  # approved bills may have waited for it
+        await ledger.put(conn, QueueBills(because="mapped", customer_id=customer_id))
     return Customer.from_json(row[0])
 
 

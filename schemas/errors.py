@@ -31,7 +31,11 @@ class Conflict(StintError):
 
 
 class Unavailable(StintError):
-    """Somebody whom we depend on does not answer; nothing was changed."""
+    """Somebody whom we depend on does not answer, and may again in so many seconds; nothing was changed."""
+
+    def __init__(self, detail: str, *, seconds: int = 1) -> None:
+        super().__init__(detail)
+        self.seconds = seconds
 
 
 class TooMany(StintError):

@@ -11,15 +11,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from schemas.database import Connection
-from schemas.settings import SettingsMissing
+from schemas.sealing import WrongSecretKey, secret_keys
 
 ALGORITHM = "RS256"
 TOKEN_SECONDS = 12 * 3600
 MARGIN_SECONDS = 300  # a key may be signing at the very moment when it is retired
-
-
-class WrongSecretKey(SettingsMissing):
-    """The keys in the database were encrypted under another SECRET_KEY."""
 
 
 @dataclass(frozen=True)
@@ -81,22 +77,34 @@ async def public_keys(conn: Connection) -> list[PublicKey]:
 
 
 def encrypted(private: rsa.RSAPrivateKey, secret_key: str) -> str:
-    """A private key as it is kept."""
+    """A private key as it is kept: encrypted under the first of the secret keys."""
     return private.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
-        serialization.BestAvailableEncryption(secret_key.encode()),
+        serialization.BestAvailableEncryption(secret_keys(secret_key)[0].encode()),
     ).decode()
 
 
 def decrypted(pem: str, secret_key: str) -> rsa.RSAPrivateKey:
-    """The private key that is kept so. Raises WrongSecretKey."""
-    try:
-        key = serialization.load_pem_private_key(pem.encode(), password=secret_key.encode())
-    except ValueError as error:
-        raise WrongSecretKey("The signing keys in this database were made under another SECRET_KEY; set that one.") from error
-    assert isinstance(key, rsa.RSAPrivateKey)
-    return key
+    """The private key that is kept so, under whichever of the secret keys. Raises WrongSecretKey."""
+    for candidate in secret_keys(secret_key):
+        try:
+            key = serialization.load_pem_private_key(pem.encode(), password=candidate.encode())
+        except ValueError:
+            continue
+        assert isinstance(key, rsa.RSAPrivateKey)
+        return key
+    raise WrongSecretKey("The signing keys in this database were made under another SECRET_KEY; set that one.")
+
+
+async def encrypt_anew(conn: Connection, secret_key: str) -> int:
+    """Encrypts every signing key under the first of the secret keys, and returns how many there are."""
+    cursor = await conn.execute("SELECT kid, private_pem FROM signing_keys ORDER BY kid FOR NO KEY UPDATE")
+    rows = await cursor.fetchall()
+    for kid, pem in rows:
+        again = encrypted(decrypted(pem, secret_key), secret_key)
+        await conn.execute("UPDATE signing_keys SET private_pem = %s WHERE kid = %s", (again, kid))
+    return len(rows)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ Every transition locks the row by its id first and then looks: `UPDATE … WHERE
 another transaction that is just setting `sent`, but miss it. (Claiming and sweeping skip locked rows instead.)
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +25,10 @@ CHANNEL = "stint_ready"
 
 # The message whose handler is running: whatever that handler puts was caused by it.
 cause: ContextVar[UUID | None] = ContextVar("cause", default=None)
+
+
+# What the death of a message means for the row that it is about, by its actor: done in the same transaction.
+when_dead: dict[str, Callable[[Connection, dict[str, Any]], Awaitable[None]]] = {}
 
 
 class State(StrEnum):
@@ -134,6 +138,22 @@ async def settle(conn: Connection, message_id: UUID) -> None:
     )
 
 
+async def put_off(conn: Connection, message_id: UUID, *, seconds: float) -> None:
+    """Makes a locked message ready again for so much later, at no cost: its turn has not come yet, or is not over."""
+    await conn.execute(
+        f"""
+        WITH message AS (
+            UPDATE messages
+            SET state = 'ready', lease_token = NULL, lease_until = NULL,
+                available_at = clock_timestamp() + make_interval(secs => %s)
+            WHERE id = %s
+        )
+        SELECT pg_notify('{CHANNEL}', '') WHERE %s <= 0
+        """,
+        (seconds, message_id, seconds),
+    )
+
+
 async def mark_begun(conn: Connection, message_id: UUID) -> None:
     """Notes that the handler of a message under suspicion is about to begin: should the worker die now, the next delivery
     knows whose doing it was."""
@@ -212,6 +232,8 @@ async def fail(conn: Connection, record: Record, failure: Failure, *, base_secon
             failure.fingerprint, delay, record.id,
         ),
     )  # fmt: skip
+    if dead and record.actor in when_dead:
+        await when_dead[record.actor](conn, record.body)
     return state
 
 

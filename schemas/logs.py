@@ -32,3 +32,5 @@ def start_logging(process: str) -> None:
     # pika and dramatiq tell of every reconnect several times over; what matters of it our own lines say
     logging.getLogger("pika").setLevel(logging.CRITICAL)
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+    # one line for each request that goes out says nothing that the ledger does not
+    logging.getLogger("httpx").setLevel(logging.WARNING)

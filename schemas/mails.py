@@ -63,3 +63,15 @@ def pillar_inactivated(*, to: str, pillar: str, customer: str, by: str) -> SendM
             "No new tasks are put on it; those that are there stay, and go on.",
         ),
     )
+
+
+def xero_needs_reconnecting(*, to: str) -> SendMail:
+    """To an admin: Xero no longer takes what Stint was given."""
+    return SendMail(
+        to=to,
+        subject="Xero has to be connected again",
+        paragraphs=(
+            "Xero no longer lets Stint in: somebody removed it there, or it was not used for 60 days.",
+            "Approved bills wait meanwhile, and go to Xero by themselves once an admin has connected it again.",
+        ),
+    )

@@ -134,3 +134,25 @@ class NudgeOwner(Message, queue="slack", allowance=8, deadline_seconds=15):
 
     timer_id: UUID
     user_id: UUID
+
+
+class SyncBill(Message, queue="xero", allowance=25, deadline_seconds=20):
+    """Make Xero agree with the bill: approved, one time entry with its minutes; anything else, none. Safe at any time."""
+
+    bill_id: UUID
+
+
+class QueueBills(Message, queue="bills"):
+    """Approved bills that waited for something may go to Xero now: somebody connected it (`connected`), or mapped what was not
+    (`mapped`, of that customer or of all). A chunk of them; `after` is the last bill of the one before it."""
+
+    because: Literal["connected", "mapped"]
+    customer_id: UUID | None = None
+    after: UUID | None = None
+
+
+class CheckInvoiced(Message, queue="xero", deadline_seconds=20):
+    """Ask Xero which entries of a project are invoiced by now; puts its successor, for later or for the next page."""
+
+    project_id: str | None = None
+    page: int = 1

@@ -18,6 +18,7 @@ from schemas.base import Body, Flag, Name, Row, Version, json_object
 from schemas.database import Connection
 from schemas.errors import Conflict, Invalid, NotFound
 from schemas.listing import Order, Page, Selection
+from schemas.messages import QueueBills
 from schemas.moving import move_tasks
 from schemas.references import Area, bury_empty_bills, hold_tasks
 from schemas.users import CONSULTANT, INTERNAL, User
@@ -145,7 +146,10 @@ async def _write(conn: Connection, pillar_id: UUID, values: dict[str, Any]) -> P
     )
     row = await cursor.fetchone()
     assert row is not None
-    return Pillar.from_json(row[0])
+    pillar = Pillar.from_json(row[0])
+    if values.get("xero_task_id"):  # approved bills may have waited for it
+        await ledger.put(conn, QueueBills(because="mapped", customer_id=pillar.customer_id))
+    return pillar
 
 
 async def delete(conn: Connection, customer_id: UUID, pillar_id: UUID, *, version: int | None, by: User) -> None:

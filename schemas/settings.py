@@ -20,7 +20,11 @@ class Settings(BaseSettings):
     # where the truth is, and what carries references to workers
     database_url: str = Field(description="PostgreSQL 15 or newer; a direct connection, since the relay uses LISTEN")
     amqp_url: str | None = Field(None, description="RabbitMQ 3.10 or newer; the API alone needs none")
-    secret_key: SecretStr = Field(min_length=16, description="encrypts what is secret at rest: the signing keys")
+    secret_key: SecretStr = Field(
+        min_length=16,
+        description="encrypts what is secret at rest: signing keys, Xero's tokens; a list while it is changed: the first one "
+        "encrypts, all of them decrypt",
+    )
     stint_timezone: str = Field("UTC", description="the firm's time zone: it decides which day an entry is billed on")
 
     # who may come in
@@ -58,6 +62,19 @@ class Settings(BaseSettings):
     slack_api_url: str = Field(SLACK_API_URL, description="Slack's Web API; another for tests and the sandbox")
     slack_team_id: str | None = Field(None, description="the workspace, T…; without it the bot token's own, as Slack says")
     stint_nudge_hours: float = Field(8, gt=0, description="a timer that has run this long nudges its owner in Slack")
+    # Xero: an app of one's own, from developer.xero.com
+    xero_client_id: str | None = Field(None, description="without it nobody can connect Xero")
+    xero_client_secret: SecretStr | None = Field(None, description="goes with xero_client_id")
+    xero_redirect_uri: str | None = Field(None, description="where Xero brings people back; APP_URL/xero/callback without it")
+    xero_fallback_user: str | None = Field(
+        None, description="on whose name, by e-mail address, time goes to Xero of people whom Xero does not know"
+    )
+    xero_api_url: str = Field("https://api.xero.com", description="the Projects API and the list of organisations")
+    xero_identity_url: str = Field("https://identity.xero.com", description="where tokens come from")
+    xero_login_url: str = Field("https://login.xero.com", description="where people are led to let Stint in")
+    xero_calls_at_once: int = Field(5, ge=1, description="Xero's limit for one organisation, whoever calls")
+    xero_calls_per_minute: int = Field(60, ge=1, description="likewise, in any sixty seconds")
+    xero_calls_per_day: int = Field(5000, ge=1, description="likewise, in any 24 hours; 1,000 on Xero's starter tier")
 
     # where it is found
     public_url: str = Field("http://127.0.0.1:8000", description="the API's own URL, as others reach it")
@@ -80,6 +97,12 @@ class Settings(BaseSettings):
     stint_sent_seconds: float = Field(120, description="a message that stayed `sent` longer is sent again")
     stint_lease_margin_seconds: float = Field(30, description="a lease outlives its call's own deadline by this much")
     stint_retry_base_seconds: float = Field(1, description="the first retry waits about this long; each further one twice")
+    stint_xero_minute_seconds: float = Field(60, description="how long the minute of xero_calls_per_minute lasts")
+    stint_xero_call_seconds: int = Field(10, ge=1, description="a call to Xero ends after this, whatever has come by then")
+    stint_xero_late_seconds: float = Field(
+        120, description="a request to Xero whose answer was lost may still be done this much later"
+    )
+    stint_xero_check_seconds: float = Field(900, description="how often Xero is asked what is invoiced, one project a time")
     stint_prune_days: float = Field(30, description="messages that are done are kept this long")
     stint_long_hours: float = Field(12, description="a stop after longer than this is flagged `long`")
 
@@ -118,6 +141,11 @@ class Settings(BaseSettings):
             raise ValueError("name a URL such as https://slack.com/api/")
         return value.rstrip("/") + "/"
 
+    @property
+    def redirect_uri(self) -> str:
+        """Where Xero brings people back."""
+        return self.xero_redirect_uri or f"{self.sign_in_url.rstrip('/')}/xero/callback"
+
     @model_validator(mode="before")
     @classmethod
     def _fill_in_the_pool(cls, values: dict[str, Any]) -> dict[str, Any]:
@@ -131,6 +159,13 @@ class Settings(BaseSettings):
         issuer = values.get("auth_issuer") or f"https://cognito-idp.{pool.partition('_')[0]}.amazonaws.com/{pool}"
         jwks_url = f"{issuer}/.well-known/jwks.json"
         return {"internal_client_ids": "", "auth_jwks_url": jwks_url} | values | {"auth_issuer": issuer}
+
+    @field_validator("secret_key")
+    @classmethod
+    def _are_long_enough(cls, value: SecretStr) -> SecretStr:
+        if any(len(key.strip()) < 16 for key in value.get_secret_value().split(",")):
+            raise ValueError("each key of the list has 16 characters or more")
+        return value
 
     @field_validator("stint_timezone")
     @classmethod

@@ -21,6 +21,7 @@ from schemas.database import Connection
 from schemas.keys import Claims
 from schemas.limits import Limit
 from schemas.messages import SendCode, SendMail
+from schemas.sealing import secret_keys
 from schemas.settings import Settings
 from schemas.users import Account
 
@@ -126,7 +127,7 @@ async def _use_up(conn: Connection, user_id: UUID, code: str, secret_key: str) -
         "SELECT id, code_hash FROM sign_in_codes WHERE user_id = %s AND tries < %s AND expires_at > clock_timestamp()",
         (user_id, TRIES),
     )
-    good = [code_id for code_id, kept in await cursor.fetchall() if hmac.compare_digest(kept, _hash(code_id, code, secret_key))]
+    good = [code_id for code_id, kept in await cursor.fetchall() if _is(kept, code_id, code, secret_key)]
     if good:
         await forget(conn, user_id)
     else:
@@ -152,4 +153,9 @@ async def prune(conn: Connection, *, rows: int) -> None:
 
 
 def _hash(code_id: UUID, code: str, secret_key: str) -> bytes:
-    return hmac.digest(secret_key.encode(), code_id.bytes + code.encode(), hashlib.sha256)
+    return hmac.digest(secret_keys(secret_key)[0].encode(), code_id.bytes + code.encode(), hashlib.sha256)
+
+
+def _is(kept: bytes, code_id: UUID, code: str, secret_key: str) -> bool:
+    """Whether that code is kept, under whichever of the secret keys."""
+    return any(hmac.compare_digest(kept, _hash(code_id, code, key)) for key in secret_keys(secret_key))

@@ -24,6 +24,7 @@ class XeroState(Row):
     time_entry_id: str | None
     error: str | None
     synced_at: datetime | None
+    invoiced_at: Annotated[datetime | None, Field(description="when its entry was first seen to be invoiced, or locked for it")]
 
 
 class TimeBill(Row):
@@ -45,7 +46,8 @@ class TimeBill(Row):
         XeroState,
         Sql(
             "json_build_object('status', {t}.xero_status, 'timeEntryId', {t}.xero_time_entry_id, 'error', {t}.xero_error,"
-            """ 'syncedAt', to_char({t}.xero_synced_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))"""
+            """ 'syncedAt', to_char({t}.xero_synced_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),"""
+            """ 'invoicedAt', to_char({t}.xero_invoiced_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))"""
         ),
     ]
     created_at: datetime

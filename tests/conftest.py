@@ -18,7 +18,7 @@ from tests.given import Given
 from tests.installation import Installation, new_database, with_database
 
 WORKERS = [f"gw{number}" for number in range(8)] + ["master"]
-VHOSTS = [vhost for worker in WORKERS for vhost in (worker, f"{worker}-own", f"{worker}-slack")]
+VHOSTS = [vhost for worker in WORKERS for vhost in (worker, f"{worker}-own", f"{worker}-slack", f"{worker}-xero")]
 _servers: Servers | None = None
 
 

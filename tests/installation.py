@@ -20,7 +20,7 @@ import psycopg
 from ops.sandbox.slack_workspace import SIGNING_SECRET
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-SECRET_KEY = "a secret for tests, 32 bytes long"
+SECRET_KEY = "a secret for tests: 32 bytes long"
 # short patience, so that what a person would wait a minute for takes a test a second
 PATIENCE = {"STINT_RETRY_BASE_SECONDS": "0.2", "STINT_LEASE_MARGIN_SECONDS": "1"}
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from ops.sandbox.xero_identity import CLIENT_ID, CLIENT_SECRET
+from ops.sandbox.xero import environment
 from tests.installation import CHECKOUT, eventually, free_port
 
 Json = dict[str, Any]
@@ -33,6 +33,15 @@ class XeroSandbox:
         return self
 
     def stop(self) -> None:
+        self._http.close()
+        self._end()
+
+    def restart(self) -> None:
+        """Ends and starts it; without a state file it has forgotten everything."""
+        self._end()
+        self.start()
+
+    def _end(self) -> None:
         if self._process is not None:
             self._process.terminate()
             self._process.wait(10)
@@ -43,6 +52,11 @@ class XeroSandbox:
             return self._http.get("/health").status_code == 204
         except httpx.HTTPError:
             return False
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The settings of an installation that takes this for Xero."""
+        return environment(self.url)
 
     # what is there
 
@@ -128,9 +142,6 @@ class XeroSandbox:
         answer = self._http.request(method, f"/sandbox/{what}".rstrip("/"), json=body)
         assert answer.is_success, f"{method} {what}: {answer.status_code} {answer.text}"
         return answer.json() if answer.content else None
-
-
-CLIENT = {"XERO_CLIENT_ID": CLIENT_ID, "XERO_CLIENT_SECRET": CLIENT_SECRET}
 
 
 def most_in_a_minute(calls: Iterable[Json], seconds: float = 60) -> int:

@@ -11,9 +11,11 @@ Routes that every stand-in has, all free of faults and out of the log:
 
 import asyncio
 import contextlib
+import itertools
 import signal
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
@@ -23,6 +25,8 @@ from pydantic import ValidationError
 
 from ops.sandbox.faults import Fault, Faults
 from ops.sandbox.http import Answer, BadRequest, Request, read_request
+
+_MOST_CALLS = 100_000  # that are remembered
 
 
 @dataclass
@@ -48,7 +52,8 @@ class StandIn(ABC):
 
     def __init__(self) -> None:
         self.faults = Faults()
-        self.calls: list[Call] = []
+        self.calls: deque[Call] = deque(maxlen=_MOST_CALLS)
+        self._numbers = itertools.count(1)
 
     @abstractmethod
     def order(self, request: Request) -> Answer | None:
@@ -91,7 +96,7 @@ class StandIn(ABC):
 
     def begin(self, request: Request) -> Call:
         call = Call(
-            len(self.calls) + 1, request.at, request.method, request.path, dict(request.query), self.account(request),
+            next(self._numbers), request.at, request.method, request.path, dict(request.query), self.account(request),
             request.headers.get("idempotency-key"),
         )  # fmt: skip
         self.calls.append(call)

@@ -31,30 +31,19 @@ Orders, for tests; JSON in and out, never logged, limited or faulty (server.py h
 import argparse
 import asyncio
 import sys
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ops.sandbox.http import Answer, Request
+from ops.sandbox.keys import Keys
 from ops.sandbox.limits import Limits
 from ops.sandbox.server import StandIn, serve
 from ops.sandbox.xero_book import Book, Json
-from ops.sandbox.xero_identity import Identity, forbidden, unauthorized
+from ops.sandbox.xero_identity import CLIENT_ID, CLIENT_SECRET, Identity, forbidden, unauthorized
+from ops.sandbox.xero_orders import obey
 from ops.sandbox.xero_page import page
 from ops.sandbox.xero_projects import BASE, Projects
-
-_LIMITS = ("concurrent", "minute", "day")
-
-
-@dataclass(frozen=True)
-class _Remembered:
-    """The answer to a request that had an Idempotency-Key."""
-
-    request: tuple[str, str, bytes]
-    answer: Answer
-    until: float
 
 
 class Xero(StandIn):
@@ -70,9 +59,9 @@ class Xero(StandIn):
     def _forget_settings(self) -> None:
         self.limits: dict[str, Limits] = {}
         self.latency_seconds = 0.0
-        self.idempotency_seconds = 360.0
+        self.keys = Keys()
         self._limit_settings: dict[str, int | None] = {}
-        self._remembered: dict[tuple[str, str], _Remembered] = {}
+        self._inside: dict[int, Limits] = {}  # the calls that are going on, by the request's identity
 
     def account(self, request: Request) -> str | None:
         return request.headers.get("xero-tenant-id")
@@ -85,14 +74,16 @@ class Xero(StandIn):
         tenant_id = self.account(request) or ""
         if not self.identity.has_connection(tenant_id):
             return forbidden()
-        if met := self._limits(tenant_id).enter():
+        limits = self._limits(tenant_id)
+        if met := limits.enter():
             problem, seconds = met
             return Answer(429, headers={"Retry-After": str(seconds), "X-Rate-Limit-Problem": problem})
+        self._inside[id(request)] = limits
         return None
 
     def leave(self, request: Request) -> None:
-        if request.path.startswith(BASE):
-            self._limits(self.account(request) or "").leave()
+        if limits := self._inside.pop(id(request), None):
+            limits.leave()
 
     def answer(self, request: Request) -> Answer:
         answer = self._answer(request)
@@ -102,9 +93,11 @@ class Xero(StandIn):
 
     def _answer(self, request: Request) -> Answer:
         if request.path.startswith(BASE):
-            tenant_id = self.account(request) or ""
-            answer = self._answer_once(request, tenant_id)
-            return Answer(answer.status, answer.body, {**answer.headers, **self._limits(tenant_id).remaining()})
+            limits, tenant_id = self._inside.get(id(request)), self.account(request) or ""
+            if limits is None:  # it came before everything began anew
+                return unauthorized("AuthenticationUnsuccessful")
+            answer = self.keys.once(request, tenant_id, lambda: self.projects.answer(request, tenant_id))
+            return Answer(answer.status, answer.body, {**answer.headers, **limits.remaining()})
         match request.method, request.path.rstrip("/").lower():
             case "GET", "/identity/connect/authorize":
                 return self.identity.authorize(request)
@@ -125,23 +118,6 @@ class Xero(StandIn):
             case "DELETE", [connection_id]:
                 return self.identity.delete_connection(connection_id)
         return Answer(404)
-
-    def _answer_once(self, request: Request, tenant_id: str) -> Answer:
-        """The same key for the same request gets the same answer, as long as Xero remembers."""
-        key = request.headers.get("idempotency-key")
-        if key is None or request.method == "GET":
-            return self.projects.answer(request, tenant_id)
-        if not 1 <= len(key) <= 128:
-            return Answer.json(400, {"message": "The Idempotency-Key must be 1 to 128 characters long"})
-        what, now = (request.method, request.path, request.body), time.time()
-        before = self._remembered.get((tenant_id, key))
-        if before is None or before.until < now:
-            answer = self.projects.answer(request, tenant_id)
-            self._remembered[tenant_id, key] = _Remembered(what, answer, now + self.idempotency_seconds)
-            return answer
-        if before.request != what:
-            return Answer.json(400, {"message": "The Idempotency-Key was used with another request"})
-        return before.answer
 
     def _limits(self, tenant_id: str) -> Limits:
         if tenant_id not in self.limits:
@@ -168,26 +144,9 @@ class Xero(StandIn):
                 self.book.save()
 
     def _obey(self, method: str, path: Sequence[str], body: Json) -> Answer:
-        book = self.book
-        tenant_id = body.get("tenantId") or next(iter(book.tenants))
+        if done := obey(self.book, method, path, body):
+            return done
         match method, path:
-            case "GET", ["entries"]:
-                return Answer.json(200, list(book.entries.values()))
-            case "PATCH", ["entries", entry_id]:
-                book.entries[entry_id].update(body)
-            case "DELETE", ["entries", entry_id]:
-                del book.entries[entry_id]
-            case "POST", ["tenants"]:
-                return Answer.json(201, {"tenantId": book.add_tenant(body["name"])})
-            case "POST", ["projects"]:
-                return Answer.json(201, book.add_project(tenant_id, body["name"]))
-            case "PATCH", ["projects", project_id]:
-                book.projects[project_id].update(body)
-            case "POST", ["projects", project_id, "tasks"]:
-                charge_type, rate = body.get("chargeType", "TIME"), body.get("rate", 100)
-                return Answer.json(201, book.add_task(project_id, body["name"], charge_type=charge_type, rate=rate))
-            case "POST", ["users"]:
-                return Answer.json(201, book.add_user(tenant_id, name=body["name"], email=body["email"]))
             case "POST", ["codes"]:
                 return Answer.json(201, {"code": self.identity.new_code(body["redirectUri"])})
             case "POST", ["expire"]:
@@ -212,7 +171,7 @@ class Xero(StandIn):
                 case "graceSeconds":
                     self.identity.lifetimes.grace_seconds = value
                 case "idempotencySeconds":
-                    self.idempotency_seconds = value
+                    self.keys.seconds = value
                 case "latencySeconds":
                     self.latency_seconds = value
                 case _:
@@ -225,6 +184,17 @@ class Xero(StandIn):
         self.faults.replace([])
         self.calls.clear()
         self._forget_settings()
+
+
+def environment(url: str) -> dict[str, str]:
+    """The settings of a Stint that takes the stand-in at `url` for Xero."""
+    return {
+        "XERO_CLIENT_ID": CLIENT_ID,
+        "XERO_CLIENT_SECRET": CLIENT_SECRET,
+        "XERO_API_URL": url,
+        "XERO_IDENTITY_URL": url,
+        "XERO_LOGIN_URL": url,
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,6 +12,7 @@ from ops.files import write_private
 Json = dict[str, Any]
 
 _ROOT = uuid.UUID("5a4d0b0c-0000-4000-8000-000000000000")  # ids in a fresh sandbox are always the same, for docs and tests
+FIRST_TENANT = "Sandbox Ltd (not a real Xero)"
 _KINDS = ("tenants", "connections", "projects", "tasks", "users", "entries", "codes", "refresh_tokens", "access_tokens")
 _FIRST_PROJECTS = (("Support and maintenance", 120), ("Website relaunch", 140), ("Cloud migration", 160))
 _FIRST_TASKS = (
@@ -44,7 +45,7 @@ class Book:
         self.codes: dict[str, Json] = {}
         self.refresh_tokens: dict[str, Json] = {}
         self.access_tokens: dict[str, Json] = {}
-        tenant_id = self.add_tenant("Sandbox Ltd (not a real Xero)")
+        tenant_id = self.add_tenant(FIRST_TENANT)
         for name, email in _FIRST_USERS:
             self.add_user(tenant_id, name=name, email=email)
         for name, rate in _FIRST_PROJECTS:
@@ -102,6 +103,9 @@ class Book:
 
 def _known_id(*what: str) -> str:
     return str(uuid.uuid5(_ROOT, "/".join(what)))
+
+
+FIRST_TENANT_ID = _known_id("tenant", FIRST_TENANT)
 
 
 def utc(now: datetime | None = None) -> str:

@@ -15,6 +15,7 @@ from ops.sandbox.xero_book import Book, Json, utc
 CLIENT_ID, CLIENT_SECRET = "STINT-SANDBOX", "not-a-secret-of-anyone"
 _REFRESH_SECONDS = 60 * 24 * 3600
 _CODE_SECONDS = 300
+_KEPT_SECONDS = 3600  # a token that has expired, so that it can be said of it
 
 
 @dataclass
@@ -121,7 +122,9 @@ class Identity:
     def _issue(self, event: str) -> Answer:
         now = time.time()
         access, refresh = secrets.token_urlsafe(600), secrets.token_urlsafe(32)  # as long as Xero's
-        self.book.access_tokens = {t: row for t, row in self.book.access_tokens.items() if row["until"] > now - 3600}
+        for tokens in (self.book.access_tokens, self.book.refresh_tokens):
+            for token in [token for token, row in tokens.items() if row["until"] < now - _KEPT_SECONDS]:
+                del tokens[token]
         self.book.access_tokens[access] = {"event": event, "until": now + self.lifetimes.access_seconds}
         self.book.refresh_tokens[refresh] = {"event": event, "until": now + _REFRESH_SECONDS}
         body = {

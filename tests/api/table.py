@@ -137,6 +137,13 @@ TABLE: dict[str, Asked] = {
     # sync
     "GET /api/sync": firm(),
     "POST /api/sync": firm().sends(operations=[]),
+    # Xero, which is not set up here: tests/xero asks where it is
+    "GET /api/xero/auth-url": admins(409),
+    "POST /api/xero/connect": admins(409).sends(code="code", state="state"),
+    "GET /api/xero/status": firm(),
+    "DELETE /api/xero/disconnect": admins(204),
+    "GET /api/xero/projects": firm(409),
+    "GET /api/xero/projects/{project_id}/tasks": firm(409),
     # without a token
     "POST /auth/code": public(202).sends(email="nobody@example.com"),
     "POST /auth/token": public(401).sends(email="nobody@example.com", code="123456"),

@@ -25,7 +25,7 @@ def tenant(given: Given) -> Tenant:
     """A new customer. A route with a parameter of a new name needs a value for it here: the id of something that is this
     customer's, in a state in which the table in test_roles.py may do to it what its line says."""
     admin, consultant = given.admin(), given.person()
-    customer = given.customer(admin)
+    customer = given.customer(admin, xeroProjectId=given.new_id())  # of no Xero that is connected
     task = given.task(admin, customer)
     bill = given.approved_bill(consultant, admin, task)
     entry = consultant.get("/api/time-entries", timeBillId=bill["id"])["items"][0]
@@ -43,6 +43,7 @@ def tenant(given: Given) -> Tenant:
         "bill_id": bill["id"],  # approved
         "job_id": job["id"],
         "user_id": user["id"],  # who has not come yet
+        "project_id": customer["xeroProjectId"],
         "owner": consultant.id,
         "mapping_id": consultant.post("/api/slack/channel-mappings", channel)["id"],
         "channel_id": channel_id,  # without a mapping

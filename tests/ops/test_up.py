@@ -1,116 +1,19 @@
 """`./stint up` as a person and an on-call engineer meet it: started, killed in every way, and started again."""
 
-import contextlib
-import json
 import os
 import re
 import signal
 import socket
 import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psycopg
 import pytest
 
-from ops.state import CHECKOUT
-
-WITHOUT_SERVERS = {
-    name: value
-    for name, value in os.environ.items()
-    if name not in ("DATABASE_URL", "AMQP_URL", "SECRET_KEY", "PUBLIC_URL") and not name.startswith("PYTEST_")
-}
-
-
-class Up:
-    """A `./stint up` of the test's own, on its own state and port."""
-
-    def __init__(self, state: Path) -> None:
-        self.state = state
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.output = state.with_suffix(".out")
-        self.process: subprocess.Popen[bytes]
-
-    def start(self, **environment: str) -> "Up":
-        with open(self.output, "wb") as output:
-            self.process = subprocess.Popen(
-                stint("up", "--port", str(self.port), "--state", str(self.state)),
-                env=WITHOUT_SERVERS | environment | {"PYTHONPATH": str(CHECKOUT)},
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        until(lambda: "Stop it:" in self.said() or self.process.poll() is not None, seconds=90)
-        assert self.process.poll() is None, self.said()
-        return self
-
-    def said(self) -> str:
-        return self.output.read_text()
-
-    def run_json(self) -> dict[str, Any]:
-        return dict(json.loads((self.state / "run.json").read_text()))
-
-    def tree(self) -> list[int]:
-        """Its processes, all the way down."""
-        parents: dict[int, int] = {}
-        for entry in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-        tree = [self.process.pid]
-        for pid in tree:
-            tree += [child for child, parent in parents.items() if parent == pid]
-        return tree
-
-    def end(self, number: signal.Signals, *, within_seconds: float = 12) -> float:
-        """Sends the signal and returns after how many seconds the last process was gone."""
-        tree = self.tree()
-        started = time.monotonic()
-        self.process.send_signal(number)
-        self.process.wait(within_seconds)
-        until(lambda: not any(map(runs, tree)), seconds=within_seconds)
-        return time.monotonic() - started
-
-
-def stint(*words: str) -> list[str]:
-    return [sys.executable, "-P", "-m", "ops.cli", *words]
-
-
-def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    whole = WITHOUT_SERVERS | environment | {"PYTHONPATH": str(CHECKOUT)}
-    return subprocess.run(stint(*words), env=whole, capture_output=True, text=True, timeout=60)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def until(condition: Callable[[], bool], *, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.03)
-
-
-def runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def ready(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/health/ready", timeout=3) as answer:  # noqa: S310 - our own
-            return bool(answer.status == 200)
-    except OSError:
-        return False
+from tests.installation import free_port
+from tests.up import Up, command, ready, runs, until
 
 
 @pytest.fixture(scope="module")

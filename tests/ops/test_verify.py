@@ -39,6 +39,9 @@ BREAKAGES = {
     "work of a deleted customer": "UPDATE customers SET deleted_at = now()",
     "work on a deleted pillar": "UPDATE pillars SET is_default = false, deleted_at = now()",
     "a customer without its default pillar": "UPDATE pillars SET is_default = false",
+    "an entry in Xero of a bill that is not approved": (
+        "INSERT INTO xero_entries (bill_id, entry_ids) SELECT id, ARRAY['there'] FROM time_bills"
+    ),
     "a stop without its entry": "DELETE FROM time_entries; UPDATE time_bills SET seconds = 0",
 }
 AFTER_APPROVAL = {
@@ -47,6 +50,13 @@ AFTER_APPROVAL = {
         "UPDATE time_entries SET end_time = end_time + interval '1 minute'; UPDATE time_bills SET seconds = seconds + 60"
     ),
     "an approved bill's entry": "UPDATE time_entries SET notes = 'changed'",
+    "an approved bill that says nothing of Xero": "UPDATE time_bills SET xero_status = 'none'",
+    "a synced bill of which nothing is known in Xero": (
+        "UPDATE time_bills SET xero_status = 'synced', xero_time_entry_id = 'gone'"
+    ),
+    "a bill that nothing carries to Xero": (
+        "UPDATE time_bills SET xero_status = 'queued'; DELETE FROM messages WHERE actor = 'sync_bill'"
+    ),
 }
 
 
