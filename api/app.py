@@ -12,6 +12,7 @@ from litestar.plugins.pydantic import PydanticPlugin
 from api import (
     active_timers,
     customers,
+    dead_letters,
     focus,
     health,
     leads,
@@ -80,6 +81,16 @@ ROUTES = [
     time_bills.get_recompute,
     time_bills.get_time_bill,
     time_bills.change_time_bill,
+    # dead letters
+    dead_letters.list_dead_letters,
+    dead_letters.list_dead_letter_groups,
+    dead_letters.replay_dead_letters,
+    dead_letters.get_replay,
+    dead_letters.cancel_replay,
+    dead_letters.discard_dead_letters,
+    dead_letters.restore_dead_letters,
+    dead_letters.get_dead_letter,
+    dead_letters.edit_dead_letter,
     # without a token
     sign_in.ask_for_code,
     sign_in.sign_in_with_code,

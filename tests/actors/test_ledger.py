@@ -119,14 +119,14 @@ def test_the_fifth_failure_makes_it_dead_and_a_replay_gives_it_five_more(ledger:
 def replay(ledger: Ledger, message_id: UUID) -> bool:
     import asyncio
 
-    from schemas import ledger as book
+    from schemas import letter_moves
 
     async def go() -> bool:
         async with (
             await psycopg.AsyncConnection.connect(ledger.stint.database_url, autocommit=True) as conn,
             conn.transaction(),
         ):
-            return await book.replay(conn, message_id, who="ann@example.com", reason="mended")
+            return message_id in await letter_moves.replay(conn, [message_id], who="ann@example.com", reason="mended")
 
     return asyncio.run(go())
 
