@@ -93,7 +93,7 @@ class Selection:
         the order in which it did, what is gone as `{"id", "deleted": true}`, and `"reset": true` beside all that there is when
         the client has to start over. Raises Invalid for a cursor that is none of ours."""
         item, joins = json_joined(self.model, self.alias)
-        met = " AND ".join(self.conditions)
+        met = " AND ".join(self.conditions) or "true"
         if page.since is None:
             return await self._page(conn, page, self.order, item, joins, met, self.parameters)
         since, reset = await changes.read(conn, page.since)

@@ -67,10 +67,15 @@ class Given:
         return self.with_token(asyncio.run(_token(self.stint, role=role, email=email, customer_id=customer_id)), email)
 
     def with_token(self, token: str, email: str = "") -> Person:
-        client = httpx.Client(base_url=self.stint.url, headers={"Authorization": f"Bearer {token}"}, timeout=20)
-        self._clients.append(client)
+        client = self.client({"Authorization": f"Bearer {token}"})
         me = client.get("/api/me")
         return Person(me.json().get("id", ""), email, token, client)
+
+    def client(self, headers: dict[str, str]) -> httpx.Client:
+        """A client of this API that sends these headers."""
+        client = httpx.Client(base_url=self.stint.url, headers=headers, timeout=20)
+        self._clients.append(client)
+        return client
 
     def people(self, count: int, role: str = "internal_user") -> list[Person]:
         with ThreadPoolExecutor(4) as pool:

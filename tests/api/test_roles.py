@@ -1,120 +1,178 @@
-"""Every route, asked by everybody: who may do what."""
+"""Every route, asked by everybody: who may do what, that a refusal changes nothing, and that what is another customer's does
+not exist."""
 
+import time
+from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.api.answers import EVERY_ROUTE, filled, problem
+from tests.api.answers import Json, problem
+from tests.api.table import TABLE, Asked
+from tests.api.tenants import Tenant, operations, parameters, tenant, with_ids
+from tests.api.tokens import ABSENT, Mint
 from tests.given import Given, Person
 from tests.installation import Installation
 
-ASKING = ["admin", "internal", "customer_admin", "customer_user", "no role", "no token"]
-Everybody = tuple[int, int, int, int, int, int]
-
-OPEN: Everybody = (200, 200, 200, 200, 200, 200)
-READ: Everybody = (200, 200, 200, 200, 403, 401)
-CREATE: Everybody = (201, 201, 403, 403, 403, 401)
-OWN_PEOPLE: Everybody = (200, 200, 403, 403, 403, 401)
-ADMINS: Everybody = (200, 403, 403, 403, 403, 401)
-# on an approved bill: an admin is told that, another consultant that it is not theirs
-LOCKED: Everybody = (409, 403, 403, 403, 403, 401)
-
-# In the order in which they are asked: a timer is started before it is read and stopped.
-TABLE: dict[tuple[str, str], tuple[Everybody, Any]] = {
-    ("GET", "/api/me"): (READ, None),
-    ("GET", "/api/customers"): (READ, None),
-    ("POST", "/api/customers"): (CREATE, {"name": "Acme"}),
-    ("GET", "/api/customers/{customer_id}"): (READ, None),
-    ("PUT", "/api/customers/{customer_id}"): (OWN_PEOPLE, {"notes": "new"}),
-    ("DELETE", "/api/customers/{customer_id}"): ((409, 409, 403, 403, 403, 401), None),  # it has an approved bill
-    ("GET", "/api/customers/{customer_id}/pillars"): (READ, None),
-    ("POST", "/api/customers/{customer_id}/pillars"): (CREATE, {"name": "Network"}),
-    ("GET", "/api/customers/{customer_id}/pillars/{pillar_id}"): (READ, None),
-    ("PUT", "/api/customers/{customer_id}/pillars/{pillar_id}"): (OWN_PEOPLE, {"active": False}),
-    ("DELETE", "/api/customers/{customer_id}/pillars/{pillar_id}"): ((204, 204, 403, 403, 403, 401), None),
-    ("PUT", "/api/customers/{customer_id}/focus"): (OWN_PEOPLE, None),
-    ("GET", "/api/focus"): (OWN_PEOPLE, None),
-    ("DELETE", "/api/customers/{customer_id}/focus"): ((204, 204, 403, 403, 403, 401), None),
-    ("GET", "/api/tasks"): (READ, None),
-    ("POST", "/api/tasks"): (CREATE, {"title": "Mend it", "customerId": "{customer_id}"}),
-    ("GET", "/api/tasks/internal-users"): (OWN_PEOPLE, None),
-    ("GET", "/api/tasks/{task_id}"): (READ, None),
-    ("PUT", "/api/tasks/{task_id}"): (OWN_PEOPLE, {"title": "Mended"}),
-    ("POST", "/api/tasks/{task_id}/start"): (CREATE, None),
-    ("GET", "/api/active-timers/{owner}"): (OWN_PEOPLE, None),
-    ("POST", "/api/tasks/{task_id}/stop"): ((202, 202, 403, 403, 403, 401), None),
-    ("PUT", "/api/active-timers/{owner}"): (CREATE, {"taskId": "{task_id}"}),
-    ("DELETE", "/api/active-timers/{owner}"): ((204, 204, 403, 403, 403, 401), None),
-    ("GET", "/api/time-entries"): (READ, None),
-    ("POST", "/api/time-entries"): (CREATE, {"taskId": "{task_id}", "startTime": "2026-03-05T09:00:00Z", "duration": 60}),
-    ("GET", "/api/time-entries/{entry_id}"): (READ, None),
-    ("PATCH", "/api/time-entries/{entry_id}"): (LOCKED, {"duration": 60}),
-    ("POST", "/api/time-entries/{entry_id}/notes"): (LOCKED, {"append": "mine"}),
-    ("DELETE", "/api/time-entries/{entry_id}"): (LOCKED, None),
-    ("GET", "/api/time-bills"): (READ, None),
-    ("GET", "/api/time-bills/{bill_id}"): (READ, None),
-    ("PATCH", "/api/time-bills/{bill_id}"): (LOCKED, {"status": "approved"}),
-    ("POST", "/api/time-bills/approve-all"): (
-        ADMINS,
-        {"bills": [{"id": "00000000-0000-4000-8000-000000000000", "version": 1}]},
-    ),
-    ("POST", "/api/time-bills/recompute"): ((202, 403, 403, 403, 403, 401), {"dryRun": True, "customerId": "{customer_id}"}),
-    ("GET", "/api/time-bills/recompute/{job_id}"): (ADMINS, None),
-    ("GET", "/health/live"): (OPEN, None),
-    ("GET", "/health/ready"): (OPEN, None),
-    ("GET", "/metrics"): (OPEN, None),
-    ("GET", "/.well-known/jwks.json"): (OPEN, None),
+# whose token is sent, and as whom the table knows them: 401 and 403 stand for all who are refused everywhere with that
+EVERYBODY: dict[str, int | str] = {
+    "nobody": 401,
+    "rubbish": 401,
+    "somebody whose token is over": 401,
+    "somebody from another issuer": 401,
+    "somebody from another client": 401,
+    "somebody with an access token without a role": 403,
+    "somebody with an unknown role": 403,
+    "an admin": "admin",
+    "a legacy admin": "admin",
+    "an internal user": "internal",
+    "an admin of the customer": "customer_admin",
+    "a user of the customer": "customer_user",
+    "an admin of another customer": "customer_admin",
+    "a user of another customer": "customer_user",
 }
+STRANGERS = ["an admin of another customer", "a user of another customer"]
+CHANGES = {"an admin", "a legacy admin", "an internal user", "an admin of the customer"}
 
 
-def test_the_table_has_every_route() -> None:
-    assert sorted(TABLE) == EVERY_ROUTE
+@pytest.fixture(scope="module")
+def tenants(stint: Installation) -> Iterator[tuple[Tenant, Tenant]]:
+    """A customer whom only those ask for who may change nothing of it, and another."""
+    with closing(Given(stint)) as given:
+        yield tenant(given), tenant(given)
 
 
-def asked_by(who: str, given: Given, customer_id: str) -> Person:
-    match who:
-        case "admin":
-            return given.person("internal_admin")
-        case "internal":
-            return given.person("internal_user")
-        case "no role":
-            return given.person("visitor")
-        case "no token":
-            return Person("", "", "", httpx.Client(base_url=given.stint.url))
-        case _:
-            return given.person(who, customer_id)
+@pytest.fixture(scope="module")
+def documented(stint: Installation) -> dict[str, Json]:
+    return operations(httpx.get(f"{stint.url}/docs/openapi.json").json())
 
 
-@pytest.mark.parametrize("who", ASKING)
-def test_each_route_is_for_whom_it_is_meant(who: str, given: Given, stint: Installation) -> None:
-    owner, admin = given.person(), given.admin()
-    task = given.task(owner)
-    bill = given.approved_bill(owner, admin, task)
-    entry = owner.get("/api/time-entries", timeBillId=bill["id"])["items"][0]
-    job = admin.post("/api/time-bills/recompute", {"dryRun": True, "customerId": task["customerId"]}, status=202)
-    values = {
-        "customer_id": task["customerId"],
-        "task_id": task["id"],
-        "entry_id": entry["id"],
-        "bill_id": bill["id"],
-        "job_id": job["id"],
+def test_the_table_has_every_route(documented: dict[str, Json]) -> None:
+    missing, left = sorted(set(documented) - set(TABLE)), sorted(set(TABLE) - set(documented))
+    assert not missing, f"who may ask for these? add a line for each to TABLE in tests/api/table.py: {missing}"
+    assert not left, f"these routes are gone; take them out of TABLE in tests/api/table.py: {left}"
+
+
+def test_the_document_says_which_routes_need_a_token(documented: dict[str, Json]) -> None:
+    assert {route for route, operation in documented.items() if operation.get("security") == [{}]} == {
+        route for route, asked in TABLE.items() if not asked.needs_token
     }
-    asking = asked_by(who, given, task["customerId"])
-    values["pillar_id"] = owner.post(f"/api/customers/{task['customerId']}/pillars", {"name": "Hosting"})["id"]
 
-    def ask(method: str, path: str, body: Any) -> httpx.Response:
-        sent = {name: filled(value, **values) if isinstance(value, str) else value for name, value in (body or {}).items()}
-        return asking.http.request(method, filled(path, owner="me", **values), json=sent or None)
 
-    answers = {(method, path): ask(method, path, body) for (method, path), (_, body) in TABLE.items()}
+@pytest.mark.parametrize("who", EVERYBODY)
+def test_each_route_is_for_whom_it_is_meant(
+    who: str, given: Given, stint: Installation, tenants: tuple[Tenant, Tenant]
+) -> None:
+    own = tenant(given) if who in CHANGES else tenants[0]
+    person = asking(who, given, own, tenants[1])
+    expected = {route: status_for(who, route, asked) for route, asked in TABLE.items()}
+    refused = [route for route, status in expected.items() if status >= 400]
+    given.settled()
+    forget_how_often_strangers_asked(stint)
 
-    expected = {route: statuses[ASKING.index(who)] for route, (statuses, _) in TABLE.items()}
+    before = fingerprint(stint)
+    answers = {route: ask(person, route, own) for route in refused}
+    assert fingerprint(stint) == before, "what was refused has changed something"
+    answers |= {route: ask(person, route, own) for route in TABLE if route not in answers}
+    assert fingerprint(stint) != before, "nothing would be noticed"
+
     assert {route: answer.status_code for route, answer in answers.items()} == expected
-    for answer in answers.values():
-        if answer.status_code >= 400:
-            problem(answer, answer.status_code)
-    asking.http.close()
+    for route in refused:
+        problem(answers[route], expected[route])
+
+
+@pytest.mark.parametrize("who", STRANGERS)
+def test_what_is_another_customers_answers_like_what_is_not_there(
+    who: str, given: Given, documented: dict[str, Json], tenants: tuple[Tenant, Tenant]
+) -> None:
+    theirs, own = tenants
+    person = asking(who, given, theirs, own)
+    for route in documented:
+        for name in parameters(route):
+            # the rest of the path is right: a pillar of another customer must not be found below the own one either
+            for rest in (own, theirs):
+                hidden = ask(person, route, rest, **{name: theirs.ids[name]})
+                unknown = ask(person, route, rest, **{name: given.new_id()})
+                assert as_told(hidden) == as_told(unknown), f"{route}: {name}"
+                assert hidden.status_code in (403, 404), route
+
+
+def status_for(who: str, route: str, asked: Asked) -> int:
+    role = EVERYBODY[who]
+    if not asked.needs_token:
+        return asked.admin
+    if isinstance(role, int):
+        return role
+    status: int = getattr(asked, role)
+    return 404 if who in STRANGERS and parameters(route) and status != 403 else status
+
+
+def asking(who: str, given: Given, own: Tenant, other: Tenant) -> Person:
+    mint = Mint(given.stint)
+    match who:
+        case "nobody":
+            return Person("", "", "", given.client({}))
+        case "rubbish":
+            return given.with_token("rubbish")
+        case "somebody whose token is over":
+            return given.with_token(mint.token(exp=int(time.time()) - 1))
+        case "somebody from another issuer":
+            return given.with_token(mint.token(iss="https://elsewhere.example.com"))
+        case "somebody from another client":
+            return given.with_token(mint.token(aud="another"))
+        case "somebody with an access token without a role":
+            return given.with_token(mint.token(role=ABSENT, token_use="access", client_id="stint", aud=ABSENT))
+        case "somebody with an unknown role":
+            return given.person("visitor")
+        case "an admin":
+            return given.admin()
+        case "a legacy admin":
+            return given.person("none")
+        case "an internal user":
+            return given.person()
+        case _:
+            customer = (other if who in STRANGERS else own).ids["customer_id"]
+            return given.person(str(EVERYBODY[who]), customer)
+
+
+def ask(person: Person, route: str, whose: Tenant, **instead: str) -> httpx.Response:
+    """The route's request from the table, with these ids; of an answer that never ends, its beginning."""
+    method, _, template = route.partition(" ")
+    asked, ids = TABLE[route], whose.ids | {"owner": "me"} | instead
+    sent: dict[str, Any] = {"params": with_ids(asked.query, ids), "json": with_ids(asked.body, ids) or None}
+    path = whose.path(template, **ids)
+    if not asked.is_stream:
+        return person.http.request(method, path, **sent)
+    with person.http.stream(method, path, **sent) as answer:
+        if answer.is_success:
+            assert next(answer.iter_bytes()), f"{route} begins with nothing"
+        else:
+            answer.read()
+        return answer
+
+
+def as_told(answer: httpx.Response) -> tuple[int, Any, Any]:
+    """All that an answer tells, but for which request it is the answer to and when."""
+    headers = {name: value for name, value in answer.headers.items() if name not in ("date", "x-request-id")}
+    return answer.status_code, headers, answer.json() | {"requestId": ""}
+
+
+def fingerprint(stint: Installation) -> dict[str, tuple[int, int]]:
+    """How many rows each table has, and the sum of their hashes. The limits on strangers are left out: they count refusals."""
+    tables = stint.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'rate_limits'")
+    each = " UNION ALL ".join(
+        f"SELECT '{table}', count(*), coalesce(sum(hashtextextended(r::text, 0)::numeric), 0) FROM {table} r"
+        for (table,) in tables
+    )
+    return {table: (count, hashes) for table, count, hashes in stint.rows(each)}
+
+
+def forget_how_often_strangers_asked(stint: Installation) -> None:
+    """All the tests come from one address, and the limits on it are not what this is about."""
+    with stint.sql() as conn:
+        conn.execute("DELETE FROM rate_limits")
 
 
 def test_an_internal_user_reads_anybodys_timer(given: Given) -> None:

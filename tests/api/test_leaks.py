@@ -1,0 +1,174 @@
+"""Nothing of another customer stands in any answer: every GET route is asked with every two of its parameters, and the answers
+are searched for whatever the tables hold of that customer."""
+
+import base64
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import combinations, product
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.api.answers import Json
+from tests.api.belongings import fill_in, ids_of, texts_of
+from tests.api.table import TABLE
+from tests.api.tenants import Tenant, filled, operations, parameters, tenant, with_ids
+from tests.given import Given, Person
+from tests.installation import Installation
+
+ROLES = ["customer_admin", "customer_user"]
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """One customer, and another: what is the first's alone, and what an outsider could have got hold of from its lists."""
+
+    theirs: Tenant
+    own: Tenant
+    texts: set[str]
+    stolen: dict[str, list[str]]
+    people: dict[str, Person]
+
+
+@pytest.fixture(scope="module")
+def documented(stint: Installation) -> dict[str, Json]:
+    return operations(httpx.get(f"{stint.url}/docs/openapi.json").json())
+
+
+@pytest.fixture(scope="module")
+def secrets(stint: Installation, documented: dict[str, Json]) -> Iterator[Secrets]:
+    with closing(Given(stint)) as given:
+        before = given.admin().get("/api/tasks")["syncTimestamp"]
+        theirs, own = with_hours_of_every_kind(given), with_hours_of_every_kind(given)
+        with stint.sql() as conn:
+            ids = ids_of(conn, theirs.ids["customer_id"])
+            fill_in(conn, ids)
+            texts = texts_of(conn, ids) - texts_of(conn, ids_of(conn, own.ids["customer_id"]))
+        name = given.admin().get(f"/api/customers/{theirs.ids['customer_id']}")["name"]
+        assert {name, theirs.consultant.email, *theirs.ids.values()} <= texts
+        stolen = {
+            "customer": [name, theirs.ids["customer_id"]],
+            "customerId": [theirs.ids["customer_id"]],
+            "userId": [theirs.consultant.id],
+            "taskId": [theirs.ids["task_id"]],
+            "timeBillId": [theirs.ids["bill_id"]],
+            "startDate": ["2026-03-01"],
+            "endDate": ["2026-03-31"],
+            "lastSyncTimestamp": ["0", "2026-01-01T00:00:00Z", before],
+            "limit": ["1"],
+            "version": ["1"],
+        }
+        stolen |= cursors(given.admin(), theirs, documented)
+        people = {role: given.person(role, own.ids["customer_id"]) for role in ROLES}
+        yield Secrets(theirs, own, texts, stolen, people)
+
+
+def with_hours_of_every_kind(given: Given) -> Tenant:
+    made = tenant(given)
+    admin, consultant = given.admin(), made.consultant
+    task = consultant.get(f"/api/tasks/{made.ids['task_id']}")
+    bill = given.bill(consultant, task, start="2026-03-03T09:00:00Z")
+    consultant.patch(f"/api/time-bills/{bill['id']}", {"memo": f"By {consultant.email}"})
+    admin.patch(f"/api/time-bills/{bill['id']}", {"status": "rejected", "rejectionNote": f"Not {consultant.email}'s"})
+    given.bill(consultant, task, start="2026-03-04T09:00:00Z")
+    gone = given.task(consultant, {"id": task["customerId"]}, title=f"A firewall for {consultant.email}")
+    given.logged(consultant, gone, start="2026-03-05T09:00:00Z", notes=f"Asked {consultant.email}")
+    consultant.put(f"/api/customers/{task['customerId']}/focus", {})
+    consultant.post(f"/api/tasks/{gone['id']}/start", {"notes": f"For {task['customerId']}"})
+    given.settled()
+    return made
+
+
+def cursors(admin: Person, theirs: Tenant, documented: dict[str, Json]) -> dict[str, list[str]]:
+    """Where an admin's lists go on, by route: the whole list, and what changed in it."""
+    found: dict[str, list[str]] = {}
+    for route, operation in documented.items():
+        names = {parameter["name"] for parameter in operation.get("parameters", [])}
+        if "cursor" in names:
+            pages: list[dict[str, Any]] = [
+                {"limit": 1},
+                *([{"limit": 1, "lastSyncTimestamp": "0"}] if "lastSyncTimestamp" in names else []),
+            ]
+            answers = [admin.get(theirs.path(route.partition(" ")[2]), **page) for page in pages]
+            found[f"cursor of {route}"] = [answer["nextCursor"] for answer in answers if answer["nextCursor"]]
+    assert all(len(found[f"cursor of GET /api/{noun}"]) for noun in ("customers", "tasks", "time-entries", "time-bills"))
+    return found
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_answer_holds_anything_of_another_customer(role: str, secrets: Secrets, documented: dict[str, Json]) -> None:
+    person, asked = secrets.people[role], 0
+    for route, operation in documented.items():
+        method, _, template = route.partition(" ")
+        if method == "GET" and not TABLE[route].is_stream:
+            for path in paths(template, secrets):
+                for query in queries(route, operation, secrets):
+                    assert_keeps_secrets(person.http.get(path, params=query), secrets, path, query)
+                    asked += 1
+    assert asked > 250
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_answer_to_a_body_does_either(role: str, secrets: Secrets) -> None:
+    """A body names what is another customer's, below a path that is one's own."""
+    person = secrets.people[role]
+    for route, asked in TABLE.items():
+        method, _, template = route.partition(" ")
+        if method != "GET":
+            for path in paths(template, secrets):
+                body = with_ids(asked.body, secrets.theirs.ids)
+                assert_keeps_secrets(person.http.request(method, path, json=body or None), secrets, path, body)
+
+
+def paths(template: str, secrets: Secrets) -> Iterator[str]:
+    """The path with every mixture of the own ids and the other's."""
+    names = parameters(template)
+    for chosen in product((secrets.own.ids, secrets.theirs.ids), repeat=len(names)):
+        yield filled(template, {name: ids[name] for name, ids in zip(names, chosen, strict=True)})
+
+
+def queries(route: str, operation: Json, secrets: Secrets) -> Iterator[dict[str, str]]:
+    """No parameter, each, and each two, with every value that promises something; with the names behind the ids, too."""
+    known = [parameter for parameter in operation.get("parameters", []) if parameter["in"] == "query"]
+    enrich = {"enrich": "true"} if any(parameter["name"] == "enrich" for parameter in known) else {}
+    tried = {parameter["name"]: values(route, parameter, secrets) for parameter in known}
+    yield {}
+    for count in (0, 1, 2):
+        for names in combinations(sorted(set(tried) - set(enrich)), count):
+            for chosen in product(*(tried[name] for name in names)):
+                yield dict(zip(names, chosen, strict=True)) | enrich
+
+
+def values(route: str, parameter: Json, secrets: Secrets) -> list[str]:
+    name, schema = parameter["name"], parameter["schema"]
+    options = [option for schema in schema.get("oneOf", [schema]) for option in schema.get("enum", [])]
+    if options:
+        return [str(option) for option in options if option is not None]
+    if name == "cursor":
+        return secrets.stolen[f"cursor of {route}"]
+    if schema.get("type") == "boolean":
+        return ["true"]
+    assert name in secrets.stolen, f"{route}: what would somebody try for {name}? add it to `stolen` in {__file__}"
+    return secrets.stolen[name]
+
+
+def assert_keeps_secrets(answer: httpx.Response, secrets: Secrets, path: str, sent: dict[str, Any]) -> None:
+    """Whatever was asked for may come back, as in `there is no customer X`; nothing beside it."""
+    assert answer.status_code < 500, (path, sent, answer.text)
+    told = readable(answer)
+    known = f"{path} {sent}"
+    found = {text for text in secrets.texts if text in told and text not in known}
+    assert not found, f"{path} {sent} tells {found}"
+
+
+def readable(answer: httpx.Response) -> str:
+    """An answer's headers and body, with what stands encoded in it, as the cursors do."""
+    text = f"{answer.headers.multi_items()} {answer.text}"
+    return " ".join([text, *(decoded(word) for word in re.findall(r"[\w-]{16,}", text))])
+
+
+def decoded(word: str) -> str:
+    return base64.urlsafe_b64decode(word + "=" * (-len(word) % 4)).decode(errors="ignore") if len(word) % 4 != 1 else ""
