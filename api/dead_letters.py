@@ -52,8 +52,8 @@ async def list_dead_letter_groups(database: TheDatabase) -> Groups:
 
 @get("/api/dead-letters/{letter_id:uuid}", summary="Read a dead letter", guards=[admin])
 async def get_dead_letter(database: TheDatabase, letter_id: FromPath[UUID]) -> WholeLetter:
-    """One message or foreign letter with all that is known of it: its body with secrets masked, every attempt with its traceback,
-    what caused it and what it caused, and what was done to it."""
+    """One message or foreign letter with all that is known of it: its body with secrets masked, every attempt with its
+    traceback, what caused it and what it caused, and what was done to it."""
     async with database.connection() as conn:
         return await dead_letters.show(conn, letter_id)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 
+from ops.dead_command import add_actions
 from ops.errors import CommandError
 from ops.state import CHECKOUT, DEFAULT, State
 
@@ -99,6 +100,10 @@ def _parser() -> argparse.ArgumentParser:
     token.add_argument("--customer", metavar="ID", help="the customer's id, for a customer's user")
 
     _add_user_commands(commands)
+
+    letters = "dead letters: what failed for good; find, understand and replay it"
+    dead = _command(commands, "dead", _dead, letters, "./stint dead replay --group G --canary 1 --reason mended --watch")
+    add_actions(dead, _with_state, _positive)
     return parser
 
 
@@ -232,6 +237,13 @@ def _user(arguments: argparse.Namespace) -> int:
     from ops import users
 
     return users.run_user(arguments)
+
+
+def _dead(arguments: argparse.Namespace) -> int:
+    _enter(arguments)
+    from ops import dead_letters
+
+    return dead_letters.run(arguments)
 
 
 def _enter(arguments: argparse.Namespace, *need: str) -> None:

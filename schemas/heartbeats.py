@@ -69,9 +69,10 @@ async def add_up(conn: Connection, tally: Tally) -> None:
             """
             INSERT INTO handler_totals AS t (actor, handled, failed, seconds, buckets) VALUES (%s, %s, %s, %s, %s)
             ON CONFLICT (actor) DO UPDATE
-            SET handled = t.handled + excluded.handled, failed = t.failed + excluded.failed, seconds = t.seconds + excluded.seconds,
+            SET handled = t.handled + excluded.handled, failed = t.failed + excluded.failed,
+                seconds = t.seconds + excluded.seconds,
                 buckets = (SELECT array_agg(a + b ORDER BY n)
-                           FROM unnest(t.buckets, excluded.buckets) WITH ORDINALITY AS both (a, b, n))
+                           FROM unnest(t.buckets, excluded.buckets) WITH ORDINALITY AS pairs (a, b, n))
             """,
             (actor, new.handled, new.failed, new.seconds, new.buckets),
         )

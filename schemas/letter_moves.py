@@ -177,9 +177,15 @@ async def edit(conn: Connection, letter_id: UUID, corrected: Edit, *, who: str) 
         raise NotFound("There is no such message; foreign letters can't be edited, since no actor would take them.")
     if record.state is not State.dead:
         raise Conflict(f"The message is {record.state}; only a dead one can be edited.", state=record.state)
+    await _rewrite(
+        conn, letter_id, check(record.actor, unmasked(corrected.body, record.body)), who=who, reason=corrected.reason
+    )
+    await replay(conn, [letter_id], who=who, reason=corrected.reason)
+
+
+def check(actor: str, body: dict[str, Any]) -> Message:
+    """The body as the actor's message. Raises Invalid with the field that does not fit."""
     try:
-        body = check_body(record.actor, unmasked(corrected.body, record.body))
+        return check_body(actor, body)
     except Misfit as error:
         raise Invalid(f"body.{error.path}" if error.path else "body", masked_text(str(error))) from None
-    await _rewrite(conn, letter_id, body, who=who, reason=corrected.reason)
-    await replay(conn, [letter_id], who=who, reason=corrected.reason)
