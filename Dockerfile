@@ -5,7 +5,8 @@ RUN python -m venv /opt/venv \
     && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --no-deps -r /requirements.lock
 
 FROM python:3.12-slim
-RUN useradd --system --no-create-home --shell /usr/sbin/nologin stint
+RUN useradd --system --no-create-home --shell /usr/sbin/nologin stint \
+    && install -d -o stint -m 700 /mail
 COPY --from=packages /opt/venv /opt/venv
 WORKDIR /stint
 COPY schemas schemas

@@ -6,6 +6,7 @@ import sys
 import uvloop
 
 import actors.mail
+import actors.people
 import actors.tasks
 import actors.time_bills
 import actors.timers  # noqa: F401  (importing an actor's module registers it)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 from actors.handling import WORKER
-from schemas import ledger, limits, sign_in
+from schemas import ledger, limits, sign_in, sync_operations
 from schemas.database import Connection, connect
 from schemas.ledger import Failure, Record
 from schemas.settings import Settings
@@ -106,8 +106,8 @@ def _lapsed() -> Failure:
 
 
 async def prune(conn: Connection, *, days: float) -> int:
-    """Forgets messages and recompute jobs that were done that long ago, and limits and codes that have run out, some at a time.
-    Dead messages never go."""
+    """Forgets messages and recompute jobs that were done that long ago, and limits, codes and outcomes of
+    sync that have run out, some at a time. Dead messages never go."""
     await conn.execute(
         """
         DELETE FROM recompute_jobs WHERE id IN (
@@ -118,6 +118,7 @@ async def prune(conn: Connection, *, days: float) -> int:
     )
     await limits.prune(conn, rows=PRUNE_ROWS)
     await sign_in.prune(conn, rows=PRUNE_ROWS)
+    await sync_operations.prune(conn, rows=PRUNE_ROWS)
     cursor = await conn.execute(
         """
         DELETE FROM messages WHERE id IN (

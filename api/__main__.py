@@ -20,7 +20,13 @@ def main() -> None:
         app = create_app(settings())
     except SettingsMissing as error:
         sys.exit(str(error))
-    serve(app, host=arguments.host, port=arguments.port, trusted_proxies=settings().trusted_proxies)
+    serve(
+        app,
+        host=arguments.host,
+        port=arguments.port,
+        trusted_proxies=settings().trusted_proxies,
+        head_seconds=settings().stint_head_seconds,
+    )
 
 
 main()

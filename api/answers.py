@@ -9,7 +9,7 @@ from pydantic import Field
 
 from schemas.base import Row
 from schemas.errors import Invalid
-from schemas.listing import MAX_LIMIT
+from schemas.listing import MAX_LIMIT, Gone
 
 Item = TypeVar("Item", bound=Row)
 
@@ -20,13 +20,6 @@ class Listed(Row, Generic[Item]):
     items: list[Item]
     next_cursor: Annotated[str | None, Field(description="Send it as `cursor` for the next page; null on the last one")]
     sync_timestamp: Annotated[str, Field(description="Opaque: marks what this list has seen; send it as `lastSyncTimestamp`")]
-
-
-class Gone(Row):
-    """A row that was deleted, or that its reader no longer sees."""
-
-    id: UUID
-    deleted: Literal[True]
 
 
 class Changed(Row, Generic[Item]):

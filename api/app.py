@@ -11,14 +11,17 @@ from litestar.plugins.pydantic import PydanticPlugin
 
 from api import (
     active_timers,
+    customer_users,
     customers,
     dead_letters,
+    events,
     focus,
     health,
     leads,
     me,
     pillars,
     sign_in,
+    sync,
     tasks,
     time_bills,
     time_entries,
@@ -27,9 +30,12 @@ from api import (
 from api.auth import Authenticator, BearerAuth
 from api.cors import Application, with_cors, with_preflight
 from api.docs import ASSETS_ROUTER, CONFIG, document_errors
+from api.head import with_head
+from api.listeners import Listeners
 from api.outcomes import Outcomes
 from api.problems import HANDLERS
-from api.requests import MAX_BODY_BYTES, StrictRequest, observed, refuse_null
+from api.requests import MAX_BODY_BYTES, StrictRequest, observed, refuse_doubtful_query
+from schemas.clients.identity import identity
 from schemas.database import Database
 from schemas.settings import Settings
 from schemas.users import User
@@ -43,6 +49,11 @@ ROUTES = [
     customers.get_customer,
     customers.change_customer,
     customers.delete_customer,
+    # a customer's users
+    customer_users.list_customer_users,
+    customer_users.invite,
+    customer_users.resend_invitation,
+    customer_users.remove_customer_user,
     # leads
     leads.list_leads,
     # pillars
@@ -55,6 +66,8 @@ ROUTES = [
     focus.put_focus,
     focus.clear_focus,
     focus.list_focus,
+    # what changes, while it does
+    events.listen,
     # tasks
     tasks.list_tasks,
     tasks.create_task,
@@ -91,6 +104,9 @@ ROUTES = [
     dead_letters.restore_dead_letters,
     dead_letters.get_dead_letter,
     dead_letters.edit_dead_letter,
+    # all of it, for clients that work offline
+    sync.pull_changes,
+    sync.push_operations,
     # without a token
     sign_in.ask_for_code,
     sign_in.sign_in_with_code,
@@ -106,12 +122,18 @@ def create_app(settings: Settings) -> Application:
     """The ASGI application; it starts whether Postgres is there or not."""
     database = Database(settings)
     outcomes = Outcomes(database)
-    authenticator = Authenticator(settings)
+    provider = identity(settings, database)
+    authenticator = Authenticator(settings, provider)
+    listeners = Listeners(settings)
 
     @asynccontextmanager
     async def connected(_: Litestar) -> AsyncIterator[None]:
         await database.open()
+        if settings.people_are_outside:
+            authenticator.keys.read()  # nobody who comes has to wait for it
+        listeners.open()
         yield
+        await listeners.close()
         await database.close()
 
     async def current_user(request: StrictRequest) -> User:
@@ -124,17 +146,19 @@ def create_app(settings: Settings) -> Application:
     app = Litestar(
         [*map(document_errors, ROUTES), ASSETS_ROUTER],
         lifespan=[connected],
-        state=State({"database": database, "authenticator": authenticator}),
+        state=State({"database": database, "authenticator": authenticator, "settings": settings}),
         dependencies={
             "database": always(database),
             "outcomes": always(outcomes),
+            "identity": always(provider),
+            "listeners": always(listeners),
             "authenticator": always(authenticator),
             "settings": always(settings),
             "user": Provide(current_user),
         },
         middleware=[DefineMiddleware(BearerAuth, exclude=["^/docs"])],
         request_class=StrictRequest,
-        before_request=refuse_null,
+        before_request=refuse_doubtful_query,
         request_max_body_size=MAX_BODY_BYTES,
         exception_handlers=HANDLERS,
         openapi_config=CONFIG,
@@ -142,4 +166,4 @@ def create_app(settings: Settings) -> Application:
         logging_config=None,  # ours is set up already, for every library alike
         debug=False,
     )
-    return with_cors(observed(with_preflight(app)))
+    return with_cors(observed(with_preflight(with_head(app))))

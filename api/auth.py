@@ -4,181 +4,100 @@ Cognito's access tokens carry no custom attributes, and the contract lets legacy
 means admin only in an ID token, from one of the firm's own clients, for somebody who was never seen with a role.
 """
 
-import asyncio
-import hashlib
-import logging
-import time
-from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-import jwt
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 
+from api.key_ring import KeyRing
 from api.problems import BadRequest
-from schemas import keys, users
+from api.tokens import Token, Verifier, bearer
+from schemas import users
+from schemas.clients.identity import Identity
 from schemas.database import Connection, Database
 from schemas.errors import Forbidden
 from schemas.settings import Settings, listed
 from schemas.users import Known, Role, User
 
-logger = logging.getLogger(__name__)
-
-ALGORITHMS = ["RS256", "ES256"]
-CACHED_SECONDS = 60.0
-CACHED_TOKENS = 10_000
-REFETCH_SECONDS = 30.0
-MAX_TOKEN_BYTES = 8_192
-CLAIMS = ("iss", "sub", "exp", "token_use")
-
-
-@dataclass(frozen=True)
-class Token:
-    """What a verified token says; `role` is the raw claim, None when there is none."""
-
-    sub: UUID
-    use: str
-    client_id: str
-    email: str
-    name: str
-    role: Any
-    customer_id: UUID | None
-    expires: float
+# Between two readings of keys at an outside provider, for kids that it did not name. In Postgres a look costs as much as any
+# request does, and a new key has to be known at once.
+REST_SECONDS = 30.0
 
 
 class Authenticator:
-    """Verifies tokens, remembers whom it verified for up to a minute, and knows the keys."""
+    """Turns tokens into users."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._clients = listed(settings.auth_client_ids)
-        self._internal_clients = listed(settings.internal_client_ids)
-        self._keys: dict[str, jwt.PyJWK] = {}
-        self._keys_fetched = float("-inf")
-        self._fetching = asyncio.Lock()
-        self._verified: OrderedDict[bytes, tuple[float, Token]] = OrderedDict()
+    def __init__(self, settings: Settings, identity: Identity) -> None:
+        self._legacy_clients = listed(settings.internal_client_ids) if settings.legacy_unset_role == "on" else frozenset()
+        self.keys = KeyRing(identity.public_keys, rest_seconds=REST_SECONDS if settings.people_are_outside else 0.0)
+        self._verifier = Verifier(settings, self.keys)
 
-    async def user(self, conn: Connection, text: str) -> User:
+    async def verified(self, text: str) -> Token:
+        """What the token says, if it is good. Raises BadRequest (401)."""
+        return await self._verifier.verified(text)
+
+    async def user(self, conn: Connection, token: Token) -> User:
         """The user that the token speaks for. Raises BadRequest (401), or Forbidden without a role."""
-        token = await self._verified_token(conn, text)
-        known = await users.known(conn, token.sub)
-        if known is not None and known.revoked:
-            raise BadRequest(401, "This user's access was revoked.")
-        role = self._role(token, known)
-        customer_id = token.customer_id if role is None or users.is_a_customers(role) else None
-        if role is not None and users.is_a_customers(role) and customer_id is None:
-            role = None  # a customer's user of no customer
-        # whatever stood there, even the empty string, was a role: its absence later must not mean legacy admin
-        claimed = None if token.role is None else str(token.role)
-        # an access token says nothing of either: what is known stays
-        email, name = token.email or (known.email if known else ""), token.name or (known.name if known else "")
-        # whoever was refused without saying anything of a role is nobody to remember
-        is_somebody = role is not None or claimed is not None or customer_id is not None or known is not None
-        if is_somebody and (
-            known is None or (known.email, known.name) != (email, name) or _says_more(claimed, customer_id, known)
-        ):
-            await users.remember(conn, token.sub, email=email, name=name, role=claimed, customer_id=customer_id)
+        known = await self._known(conn, token)
+        role, customer_id = self.standing(token, known)
+        await self._remember(conn, token, known, role, customer_id)
         if role is None:
             raise Forbidden("Your account has no role that may use Stint; ask an administrator for one.")
+        # an access token says nothing of either: what is known stays
+        email, name = token.email or (known.email if known else ""), token.name or (known.name if known else "")
         return User(id=token.sub, email=email, name=name, role=role, customer_id=customer_id)
 
-    def _role(self, token: Token, known: Known | None) -> Role | None:
-        if token.role is not None:
-            return users.role_of(token.role)
-        legacy = (
-            self._settings.legacy_unset_role == "on"
-            and token.use == "id"
-            and token.client_id in self._internal_clients
+    async def role(self, conn: Connection, text: str) -> Role | None:
+        """What a user whom `user` has let in may do now: nothing that they tell of themselves is remembered anew. Raises
+        BadRequest (401) when their access was removed."""
+        token = await self.verified(text)
+        return self.standing(token, await self._known(conn, token))[0]
+
+    async def _known(self, conn: Connection, token: Token) -> Known | None:
+        known, customer_deleted = await users.known(conn, token.sub, token.customer_id)
+        if known is not None and known.revoked:
+            raise BadRequest(401, "This user's access was revoked.")
+        if customer_deleted and isinstance(token.role, str) and users.is_a_customers(token.role):
+            raise BadRequest(401, "This customer was deleted, and with it the access of its users.")
+        return known
+
+    def standing(self, token: Token, known: Known | None) -> tuple[Role | None, UUID | None]:
+        """The role that the token gives somebody of whom this is known, None for no role, and whose data they may see. Without
+        a role the customer is still what the token names, to be remembered."""
+        role = users.role_of(token.role) if token.role is not None else self._legacy_role(token, known)
+        if role is None:
+            return None, token.customer_id
+        if not users.is_a_customers(role):
+            return role, None
+        return (role if token.customer_id is not None else None), token.customer_id
+
+    def _legacy_role(self, token: Token, known: Known | None) -> Role | None:
+        is_legacy = (
+            token.use == "id"
+            and token.client_id in self._legacy_clients
             and token.customer_id is None
             and (known is None or (known.role is None and known.customer_id is None))
         )
-        return Role.admin if legacy else None
+        return Role.admin if is_legacy else None
 
-    async def _verified_token(self, conn: Connection, text: str) -> Token:
-        digest, now = hashlib.sha256(text.encode()).digest(), time.time()
-        cached = self._verified.get(digest)
-        if cached is not None and now < min(cached[0], cached[1].expires):
-            return cached[1]
-        token = self._read(text, await self._key(conn, text))
-        self._verified[digest] = (now + CACHED_SECONDS, token)
-        if len(self._verified) > CACHED_TOKENS:
-            self._verified.popitem(last=False)
-        return token
-
-    async def _key(self, conn: Connection, text: str) -> jwt.PyJWK:
-        try:
-            header = jwt.get_unverified_header(text)
-        except jwt.InvalidTokenError:
-            raise _not_valid() from None
-        kid = header.get("kid")
-        if not isinstance(kid, str) or header.get("alg") not in ALGORITHMS:
-            raise _not_valid()
-        if kid not in self._keys:
-            async with self._fetching:
-                # an unknown kid may be a new key, but a flood of made-up ones must not become a flood of queries
-                if kid not in self._keys and (not self._keys or time.monotonic() - self._keys_fetched > REFETCH_SECONDS):
-                    await self.fetch_keys(conn)
-        if (key := self._keys.get(kid)) is None or key.algorithm_name != header["alg"]:
-            raise _not_valid()
-        return key
-
-    async def fetch_keys(self, conn: Connection) -> list[keys.PublicKey]:
-        """Reads the provider's public keys anew, and returns them."""
-        found = await keys.public_keys(conn)
-        self._keys = {key.kid: jwt.PyJWK(key.jwk) for key in found}
-        self._keys_fetched = time.monotonic()
-        return found
-
-    def _read(self, text: str, key: jwt.PyJWK) -> Token:
-        try:
-            claims = jwt.decode(
-                text,
-                key,
-                algorithms=[key.algorithm_name],
-                issuer=self._settings.auth_issuer,
-                options={"require": list(CLAIMS), "verify_aud": False},  # an access token names its client in client_id
-            )
-            use = claims["token_use"]
-            client_id = claims.get("aud") if use == "id" else claims.get("client_id") if use == "access" else None
-            if not isinstance(client_id, str) or client_id not in self._clients:
-                raise _not_valid()
-            customer = claims.get("custom:customerId")
-            email = str(claims.get("email") or "")
-            return Token(
-                sub=UUID(claims["sub"]),
-                use=use,
-                client_id=client_id,
-                email=email,
-                name=str(claims.get("name") or email),
-                # null is not absent: whoever wrote it meant something, and that is not "admin"
-                role=(claims["custom:userRole"] or "") if "custom:userRole" in claims else None,
-                customer_id=UUID(customer) if customer else None,
-                expires=float(claims["exp"]),
-            )
-        except (jwt.InvalidTokenError, ValueError, TypeError, AttributeError):
-            raise _not_valid() from None
-
-
-def bearer(header: str | None) -> str:
-    """The token in an Authorization header, not verified yet. Raises BadRequest (401) without one."""
-    scheme, _, text = (header or "").partition(" ")
-    text = text.strip()
-    if scheme.lower() != "bearer" or not text:
-        raise BadRequest(401, "Send a bearer token: Authorization: Bearer TOKEN. ./stint token makes one.")
-    if len(text) > MAX_TOKEN_BYTES:
-        raise _not_valid()
-    return text
+    async def _remember(
+        self, conn: Connection, token: Token, known: Known | None, role: Role | None, customer_id: UUID | None
+    ) -> None:
+        # whatever stood there, even the empty string, was a role: its absence later must not mean legacy admin
+        claimed = None if token.role is None else str(token.role)
+        # whoever was refused without saying anything of a role is nobody to remember
+        if known is None and role is None and claimed is None and customer_id is None:
+            return
+        email, name = token.email or (known.email if known else ""), token.name or (known.name if known else "")
+        joins = role is not None and not (known is not None and known.joined)
+        if known is None or joins or (known.email, known.name) != (email, name) or _says_more(claimed, customer_id, known):
+            await users.remember(conn, token.sub, email=email, name=name, role=claimed, customer_id=customer_id, joins=joins)
 
 
 def _says_more(claimed: str | None, customer_id: UUID | None, known: Known) -> bool:
     return (claimed is not None and claimed != known.role) or (customer_id is not None and customer_id != known.customer_id)
-
-
-def _not_valid() -> BadRequest:
-    return BadRequest(401, "The token is not valid here, or no longer; sign in again.")
 
 
 class BearerAuth(AbstractAuthenticationMiddleware):
@@ -187,7 +106,7 @@ class BearerAuth(AbstractAuthenticationMiddleware):
     async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
         database: Database = connection.app.state.database
         authenticator: Authenticator = connection.app.state.authenticator
-        token = bearer(connection.headers.get("authorization"))
+        token = await authenticator.verified(bearer(connection.headers.get("authorization")))
 
         async def find_user() -> User:
             async with database.connection() as conn:
@@ -200,6 +119,12 @@ async def internal(connection: ASGIConnection[Any, User, Any, Any], _: BaseRoute
     """Guard: the firm's own people."""
     if not connection.user.is_internal:
         raise Forbidden("This is for the firm's own people.")
+
+
+async def sees_to_users(connection: ASGIConnection[Any, User, Any, Any], _: BaseRouteHandler) -> None:
+    """Guard: the firm's own people, and customers' administrators."""
+    if not connection.user.is_internal and connection.user.role is not Role.customer_admin:
+        raise Forbidden("This is for the firm's own people, and administrators of the customer.")
 
 
 async def admin(connection: ASGIConnection[Any, User, Any, Any], _: BaseRouteHandler) -> None:

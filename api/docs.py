@@ -3,8 +3,11 @@
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import swagger_ui
+from litestar import Request, Router
+from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import ResponseSpec
 from litestar.openapi.config import OpenAPIConfig
@@ -26,11 +29,18 @@ Timers become time entries, entries add up to time bills, an admin approves them
 * Every error is `application/problem+json` (RFC 9457) with a `detail` that says what to do and the request's id.
 """
 
+
+async def refuse_unknown(request: Request[Any, Any, Any]) -> None:
+    """The framework has a page of its own for what is not there below /docs; we have one answer for it everywhere."""
+    if request.path_params:
+        raise NotFoundException
+
+
 CONFIG = OpenAPIConfig(
     title="Stint",
     version="0.1.0",
     description=DESCRIPTION,
-    path="/docs",
+    openapi_router=Router("/docs", route_handlers=[], include_in_schema=False, before_request=refuse_unknown),
     use_handler_docstrings=True,
     components=Components(
         security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")},
@@ -66,19 +76,19 @@ class _WithOptionalBody(Operation):
             self.request_body.required = False
 
 
+def a_problem(status: int) -> ResponseSpec:
+    """How an error is documented: for those that every route of a kind has below, for one of its own at the route."""
+    return ResponseSpec(Problem, description=TITLES[status], media_type="application/problem+json", generate_examples=False)
+
+
 def document_errors(handler: HTTPRouteHandler) -> HTTPRouteHandler:
     """Gives the operation the shape of its errors; the framework would document one that we never answer with."""
     public = handler.opt.get("exclude_from_auth", False)
     statuses = {400, 429, 500, 503} | (set() if public else {401, 403})
     statuses |= {404} if "{" in "".join(handler.paths) else set()
+    statuses |= set(handler.opt.get("also_answers", ()))
     statuses |= {409, 413, 415, 422} if handler.http_methods & {"POST", "PUT", "PATCH", "DELETE"} else {422}
-    described: dict[int, ResponseSpec] = {
-        status: ResponseSpec(
-            Problem, description=TITLES[status], media_type="application/problem+json", generate_examples=False
-        )
-        for status in sorted(statuses)
-    }
-    handler.responses = described | dict(handler.responses or {})
+    handler.responses = {status: a_problem(status) for status in sorted(statuses)} | dict(handler.responses or {})
     if public:
         handler.security = [{}]
     body = inspect.signature(handler.fn).parameters.get("data")

@@ -6,10 +6,11 @@ from litestar import Response, get
 from litestar.openapi.datastructures import ResponseSpec
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from api.dependencies import TheAuthenticator, TheDatabase, TheSettings
+from api.dependencies import TheDatabase, TheIdentity, TheSettings
 from schemas import keys
 from schemas.base import Row
 from schemas.database import Database, is_unreachable
+from schemas.errors import NotFound
 from schemas.migrate import pending
 
 PUBLIC = {"exclude_from_auth": True}
@@ -60,13 +61,14 @@ async def _lacks_migrations(database: Database) -> bool:
         return await pending(conn)
 
 
-@get("/.well-known/jwks.json", summary="Public keys", opt=PUBLIC)
-async def jwks(database: TheDatabase, authenticator: TheAuthenticator, settings: TheSettings) -> Response[KeySet]:
-    """The public keys of the local identity provider."""
+@get("/.well-known/jwks.json", summary="Public keys", opt=PUBLIC | {"also_answers": (404,)})
+async def jwks(database: TheDatabase, identity: TheIdentity, settings: TheSettings) -> Response[KeySet]:
+    """The public keys of the local identity provider; 404 with another, whose keys are its own to serve."""
+    if settings.people_are_outside:
+        raise NotFound("Tokens are signed by the user pool, not here; its keys stand where AUTH_JWKS_URL says.")
     async with database.connection() as conn:
         await keys.ensure_key(conn, settings.secret_key.get_secret_value())
-        found = await authenticator.fetch_keys(conn)
-    return Response(KeySet(keys=[key.jwk for key in found]), headers={"Cache-Control": "public, max-age=300"})
+    return Response(KeySet(keys=await identity.public_keys()), headers={"Cache-Control": "public, max-age=300"})
 
 
 # one branch a state, so that each reads its own partial index and none the done ones

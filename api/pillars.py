@@ -7,10 +7,11 @@ from litestar.params import FromPath, JSONBody
 
 from api.answers import Cursor, Limit, Listed, SeenVersion, json_answer
 from api.auth import internal
-from api.dependencies import TheDatabase, TheUser
+from api.dependencies import TheDatabase, TheSettings, TheUser
 from schemas import pillars
 from schemas.listing import Page
 from schemas.pillars import NewPillar, Pillar, PillarChange
+from schemas.settings import listed
 
 
 @get("/api/customers/{customer_id:uuid}/pillars", summary="List a customer's pillars")
@@ -41,13 +42,19 @@ async def get_pillar(
 
 @put("/api/customers/{customer_id:uuid}/pillars/{pillar_id:uuid}", summary="Update a pillar", guards=[internal])
 async def change_pillar(
-    database: TheDatabase, customer_id: FromPath[UUID], pillar_id: FromPath[UUID], data: JSONBody[PillarChange]
+    database: TheDatabase,
+    settings: TheSettings,
+    user: TheUser,
+    customer_id: FromPath[UUID],
+    pillar_id: FromPath[UUID],
+    data: JSONBody[PillarChange],
 ) -> Pillar:
-    """Writes the fields that are sent. No new tasks are put on an inactive pillar; those that are there stay, and go on. The
-    default pillar may be renamed, but stays active: 409. A stale `version` is 409 with `current`, a name that is taken 409 with
-    the other's `pillarId`."""
+    """Writes the fields that are sent. Making a pillar inactive tells each of the firm's own people by mail; no new tasks are
+    put on it, those that are there stay, and go on. The default pillar may be renamed, but stays active: 409. A stale `version`
+    is 409 with `current`, a name that is taken 409 with the other's `pillarId`."""
     async with database.transaction() as conn:
-        return await pillars.change(conn, customer_id, pillar_id, data)
+        legacy = settings.legacy_unset_role == "on" and bool(listed(settings.internal_client_ids))
+        return await pillars.change(conn, customer_id, pillar_id, data, by=user, legacy=legacy)
 
 
 @delete("/api/customers/{customer_id:uuid}/pillars/{pillar_id:uuid}", summary="Delete a pillar", guards=[internal])

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from schemas.base import Row
 from schemas.database import UNREACHABLE, is_unreachable
-from schemas.errors import Conflict, Forbidden, Invalid, NotFound, StintError, TooMany, Unavailable
+from schemas.errors import Conflict, FieldProblem, Forbidden, Invalid, NotFound, StintError, TooMany, Unavailable, in_our_words
 from schemas.references import References
 
 logger = logging.getLogger(__name__)
@@ -27,11 +27,13 @@ TITLES = {
     403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
+    408: "Too slow",
     409: "Conflict",
     413: "Request too large",
     415: "Unsupported content type",
     422: "Invalid input",
     429: "Too many requests",
+    431: "Headers too large",
     500: "Internal error",
     503: "Temporarily unavailable",
 }
@@ -44,13 +46,6 @@ STATUS: dict[type[StintError], int] = {
     TooMany: 429,
     Unavailable: 503,
 }
-
-
-class FieldProblem(Row):
-    """One bad input: where it stands and what to do about it."""
-
-    path: str
-    message: str
 
 
 class Problem(Row):
@@ -70,7 +65,7 @@ class Problem(Row):
 
 
 class BadRequest(Exception):
-    """The request can't be read; carries the status that says why (400, 401, 413, 415)."""
+    """The request can't be read; carries the status that says why (400, 401, 408, 413, 415)."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)
@@ -90,10 +85,18 @@ def problem(status: int, detail: str, *, request_id: str, **more: Any) -> dict[s
     }
 
 
-def _answer(request: Request[Any, Any, Any], status: int, detail: str, *, retry_after: int = 1, **more: Any) -> Response[bytes]:
+def _answer(
+    request: Request[Any, Any, Any],
+    status: int,
+    detail: str,
+    *,
+    retry_after: int = 1,
+    headers: dict[str, str] | None = None,
+    **more: Any,
+) -> Response[bytes]:
     request_id = request.scope.get("state", {}).get("request_id", "")
     waits = {"Retry-After": str(retry_after)} if status in (429, 503) else {}
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else waits
+    headers = headers or ({"WWW-Authenticate": "Bearer"} if status == 401 else waits)
     return Response(
         msgspec.json.encode(problem(status, detail, request_id=request_id, **more)),
         status_code=status,
@@ -111,7 +114,8 @@ def _refused(request: Request[Any, Any, Any], error: StintError) -> Response[byt
 
 
 def _bad_request(request: Request[Any, Any, Any], error: BadRequest) -> Response[bytes]:
-    return _answer(request, error.status, error.detail)
+    # who was too slow may not hold the connection either
+    return _answer(request, error.status, error.detail, headers={"Connection": "close"} if error.status == 408 else None)
 
 
 def _invalid(request: Request[Any, Any, Any], error: ValidationException) -> Response[bytes]:
@@ -137,10 +141,7 @@ def _message(fault: dict[str, Any]) -> str:
     text = str(fault.get("message") or "can't be used")
     if text == "'data'" or "valid dictionary or instance of" in text:
         return "Send a JSON object."
-    return {
-        "Extra inputs are not permitted": "There is no such field.",
-        "Field required": "This field is needed.",
-    }.get(text, text.removeprefix("Value error, "))
+    return in_our_words(text)
 
 
 def _framework(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
@@ -150,7 +151,16 @@ def _framework(request: Request[Any, Any, Any], error: HTTPException) -> Respons
         413: "The body is larger than this route takes; 256 KiB is the most that any does.",
     }
     status = error.status_code
-    return _answer(request, status, details.get(status) or TITLES.get(status, "The request can't be answered."))
+    detail = details.get(status) or TITLES.get(status, "The request can't be answered.")
+    return _answer(request, status, detail, headers={"Allow": _allowed(error)} if status == 405 else None)
+
+
+def _allowed(error: HTTPException) -> str:
+    """The methods that the path takes: those of its routes, as the framework tells, and those that stand for all paths."""
+    methods = set((error.headers or {}).get("allow", "").split(", ")) - {""}
+    if "GET" in methods:
+        methods.add("HEAD")
+    return ", ".join(sorted(methods | {"OPTIONS"}))
 
 
 def _postgres(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

@@ -1,5 +1,6 @@
 """What every request passes through: an id, a log line, a measurement, and a reader of JSON that takes nothing doubtful."""
 
+import asyncio
 import json
 import logging
 import re
@@ -14,6 +15,7 @@ from litestar import Request
 from litestar.exceptions import InternalServerException
 from prometheus_client import Counter, Histogram
 
+from api.connections import MAX_HEAD_BYTES, TOO_LARGE
 from api.cors import Application, Message, Receive, Scope, Send
 from api.problems import BadRequest, problem
 from schemas.errors import Invalid
@@ -31,7 +33,7 @@ _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 def observed(app: Application) -> Application:
     """Gives each request an id (`X-Request-Id`, also in problems and logs), a log line and its measurements; refuses what
-    no route could use: a NUL or bad UTF-8 in the path or the query."""
+    no route could use: headers that are too large, a NUL or bad UTF-8 in the path or the query."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -39,37 +41,48 @@ def observed(app: Application) -> Application:
         request_id = uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         about.set({"request": request_id})
-        begun, status = time.perf_counter(), 500
+        begun, status, is_noted = time.perf_counter(), 500, False
 
         async def send_observed(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                if _is_stream(message):
+                    note()
             await send(message)
 
+        def note() -> None:
+            nonlocal is_noted
+            if not is_noted:
+                is_noted = True
+                _note(scope, status, time.perf_counter() - begun)
+
         try:
-            if _is_unusable(scope):
-                await _refuse(send_observed, request_id)
+            if (refusal := _refusal(scope)) is not None:
+                await _refuse(send_observed, request_id, *refusal)
             else:
                 await app(scope, receive, send_observed)
         finally:
-            seconds = time.perf_counter() - begun
-            method = scope["method"] if scope["method"] in _METHODS else "other"
-            route = str(scope.get("path_template") or "unknown")
-            SECONDS.labels(method, route).observe(seconds)
-            ANSWERS.labels(method, route, str(status)).inc()
-            level = logging.WARNING if status >= 500 else logging.INFO
-            logger.log(
-                level,
-                "%s %s %d",
-                method,
-                route,
-                status,
-                extra={"path": scope["path"], "milliseconds": round(seconds * 1000, 1)},
-            )
+            note()
 
     return answer
+
+
+def _is_stream(message: Message) -> bool:
+    """An answer that goes on: it has been given once it has begun, and how long its reader stays says nothing of us."""
+    return (b"content-type", b"text/event-stream") in [(name, value.partition(b";")[0]) for name, value in message["headers"]]
+
+
+def _note(scope: Scope, status: int, seconds: float) -> None:
+    method = scope["method"] if scope["method"] in _METHODS else "other"
+    route = str(scope.get("path_template") or "unknown")
+    SECONDS.labels(method, route).observe(seconds)
+    ANSWERS.labels(method, route, str(status)).inc()
+    level = logging.WARNING if status >= 500 else logging.INFO
+    logger.log(
+        level, "%s %s %d", method, route, status, extra={"path": scope["path"], "milliseconds": round(seconds * 1000, 1)}
+    )
 
 
 def client_of(request: Request[Any, Any, Any]) -> str:
@@ -82,6 +95,15 @@ def client_of(request: Request[Any, Any, Any]) -> str:
     return str(ip_network((address, 64), strict=False)) if isinstance(address, IPv6Address) else str(address)
 
 
+def _refusal(scope: Scope) -> tuple[int, str] | None:
+    """Why no route could use the request, with the status. OPTIONS is answered whatever the path is."""
+    if sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > MAX_HEAD_BYTES:
+        return 431, TOO_LARGE
+    if scope["method"] != "OPTIONS" and _is_unusable(scope):
+        return 400, "The path or the query holds a NUL or is not UTF-8."
+    return None
+
+
 def _is_unusable(scope: Scope) -> bool:
     raw = unquote_to_bytes(scope.get("raw_path") or b"") + b"?" + unquote_to_bytes(scope["query_string"].replace(b"+", b" "))
     try:
@@ -90,19 +112,32 @@ def _is_unusable(scope: Scope) -> bool:
         return True
 
 
-async def _refuse(send: Send, request_id: str) -> None:
-    body = problem(400, "The path or the query holds a NUL or is not UTF-8.", request_id=request_id)
-    headers = [(b"content-type", b"application/problem+json")]
-    await send({"type": "http.response.start", "status": 400, "headers": headers})
-    await send({"type": "http.response.body", "body": msgspec.json.encode(body), "more_body": False})
+async def _refuse(send: Send, request_id: str, status: int, detail: str) -> None:
+    body = msgspec.json.encode(problem(status, detail, request_id=request_id))
+    headers = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-async def refuse_null(request: Request[Any, Any, Any]) -> None:
-    """The framework takes the text `null` in a query for a parameter that was left out: `userId=null` would list everybody's.
-    Raises Invalid."""
-    for name, value in request.query_params.multi_items():
-        if value.lower() == "null":
+async def refuse_doubtful_query(request: Request[Any, Any, Any]) -> None:
+    """The framework takes the text `null` in a query for a parameter that was left out: `userId=null` would list everybody's;
+    and of a parameter that comes twice it takes one and forgets the other. Raises Invalid."""
+    values = request.query_params.dict()
+    for name, given in values.items():
+        if any(value.lower() == "null" for value in given):
             raise Invalid(name, "null is no value here; leave the parameter out.")
+        if len(given) > 1 and name not in _lists(request):
+            raise Invalid(name, "This came more than once; send one value.")
+
+
+def _lists(request: Request[Any, Any, Any]) -> set[str]:
+    """The parameters of the route that may come more than once."""
+    fields = request.route_handler.parsed_fn_signature.parameters.values()
+    return {
+        getattr(field.kwarg_definition, "name", None) or field.name
+        for field in fields
+        if any(part.is_non_string_collection for part in (field, *field.inner_types))
+    }
 
 
 class StrictRequest(Request[Any, Any, Any]):
@@ -110,8 +145,12 @@ class StrictRequest(Request[Any, Any, Any]):
     answer 500 to deep nesting or bad UTF-8."""
 
     async def body(self) -> bytes:
+        seconds = self.app.state.settings.stint_body_seconds
         try:
-            return await super().body()
+            async with asyncio.timeout(seconds):
+                return await super().body()
+        except TimeoutError:  # else a byte a minute would hold a request open for ever
+            raise BadRequest(408, f"The body was not there within {seconds:g} seconds; send it faster.") from None
         except InternalServerException:  # the client left in the middle of it: no error of ours, in logs and metrics neither
             raise BadRequest(400, "The body ended before it was complete.") from None
 

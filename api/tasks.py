@@ -8,7 +8,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 
 from api.answers import Changed, Cursor, CustomerId, CustomerName, LastSync, Limit, Listed, customer_filter, json_answer
 from api.auth import internal
-from api.dependencies import TheDatabase, TheSettings, TheUser
+from api.dependencies import TheDatabase, TheIdentity, TheSettings, TheUser
 from schemas import tasks, users
 from schemas.listing import Page
 from schemas.settings import listed
@@ -45,12 +45,17 @@ async def create_task(database: TheDatabase, user: TheUser, data: JSONBody[NewTa
 
 @get("/api/tasks/internal-users", summary="List the firm's own people", guards=[internal])
 async def list_internal_users(
-    database: TheDatabase, settings: TheSettings, limit: Limit = 200, page_cursor: Cursor = None
+    database: TheDatabase, identity: TheIdentity, settings: TheSettings, limit: Limit = 200, page_cursor: Cursor = None
 ) -> Response[Listed[InternalUser]]:
-    """The firm's own people, who can be assigned tasks; without those whose access was removed."""
+    """The firm's own people, who can be assigned tasks; without those whose access was removed. A user pool (IDENTITY=cognito)
+    is asked at most once a minute; 503 while it does not answer."""
+    legacy = settings.legacy_unset_role == "on" and bool(listed(settings.internal_client_ids))
+    subjects = await identity.internal_people()
+    among = None if subjects is None else [subject.id for subject in subjects]
     async with database.connection() as conn:
-        legacy = settings.legacy_unset_role == "on" and bool(listed(settings.internal_client_ids))
-        return json_answer(await users.internal_page(conn, Page(limit, page_cursor), legacy=legacy))
+        if subjects is not None:
+            await users.remember_internal(conn, subjects)
+        return json_answer(await users.internal_page(conn, Page(limit, page_cursor), legacy=legacy, among=among))
 
 
 @get("/api/tasks/{task_id:uuid}", summary="Read a task")

@@ -100,6 +100,10 @@ def _parser() -> argparse.ArgumentParser:
     token.add_argument("--customer", metavar="ID", help="the customer's id, for a customer's user")
 
     _add_user_commands(commands)
+    rotate = "make a new key to sign tokens with; those signed before stay good until they expire"
+    key = _command(commands, "rotate-signing-key", _rotate_signing_key, rotate, "./stint rotate-signing-key")
+    distrust = "somebody else may have the old keys: believe nothing that they signed, so that everybody signs in again"
+    key.add_argument("--distrust", action="store_true", help=distrust)
 
     letters = "dead letters: what failed for good; find, understand and replay it"
     dead = _command(commands, "dead", _dead, letters, "./stint dead replay --group G --canary 1 --reason mended --watch")
@@ -244,6 +248,13 @@ def _dead(arguments: argparse.Namespace) -> int:
     from ops import dead_letters
 
     return dead_letters.run(arguments)
+
+
+def _rotate_signing_key(arguments: argparse.Namespace) -> int:
+    _enter(arguments)
+    from ops import users
+
+    return users.run_rotate(arguments)
 
 
 def _enter(arguments: argparse.Namespace, *need: str) -> None:

@@ -1,5 +1,9 @@
-"""The mail catcher: where no mail server is set, mail goes into files, and nothing leaves the machine."""
+"""The mail catcher: where no mail server is set, mail goes into files, and nothing leaves the machine.
 
+`./stint up` opens one of its own; `python -m ops.mailbox` runs one alone, as compose.yaml does.
+"""
+
+import argparse
 import asyncio
 import os
 from datetime import UTC, datetime
@@ -18,14 +22,14 @@ class Mailbox:
         self._server: asyncio.Server | None = None
         self._count = 0
 
-    async def open(self) -> str:
-        """Starts to listen, and returns the SMTP_URL."""
-        self.directory.mkdir(mode=0o700, exist_ok=True)
+    async def open(self, host: str = "127.0.0.1", port: int = 0) -> str:
+        """Starts to listen, on a port of the system's choice without one, and returns the SMTP_URL."""
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: SMTP(self, hostname="localhost", enable_SMTPUTF8=True, loop=loop), "127.0.0.1", 0
+            lambda: SMTP(self, hostname="localhost", enable_SMTPUTF8=True, loop=loop), host, port
         )
-        return f"smtp://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return f"smtp://{host}:{self._server.sockets[0].getsockname()[1]}"
 
     def close(self) -> None:
         """Stops listening."""
@@ -38,3 +42,18 @@ class Mailbox:
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{os.getpid()}-{self._count}.eml"
         await asyncio.to_thread(write_private, self.directory / name, envelope.original_content or b"")
         return "250 kept"
+
+
+async def _run(directory: Path, host: str, port: int) -> None:
+    mailbox = Mailbox(directory)
+    print(f"catching mail at {await mailbox.open(host, port)} in {directory}", flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="ops.mailbox", description="Keeps each mail that arrives as a file.")
+    parser.add_argument("--directory", type=Path, required=True)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=2525)
+    arguments = parser.parse_args()
+    asyncio.run(_run(arguments.directory, arguments.host, arguments.port))

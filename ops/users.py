@@ -1,4 +1,4 @@
-"""`./stint token` and `./stint user`: tokens and consultants of the local identity provider."""
+"""`./stint token`, `./stint user` and `./stint rotate-signing-key`: people, tokens and keys of the local identity provider."""
 
 import argparse
 import asyncio
@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from ops.errors import CommandError
-from schemas import keys, users
+from schemas import customers, keys, sign_in, users
 from schemas.database import Connection, connect
 from schemas.keys import Claims
 from schemas.settings import settings
@@ -31,7 +31,18 @@ def run_user(args: argparse.Namespace) -> int:
             return _run(_remove(args.email))
 
 
+def run_rotate(args: argparse.Namespace) -> int:
+    """Makes a new key to sign with; with `args.distrust` nothing is believed that was signed before."""
+    return _run(_rotate(distrust=args.distrust))
+
+
 def _run(command: Coroutine[Any, Any, str]) -> int:
+    if settings().people_are_outside:
+        command.close()
+        raise CommandError(
+            f"This is for the local identity provider, and IDENTITY is {settings().identity}: people, tokens and keys are "
+            "those of its user pool; see to them there."
+        )
     print(asyncio.run(command))
     return 0
 
@@ -71,7 +82,16 @@ async def _token(role: str, email: str, customer: str | None) -> str:
         customer_id = UUID(customer) if customer is not None else None
     except ValueError:
         raise CommandError(f"{customer} is no customer's id; GET /api/customers lists them.") from None
+    if role != "none" and users.role_of(role) is None:
+        raise CommandError(
+            f"{role} is no role; take internal_admin, internal_user (or another that begins with internal_), customer_admin, "
+            "customer_user, or none to leave it out."
+        )
     _check(email)
+    if customer_id is not None:
+        async with await connect(settings()) as conn:
+            if not await customers.exists(conn, customer_id):
+                raise CommandError(f"There is no customer {customer_id}, or no longer; GET /api/customers lists them.")
     return await make_token(role=role, email=email, customer_id=customer_id)
 
 
@@ -107,7 +127,16 @@ async def _remove(email: str) -> str:
         if account is None:
             raise CommandError(f"Nobody has the address {email}; ./stint user list shows who is there.")
         await users.set_revoked(conn, account.id, True)
+        await sign_in.forget(conn, account.id)
         return f"Removed {account.email}: every request of theirs is refused from now on. Their hours stay."
+
+
+async def _rotate(*, distrust: bool) -> str:
+    async with await connect(settings()) as conn:
+        kid = await keys.rotate(conn, settings().secret_key.get_secret_value(), distrust=distrust)
+    if distrust:
+        return f"The key {kid} signs from now on. Older tokens are refused within two minutes: everybody has to sign in again."
+    return f"The key {kid} signs from now on. Tokens signed before stay good until they expire, 12 hours at most."
 
 
 async def _account(conn: Connection, email: str) -> Account | None:

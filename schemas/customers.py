@@ -132,6 +132,12 @@ async def hold(conn: Connection, customer_id: UUID) -> bool:
     return await cursor.fetchone() is not None
 
 
+async def exists(conn: Connection, customer_id: UUID) -> bool:
+    """Whether there is such a customer."""
+    cursor = await conn.execute("SELECT FROM customers WHERE id = %s AND deleted_at IS NULL", (customer_id,))
+    return await cursor.fetchone() is not None
+
+
 async def lock(conn: Connection, customer_id: UUID, *, version: int | None = None) -> None:
     """Holds the customer for who changes or deletes it, or one of its pillars: the first lock of these, before those on tasks.
 

@@ -18,7 +18,7 @@ from schemas.billing import BillKey, lock_bills, lock_user, mark_stale, open_bil
 from schemas.database import Connection
 from schemas.errors import Conflict, Forbidden, Invalid, NotFound
 from schemas.messages import RecomputeBills
-from schemas.time_entries import TimeEntry
+from schemas.time_entries import UNFINISHED_STOPS, TimeEntry
 from schemas.users import User
 
 # an entry that a person writes; a timer may have run for longer, since a stop is never refused
@@ -107,7 +107,7 @@ async def create(conn: Connection, new: NewTimeEntry, *, by: User, zone: str) ->
          bill_ids[key], new.fingerprint()),
     )  # fmt: skip
     if (row := await cursor.fetchone()) is None:  # another user's, made at the same moment
-        raise _id_is_taken()
+        raise id_is_taken()
     await _bills_changed(conn, bill_ids.values(), by=by, reopen=True)
     return TimeEntry.from_json(row[0])
 
@@ -185,23 +185,19 @@ async def _created_before(conn: Connection, new: NewTimeEntry, user_id: UUID) ->
                created_from = %(fingerprint)s AND user_id = %(user)s AND deleted_at IS NULL
         FROM time_entries e WHERE id = %(id)s
         UNION ALL SELECT NULL, false FROM timers WHERE id = %(id)s
-        UNION ALL SELECT NULL, false FROM messages  -- by state, so that each finds its index
-            WHERE state = 'ready' AND queue = 'timers' AND actor = 'stop_timer' AND body->>'entry_id' = %(id)s::uuid::text
-        UNION ALL SELECT NULL, false FROM messages
-            WHERE state = 'sent' AND queue = 'timers' AND actor = 'stop_timer' AND body->>'entry_id' = %(id)s::uuid::text
-        UNION ALL SELECT NULL, false FROM messages
-            WHERE state IN ('dead', 'discarded') AND actor = 'stop_timer' AND body->>'entry_id' = %(id)s::uuid::text
+        UNION ALL SELECT NULL, false FROM ({UNFINISHED_STOPS}) stop
         LIMIT 1
         """.encode(),
         {"fingerprint": new.fingerprint(), "user": user_id, "id": new.id},
     )
     row = await cursor.fetchone()
     if row is not None and not row[1]:
-        raise _id_is_taken()
+        raise id_is_taken()
     return TimeEntry.from_json(row[0]) if row is not None else None
 
 
-def _id_is_taken() -> Conflict:
+def id_is_taken() -> Conflict:
+    """Says that an entry can't have the id that was brought for it."""
     return Conflict("Another time entry has this id, or a timer whose entry is still to come; take a new one.")
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from schemas.base import Row
+
 
 class StintError(Exception):
     """The base of every refusal; its text is written for the person who made the request."""
@@ -48,12 +50,27 @@ class FieldError:
     message: str
 
 
+class FieldProblem(Row):
+    """One bad input: where it stands and what to do about it."""
+
+    path: str
+    message: str
+
+
 class Invalid(StintError):
     """The request is well-formed and makes no sense; one FieldError per reason."""
 
     def __init__(self, path: str, message: str) -> None:
         super().__init__(message)
         self.errors = [FieldError(path, message)]
+
+
+def in_our_words(message: str) -> str:
+    """What a validator says of a value, as it is said to people."""
+    return {
+        "Extra inputs are not permitted": "There is no such field.",
+        "Field required": "This field is needed.",
+    }.get(message, message.removeprefix("Value error, "))
 
 
 @dataclass

@@ -15,6 +15,7 @@ from schemas.settings import SettingsMissing
 
 ALGORITHM = "RS256"
 TOKEN_SECONDS = 12 * 3600
+MARGIN_SECONDS = 300  # a key may be signing at the very moment when it is retired
 
 
 class WrongSecretKey(SettingsMissing):
@@ -35,21 +36,36 @@ async def ensure_key(conn: Connection, secret_key: str) -> None:
     if await (await conn.execute(present)).fetchone() is not None:
         return
     async with conn.transaction():
-        await conn.execute("LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE")
-        if await (await conn.execute(present)).fetchone() is not None:
-            return
-        private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        pem = private.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.BestAvailableEncryption(secret_key.encode()),
-        )
-        kid = uuid4().hex[:16]
-        jwk = jwt.algorithms.RSAAlgorithm.to_jwk(private.public_key(), as_dict=True)
-        await conn.execute(
-            "INSERT INTO signing_keys (kid, private_pem, public_jwk) VALUES (%s, %s, %s)",
-            (kid, pem.decode(), json.dumps(jwk | {"kid": kid, "use": "sig", "alg": ALGORITHM})),
-        )
+        await _lock(conn)
+        if await (await conn.execute(present)).fetchone() is None:
+            await _make(conn, secret_key)
+
+
+async def rotate(conn: Connection, secret_key: str, *, distrust: bool) -> str:
+    """Makes a new key, which signs from now on, and returns its kid. What the old ones have signed stays good until it expires;
+    with `distrust` they are forgotten instead, and everybody has to sign in again."""
+    async with conn.transaction():
+        await _lock(conn)
+        if distrust:
+            await conn.execute("DELETE FROM signing_keys")
+        else:
+            await conn.execute("UPDATE signing_keys SET retired_at = clock_timestamp() WHERE retired_at IS NULL")
+        return await _make(conn, secret_key)
+
+
+async def _lock(conn: Connection) -> None:
+    await conn.execute("LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE")
+
+
+async def _make(conn: Connection, secret_key: str) -> str:
+    private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    kid = uuid4().hex[:16]
+    jwk = jwt.algorithms.RSAAlgorithm.to_jwk(private.public_key(), as_dict=True)
+    await conn.execute(
+        "INSERT INTO signing_keys (kid, private_pem, public_jwk) VALUES (%s, %s, %s)",
+        (kid, encrypted(private, secret_key), json.dumps(jwk | {"kid": kid, "use": "sig", "alg": ALGORITHM})),
+    )
+    return kid
 
 
 async def public_keys(conn: Connection) -> list[PublicKey]:
@@ -59,12 +75,22 @@ async def public_keys(conn: Connection) -> list[PublicKey]:
         SELECT kid, public_jwk FROM signing_keys
         WHERE retired_at IS NULL OR retired_at > now() - make_interval(secs => %s) ORDER BY created_at DESC
         """,
-        (TOKEN_SECONDS,),
+        (TOKEN_SECONDS + MARGIN_SECONDS,),
     )
     return [PublicKey(kid, jwk) for kid, jwk in await cursor.fetchall()]
 
 
-def _load(pem: str, secret_key: str) -> rsa.RSAPrivateKey:
+def encrypted(private: rsa.RSAPrivateKey, secret_key: str) -> str:
+    """A private key as it is kept."""
+    return private.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(secret_key.encode()),
+    ).decode()
+
+
+def decrypted(pem: str, secret_key: str) -> rsa.RSAPrivateKey:
+    """The private key that is kept so. Raises WrongSecretKey."""
     try:
         key = serialization.load_pem_private_key(pem.encode(), password=secret_key.encode())
     except ValueError as error:
@@ -107,4 +133,4 @@ async def sign(conn: Connection, claims: Claims, *, secret_key: str, issuer: str
         payload["custom:userRole"] = claims.role
     if claims.customer_id is not None:
         payload["custom:customerId"] = str(claims.customer_id)
-    return jwt.encode(payload, _load(row[1], secret_key), algorithm=ALGORITHM, headers={"kid": row[0]})
+    return jwt.encode(payload, decrypted(row[1], secret_key), algorithm=ALGORITHM, headers={"kid": row[0]})

@@ -14,7 +14,10 @@ from schemas.limits import Limit
 from schemas.listing import Order, Page, Selection
 
 LEADS_FROM = Limit("lead-from", burst=5, seconds=300)
-LEADS_IN_ALL = Limit("leads", burst=100, seconds=20)
+LEADS_IN_ALL = Limit("leads", burst=1000, seconds=2)
+# Past this a lead is kept without a mail of its own: who floods the form from many addresses fills the list, which can be
+# cleared, but neither the firm's mailbox nor the way of an honest lead into the list.
+MAILS = Limit("lead-mails", burst=50, seconds=60)
 
 Short = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)]
 
@@ -53,7 +56,7 @@ class Lead(Row):
 
 async def receive(conn: Connection, new: NewLead, *, client: str, firm_email: str | None) -> LeadReceived:
     """Keeps the lead, and promises a mail to the firm. One from a machine gets the same answer and is forgotten. Raises
-    TooMany."""
+    TooMany for an address that asks too often, or when all of them together do."""
     await limits.take(conn, LEADS_FROM, client)
     if new.website:
         return LeadReceived(id=uuid4())
@@ -65,7 +68,7 @@ async def receive(conn: Connection, new: NewLead, *, client: str, firm_email: st
         """,
         (lead_id, new.name, new.email, new.company, new.phone, new.message, Jsonb(new.model_extra or {})),
     )
-    if firm_email is not None:
+    if firm_email is not None and await limits.has_room(conn, MAILS):
         facts = {"Company": new.company, "Phone": new.phone, "Message": new.message, **(new.model_extra or {})}
         told = {key: str(value) for key, value in facts.items() if value not in (None, "")}
         await ledger.put(conn, mails.lead(to=firm_email, name=new.name, email=new.email, facts=told))

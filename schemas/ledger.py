@@ -10,6 +10,7 @@ another transaction that is just setting `sent`, but miss it. (Claiming and swee
 """
 
 import hashlib
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
@@ -62,6 +63,25 @@ async def put(
         ),
     )  # fmt: skip
     return message_id
+
+
+async def put_all(conn: Connection, messages: Sequence[Message], *, created_by: UUID | None = None) -> None:
+    """Promises many at once, in the caller's transaction and in one statement."""
+    await conn.execute(
+        f"""
+        WITH promised AS (
+            INSERT INTO messages (id, actor, queue, body, allowance, created_by, cause_id, available_at)
+            SELECT gen_random_uuid(), actor, queue, body, allowance, %s, %s, now()
+            FROM unnest(%s::text[], %s::text[], %s::jsonb[], %s::int[]) AS m (actor, queue, body, allowance)
+        )
+        SELECT pg_notify('{CHANNEL}', '')
+        """,
+        (
+            created_by, cause.get(),
+            [message.actor for message in messages], [message.queue for message in messages],
+            [message.model_dump_json() for message in messages], [message.allowance for message in messages],
+        ),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ one row a key and no history).
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from schemas.database import Connection
 from schemas.errors import TooMany
@@ -24,6 +25,7 @@ async def take(conn: Connection, limit: Limit, whose: str = "") -> None:
     """Uses one up, in the caller's transaction; raises TooMany, and uses up nothing, when there is none left."""
     key = f"{limit.name}:{whose}"
     parameters = {"key": key, "seconds": limit.seconds, "burst": limit.burst}
+    await _refuse(conn, parameters)  # an attack's many refused requests only read: they queue for no row
     cursor = await conn.execute(
         """
         INSERT INTO rate_limits AS r (key, whole_at) VALUES (%(key)s, clock_timestamp() + make_interval(secs => %(seconds)s))
@@ -34,8 +36,13 @@ async def take(conn: Connection, limit: Limit, whose: str = "") -> None:
         """,
         parameters,
     )
-    if await cursor.fetchone() is not None:
-        return
+    if await cursor.fetchone() is None:  # others were faster, in the meantime
+        await _refuse(conn, parameters)
+        raise _too_many(1)
+
+
+async def _refuse(conn: Connection, parameters: dict[str, Any]) -> None:
+    """Raises TooMany when the allowance is used up."""
     cursor = await conn.execute(
         """
         SELECT extract(epoch FROM whole_at - clock_timestamp())::float - %(seconds)s * (%(burst)s - 1)
@@ -44,8 +51,21 @@ async def take(conn: Connection, limit: Limit, whose: str = "") -> None:
         parameters,
     )
     row = await cursor.fetchone()
-    wait = max(1, math.ceil(row[0])) if row is not None else 1
-    raise TooMany(f"That was asked for too often; try again in {_spoken(wait)}.", seconds=wait)
+    if row is not None and row[0] > 0:
+        raise _too_many(max(1, math.ceil(row[0])))
+
+
+def _too_many(seconds: int) -> TooMany:
+    return TooMany(f"That was asked for too often; try again in {_spoken(seconds)}.", seconds=seconds)
+
+
+async def has_room(conn: Connection, limit: Limit, whose: str = "") -> bool:
+    """Uses one up if there is one left; whether there was."""
+    try:
+        await take(conn, limit, whose)
+    except TooMany:
+        return False
+    return True
 
 
 def _spoken(seconds: int) -> str:

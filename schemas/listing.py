@@ -18,6 +18,13 @@ from schemas.errors import Invalid, NotFound
 MAX_LIMIT = 1000
 
 
+class Gone(Row):
+    """A row that was deleted, or that its reader no longer sees."""
+
+    id: UUID
+    deleted: Literal[True]
+
+
 @dataclass(frozen=True)
 class Page:
     """Which part of a list is asked for; `cursor` is the previous answer's `nextCursor`, `since` a `lastSyncTimestamp`."""
@@ -98,7 +105,7 @@ class Selection:
             return await self._page(conn, page, self.order, item, joins, met, self.parameters)
         since, reset = await changes.read(conn, page.since)
         if page.cursor is not None:  # as the first page was: what has become of the client's clock meanwhile does not matter
-            reset = _tag(page.cursor) == f"{self.table}.{RESET.tag}"
+            reset = cursor_tag(page.cursor) == f"{self.table}.{RESET.tag}"
         if reset:
             return await self._page(conn, page, RESET, item, joins, met, self.parameters)
         item = f"CASE WHEN {met} THEN {item} ELSE json_build_object('id', {self.alias}.{self.key}, 'deleted', true) END"
@@ -119,7 +126,7 @@ class Selection:
         alias, identity, first_sync = self.alias, self.key, None
         direction, beyond = ("DESC", "<") if order.newest_first else ("ASC", ">")
         if page.cursor is not None:
-            key, row_id, first_sync = _decode(page.cursor, self.table, order)
+            key, row_id, first_sync = decode_cursor(page.cursor, self.table, order)
             condition += f" AND ({alias}.{order.column}, {alias}.{identity}) {beyond} "
             condition += f"(%(page_key)s::{order.type}, %(page_id)s::uuid)"
             parameters = parameters | {"page_key": key, "page_id": row_id}
@@ -152,7 +159,7 @@ class Selection:
             if len(items) > page.limit:
                 del items[page.limit :]
                 last = page.limit - 1
-                next_cursor = b'"' + _encode(self.table, order, text(last, 2), text(last, 3), sync) + b'"'
+                next_cursor = b'"' + encode_cursor(self.table, order, text(last, 2), text(last, 3), sync) + b'"'
         return b'{"items":[%b],"nextCursor":%b,"syncTimestamp":"%b"%b}' % (
             b",".join(items),
             next_cursor,
@@ -161,13 +168,16 @@ class Selection:
         )
 
 
-def _encode(table: str, order: Order, key: str, row_id: str, sync: str) -> bytes:
+def encode_cursor(table: str, order: Order, key: str, row_id: str, sync: str) -> bytes:
+    """The cursor of the page after the row with that key and id; `sync` is the first page's sync timestamp."""
     parts = [f"{table}.{order.tag}", key, row_id, sync]
     return base64.urlsafe_b64encode(json.dumps(parts).encode()).rstrip(b"=")
 
 
-def _decode(cursor: str, table: str, order: Order) -> tuple[date | str, UUID, str]:
-    """A cursor can be made up: every part is checked, the sync timestamp too, which goes into the answer as it is."""
+def decode_cursor(cursor: str, table: str, order: Order) -> tuple[date | str, UUID, str]:
+    """Key, id and sync timestamp. Raises Invalid for what is no cursor of this table and order.
+
+    A cursor can be made up: every part is checked, the sync timestamp too, which goes into the answer as it is."""
     try:
         of, key, row_id, sync = _parts(cursor)
         if of == f"{table}.{order.tag}" and OURS.fullmatch(sync):
@@ -177,7 +187,8 @@ def _decode(cursor: str, table: str, order: Order) -> tuple[date | str, UUID, st
     raise Invalid("cursor", "This is no cursor of ours; send the nextCursor of an earlier answer, or none to begin anew.")
 
 
-def _tag(cursor: str) -> str | None:
+def cursor_tag(cursor: str) -> str | None:
+    """What the cursor says that it is of: a table and an order. None for what is no cursor of ours."""
     try:
         return _parts(cursor)[0]
     except ValueError:

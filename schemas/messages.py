@@ -104,6 +104,18 @@ class SendCode(Message, queue="mail", allowance=15, deadline_seconds=30):
     asked_at: datetime
 
 
+class RemindInvited(Message, queue="mail", allowance=15, deadline_seconds=15):
+    """Somebody was invited and has not come yet: let the identity provider, which writes its own mail, write to them again."""
+
+    email: str
+
+
+class RemoveAccount(Message, queue="mail", allowance=15, deadline_seconds=15):
+    """Somebody's access was taken away here, from that moment on: take their account away at the identity provider, too."""
+
+    username: str
+
+
 class Recompute(Message, queue="bills"):
     """The next chunk of a recompute job; `after` is the last row of the one before it."""
 

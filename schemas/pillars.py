@@ -13,14 +13,14 @@ from uuid import UUID, uuid4
 
 from pydantic import Field
 
-from schemas import customers
+from schemas import customers, ledger, mails
 from schemas.base import Body, Flag, Name, Row, Version, json_object
 from schemas.database import Connection
 from schemas.errors import Conflict, Invalid, NotFound
 from schemas.listing import Order, Page, Selection
 from schemas.moving import move_tasks
 from schemas.references import Area, bury_empty_bills, hold_tasks
-from schemas.users import User
+from schemas.users import CONSULTANT, INTERNAL, User
 
 
 class Pillar(Row):
@@ -84,8 +84,11 @@ async def create(conn: Connection, customer_id: UUID, new: NewPillar) -> Pillar:
     return Pillar.from_json(row[0])
 
 
-async def change(conn: Connection, customer_id: UUID, pillar_id: UUID, wanted: PillarChange) -> Pillar:
-    """Writes what is sent.
+async def change(
+    conn: Connection, customer_id: UUID, pillar_id: UUID, wanted: PillarChange, *, by: User, legacy: bool
+) -> Pillar:
+    """Writes what is sent. Making it inactive promises a mail to each of the firm's own people; with
+    `legacy`, where an absent role can mean admin, those too who signed in without one.
 
     Raises NotFound for an unknown pillar, Conflict for a stale version, a name that another of the customer's pillars has, and
     for making the default pillar inactive.
@@ -99,16 +102,36 @@ async def change(conn: Connection, customer_id: UUID, pillar_id: UUID, wanted: P
     if wanted.name is not None:
         await _refuse_taken(conn, customer_id, wanted.name, beside=pillar_id)
     if pillar.active and wanted.active is False:
-        return await _inactivate(conn, pillar, values)
+        return await _inactivate(conn, pillar, values, by=by, legacy=legacy)
     return await _write(conn, pillar_id, values)
 
 
-async def _inactivate(conn: Connection, pillar: Pillar, values: dict[str, Any]) -> Pillar:
+async def _inactivate(conn: Connection, pillar: Pillar, values: dict[str, Any], *, by: User, legacy: bool) -> Pillar:
     """Writes the values to an active pillar, and makes it inactive: the only way there, taken once per inactivation, whose name
     is (id, version) of what it returns. Whoever is to hear of it is sent a message here, in the same transaction."""
     if pillar.is_default:
         raise Conflict("Tasks for which nobody names a pillar go to this one, so it stays active; make another inactive.")
-    return await _write(conn, pillar.id, values)
+    written = await _write(conn, pillar.id, values)
+    await _tell_everybody(conn, written, by=by, legacy=legacy)
+    return written
+
+
+async def _tell_everybody(conn: Connection, pillar: Pillar, *, by: User, legacy: bool) -> None:
+    """A message for each of the firm's own people who have access, whoever made the change among them. Its customer is held:
+    of two requests at once, only one finds the pillar active."""
+    cursor = await conn.execute(
+        f"""
+        SELECT min(u.email), c.name FROM users u, customers c
+        WHERE c.id = %s AND {CONSULTANT if legacy else INTERNAL} AND u.email <> '' AND u.revoked_at IS NULL
+        GROUP BY lower(u.email), c.name ORDER BY lower(u.email)
+        """.encode(),
+        (pillar.customer_id,),
+    )
+    letters = [
+        mails.pillar_inactivated(to=email, pillar=pillar.name, customer=customer, by=by.name or by.email)
+        for email, customer in await cursor.fetchall()
+    ]
+    await ledger.put_all(conn, letters, created_by=by.id)
 
 
 async def _write(conn: Connection, pillar_id: UUID, values: dict[str, Any]) -> Pillar:

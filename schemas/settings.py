@@ -2,10 +2,10 @@
 
 import os
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -21,15 +21,22 @@ class Settings(BaseSettings):
     stint_timezone: str = Field("UTC", description="the firm's time zone: it decides which day an entry is billed on")
 
     # who may come in
-    identity: Literal["local"] = Field("local", description="the identity provider: local keeps its users in Postgres")
-    auth_issuer: str = Field("urn:stint:local", description="the exact `iss` of every token")
-    auth_client_ids: str = Field("stint", description="clients whose tokens are taken (`aud` or `client_id`)")
+    identity: Literal["local", "cognito"] = Field(
+        "local", description="the identity provider: local keeps its users in Postgres, cognito in a user pool at AWS"
+    )
+    auth_issuer: str = Field("urn:stint:local", description="the exact `iss` of every token; of a user pool its own URL")
+    auth_jwks_url: str | None = Field(None, description="where a user pool's public keys stand; below the issuer without it")
+    auth_client_ids: str = Field("stint", description="clients whose tokens are taken (`aud` or `client_id`); cognito: needed")
     internal_client_ids: str = Field(
         # the one setting whose empty value means something: nobody
         default_factory=lambda: os.environ.get("INTERNAL_CLIENT_IDS", "stint"),
-        description="clients whose ID tokens without a role may mean legacy admin; empty: nobody's",
+        description="clients whose ID tokens without a role may mean legacy admin; empty: nobody's, as with cognito by default",
     )
     legacy_unset_role: Literal["on", "off"] = Field("on", description="whether an absent role can mean admin at all")
+    cognito_user_pool_id: str | None = Field(
+        None, pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]+_[0-9a-zA-Z]+$", description="such as eu-central-1_AbCdEfGhI"
+    )
+    cognito_endpoint_url: str | None = Field(None, description="in place of AWS's own, for a stand-in")
 
     # mail
     smtp_url: SecretStr | None = Field(
@@ -46,9 +53,19 @@ class Settings(BaseSettings):
     app_url: str | None = Field(None, description="where people sign in, for links in mail; the API's own URL without it")
     trusted_proxies: str = Field("", description="addresses and networks whose X-Forwarded-For is believed")
 
+    # live events
+    stint_most_listeners: int = Field(2_000, description="streams of live events that one API process keeps open")
+    stint_heartbeat_seconds: float = Field(
+        15, description="a stream that is quiet says so this often, lest it be taken for dead"
+    )
+    stint_slow_seconds: float = Field(10, description="who reads nothing of a full stream for this long is cut off")
+
     # patience, in seconds; tests shorten it
+    stint_head_seconds: float = Field(10, description="a connection is closed when no request's headers come for that long")
+    stint_body_seconds: float = Field(20, description="a request's body has to be there within that long")
     stint_statement_seconds: float = Field(30, description="no SQL statement runs longer")
     stint_connect_seconds: float = Field(1.5, description="how long a request waits for a connection before it answers 503")
+    stint_mail_seconds: float = Field(10, description="how long each answer of the mail server is waited for")
     stint_sent_seconds: float = Field(120, description="a message that stayed `sent` longer is sent again")
     stint_lease_margin_seconds: float = Field(30, description="a lease outlives its call's own deadline by this much")
     stint_retry_base_seconds: float = Field(1, description="the first retry waits about this long; each further one twice")
@@ -63,6 +80,17 @@ class Settings(BaseSettings):
         return self.amqp_url
 
     @property
+    def people_are_outside(self) -> bool:
+        """Whether an identity provider outside Postgres keeps the accounts: it writes to those who are invited itself, and has
+        to be told of who is removed."""
+        return self.identity != "local"
+
+    @property
+    def cognito_region(self) -> str:
+        """The AWS region that the user pool is in."""
+        return (self.cognito_user_pool_id or "").partition("_")[0]
+
+    @property
     def own_client_id(self) -> str:
         """The client that the local identity provider issues tokens to."""
         return min(listed(self.internal_client_ids) or listed(self.auth_client_ids))
@@ -71,6 +99,20 @@ class Settings(BaseSettings):
     def sign_in_url(self) -> str:
         """Where an invitation leads."""
         return self.app_url or self.public_url
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_the_pool(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Where a user pool's tokens come from follows from its id; whose are taken does not, and must be said."""
+        if values.get("identity") != "cognito":
+            return values
+        lacking = [name for name in ("cognito_user_pool_id", "auth_client_ids") if not values.get(name)]
+        if lacking:
+            raise ValueError(f"IDENTITY=cognito needs {' and '.join(lacking).upper()}")
+        pool = str(values["cognito_user_pool_id"])
+        issuer = values.get("auth_issuer") or f"https://cognito-idp.{pool.partition('_')[0]}.amazonaws.com/{pool}"
+        jwks_url = f"{issuer}/.well-known/jwks.json"
+        return {"internal_client_ids": "", "auth_jwks_url": jwks_url} | values | {"auth_issuer": issuer}
 
     @field_validator("stint_timezone")
     @classmethod
@@ -92,7 +134,7 @@ def settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        faults = [f"{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors()]
+        faults = [": ".join([*map(str.upper, map(str, fault["loc"][:1])), fault["msg"]]) for fault in error.errors()]
         raise SettingsMissing(
             "These settings are missing or wrong: "
             + "; ".join(faults)

@@ -65,6 +65,17 @@ class EnrichedForCustomer(EnrichedTimeEntry):
     ]
 
 
+# Messages that promise the entry `id`, and are not done; by state, so that each finds its index.
+UNFINISHED_STOPS = """
+    SELECT id FROM messages
+    WHERE state = 'ready' AND queue = 'timers' AND actor = 'stop_timer' AND body->>'entry_id' = %(id)s::uuid::text
+    UNION ALL SELECT id FROM messages
+    WHERE state = 'sent' AND queue = 'timers' AND actor = 'stop_timer' AND body->>'entry_id' = %(id)s::uuid::text
+    UNION ALL SELECT id FROM messages
+    WHERE state IN ('dead', 'discarded') AND actor = 'stop_timer' AND body->>'entry_id' = %(id)s::uuid::text
+"""
+
+
 @dataclass(frozen=True)
 class EntryFilter:
     """Which entries a list asks for. Dates are inclusive days in `zone`, the firm's; `customer` is an id or an exact name."""

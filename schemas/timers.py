@@ -91,13 +91,13 @@ async def start(conn: Connection, task_id: UUID, *, user_id: UUID, notes: str = 
     Raises NotFound for an unknown task, Conflict for an archived one.
     """
     await lock_user(conn, user_id)
-    status = await _task_status(conn, task_id)
+    status = await task_status(conn, task_id)
     if status is None:
         raise NotFound("There is no such task.")
-    running = await _running(conn, user_id)
+    running = await running_timer(conn, user_id)
     if running is not None and running.task_id == task_id:
         return StartedTimer(**running.model_dump()), False
-    return await _start(conn, task_id, status, running, user_id=user_id, notes=notes), True
+    return await begin(conn, task_id, status, running, user_id=user_id, notes=notes), True
 
 
 async def put(conn: Connection, user_id: UUID, wanted: TimerChange, *, by: User) -> tuple[StartedTimer, bool]:
@@ -109,17 +109,17 @@ async def put(conn: Connection, user_id: UUID, wanted: TimerChange, *, by: User)
     """
     if not await lock_user(conn, user_id) or (user_id != by.id and not await users.is_consultant(conn, user_id)):
         raise NotFound("Nobody who logs time has this id; GET /api/tasks/internal-users lists them.")
-    running = await _running(conn, user_id)
+    running = await running_timer(conn, user_id)
     if wanted.version is not None and (running is None or running.version != wanted.version):
         current = running.model_dump(mode="json") if running is not None else None
         raise Conflict("The timer has changed since you read it.", current=current)
     same = running is not None and (running.task_id, running.start_time) == (wanted.task_id, wanted.start_time)
-    since = None if same else await _possible_start(conn, wanted.start_time)
-    status = await _task_status(conn, wanted.task_id)
+    since = None if same else await possible_start(conn, wanted.start_time)
+    status = await task_status(conn, wanted.task_id)
     if status is None:
         raise Invalid("taskId", "There is no such task; GET /api/tasks lists them.")
     if running is None or running.task_id != wanted.task_id:
-        return await _start(conn, wanted.task_id, status, running, user_id=user_id, notes=wanted.notes or "", since=since), True
+        return await begin(conn, wanted.task_id, status, running, user_id=user_id, notes=wanted.notes or "", since=since), True
     cursor = await conn.execute(
         f"""
         UPDATE timers t
@@ -142,7 +142,7 @@ async def discard(conn: Connection, user_id: UUID) -> None:
         raise NotFound("No timer is running.")
 
 
-async def _possible_start(conn: Connection, wanted: datetime | None) -> datetime | None:
+async def possible_start(conn: Connection, wanted: datetime | None) -> datetime | None:
     """The wanted start. One that a fast clock puts a little into the future is now. Raises Invalid for what cannot be."""
     if wanted is None:
         return None
@@ -157,19 +157,21 @@ async def _possible_start(conn: Connection, wanted: datetime | None) -> datetime
     return min(wanted, now)
 
 
-async def _task_status(conn: Connection, task_id: UUID) -> str | None:
+async def task_status(conn: Connection, task_id: UUID) -> str | None:
+    """The task's status, and the task held shared: whoever deletes it waits, and sees the timer. None when there is none."""
     cursor = await conn.execute("SELECT status FROM tasks WHERE id = %s AND deleted_at IS NULL FOR SHARE", (task_id,))
     row = await cursor.fetchone()
     return None if row is None else row[0]
 
 
-async def _running(conn: Connection, user_id: UUID) -> Timer | None:
+async def running_timer(conn: Connection, user_id: UUID) -> Timer | None:
+    """The timer that the user has running."""
     cursor = await conn.execute(f"SELECT {json_object(Timer, 't')}::text FROM timers t WHERE user_id = %s".encode(), (user_id,))
     row = await cursor.fetchone()
     return None if row is None else Timer.from_json(row[0])
 
 
-async def _start(
+async def begin(
     conn: Connection,
     task_id: UUID,
     status: str,
@@ -178,13 +180,14 @@ async def _start(
     user_id: UUID,
     notes: str,
     since: datetime | None = None,
+    timer_id: UUID | None = None,
 ) -> StartedTimer:
     """Starts a timer for a user whose row is held, and stops the one that runs. Raises Conflict for an archived task."""
     if status == "archived":
         raise Conflict("This task is archived; set its status to open to work on it again.")
     stopped = None
     if running is not None:
-        stopped = await _stop_running(conn, running.task_id, user_id=user_id, at=since)
+        stopped = await stop_running(conn, running.task_id, user_id=user_id, at=since)
     cursor = await conn.execute(
         f"""
         INSERT INTO timers AS t (user_id, id, task_id, notes, start_time)
@@ -193,7 +196,7 @@ async def _start(
         RETURNING {json_object(Timer, "t")}::text
         """.encode(),
         # who asked first need not get the row first: without a wish, never begin before the user's latest stop
-        {"user": user_id, "id": uuid4(), "task": task_id, "notes": notes, "since": since},
+        {"user": user_id, "id": timer_id or uuid4(), "task": task_id, "notes": notes, "since": since},
     )
     row = await cursor.fetchone()
     assert row is not None
@@ -208,7 +211,7 @@ async def stop(conn: Connection, task_id: UUID, *, user_id: UUID) -> Promise:
     Raises Conflict when no timer of this user runs on the task, NotFound when there is no such task.
     """
     await lock_user(conn, user_id)
-    promise = await _stop_running(conn, task_id, user_id=user_id) or await _stopped_before(conn, task_id, user_id=user_id)
+    promise = await stop_running(conn, task_id, user_id=user_id) or await _stopped_before(conn, task_id, user_id=user_id)
     if promise is not None:
         return promise
     cursor = await conn.execute("SELECT 1 FROM tasks WHERE id = %s AND deleted_at IS NULL", (task_id,))
@@ -217,16 +220,20 @@ async def stop(conn: Connection, task_id: UUID, *, user_id: UUID) -> Promise:
     raise Conflict("You have no timer running on this task; GET /api/active-timers/me shows the one that runs.")
 
 
-async def _stop_running(conn: Connection, task_id: UUID, *, user_id: UUID, at: datetime | None = None) -> Promise | None:
+async def stop_running(
+    conn: Connection, task_id: UUID, *, user_id: UUID, at: datetime | None = None, ended: datetime | None = None
+) -> Promise | None:
     """Stops the user's timer on that task, now, or `at` the earlier time from which on another is to run: what both would
-    cover is the second one's. A timer that began after that time runs until now, so that none of it is dropped."""
+    cover is the second one's. A timer that began after that time runs until now, so that none of it is dropped. `ended`, a time
+    not before its start, is when it was stopped already, by a client that could not say so then."""
     cursor = await conn.execute(
         """
         DELETE FROM timers WHERE user_id = %(user)s AND task_id = %(task)s
-        RETURNING id, start_time, notes, CASE WHEN %(at)s::timestamptz > start_time THEN %(at)s::timestamptz
-                                              ELSE greatest(date_trunc('second', now(), 'UTC'), start_time) END
+        RETURNING id, start_time, notes,
+            coalesce(%(ended)s, CASE WHEN %(at)s::timestamptz > start_time THEN %(at)s::timestamptz
+                                     ELSE greatest(date_trunc('second', now(), 'UTC'), start_time) END)
         """,
-        {"user": user_id, "task": task_id, "at": at},
+        {"user": user_id, "task": task_id, "at": at, "ended": ended},
     )
     if (row := await cursor.fetchone()) is None:
         return None

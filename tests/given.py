@@ -1,17 +1,19 @@
 """What a test begins with, in the words of the domain, made over HTTP as a person would make it."""
 
 import asyncio
+import re
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 
-from schemas import keys, users
+from schemas import keys, sign_in, users
 from schemas.database import connect
+from schemas.messages import SendCode
 from schemas.settings import Settings
 from tests.installation import Installation, eventually
 
@@ -147,6 +149,10 @@ class Given:
         )  # fmt: skip
         return [bill_id for (bill_id,) in made]
 
+    def code(self, person: Person) -> str:
+        """A code to sign in with, as if its mail had arrived."""
+        return asyncio.run(_code(self.stint, person.email))
+
     def settled(self) -> None:
         """Waits until the ledger has nothing left to do."""
         unfinished = "SELECT count(*) FROM messages WHERE state NOT IN ('done', 'dead', 'discarded')"
@@ -158,10 +164,22 @@ class Given:
         return str(uuid4())
 
 
+def _settings(stint: Installation) -> Settings:
+    environment: dict[str, Any] = {name.lower(): value for name, value in stint.environment.items()}
+    return Settings(**environment)
+
+
+async def _code(stint: Installation, email: str) -> str:
+    asked, settings = SendCode(email=email, asked_at=datetime.now(UTC)), _settings(stint)
+    async with await connect(settings) as conn:
+        letter = await sign_in.issue(conn, asked, secret_key=settings.secret_key.get_secret_value())
+    assert letter is not None, f"{email} may sign in"
+    return str(re.findall(r"\b\d{6}\b", " ".join(letter.paragraphs))[0])
+
+
 async def _token(stint: Installation, *, role: str, email: str, customer_id: str | None) -> str:
     """What `./stint token` prints, without the half second that a process of its own takes."""
-    environment: dict[str, Any] = {name.lower(): value for name, value in stint.environment.items()}
-    settings = Settings(**environment)
+    settings = _settings(stint)
     claim, customer = None if role == "none" else role, UUID(customer_id) if customer_id else None
     name = email.partition("@")[0]
     async with await connect(settings) as conn:

@@ -17,6 +17,10 @@ ONLY_IN = {"litestar": "api", "uvicorn": "api", "dramatiq": "actors", "pika": "a
 MODULES = sorted(path for door in DOORS for path in (CHECKOUT / door).rglob("*.py"))
 
 
+# each outside client library behind its own window
+WINDOWS = {"aiosmtplib": "mail.py", "boto3": "cognito.py", "botocore": "cognito.py", "httpx": "jwks.py"}
+
+
 def imported(path: Path) -> Iterator[tuple[int, str]]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -37,6 +41,14 @@ def test_a_door_imports_only_itself_and_the_ground_floor(path: Path) -> None:
         top = name.partition(".")[0]
         assert top not in DOORS or top in DOORS[door], f"{path}:{line}: {door} must not import {name}"
         assert ONLY_IN.get(top, door) == door, f"{path}:{line}: {top} is imported in {ONLY_IN[top]} only"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(CHECKOUT)))
+def test_a_client_library_is_imported_in_its_window_only(path: Path) -> None:
+    for line, name in imported(path):
+        window = WINDOWS.get(name.partition(".")[0])
+        if window is not None and path.relative_to(CHECKOUT).parts[0] != "ops":
+            assert path == CHECKOUT / "schemas" / "clients" / window, f"{path}:{line}: {name} belongs to {window}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(CHECKOUT)))

@@ -1,4 +1,4 @@
-"""What a sync costs: of 100,000 customers with 10 changed, it reads the 10."""
+"""What a sync costs: of 100,000 rows of a kind with 10 changed, it reads the 10."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import AsyncConnection
 
-from schemas import customers
+from schemas import customers, sync
 from schemas.listing import Page
 from schemas.users import Role, User
 from tests.installation import new_database
@@ -22,6 +22,8 @@ WITH someone AS (INSERT INTO users (id, email, name) VALUES (gen_random_uuid(), 
 INSERT INTO customers (id, name, created_from, created_by)
 SELECT gen_random_uuid(), 'Customer ' || number, '', someone.id FROM someone, generate_series(1, 100000) number
 """
+# a sync timestamp after which nothing has changed yet
+NOW = "SELECT id::text || '.' || pg_snapshot_xmax(pg_current_snapshot())::text FROM installation"
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +36,7 @@ def firm(database_url: str) -> Iterator[tuple[str, str]]:
         conn.execute("UPDATE customers SET updated_at = now() - interval '1 day'")
         conn.execute("ALTER TABLE customers ENABLE TRIGGER touch")
         conn.execute("VACUUM ANALYZE customers")
-        row = conn.execute(
-            "SELECT id::text || '.' || pg_snapshot_xmax(pg_current_snapshot())::text FROM installation"
-        ).fetchone()
+        row = conn.execute(NOW).fetchone()
         assert row is not None
         conn.execute("UPDATE customers SET notes = 'new' WHERE id IN (SELECT id FROM customers LIMIT 10)")
     yield url, row[0]
@@ -67,3 +67,108 @@ def test_a_sync_of_customers_reads_only_those_that_changed(role: Role, by_time: 
             assert scans and all("Index" in node["Node Type"] or "Bitmap" in node["Node Type"] for node in scans), plan
             assert sum(node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in scans) <= CHANGED, plan
             assert touched(plan) <= 10 * CHANGED and buffers(plan) <= 100, plan
+
+
+# 100,000 pillars and tasks, one consultant's 100,000 entries on 10,000 bills, and a tenth of that of another's
+HOURS = """
+WITH someone AS (SELECT id FROM users LIMIT 1),
+other AS (INSERT INTO users (id, email, name) VALUES (gen_random_uuid(), 'b@example.com', 'B') RETURNING id),
+customer AS (INSERT INTO customers (id, name, created_from, created_by) SELECT gen_random_uuid(), 'C', '', id FROM someone
+             RETURNING id),
+pillar AS (INSERT INTO pillars (id, customer_id, name) SELECT gen_random_uuid(), id, 'General Support' FROM customer
+           RETURNING id, customer_id),
+areas AS (INSERT INTO pillars (id, customer_id, name)
+          SELECT gen_random_uuid(), customer.id, number::text FROM customer, generate_series(1, 100000) number),
+task AS (INSERT INTO tasks (id, title, customer_id, pillar_id, created_from, created_by)
+         SELECT gen_random_uuid(), number::text, p.customer_id, p.id, '', s.id
+         FROM pillar p, someone s, generate_series(1, 100000) number RETURNING id),
+bill AS (INSERT INTO time_bills (user_id, customer_id, pillar_id, date, rounding_increment, rounding_mode)
+         SELECT u.id, p.customer_id, p.id, '2000-01-01'::date + number, 1, 'nearest'
+         FROM pillar p, (SELECT id, 10000 FROM someone UNION ALL SELECT id, 1000 FROM other) u (id, days),
+              generate_series(1, u.days) number
+         RETURNING id, user_id, customer_id, pillar_id, date)
+INSERT INTO time_entries (id, task_id, user_id, customer_id, pillar_id, start_time, end_time, date, bill_id)
+SELECT gen_random_uuid(), (SELECT id FROM task LIMIT 1), user_id, customer_id, pillar_id, date, date + interval '1 hour', date,
+       id
+FROM bill, generate_series(1, 10)
+"""
+APPROVED = """
+UPDATE time_bills SET status = 'approved', approved_at = now(), approved_by = user_id, approved_seconds = 0
+WHERE id IN (SELECT id FROM time_bills WHERE user_id = %s ORDER BY date LIMIT 10)
+"""
+SYNCED = ("customers", "pillars", "tasks", "time_bills", "time_entries")
+
+
+@pytest.fixture(scope="module")
+def hours(firm: tuple[str, str]) -> tuple[str, User, str]:
+    """The URL, a consultant, and a sync timestamp after which 10 rows of each kind changed, and 10 bills were approved."""
+    url, _ = firm
+    with psycopg.connect(url, autocommit=True) as conn:
+        for table in SYNCED:  # rows that nobody has touched for a day
+            conn.execute(f"ALTER TABLE {table} DISABLE TRIGGER touch".encode())
+            conn.execute(f"ALTER TABLE {table} ALTER changed_xid SET DEFAULT '3'".encode())
+            conn.execute(f"ALTER TABLE {table} ALTER updated_at SET DEFAULT now() - interval '1 day'".encode())
+        conn.execute(HOURS.encode())
+        for table in SYNCED:
+            conn.execute(f"ALTER TABLE {table} ENABLE TRIGGER touch".encode())
+            conn.execute(f"VACUUM ANALYZE {table}".encode())
+        row = conn.execute(
+            "SELECT id::text || '.' || pg_snapshot_xmax(pg_current_snapshot())::text FROM installation"
+        ).fetchone()
+        own = conn.execute("SELECT user_id FROM time_bills GROUP BY 1 ORDER BY count(*) DESC LIMIT 1").fetchone()
+        assert row is not None and own is not None
+        for table in SYNCED:
+            mine = "WHERE user_id = %(me)s" if table.startswith("time_") else "WHERE %(me)s::uuid IS NOT NULL"
+            statement = f"UPDATE {table} SET version = version + 1 WHERE id IN (SELECT id FROM {table} {mine} LIMIT 10)"
+            conn.execute(statement.encode(), {"me": own[0]})
+        conn.execute(APPROVED.encode(), own)
+    return url, User(id=own[0], email="", name="", role=Role.internal, customer_id=None), row[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by_time", [False, True])
+def test_a_sync_of_everything_reads_only_what_changed(by_time: bool, hours: tuple[str, User, str]) -> None:
+    url, user, since = hours
+    since = datetime.now(UTC).isoformat() if by_time else since
+    recorded = Recorded()
+
+    async def pull() -> dict[str, int]:
+        async with await AsyncConnection.connect(url, autocommit=True, cursor_factory=recording(recorded)) as connection:
+            answer = json.loads(await sync.pull(connection, Page(1000, since=since), user_id=user.id))
+            return {kind: len(rows) for kind, rows in answer.items() if isinstance(rows, list)}
+
+    came = asyncio.run(pull())
+    # for a plain time also the customers that changed within its overlap
+    assert 10 <= came["customers"] <= (20 if by_time else 10) and (came["pillars"], came["tasks"]) == (10, 10)
+    # 10 of their own, and those of the bills that were approved, or for a plain time of all bills that changed
+    assert 10 <= came["timeBills"] <= 20 and 100 <= came["timeEntries"] <= 210
+    query, parameters = recorded.statements[-1]
+    with psycopg.connect(url, autocommit=True) as conn:
+        for generic in (False, True):
+            conn.execute(f"SET plan_cache_mode = {'force_generic_plan' if generic else 'auto'}".encode())
+            plan = explained(conn, query, parameters, generic=generic)
+            scans = [node for node in nodes(plan) if node.get("Relation Name") in SYNCED]
+            assert scans and all("Index" in node["Node Type"] or "Bitmap" in node["Node Type"] for node in scans), plan
+            assert sum(node.get("Rows Removed by Filter", 0) for node in scans) <= 250, plan
+            assert buffers(plan) <= 12 * sum(came.values()), plan
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("second", [False, True])
+def test_a_first_load_goes_from_page_to_page_by_its_indexes(second: bool, hours: tuple[str, User, str]) -> None:
+    url, user, _ = hours
+    recorded = Recorded()
+
+    async def pull() -> None:
+        async with await AsyncConnection.connect(url, autocommit=True, cursor_factory=recording(recorded)) as connection:
+            page = json.loads(await sync.pull(connection, Page(1000), user_id=user.id))
+            if second:
+                await sync.pull(connection, Page(1000, page["nextCursor"]), user_id=user.id)
+
+    asyncio.run(pull())
+    query, parameters = recorded.statements[-1]
+    with psycopg.connect(url, autocommit=True) as conn:
+        plan = explained(conn, query, parameters, generic=False)
+    scans = [node for node in nodes(plan) if node.get("Relation Name") in SYNCED]
+    assert scans and all("Index" in node["Node Type"] for node in scans), plan
+    assert max(node["Actual Rows"] * node["Actual Loops"] for node in scans) <= 2_500, plan

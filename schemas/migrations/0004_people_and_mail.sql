@@ -9,7 +9,8 @@ ALTER TABLE users
     ADD COLUMN account text,                                -- what the identity provider calls them; null: as we do
     -- promise 3: an invitation to an address that another account has. It looks like any other to whoever invited, and nobody
     -- can ever sign in as it
-    ADD COLUMN elsewhere boolean NOT NULL DEFAULT false;
+    ADD COLUMN elsewhere boolean NOT NULL DEFAULT false,
+    ADD CONSTRAINT nobody_comes_from_elsewhere CHECK (NOT elsewhere OR joined_at IS NULL AND invited_at IS NOT NULL);
 UPDATE users SET joined_at = created_at;
 
 -- Codes that were sent to sign in with. Only a keyed hash is kept; one that was used is deleted.

@@ -80,6 +80,11 @@ TABLE: dict[str, Asked] = {
     "GET /api/customers/{customer_id}": everybody(),
     "PUT /api/customers/{customer_id}": firm().sends(notes="new"),
     "DELETE /api/customers/{customer_id}": firm(409),  # it has an approved bill
+    # a customer's users
+    "GET /api/customers/{customer_id}/users": customer_admins(),
+    "POST /api/customers/{customer_id}/users/invite": customer_admins(201).sends(email="{customer_id}@acme.example", name="Jo"),
+    "POST /api/customers/{customer_id}/users/resend-invite": customer_admins(202).sends(userId="{user_id}"),
+    "DELETE /api/customers/{customer_id}/users/{user_id}": customer_admins(204),
     # leads
     "GET /api/leads": firm(),
     # pillars
@@ -92,6 +97,8 @@ TABLE: dict[str, Asked] = {
     "PUT /api/customers/{customer_id}/focus": firm(),
     "GET /api/focus": firm(),
     "DELETE /api/customers/{customer_id}/focus": firm(204),
+    # what changes, while it does
+    "GET /api/events": everybody().streams(),
     # tasks
     "GET /api/tasks": everybody(),
     "POST /api/tasks": firm(201).sends(title="Mend it", customerId="{customer_id}"),
@@ -118,6 +125,19 @@ TABLE: dict[str, Asked] = {
     "POST /api/time-bills/approve-all": admins().sends(bills=[{"id": NOBODYS, "version": 1}]),
     "POST /api/time-bills/recompute": admins(202).sends(dryRun=True, customerId="{customer_id}"),
     "GET /api/time-bills/recompute/{job_id}": admins(),
+    # sync
+    "GET /api/sync": firm(),
+    "POST /api/sync": firm().sends(operations=[]),
+    # dead letters
+    "GET /api/dead-letters": admins(),
+    "GET /api/dead-letters/groups": admins(),
+    "POST /api/dead-letters/replay": admins(202).sends(select={"ids": [NOBODYS]}, reason="mended"),
+    "GET /api/dead-letters/replays/{replay_id}": admins(),
+    "GET /api/dead-letters/{letter_id}": admins(),
+    "POST /api/dead-letters/{letter_id}/edit": admins(422).sends(body={}, reason="mended"),
+    "POST /api/dead-letters/discard": admins().sends(select={"ids": [NOBODYS]}, reason="not needed"),
+    "POST /api/dead-letters/restore": admins().sends(select={"ids": [NOBODYS]}, reason="a mistake"),
+    "DELETE /api/dead-letters/replays/{replay_id}": admins(204),
     # without a token
     "POST /auth/code": public(202).sends(email="nobody@example.com"),
     "POST /auth/token": public(401).sends(email="nobody@example.com", code="123456"),

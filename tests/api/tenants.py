@@ -30,6 +30,8 @@ def tenant(given: Given) -> Tenant:
     entry = consultant.get("/api/time-entries", timeBillId=bill["id"])["items"][0]
     job = admin.post("/api/time-bills/recompute", {"dryRun": True, "customerId": customer["id"]}, status=202)
     pillar = consultant.post(f"/api/customers/{customer['id']}/pillars", {"name": "Hosting"})
+    invitation = {"email": f"{given.new_id()}@tenant.example", "name": "Ida"}
+    user = consultant.post(f"/api/customers/{customer['id']}/users/invite", invitation)
     ids = {
         "customer_id": customer["id"],
         "pillar_id": pillar["id"],  # that no bill refers to
@@ -37,6 +39,7 @@ def tenant(given: Given) -> Tenant:
         "entry_id": entry["id"],  # on the bill
         "bill_id": bill["id"],  # approved
         "job_id": job["id"],
+        "user_id": user["id"],  # who has not come yet
         "owner": consultant.id,
     }
     given.settled()

@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from tests.api.answers import Json
-from tests.api.belongings import fill_in, ids_of, texts_of
+from tests.api.belongings import fill_in, ids_of, texts_of, touch
+from tests.api.streams import all_heard, listening
 from tests.api.table import TABLE
 from tests.api.tenants import Tenant, filled, operations, parameters, tenant, with_ids
 from tests.given import Given, Person
@@ -121,6 +122,17 @@ def test_no_answer_to_a_body_does_either(role: str, secrets: Secrets) -> None:
             for path in paths(template, secrets):
                 body = with_ids(asked.body, secrets.theirs.ids)
                 assert_keeps_secrets(person.http.request(method, path, json=body or None), secrets, path, body)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_live_event_does_either(role: str, secrets: Secrets, given: Given, stint: Installation) -> None:
+    task = secrets.own.consultant.get(f"/api/tasks/{secrets.own.ids['task_id']}")
+    with listening(given.admin()) as everybodys, listening(secrets.people[role]) as stream:
+        with stint.sql() as conn, conn.transaction():
+            touch(conn, ids_of(conn, secrets.theirs.ids["customer_id"]))
+        all_heard(given, secrets.own.consultant, task, everybodys, stream)
+        assert {row_id for _, row_id in everybodys.events} & secrets.texts
+        assert not {row_id for _, row_id in stream.events} & secrets.texts
 
 
 def paths(template: str, secrets: Secrets) -> Iterator[str]:

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.api.answers import EVERY_ROUTE, Json, filled
+from tests.api.table import TABLE
 from tests.given import Given
 from tests.installation import Installation
 
@@ -103,7 +104,7 @@ def test_every_operation_says_what_it_does_and_who_may(document: Json) -> None:
     assert document["security"] == [{"bearer": []}]
     for (method, path), entry in operations(document).items():
         assert entry["summary"] and entry["description"], path
-        assert ("security" in entry) == (not path.startswith("/api")), path
+        assert ("security" in entry) is not TABLE[f"{method} {path}"].needs_token, path
         assert entry.get("security", [{}]) == [{}], f"{method} {path}"  # nothing is asked for
         for parameter in entry.get("parameters", []):
             assert parameter["schema"], path
@@ -131,9 +132,8 @@ def test_a_body_that_may_be_left_out_is_not_required(document: Json) -> None:
 def test_every_operation_documents_its_errors_as_problems(document: Json) -> None:
     contract = Contract(document)
     for (method, path), entry in operations(document).items():
-        expected = (
-            {"400", "500", "503"} | ({"401", "403"} if path.startswith("/api") else set()) | ({"404"} if "{" in path else set())
-        )
+        expected = {"400", "500", "503"} | ({"404"} if "{" in path else set())
+        expected |= {"401", "403"} if TABLE[f"{method} {path}"].needs_token else set()
         expected |= {"409", "413", "415", "422"} if method in WRITING else {"422"}
         assert expected <= set(entry["responses"]), f"{method} {path}"
         for status, answer in entry["responses"].items():
@@ -182,7 +182,9 @@ def test_real_answers_are_as_documented(document: Json, given: Given) -> None:
     seen = set()
 
     def check(person: Any, method: str, template: str, body: Json | None = None, **parameters: Any) -> None:
-        answer = person.http.request(method, filled(template, **ids), json=body, params=parameters)
+        with person.http.stream(method, filled(template, **ids), json=body, params=parameters) as answer:
+            if not answer.headers.get("content-type", "").startswith("text/event-stream"):
+                answer.read()
         documented_answer = documented[method, template]["responses"][str(answer.status_code)]
         if answer.status_code == 204:
             assert "content" not in documented_answer and "content-type" not in answer.headers and not answer.content
@@ -218,6 +220,18 @@ def test_real_answers_are_as_documented(document: Json, given: Given) -> None:
     ids["customer_id"] = by.post("/api/customers", {"name": "Empty"})["id"]
     check(by, "DELETE", "/api/customers/{customer_id}")
     ids["customer_id"] = customer["id"]
+    invitation = {"email": "jo@acme.example", "name": "Jo"}
+    for _ in range(2):
+        check(by, "POST", "/api/customers/{customer_id}/users/invite", invitation)  # the second is a user already
+        check(by, "POST", "/api/customers/{customer_id}/users/resend-invite", {"email": "jo@acme.example"})  # 429
+    check(by, "POST", "/api/customers/{customer_id}/users/resend-invite", {})  # 422
+    check(by, "GET", "/api/customers/{customer_id}/users")
+    ids["user_id"] = by.get(f"/api/customers/{customer['id']}/users")["items"][0]["id"]
+    for _ in range(2):
+        check(by, "DELETE", "/api/customers/{customer_id}/users/{user_id}")
+    check(by, "POST", "/auth/code", {"email": by.email})
+    check(by, "POST", "/auth/token", {"email": by.email, "code": "wrong"})  # 401
+    check(by, "POST", "/auth/token", {"email": by.email, "code": given.code(by)})
     check(by, "POST", "/api/tasks", {"title": "A", "customerId": customer["id"]})
     for template in ("/api/time-entries", "/api/time-bills"):
         check(by, "GET", template, enrich="true")
@@ -261,10 +275,33 @@ def test_real_answers_are_as_documented(document: Json, given: Given) -> None:
     seen_bills = [{"id": row["id"], "version": 99} for row in by.get("/api/time-bills", userId=by.id)["items"]]
     check(admin, "POST", "/api/time-bills/approve-all", {"bills": [*seen_bills, {"id": given.new_id(), "version": 1}]})
     check(admin, "POST", "/api/time-bills/approve-all", {"bills": [{"id": bill["id"]}]})  # 422
+    check(by, "POST", "/api/leads", {"name": "Ada Park", "email": "ada@example.com", "budget": 5})
+    check(by, "POST", "/api/leads", {"name": "Ada Park"})  # 422
+    check(by, "GET", "/api/leads")
+    check(by, "POST", "/auth/code", {"email": "nobody@example.com"})
+    check(by, "POST", "/auth/token", {"email": "nobody@example.com", "code": "123456"})  # 401
+    check(by, "POST", "/auth/token", {"email": by.email, "code": given.code(by)})
     ids["entry_id"] = by.get("/api/time-entries", userId=by.id, startDate="2026-03-05", endDate="2026-03-05")["items"][0]["id"]
     for _ in range(2):
         check(by, "DELETE", "/api/time-entries/{entry_id}")
     check(admin, "PATCH", "/api/time-bills/{bill_id}", {"status": "approved", "version": 1})  # 409, with `current`
+    for since in (start["syncTimestamp"], "0"):  # with what is gone; with `reset`
+        check(by, "GET", "/api/sync", lastSyncTimestamp=since)
+    by.post(f"/api/tasks/{task['id']}/start", status=201)
+    noted = {"id": movable["id"], "append": "a line"}
+    run = {"id": given.new_id(), "taskId": task["id"], "startTime": "2026-03-06T09:00:00Z", "endTime": "2026-03-06T10:00:00Z"}
+    queued = [
+        {"opId": given.new_id(), "kind": kind, "data": data, "baseVersion": base}
+        for kind, data, base in (
+            ("entry.notes", noted, None), ("entry.notes", noted, 99), ("entry.notes", {"id": "x"}, None),
+            ("timer.stop", run, None),
+            ("entry.delete", {"id": run["id"]}, 1), ("timer.start", {**run, "endTime": None}, None), ("x", {}, None),
+            ("timer.start", {"id": given.new_id(), "taskId": task["id"], "startTime": run["startTime"]}, None),
+            ("task.put", {"id": task["id"], "title": "Mended"}, 1),
+        )
+    ]  # fmt: skip
+    check(by, "POST", "/api/sync", {"lastSyncTimestamp": start["syncTimestamp"], "operations": queued})
+    check(by, "POST", "/api/sync", {"operations": [{"opId": "x"}]})  # 422
     assert seen == set(EVERY_ROUTE)
 
 

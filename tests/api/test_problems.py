@@ -1,25 +1,60 @@
 """Errors are problem details that say what to do, and nothing of our inside."""
 
+from uuid import uuid4
+
 import httpx
 import pytest
 
 from tests.api.answers import at, problem
 from tests.api.conftest import Another
+from tests.api.streams import metric
 from tests.given import Given
-from tests.installation import Installation
+from tests.installation import Installation, eventually
 
 
-@pytest.mark.parametrize("path", ["/", "/api", "/api/nothing", "/api/tasks/1/2/3/4", "/docs-assets/nothing.js", "/favicon.ico"])
+@pytest.mark.parametrize("path", [
+    "/", "/api", "/api/nothing", "/api/tasks/1/2/3/4", "/docs-assets/nothing.js", "/favicon.ico", "/docs/nothing",
+    "/docs/nothing/below",
+])  # fmt: skip
 def test_an_unknown_path_is_404_with_or_without_a_token(path: str, given: Given, stint: Installation) -> None:
     problem(httpx.get(stint.url + path), 404)
     problem(given.person().http.get(path), 404)
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("PUT", "/api/tasks"), ("DELETE", "/api/me"), ("POST", "/health/live"), ("PATCH", "/docs")]
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/api/tasks", "GET, HEAD, OPTIONS, POST"),
+        ("DELETE", "/api/me", "GET, HEAD, OPTIONS"),
+        ("POST", "/health/live", "GET, HEAD, OPTIONS"),
+        ("PATCH", "/docs", "GET, HEAD, OPTIONS"),
+        ("GET", "/api/time-bills/approve-all", "OPTIONS, POST"),
+        ("TRACE", f"/api/tasks/{uuid4()}", "GET, HEAD, OPTIONS, PUT"),
+    ],
 )
-def test_a_wrong_method_is_405(method: str, path: str, stint: Installation) -> None:
-    problem(httpx.request(method, stint.url + path), 405)
+def test_a_wrong_method_is_405_and_is_told_the_right_ones(method: str, path: str, allowed: str, stint: Installation) -> None:
+    answer = httpx.request(method, stint.url + path)
+    problem(answer, 405)
+    assert answer.headers["allow"] == allowed
+
+
+def test_head_is_answered_like_get_without_a_body(given: Given, stint: Installation) -> None:
+    by = given.person()
+    task = given.task(by)
+    for path in (f"/api/tasks/{task['id']}", "/api/tasks", "/health/ready", "/metrics", "/docs", "/docs/openapi.json"):
+        whole, head = by.http.get(path), by.http.head(path)
+        assert (head.status_code, head.content) == (200, b""), path
+        assert head.headers["content-type"] == whole.headers["content-type"], path
+        if path != "/metrics":  # which has counted the two
+            assert head.headers["content-length"] == str(len(whole.content)), path
+    for path, status in ((f"/api/tasks/{given.new_id()}", 404), ("/api/time-bills/approve-all", 405), ("/nothing", 404)):
+        refused = by.http.head(path)
+        assert (refused.status_code, refused.content) == (status, b""), path
+        assert refused.headers["content-type"] == "application/problem+json"
+    assert httpx.head(f"{stint.url}/api/tasks").status_code == 401
+    assert by.http.head("/api/events").headers["content-type"].startswith("text/event-stream")
+    eventually(lambda: metric(stint.url, "stint_listeners") == 0, why="nobody listens to what HEAD has asked for")
+    assert 'method="HEAD",route="/api/tasks/{task_id' in httpx.get(f"{stint.url}/metrics").text
 
 
 def test_a_row_that_somebody_else_holds_is_503_and_nothing_is_changed(

@@ -1,0 +1,195 @@
+"""Mail, over real SMTP: one message to one recipient, tried again only where that can help, and never anybody else's header."""
+
+import ssl
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from schemas.clients.mail import compose
+from schemas.errors import Permanent
+from schemas.messages import Link, SendMail
+from tests.actors import probe
+from tests.installation import Installation, eventually
+from tests.smtp import MailServer, mail_server
+
+Posted = Callable[..., UUID]
+
+
+@pytest.fixture
+def server() -> Iterator[MailServer]:
+    with mail_server() as server:
+        yield server
+
+
+@pytest.fixture
+def post(own: Installation, server: MailServer) -> Posted:
+    """Starts a worker that sends through the server, and puts one mail."""
+    own.environment |= {"SMTP_URL": server.url, "STINT_MAIL_SECONDS": "1.5"}
+    own.start("relay", "work:mail")
+    return lambda **more: put(own, **more)
+
+
+def put(stint: Installation, **more: Any) -> UUID:
+    mail = SendMail(**{"to": "jo@example.com", "subject": "Hello", "paragraphs": ("One", "Two")} | more)
+    with stint.sql() as conn:
+        return probe.put(conn, mail)[0]
+
+
+def becomes(stint: Installation, message_id: UUID, state: str) -> None:
+    now = "SELECT state FROM messages WHERE id = %s"
+    eventually(lambda: stint.value(now, message_id) == state, seconds=40, why=f"{state}: {stint.log('work:mail')[-1500:]}")
+
+
+def test_a_mail_arrives_as_text_and_html_with_its_link(own: Installation, post: Posted, server: MailServer) -> None:
+    message_id = post(
+        to="jo@bücher.example", subject="Grüße 🎉", paragraphs=("Zeile & <b>1</b>", "שלום"),
+        link=Link(text="Sign in", url="https://app.example.com/?a=1&b=2"), reply_to="Ada <ada@example.com>",
+    )  # fmt: skip
+    becomes(own, message_id, "done")
+    [caught] = server.mails
+    mail = caught.message
+    assert caught.recipients == ("jo@xn--bcher-kva.example",)
+    assert (mail["To"], mail["Subject"], mail["Reply-To"]) == ("jo@xn--bcher-kva.example", "Grüße 🎉", "Ada <ada@example.com>")
+    assert mail["Message-ID"] == f"<{message_id}@localhost>" and mail["Date"]
+    text, html = (mail.get_body(preferencelist=(kind,)) for kind in ("plain", "html"))
+    assert text is not None and html is not None
+    assert text.get_content().replace("\r\n", "\n") == "Zeile & <b>1</b>\n\nשלום\n\nSign in: https://app.example.com/?a=1&b=2\n"
+    assert "Zeile &amp; &lt;b&gt;1&lt;/b&gt;" in html.get_content() and "a=1&amp;b=2" in html.get_content()
+
+
+@pytest.mark.parametrize("stage", ["MAIL", "RCPT", "DATA"])
+def test_what_the_server_refuses_for_good_is_a_dead_letter_with_its_reason(
+    stage: str, own: Installation, post: Posted, server: MailServer
+) -> None:
+    server.answers[stage] = ["550 no such person"]
+    message_id = post()
+    becomes(own, message_id, "dead")
+    error = own.value("SELECT error FROM messages WHERE id = %s", message_id)
+    assert "550" in error and "no such person" in error
+    assert server.connections == 1 and server.mails == []
+
+
+@pytest.mark.parametrize("stage", ["MAIL", "RCPT", "DATA"])
+def test_what_the_server_refuses_for_now_and_what_gets_no_answer_is_tried_again(
+    stage: str, own: Installation, post: Posted, server: MailServer
+) -> None:
+    server.answers[stage] = ["451 later", "drop", "stall"]
+    message_id = post()
+    becomes(own, message_id, "done")
+    assert server.recipients() == ["jo@example.com"]
+    assert own.value("SELECT attempts FROM messages WHERE id = %s", message_id) == 3
+
+
+def test_a_mail_whose_answer_is_lost_is_sent_again_under_the_same_id_and_the_log_says_so(
+    own: Installation, post: Posted, server: MailServer
+) -> None:
+    server.answers["DATA"] = ["keep and drop"]
+    message_id = post()
+    becomes(own, message_id, "done")
+    assert server.recipients() == ["jo@example.com"] * 2
+    assert {mail.message["Message-ID"] for mail in server.mails} == {f"<{message_id}@localhost>"}
+    assert "sending this mail again" in own.log("work:mail") and str(message_id) in own.log("work:mail")
+
+
+def test_a_server_that_is_away_is_waited_for(own: Installation) -> None:
+    with mail_server() as gone:
+        pass
+    own.environment["SMTP_URL"] = gone.url
+    own.start("relay", "work:mail")
+    message_id = put(own)
+    eventually(lambda: own.value("SELECT attempts FROM messages WHERE id = %s", message_id) >= 2)
+    assert own.value("SELECT state <> 'dead' FROM messages WHERE id = %s", message_id)
+
+
+def test_without_a_server_the_dead_letter_says_what_to_set(own: Installation) -> None:
+    own.start("relay", "work:mail")
+    message_id = put(own)
+    becomes(own, message_id, "dead")
+    assert "SMTP_URL" in own.value("SELECT error FROM messages WHERE id = %s", message_id)
+
+
+BAD = ["jo@example.com\r\nBcc: eve@example.com", "jo@example.com, eve@example.com", "jo", "", "jo@", "<>", "jo@exa mple.com"]
+
+
+@pytest.mark.parametrize("address", BAD)
+def test_what_is_no_address_is_never_sent(address: str) -> None:
+    with pytest.raises(Permanent):
+        compose(letter(to=address), message_id=uuid4(), sender="Stint <stint@example.com>")
+
+
+def letter(**more: Any) -> SendMail:
+    return SendMail(**{"to": "jo@example.com", "subject": "Hello", "paragraphs": ("One",)} | more)
+
+
+@pytest.mark.parametrize(
+    "text", ["a\r\nBcc: eve@example.com", "a\nb", "a\u2028b", "a\x00b", "\u202egnp.exe", "🎉" * 500, "x" * 5000]
+)
+def test_a_subject_is_one_line_whatever_stands_in_it(text: str) -> None:
+    message = compose(letter(subject=text, reply_to='"J\\"o" <jo@example.com>'), message_id=uuid4(), sender="stint@example.com")
+    raw = message.as_bytes()
+    assert message["Bcc"] is None and b"\nBcc" not in raw.partition(b"\r\n\r\n")[0]
+    assert all(len(line) <= 998 for line in raw.splitlines())
+    assert "\n" not in message["Subject"] and "\u202e" not in message["Subject"]
+
+
+def test_a_quoted_local_part_is_written_to_as_it_is(own: Installation, post: Posted, server: MailServer) -> None:
+    becomes(own, post(to='"jo smith"@example.com'), "done")
+    assert server.recipients() == ['"jo smith"@example.com']
+
+
+def test_a_password_goes_over_the_network_encrypted_or_not_at_all(own: Installation) -> None:
+    with mail_server(host="127.0.0.2") as plain:
+        own.environment["SMTP_URL"] = plain.url.replace("//", "//stint:secret-word@")
+        own.start("relay", "work:mail")
+        message_id = put(own)
+        eventually(lambda: own.value("SELECT attempts FROM messages WHERE id = %s", message_id) >= 1)
+        assert plain.passwords == [] and plain.mails == []
+        assert "secret-word" not in own.log("work:mail")
+        assert not own.value("SELECT count(*) FROM message_attempts WHERE traceback || error LIKE '%%secret-word%%'")
+
+
+def test_a_server_with_a_certificate_gets_the_password_and_one_without_a_good_one_gets_nothing(
+    own: Installation, tmp_path: Path
+) -> None:
+    certificate = make_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with mail_server(host="127.0.0.2", tls=context) as server:
+        own.environment["SMTP_URL"] = server.url.replace("//", "//stint:secret-word@")
+        own.start("relay", "work:mail")
+        message_id = put(own)
+        eventually(lambda: own.value("SELECT attempts FROM messages WHERE id = %s", message_id) >= 1)
+        assert server.passwords == server.mails == []
+        own.kill("work:mail")
+        own.environment["SSL_CERT_FILE"] = str(certificate)
+        own.start("work:mail")
+        becomes(own, message_id, "done")
+        assert server.passwords == [("stint", "secret-word")]
+
+
+def make_certificate(directory: Path) -> Path:
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mail")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+        .not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.2"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    file = directory / "mail.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )  # fmt: skip
+    file.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
+    return file

@@ -1,0 +1,272 @@
+"""Signing in by a code that comes by mail: for whom it is, once, and for nobody else."""
+
+import re
+import statistics
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import jwt
+import pytest
+
+from tests.api.answers import Json, problem
+from tests.given import Given
+from tests.inbox import Inbox
+from tests.installation import Installation, eventually, new_database
+
+
+@pytest.fixture(scope="module")
+def inbox() -> Iterator[Inbox]:
+    with Inbox() as taken:
+        yield taken
+
+
+@pytest.fixture(scope="module")
+def firm(database_url: str, amqp_url: str, inbox: Inbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """A Stint whose mail arrives. Its worker is for mail alone, and it shares a vhost with others, who find no work of it."""
+    installation = Installation(new_database(database_url), amqp_url, tmp_path_factory.mktemp("mail"), SMTP_URL=inbox.url)
+    try:
+        yield installation.start("api", "relay", "work:mail").wait_until_ready()
+    finally:
+        installation.stop()
+
+
+@pytest.fixture
+def people(firm: Installation) -> Iterator[Given]:
+    with firm.sql() as conn:
+        conn.execute("DELETE FROM rate_limits")
+    made = Given(firm)
+    yield made
+    made.close()
+
+
+def ask(firm: Installation, email: str) -> httpx.Response:
+    return httpx.post(f"{firm.url}/auth/code", json={"email": email}, timeout=20)
+
+
+def enter(firm: Installation, email: str, code: str) -> httpx.Response:
+    return httpx.post(f"{firm.url}/auth/token", json={"email": email, "code": code}, timeout=20)
+
+
+def code_in(mail: str) -> str:
+    found = re.search(r"Your code is (\d{6})\b", mail)
+    assert found, mail
+    return found[1]
+
+
+def wrong(code: str) -> str:
+    return f"{(int(code) + 1) % 10**6:06}"
+
+
+def a_code(firm: Installation, inbox: Inbox, email: str) -> str:
+    before = len(inbox.to(email))
+    assert ask(firm, email).status_code == 202
+    return code_in(inbox.next_to(email, before))
+
+
+def test_a_code_that_came_by_mail_signs_in(people: Given, firm: Installation, inbox: Inbox) -> None:
+    person = people.person("internal_user")
+    code = a_code(firm, inbox, person.email)
+
+    answer = enter(firm, person.email, f"{code[:3]} {code[3:]}")
+
+    assert answer.status_code == 200
+    signed_in: Json = answer.json()
+    assert (signed_in["tokenType"], signed_in["expiresIn"]) == ("Bearer", 12 * 3600)
+    claims = jwt.decode(signed_in["idToken"], options={"verify_signature": False})
+    assert (claims["sub"], claims["exp"] - claims["iat"], claims["token_use"]) == (person.id, 12 * 3600, "id")
+    assert people.with_token(signed_in["idToken"]).get("/api/me")["role"] == "internal"
+
+
+def test_an_invited_user_signs_in_with_the_address_that_the_invitation_came_to(
+    people: Given, firm: Installation, inbox: Inbox
+) -> None:
+    by = people.person()
+    customer, email = people.customer(by), f"{people.new_id()}@acme.example"
+    by.post(f"/api/customers/{customer['id']}/users/invite", {"email": email, "name": "Jo\u202e <b>", "role": "customer_admin"})
+    assert "<b>" in inbox.next_to(email)
+
+    token = enter(firm, email.upper().replace("ACME.EXAMPLE", "acme.example"), a_code(firm, inbox, email)).json()["idToken"]
+
+    me = people.with_token(token).get("/api/me")
+    assert (me["role"], me["customerId"], me["email"]) == ("customer_admin", customer["id"], email)
+
+
+def test_a_code_works_once(people: Given, firm: Installation, inbox: Inbox) -> None:
+    person = people.person()
+    code = a_code(firm, inbox, person.email)
+    assert enter(firm, person.email, code).status_code == 200
+    problem(enter(firm, person.email, code), 401)
+
+
+def test_two_tries_with_one_code_at_once_sign_in_once(people: Given, firm: Installation, inbox: Inbox) -> None:
+    for _ in range(3):
+        person = people.person()
+        code = a_code(firm, inbox, person.email)
+        with ThreadPoolExecutor(6) as pool:
+            answers = list(pool.map(lambda _, to=person.email, code=code: enter(firm, to, code).status_code, range(6)))
+        assert sorted(answers) == [200, 401, 401, 401, 401, 401]
+
+
+def test_a_code_is_useless_after_five_wrong_tries_also_at_once(people: Given, firm: Installation, inbox: Inbox) -> None:
+    patient, hasty, four = people.people(3)
+    code = a_code(firm, inbox, four.email)
+    for _ in range(4):
+        problem(enter(firm, four.email, wrong(code)), 401)
+    assert enter(firm, four.email, code).status_code == 200
+
+    code = a_code(firm, inbox, patient.email)
+    for _ in range(5):
+        problem(enter(firm, patient.email, wrong(code)), 401)
+    problem(enter(firm, patient.email, code), 401)
+
+    code = a_code(firm, inbox, hasty.email)
+    with ThreadPoolExecutor(5) as pool:
+        assert set(pool.map(lambda _: enter(firm, hasty.email, wrong(code)).status_code, range(5))) == {401}
+    problem(enter(firm, hasty.email, code), 401)
+
+
+def test_a_code_is_useless_after_ten_minutes(people: Given, firm: Installation, inbox: Inbox) -> None:
+    person = people.person()
+    code = a_code(firm, inbox, person.email)
+    left = firm.value(
+        "SELECT extract(epoch FROM expires_at - clock_timestamp())::float FROM sign_in_codes WHERE user_id = %s", person.id
+    )
+    assert 540 < left <= 600
+    with firm.sql() as conn:
+        conn.execute("UPDATE sign_in_codes SET expires_at = now() - interval '1 second' WHERE user_id = %s", (person.id,))
+    problem(enter(firm, person.email, code), 401)
+
+
+def test_a_code_is_good_for_its_own_address_only(people: Given, firm: Installation, inbox: Inbox) -> None:
+    one, other = people.people(2)
+    code, others = a_code(firm, inbox, one.email), a_code(firm, inbox, other.email)
+    problem(enter(firm, other.email, code if code != others else wrong(code)), 401)
+    assert enter(firm, one.email, code).status_code == 200
+
+
+def test_no_code_lies_anywhere_readable(people: Given, firm: Installation, inbox: Inbox) -> None:
+    person = people.person()
+    code = a_code(firm, inbox, person.email)
+    people.settled()
+    kept = firm.rows("SELECT c::text FROM sign_in_codes c WHERE user_id = %s", person.id)
+    kept += firm.rows("SELECT m::text FROM messages m WHERE body->>'email' = %s", person.email)
+    assert len(kept) == 2 and not [row for (row,) in kept if re.search(rf"(?<!\d){code}(?!\d)", row)]
+    assert not [name for name in ("api", "relay", "work:mail") if re.search(rf"\b{code}\b", firm.log(name))]
+    # the hash alone opens nothing to who has it: it is keyed
+    assert firm.value("SELECT octet_length(code_hash) FROM sign_in_codes WHERE user_id = %s", person.id) == 32
+
+
+def test_an_address_that_nobody_has_is_answered_alike(people: Given, firm: Installation, inbox: Inbox) -> None:
+    known, unknown = people.person().email, f"{people.new_id()}@example.com"
+    code = a_code(firm, inbox, known)
+
+    asked = [ask(firm, email) for email in (known, unknown)]
+    tried = [enter(firm, email, wrong(code)) for email in (known, unknown)]
+
+    for one, other in (asked, tried):
+        told = [
+            {key: value for key, value in answer.json().items() if key != "requestId"} | {"status": answer.status_code}
+            for answer in (one, other)
+        ]
+        assert told[0] == told[1]
+    people.settled()
+    assert inbox.to(unknown) == []
+    assert firm.value("SELECT count(*) FROM messages WHERE body->>'email' = %s AND state = 'done'", unknown) == 1
+
+
+def test_it_takes_no_other_time_to_refuse_who_is_not_there(people: Given, firm: Installation, inbox: Inbox) -> None:
+    known, unknown = people.person().email, f"{people.new_id()}@example.com"
+    code = a_code(firm, inbox, known)
+    took: dict[str, list[float]] = {known: [], unknown: []}
+    for _ in range(12):
+        for email in (known, unknown):
+            begun = time.perf_counter()
+            problem(enter(firm, email, wrong(code)), 401)
+            took[email].append(time.perf_counter() - begun)
+    # what tells them apart would be a statement or a signature: far less than an answer differs from the next
+    fast, slow = sorted(statistics.median(times) for times in took.values())
+    assert slow < fast * 2, (fast, slow)
+
+
+def test_a_removed_user_gets_no_code_and_an_older_one_is_useless(people: Given, firm: Installation, inbox: Inbox) -> None:
+    by = people.person()
+    customer = people.customer(by)
+    user = people.person("customer_user", customer["id"])
+    code = a_code(firm, inbox, user.email)
+    by.delete(f"/api/customers/{customer['id']}/users/{user.id}")
+
+    problem(enter(firm, user.email, code), 401)
+    assert ask(firm, user.email).status_code == 202
+    people.settled()
+    assert len(inbox.to(user.email)) == 1
+
+    # invited again, the old code is no good for the new account either
+    by.post(f"/api/customers/{customer['id']}/users/invite", {"email": user.email, "name": "Jo"})
+    problem(enter(firm, user.email, code), 401)
+
+
+def test_nobody_signs_in_as_an_invitation_to_an_address_of_somebody_else(
+    people: Given, firm: Installation, inbox: Inbox
+) -> None:
+    one, by = people.people(2)
+    customer = people.customer(by)
+    boss = people.person("customer_admin", customer["id"])
+    boss.post(f"/api/customers/{customer['id']}/users/invite", {"email": one.email, "name": "Jo", "role": "customer_admin"})
+    assert "another account" in inbox.next_to(one.email)
+
+    token = enter(firm, one.email, a_code(firm, inbox, one.email)).json()["idToken"]
+
+    assert people.with_token(token).get("/api/me")["role"] == "internal"
+
+
+def test_who_has_no_role_gets_no_code(people: Given, firm: Installation, inbox: Inbox) -> None:
+    visitor = people.person("visitor")
+    ask(firm, visitor.email)
+    people.settled()
+    assert inbox.to(visitor.email) == []
+
+
+def test_codes_are_asked_for_five_times_and_then_seldom(people: Given, firm: Installation) -> None:
+    email = f"{people.new_id()}@example.com"
+    answers = [ask(firm, email if number % 2 else email.upper().replace("EXAMPLE.COM", "example.com")) for number in range(6)]
+    assert [answer.status_code for answer in answers] == [202] * 5 + [429]
+    assert 200 <= int(answers[-1].headers["retry-after"]) <= 300
+    assert ask(firm, f"{people.new_id()}@example.com").status_code == 202
+
+
+def test_tries_are_limited_by_address_whatever_codes_there_are(people: Given, firm: Installation, inbox: Inbox) -> None:
+    person = people.person()
+    for _ in range(3):
+        code = a_code(firm, inbox, person.email)
+        for _ in range(5):
+            assert enter(firm, person.email, wrong(code)).status_code == 401
+    code = a_code(firm, inbox, person.email)
+    refused = enter(firm, person.email, code)
+    problem(refused, 429)
+    assert int(refused.headers["retry-after"]) > 60
+
+
+@pytest.mark.parametrize("code", ["", "12345", "1234567", "١٢٣٤٥٦", "0x1234", "-12345", "12345\u0000", "' OR ''='", "x" * 21])
+def test_what_is_no_code_is_refused(code: str, people: Given, firm: Installation) -> None:
+    answer = enter(firm, people.person().email, code)
+    assert answer.status_code in (400, 401, 422), answer.text
+
+
+def test_codes_that_nobody_used_are_forgotten(people: Given, firm: Installation, inbox: Inbox) -> None:
+    person = people.person()
+    a_code(firm, inbox, person.email)
+    with firm.sql() as conn:
+        conn.execute("UPDATE sign_in_codes SET expires_at = now() - interval '1 minute'")
+    left = "SELECT count(*) FROM sign_in_codes"
+    eventually(lambda: firm.value(left) == 0, seconds=90, why="expired codes are pruned")
+
+
+def test_the_mail_says_what_the_code_is_for(people: Given, firm: Installation, inbox: Inbox, tmp_path: Path) -> None:
+    person = people.person()
+    a_code(firm, inbox, person.email)
+    [message] = [message for to, message in inbox.messages if to == person.email]
+    assert message["Subject"] == "Your code to sign in to Stint" and message["To"] == person.email
+    assert "within 10 minutes" in inbox.to(person.email)[0]

@@ -1,0 +1,270 @@
+"""GET /api/sync: everything that changed since, in one answer; nothing is missed, and of hours only one's own come."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.api.answers import Json, problem, refused_fields
+from tests.api.test_sync_cursor import caught_up
+from tests.given import Given, Person
+from tests.installation import Installation
+
+KINDS = ["customers", "pillars", "tasks", "timeBills", "timeEntries"]
+
+
+def pages(by: Person, since: str | None = None, limit: int = 1000) -> Iterator[Json]:
+    """The answers of one walk."""
+    sent: dict[str, Any] = {"limit": limit} | ({"lastSyncTimestamp": since} if since is not None else {})
+    while True:
+        page = by.get("/api/sync", **sent)
+        yield page
+        if page["nextCursor"] is None:
+            return
+        sent["cursor"] = page["nextCursor"]
+
+
+class Store:
+    """What a client keeps: the loop that docs/api.md describes."""
+
+    def __init__(self, by: Person) -> None:
+        self.by, self.since = by, None
+        self.rows: dict[str, dict[str, Json]] = {kind: {} for kind in KINDS}
+        self.timer: Json | None = None
+        self.heard: list[Json] = []
+
+    def sync(self, limit: int = 1000) -> "Store":
+        self.heard = []
+        for page in pages(self.by, self.since, limit):
+            self.take_in(page)
+            self.heard.append(page)
+        self.since = self.heard[0]["syncTimestamp"]
+        assert {page["syncTimestamp"] for page in self.heard} == {self.since}
+        return self
+
+    def take_in(self, page: Json) -> None:
+        if page.get("reset"):
+            self.rows = {kind: {} for kind in KINDS}
+        for kind in KINDS:
+            for row in page[kind]:
+                if row.get("deleted"):
+                    assert set(row) == {"id", "deleted"}
+                    self.rows[kind].pop(row["id"], None)
+                else:
+                    self.rows[kind][row["id"]] = row
+        self.timer = page["activeTimer"]
+
+    def came(self, kind: str) -> list[Json]:
+        return [row for page in self.heard for row in page[kind]]
+
+    def is_as(self, other: "Store") -> bool:
+        return (self.rows, self.timer) == (other.rows, other.timer)
+
+
+def fresh(by: Person) -> Store:
+    return Store(by).sync()
+
+
+def test_a_first_load_is_everything_there_is_with_ones_own_hours(given: Given) -> None:
+    by, other = given.people(2)
+    task = given.task(by)
+    mine, others = given.entry(by, task), given.entry(other, task)
+    timer = by.post(f"/api/tasks/{task['id']}/start")
+    gone = given.logged(by, task, start="2026-03-04T09:00:00Z")
+    by.delete(f"/api/time-entries/{gone['id']}")
+
+    store = fresh(by)
+
+    assert not any("reset" in page for page in store.heard)
+    assert store.rows["tasks"][task["id"]] == task
+    assert store.rows["customers"][task["customerId"]] == by.get(f"/api/customers/{task['customerId']}")
+    assert store.rows["pillars"][task["pillarId"]]["customerId"] == task["customerId"]
+    assert store.rows["timeEntries"] == {mine["id"]: mine}
+    assert mine["timeBillId"] in store.rows["timeBills"] and others["timeBillId"] not in store.rows["timeBills"]
+    assert store.timer == {name: timer[name] for name in store.timer or {}}
+    assert fresh(other).timer is None
+
+
+def test_what_changed_comes_and_nothing_else(given: Given, stint: Installation) -> None:
+    by = given.person()
+    task, entry = given.task(by), given.entry(by)
+    caught_up(stint)
+    store = fresh(by)
+    assert [page for page in store.sync().heard if any(page[kind] for kind in KINDS)] == []
+
+    renamed = by.put(f"/api/tasks/{task['id']}", {"title": "Mended"})
+    noted = by.post(f"/api/time-entries/{entry['id']}/notes", {"append": "a line"}, status=200)
+    pillar = by.post(f"/api/customers/{task['customerId']}/pillars", {"name": "Hosting"})
+
+    store.sync()
+    assert (store.came("tasks"), store.came("timeEntries"), store.came("pillars")) == ([renamed], [noted], [pillar])
+    assert store.came("customers") == store.came("timeBills") == []
+
+
+@pytest.mark.parametrize("limit", [1, 2, 7])
+def test_a_walk_of_many_pages_brings_what_one_of_a_single_page_does(limit: int, given: Given) -> None:
+    by = given.person()
+    store = fresh(by)
+    since = store.since
+    task = given.task(by)
+    for day in range(1, 5):
+        given.entry(by, task, start=f"2026-03-0{day}T09:00:00Z")
+    whole, paged = Store(by), Store(by)
+    for each, rows in ((whole, 1000), (paged, limit)):
+        each.since = since
+        each.sync(rows)
+    assert len(paged.heard) > 10 // limit and len(whole.heard) == 1
+    assert all(sum(len(page[kind]) for kind in KINDS) == limit for page in paged.heard[:-1])
+    assert whole.is_as(paged)
+
+
+def test_what_is_deleted_comes_as_a_tombstone(given: Given) -> None:
+    by, admin = given.person(), given.admin()
+    entry = given.logged(by)
+    customer = given.customer(by)
+    pillar = by.post(f"/api/customers/{customer['id']}/pillars", {"name": "Hosting"})
+    task = given.task(by, customer)
+    store = fresh(by)
+
+    by.delete(f"/api/time-entries/{entry['id']}")
+    admin.delete(f"/api/customers/{customer['id']}")
+
+    store.sync()
+    for kind, row in (("timeEntries", entry), ("customers", customer), ("pillars", pillar), ("tasks", task)):
+        assert {"id": row["id"], "deleted": True} in store.came(kind)
+    assert store.is_as(fresh(by))
+
+
+def test_an_entry_comes_anew_when_its_bill_is_approved_or_reopened(given: Given, stint: Installation) -> None:
+    by, admin = given.person(), given.admin()
+    task = given.task(by)
+    entry = given.entry(by, task)
+    bill = f"/api/time-bills/{entry['timeBillId']}"
+    caught_up(stint)
+    store = fresh(by)
+
+    by.patch(bill, {"memo": "mine"})  # not a matter of its entries
+    assert store.sync().came("timeEntries") == []
+
+    for status, locked in (("approved", True), ("pending", False), ("approved", True)):
+        admin.patch(bill, {"status": status})
+        store.sync(limit=1)
+        assert store.rows["timeEntries"][entry["id"]]["locked"] is locked
+        assert store.rows["timeEntries"][entry["id"]]["version"] == entry["version"]
+        assert store.is_as(fresh(by))
+
+
+def test_a_bill_that_a_reopened_one_takes_in_becomes_a_tombstone(given: Given) -> None:
+    by, admin = given.person(), given.admin()
+    task = given.task(by)
+    bill = given.approved_bill(by, admin, task)
+    late = given.logged(by, task, start="2026-03-02T12:00:00Z")
+    given.settled()
+    store = fresh(by)
+    assert {bill["id"], late["timeBillId"]} <= set(store.rows["timeBills"])
+
+    admin.patch(f"/api/time-bills/{bill['id']}", {"status": "pending"})
+
+    store.sync()
+    assert {"id": late["timeBillId"], "deleted": True} in store.came("timeBills")
+    assert store.rows["timeEntries"][late["id"]]["timeBillId"] == bill["id"]
+    assert store.is_as(fresh(by))
+
+
+def test_the_running_timer_is_in_every_answer_as_it_is(given: Given) -> None:
+    by = given.person()
+    task = given.task(by)
+    store = fresh(by)
+    for notes in ("one", "two"):
+        by.http.put("/api/active-timers/me", json={"taskId": task["id"], "notes": notes})
+        assert all(page["activeTimer"]["notes"] == notes for page in store.sync(limit=1).heard)
+    by.delete("/api/active-timers/me")
+    assert store.sync().timer is None
+
+
+@pytest.mark.parametrize("limit", [1, 1000])
+def test_who_comes_with_a_cursor_of_no_use_starts_over(limit: int, given: Given, stint: Installation) -> None:
+    by = given.person()
+    entry = given.entry(by)
+    whole = fresh(by)
+    ours = stint.value("SELECT id::text FROM installation")
+    old, soon = datetime.now(UTC) - timedelta(days=91), datetime.now(UTC) + timedelta(days=1)
+    for since in (f"{ours}.{2**63}", f"{given.new_id()}.5", "0", old.isoformat(), soon.isoformat()):
+        store = Store(by)
+        store.rows["timeEntries"]["forgotten"] = {}
+        store.since = since
+        if limit == 1:  # a page or two will do
+            walk = pages(by, since, 1)
+            assert next(walk)["reset"] is True and "reset" not in next(walk)
+            continue
+        store.sync(limit)
+        assert [page.get("reset") for page in store.heard] == [True] + [None] * (len(store.heard) - 1)
+        assert store.rows["timeEntries"] == {entry["id"]: entry} == whole.rows["timeEntries"]
+        assert "reset" not in store.sync().heard[0]
+
+
+def test_a_plain_time_is_taken(given: Given) -> None:
+    by, admin = given.person(), given.admin()
+    task = given.task(by)
+    bill = given.approved_bill(by, admin, task)
+    hour_ago = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+    for limit in (3, 1000):
+        rows = [row for page in pages(by, hour_ago, limit) for kind in KINDS for row in page[kind]]
+        assert {task["id"], bill["id"]} <= {row["id"] for row in rows}
+        assert {row["locked"] for row in rows if "locked" in row} == {True}
+
+
+def test_a_cursor_is_of_one_sync(given: Given, stint: Installation) -> None:
+    by = given.person()
+    for _ in range(2):
+        given.task(by)
+    ours = stint.value("SELECT id::text FROM installation") + ".0"
+    times = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+    since = {"xid": ours, "time": times, "full": None}
+    cursors = {how: next(pages(by, value, 1))["nextCursor"] for how, value in since.items()}
+    assert all(cursors.values())
+    for how, wrong in (("xid", "time"), ("time", "xid"), ("full", "xid"), ("full", "time")):
+        sent = {"cursor": cursors[wrong]} | ({"lastSyncTimestamp": since[how]} if since[how] else {})
+        assert refused_fields(by.http.get("/api/sync", params=sent)) == ["cursor"], (how, wrong)
+    of_a_list = by.get("/api/tasks", limit=1, lastSyncTimestamp=ours)["nextCursor"]
+    for cursor in (of_a_list, cursors["xid"][:-4], "5", "a" * 900):
+        sent = {"cursor": cursor, "lastSyncTimestamp": ours}
+        assert refused_fields(by.http.get("/api/sync", params=sent)) == ["cursor"]
+    sent = {"cursor": cursors["xid"], "lastSyncTimestamp": ours}
+    assert refused_fields(by.http.get("/api/tasks", params=sent)) == ["cursor"]
+
+
+def test_a_row_that_changes_between_two_pages_is_not_missed(given: Given, stint: Installation) -> None:
+    by = given.person()
+    task = given.task(by)
+    entries = [given.logged(by, task, start=f"2026-03-0{day}T09:00:00Z") for day in range(1, 6)]
+    given.settled()
+    store = fresh(by)
+    for entry in entries:
+        by.post(f"/api/time-entries/{entry['id']}/notes", {"append": "a line"}, status=200)
+    by.put(f"/api/tasks/{task['id']}", {"title": "Before"})
+    walk = pages(by, store.since, 2)
+    with stint.sql() as conn:
+        conn.execute("BEGIN")
+        conn.execute("UPDATE time_entries SET notes = 'late' WHERE id = %s", (entries[4]["id"],))
+        first = next(walk)
+        by.put(f"/api/tasks/{task['id']}", {"title": "After"})  # of a kind that is done with
+        by.post(f"/api/time-entries/{entries[3]['id']}/notes", {"append": "again"}, status=200)
+        store.take_in(first)
+        store.take_in(next(walk))
+        conn.execute("COMMIT")
+    for page in walk:
+        store.take_in(page)
+    store.since = first["syncTimestamp"]
+    assert store.sync().is_as(fresh(by))
+    assert store.rows["tasks"][task["id"]]["title"] == "After"
+    assert store.rows["timeEntries"][entries[4]["id"]]["notes"] == "late"
+
+
+def test_customers_users_are_refused(given: Given) -> None:
+    customer = given.customer(given.person())
+    for role in ("customer_admin", "customer_user"):
+        user = given.person(role, customer["id"])
+        problem(user.http.get("/api/sync"), 403)
+        problem(user.http.post("/api/sync", json={"operations": []}), 403)

@@ -1,0 +1,265 @@
+"""Two desktop clients of one user, offline and online by turns, against a plain model: whatever is done where, in the end all
+agree, nothing is lost, and no edit is dropped without a word.
+
+A history is a list of steps, each a few numbers; Hypothesis makes them up, and makes one that fails as short as it can.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import given as generated
+from hypothesis import strategies as st
+
+from tests.api.answers import Json
+from tests.api.desktop import Desktop, Entry, Model, Task, Timer, later
+from tests.given import Given, Person
+from tests.installation import eventually
+
+Step = tuple[str, int, int]  # what is done, by whom, and on which of the rows that they see
+
+OFFLINE = ["new task", "edit task", "edit task", "start", "start", "stop", "stop", "stop alone", "log", "patch", "patch"]
+OFFLINE += ["rewrite", "rewrite", "append", "delete"]
+ONLINE = ["sync"] * 6 + ["lost", "lost", "repeat"]
+ELSEWHERE = ["web start", "web stop", "web shift", "web note", "web delete", "web task", "approve"]
+STEPS = st.lists(
+    st.tuples(st.sampled_from(OFFLINE * 2 + ONLINE * 2 + ELSEWHERE), st.integers(0, 1), st.integers(0, 3)),
+    min_size=10,
+    max_size=35,
+)
+
+
+class History:
+    """One user's two desktops, and the same user in a browser."""
+
+    def __init__(self, firm: "Firm") -> None:
+        self.by, self.admin, self.given = firm.by, firm.admin, firm.given
+        self.by.http.delete("/api/active-timers/me")
+        self.customer = self.given.customer(self.by)["id"]
+        since = self.by.get("/api/customers", limit=1)["syncTimestamp"]
+        self.model = Model()
+        for number in range(2):
+            task = self.by.post("/api/tasks", {"title": f"Task {number}", "customerId": self.customer})
+            self.model.tasks[task["id"]] = Task(task["title"])
+        self.desktops = [Desktop(name, self.by, since, self.model) for name in ("laptop", "phone")]
+        self.since = since
+        self.clock = datetime.now(UTC) - timedelta(days=20)
+        for desktop in self.desktops:
+            desktop.sync()
+
+    def now(self) -> str:
+        """The time on everybody's clock: some minutes after the step before."""
+        self.clock += timedelta(minutes=20)
+        return self.clock.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def take(self, step: Step) -> None:
+        what, who, pick = step
+        if what in ELSEWHERE:
+            getattr(self, "_" + what.replace(" ", "_"))(pick)
+        else:
+            getattr(self, "_" + what.replace(" ", "_"))(self.desktops[who], pick)
+
+    # what a client does, online or not
+
+    def _new_task(self, on: Desktop, pick: int) -> None:
+        on.do("task.put", str(uuid4()), title=f"New {pick}", customerId=self.customer)
+
+    def _edit_task(self, on: Desktop, pick: int) -> None:
+        if chosen := choose(on.seen("tasks"), pick):
+            status = {0: "archived", 1: "open"}.get(pick)
+            on.do("task.put", *chosen, title=f"{on.name} {self.now()}", **({"status": status} if status else {}))
+
+    def _start(self, on: Desktop, pick: int) -> None:
+        if chosen := choose(on.seen("tasks"), pick):
+            self._stop(on, pick)  # who knows of a timer stops it first
+            on.running = {"id": str(uuid4()), "taskId": chosen[0], "startTime": self.now(), "version": 1}
+            on.do("timer.start", on.running["id"], taskId=chosen[0], startTime=on.running["startTime"], notes="")
+
+    def _stop(self, on: Desktop, pick: int) -> None:
+        timer, on.running = on.running, None
+        if timer is not None:
+            base, notes = (None, None) if pick % 2 else (timer["version"], f"stopped on {on.name}")
+            times = {"startTime": timer["startTime"], "endTime": self.now()}
+            on.do("timer.stop", timer["id"], base, taskId=timer["taskId"], notes=notes, **times)
+
+    def _stop_alone(self, on: Desktop, pick: int) -> None:
+        if chosen := choose(on.seen("tasks"), pick):
+            times = {"startTime": self.now(), "endTime": self.now()}
+            on.do("timer.stop", str(uuid4()), taskId=chosen[0], notes=None, **times)
+
+    def _log(self, on: Desktop, pick: int) -> None:
+        if chosen := choose(on.seen("tasks"), pick):
+            times = {"startTime": self.now(), "duration": 600}
+            on.do("entry.put", str(uuid4()), taskId=chosen[0], allowOverlap=True, **times)
+
+    def _patch(self, on: Desktop, pick: int) -> None:
+        if chosen := choose(on.seen("timeEntries"), pick):
+            on.do("entry.patch", *chosen, duration=60 * (1 + pick), allowOverlap=True)
+
+    def _rewrite(self, on: Desktop, pick: int) -> None:
+        if chosen := choose(on.seen("timeEntries"), pick):
+            on.do("entry.notes", *chosen, notes=f"{on.name} {self.now()}")
+
+    def _append(self, on: Desktop, pick: int) -> None:
+        if chosen := choose(on.seen("timeEntries"), pick):
+            on.do("entry.notes", chosen[0], append=f"{on.name} {self.now()}")
+
+    def _delete(self, on: Desktop, pick: int) -> None:
+        if chosen := choose(on.seen("timeEntries"), pick):
+            on.do("entry.delete", *chosen)
+
+    def _sync(self, on: Desktop, pick: int) -> None:
+        on.sync()
+
+    def _lost(self, on: Desktop, pick: int) -> None:
+        on.sync(lost=True)
+
+    def _repeat(self, on: Desktop, pick: int) -> None:
+        on.repeat(pick)
+
+    # what happens elsewhere: the same user in a browser, and an admin
+
+    def _web_start(self, pick: int) -> None:
+        chosen = choose({row: 1 for row, task in self.model.tasks.items() if task.status != "archived"}, pick)
+        if chosen and self.model.timer is None:
+            body = {"taskId": chosen[0], "startTime": self.now(), "notes": "web"}
+            timer = self.by.put("/api/active-timers/me", body, status=201)
+            self.model.timer = Timer(timer["id"], chosen[0], timer["startTime"], "web")
+
+    def _web_stop(self, pick: int) -> None:
+        if (timer := self.model.timer) is not None:
+            stop = self.by.post(f"/api/tasks/{timer.task}/stop", status=202)
+            assert (stop["entryId"], stop["startTime"]) == (timer.id, timer.start)
+            self.model.entries[timer.id] = Entry(timer.task, timer.start, stop["endTime"], timer.notes)
+            self.model.timer = None
+
+    def _web_shift(self, pick: int) -> None:
+        if (timer := self.model.timer) is not None:
+            changed = self.by.put("/api/active-timers/me", {"taskId": timer.task, "startTime": later(timer.start, 60)})
+            timer.start, timer.version = changed["startTime"], changed["version"]
+
+    def _web_note(self, pick: int) -> None:
+        if chosen := self._on_the_web(pick):
+            self.by.post(f"/api/time-entries/{chosen}/notes", {"append": "web"}, status=200)
+            assert self.model.push([elsewhere("entry.notes", chosen, append="web")]) == ["applied"]
+
+    def _web_delete(self, pick: int) -> None:
+        if chosen := self._on_the_web(pick):
+            self.by.delete(f"/api/time-entries/{chosen}")
+            assert self.model.push([elsewhere("entry.delete", chosen)]) == ["applied"]
+
+    def _web_task(self, pick: int) -> None:
+        if chosen := choose({row: 1 for row in self.model.tasks}, pick):
+            task = self.by.put(f"/api/tasks/{chosen[0]}", {"title": f"web {self.now()}"})
+            self.model.tasks[chosen[0]] = Task(task["title"], task["status"], task["version"])
+
+    def _approve(self, pick: int) -> None:
+        """Every bill of this history is approved, or reopened; what becomes of a bill is not the model's matter."""
+        self._all_made()
+        for bill in self.admin.get("/api/time-bills", customerId=self.customer)["items"]:
+            wanted = {"approved": "pending", "pending": "approved"}[bill["status"]]
+            self.admin.http.patch(f"/api/time-bills/{bill['id']}", json={"status": wanted})
+        for row in self.by.get("/api/time-entries", customerId=self.customer, limit=1000)["items"]:
+            entry = self.model.entries[row["id"]]
+            # one that came over from the bill that was taken in is of a new version
+            entry.locked, entry.version = row["locked"], row["version"]
+
+    def _on_the_web(self, pick: int) -> str | None:
+        """An entry that can be changed, once it is there."""
+        rows = {row: 1 for row, entry in self.model.entries.items() if not entry.deleted and not entry.locked}
+        if (chosen := choose(rows, pick)) is None:
+            return None
+        eventually(lambda: self.by.http.get(f"/api/time-entries/{chosen[0]}").status_code == 200)
+        return chosen[0]
+
+    def _all_made(self) -> None:
+        made = sum(not entry.deleted for entry in self.model.entries.values())
+        path, only = "/api/time-entries", {"customerId": self.customer, "limit": 1000}
+        eventually(lambda: len(self.by.get(path, **only)["items"]) == made, why="every stop has become an entry")
+
+    # in the end
+
+    def all_agree(self) -> None:
+        """After a final sync, both clients have what the server has, and that is what the model says."""
+        for desktop in self.desktops:
+            desktop.sync()
+        self._all_made()
+        for desktop in self.desktops:
+            desktop.sync()
+            assert desktop.queue == [] and set(desktop.told) == desktop.asked  # of each it was told what became of it
+        laptop, phone = (desktop.store for desktop in self.desktops)
+        for kind in ("tasks", "timeEntries"):
+            mine = [of_customer(store.rows[kind], self.customer) for store in (laptop, phone)]
+            assert mine[0] == mine[1] == self._on_the_server(kind)
+        assert laptop.timer == phone.timer
+        tasks = {row["id"]: Task(row["title"], row["status"], row["version"]) for row in laptop.rows["tasks"].values()}
+        assert {row: task for row, task in tasks.items() if row in self.model.tasks} == self.model.tasks
+        entries = {
+            row["id"]: (row["taskId"], row["startTime"], row["endTime"], row["notes"], row["version"], row["locked"])
+            for row in of_customer(laptop.rows["timeEntries"], self.customer).values()
+        }
+        assert entries == {row: entry.facts() for row, entry in self.model.entries.items() if not entry.deleted}
+        timer = laptop.timer
+        running = timer and Timer(timer["id"], timer["taskId"], timer["startTime"], timer["notes"], timer["version"])
+        assert running == self.model.timer
+
+    def _on_the_server(self, kind: str) -> dict[str, Json]:
+        path = {"tasks": "/api/tasks", "timeEntries": "/api/time-entries"}[kind]
+        return {row["id"]: row for row in self.by.get(path, customerId=self.customer, limit=1000)["items"]}
+
+
+def choose(rows: dict[str, int], pick: int) -> tuple[str, int] | None:
+    return list(rows.items())[pick % len(rows)] if rows else None
+
+
+def of_customer(rows: dict[str, Json], customer: str) -> dict[str, Json]:
+    return {row_id: row for row_id, row in rows.items() if row["customerId"] == customer}
+
+
+def elsewhere(kind: str, row: str, **data: Any) -> Json:
+    return {"opId": str(uuid4()), "kind": kind, "baseVersion": None, "data": {"id": row, **data}}
+
+
+class Firm:
+    """Who is there in all histories."""
+
+    def __init__(self, given: Given) -> None:
+        self.given = given
+        self.by: Person = given.person()
+        self.admin = given.admin()
+
+
+@pytest.fixture
+def firm(given: Given) -> Firm:
+    return Firm(given)
+
+
+def lived(firm: Firm, steps: list[Step]) -> None:
+    history = History(firm)
+    for step in steps:
+        history.take(step)
+    history.all_agree()
+
+
+USUAL = {
+    "deadline": None,
+    "database": None,
+    "suppress_health_check": list(HealthCheck),
+    "print_blob": True,
+}
+
+
+@generated(steps=STEPS)
+@settings(max_examples=40, **USUAL)
+def test_two_desktops_agree_with_the_server_and_the_model(firm: Firm, steps: list[Step]) -> None:
+    lived(firm, steps)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@generated(steps=STEPS)
+@settings(max_examples=500, **USUAL)
+def test_two_desktops_agree_in_500_histories(firm: Firm, steps: list[Step]) -> None:
+    lived(firm, steps)

@@ -1,0 +1,131 @@
+"""A mail server of the tests' own: a real one, which keeps what arrives, and can be told to misbehave."""
+
+import asyncio
+import contextlib
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
+from typing import Any
+
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
+
+
+@dataclass(frozen=True)
+class Mail:
+    """One message that the server took, with the recipients of its envelope."""
+
+    recipients: tuple[str, ...]
+    message: EmailMessage
+
+
+@dataclass
+class MailServer:
+    """What it is told to do, and what it got. `answers` maps a stage (MAIL, RCPT, DATA) to the answers that are given there
+    first, in turn: a line such as "451 later", "stall", or "drop"; "keep and drop" takes the mail and loses the answer."""
+
+    host: str = "127.0.0.1"
+    seconds: float = 0.0  # that it takes over each mail
+    tls: ssl.SSLContext | None = None
+    answers: dict[str, list[str]] = field(default_factory=dict)
+    mails: list[Mail] = field(default_factory=list)
+    passwords: list[tuple[str, str]] = field(default_factory=list)
+    connections: int = 0
+    port: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"{'smtps' if self.tls else 'smtp'}://{self.host}:{self.port}"
+
+    def recipients(self) -> list[str]:
+        return sorted(address for mail in list(self.mails) for address in mail.recipients)
+
+    async def handle_MAIL(self, server: SMTP, _: Session, envelope: Envelope, address: str, options: list[str]) -> str:
+        envelope.mail_from = address
+        envelope.mail_options.extend(options)
+        return await self._answer("MAIL", server) or "250 OK"
+
+    async def handle_RCPT(self, server: SMTP, _: Session, envelope: Envelope, address: str, options: list[str]) -> str:
+        if refusal := await self._answer("RCPT", server):
+            return refusal
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, server: SMTP, _: Session, envelope: Envelope) -> str:
+        await asyncio.sleep(self.seconds)
+        told = self.answers.get("DATA", [])
+        if told and told[0] == "keep and drop":
+            self._keep(envelope)
+            told[0] = "drop"
+        if refusal := await self._answer("DATA", server):
+            return refusal
+        self._keep(envelope)
+        return "250 kept"
+
+    def _keep(self, envelope: Envelope) -> None:
+        content = envelope.original_content or b""
+        message = message_from_bytes(content, policy=default)
+        assert isinstance(message, EmailMessage)
+        self.mails.append(Mail(tuple(envelope.rcpt_tos), message))
+
+    async def _answer(self, stage: str, server: SMTP) -> str | None:
+        told = self.answers.get(stage, [])
+        if not told:
+            return None
+        match told.pop(0):
+            case "stall":
+                await asyncio.sleep(3600)
+            case "drop":
+                transport: Any = server.transport
+                transport.abort()
+            case line:
+                return line
+        return "421 gone"
+
+    def check(self, _server: SMTP, _session: Session, _envelope: Envelope, _mechanism: str, data: Any) -> AuthResult:
+        self.passwords.append((data.login.decode(), data.password.decode()))
+        return AuthResult(success=True)
+
+    def protocol(self, loop: asyncio.AbstractEventLoop) -> SMTP:
+        self.connections += 1
+        return SMTP(
+            self, hostname="localhost", enable_SMTPUTF8=True, loop=loop, authenticator=self.check, auth_require_tls=False
+        )  # fmt: skip
+
+
+@contextmanager
+def mail_server(**told: Any) -> Iterator[MailServer]:
+    """Runs one in a thread of its own."""
+    server, begun, loop = MailServer(**told), threading.Event(), asyncio.new_event_loop()
+
+    async def serve() -> None:
+        listening = await loop.create_server(lambda: server.protocol(loop), server.host, 0, ssl=server.tls)
+        server.port = listening.sockets[0].getsockname()[1]
+        begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        listening.close()
+
+    def run() -> None:
+        asyncio.set_event_loop(loop)
+        serving = loop.create_task(serve())
+        loop.call_soon(setattr, server, "_serving", serving)
+        loop.run_until_complete(serving)
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*asyncio.all_tasks(loop), return_exceptions=True))
+        loop.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert begun.wait(10)
+    try:
+        yield server
+    finally:
+        serving: Any = server._serving  # type: ignore[attr-defined]
+        loop.call_soon_threadsafe(serving.cancel)
+        thread.join(10)
