@@ -18,6 +18,7 @@ READS: dict[str, list[str]] = {
     # whether the customer is there is looked at, too
     "/api/customers/{customer}/pillars": ["FROM pillars"],
     "/api/customers/{customer}/pillars/{pillar}": [],
+    "/api/customers/{customer}/users": ["FROM customers"],
     "/api/focus": [],
     "/api/leads": [],
     "/api/tasks": [],
@@ -49,6 +50,7 @@ OWN_PEOPLES = (
     "/api/tasks/internal-users",
     "/api/time-bills/recompute",
     "/api/sync",
+    "/api/customers/{customer}/users",
 )
 
 
@@ -78,7 +80,7 @@ def test_a_read_is_one_statement_beyond_authorization(role: str, given: Given, w
             answer = client.get(path.format(**ids))
             assert answer.status_code == 200, f"{path}: {answer.text}"
             authorization, *looking_up, reading = wire.statements
-            assert " FROM users WHERE id = $1" in authorization
+            assert "LEFT JOIN users u ON u.id = asked.id" in authorization
             assert len(looking_up) == len(expected), f"{path}: {wire.statements}"
             assert all(text in statement for text, statement in zip(expected, looking_up, strict=True)), f"{path}: {looking_up}"
             assert "json_build_object" in reading
