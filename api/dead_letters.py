@@ -1,11 +1,11 @@
 """Dead letters, for administrators: the same as `./stint dead`, over HTTP."""
 
+from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
 from litestar import Response, delete, get, post
 from litestar.params import FromPath, JSONBody, QueryParameter
-from pydantic import AwareDatetime
 
 from api.answers import Cursor, Limit, Listed, json_answer
 from api.auth import admin
@@ -16,8 +16,8 @@ from schemas.letter_moves import Edit, Move, Moved
 from schemas.listing import Page
 from schemas.replays import NewReplay, Replay
 
-Since = Annotated[AwareDatetime | None, QueryParameter(name="since", description="Only those that died then or later")]
-Until = Annotated[AwareDatetime | None, QueryParameter(name="until", description="Only those that died before")]
+Since = Annotated[datetime | None, QueryParameter(name="since", description="Only those that died then or later")]
+Until = Annotated[datetime | None, QueryParameter(name="until", description="Only those that died before")]
 
 
 @get("/api/dead-letters", summary="List dead letters", guards=[admin])

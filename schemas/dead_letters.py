@@ -160,6 +160,7 @@ def condition(chosen: LetterFilter) -> Condition:
 async def list_page(conn: Connection, page: Page, chosen: LetterFilter, *, state: LetterState | None = "dead") -> bytes:
     """Letters, the latest death first. `state` None: dead and discarded ones."""
     selection = Selection("dead letter", DeadLetter, "dead_letters", "m", Order("died_at", "timestamptz"))
+    selection.parts = ("dead_messages", "listed_foreign_letters")
     found = condition(chosen)
     selection.where(found.text, **found.parameters)
     if state is not None:

@@ -176,7 +176,7 @@ async def edit(conn: Connection, letter_id: UUID, corrected: Edit, *, who: str) 
     if record is None:
         raise NotFound("There is no such message; foreign letters can't be edited, since no actor would take them.")
     if record.state is not State.dead:
-        raise Conflict(f"The message is {record.state}; only a dead one can be edited.", state=record.state)
+        raise Conflict(f"The message is {record.state}; only a dead one can be edited.")
     await _rewrite(
         conn, letter_id, check(record.actor, unmasked(corrected.body, record.body)), who=who, reason=corrected.reason
     )

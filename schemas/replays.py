@@ -123,7 +123,7 @@ async def cancel(conn: Connection, replay_id: UUID) -> None:
     if (row := await cursor.fetchone()) is None:
         raise NotFound("There is no such replay.")
     if row[0] != "running":
-        raise Conflict(f"The replay is {row[0]} already.", state=row[0])
+        raise Conflict(f"The replay has ended already: it is {row[0]}.")
     await _end(conn, replay_id, "cancelled")
 
 

@@ -43,15 +43,17 @@ ALTER TABLE foreign_letters
     ADD COLUMN discarded_because text;
 CREATE INDEX foreign_letters_listed ON foreign_letters (at, id);
 
--- Both kinds, with one set of columns. Each side has an index in the list's order.
-CREATE VIEW dead_letters AS
+-- Both kinds, with one set of columns. Each part has an index in the list's order.
+CREATE VIEW dead_messages AS
     SELECT id, 'message' AS kind, actor, queue, state, error, fingerprint, attempts, replays, created_at, died_at,
            body::text AS body
-    FROM messages WHERE state IN ('dead', 'discarded')
-    UNION ALL
-    SELECT id, 'foreign', NULL, queue, CASE WHEN discarded_at IS NULL THEN 'dead' ELSE 'discarded' END, reason, NULL, 0, 0,
-           at, at, encode(body, 'escape')
+    FROM messages WHERE state IN ('dead', 'discarded');
+CREATE VIEW listed_foreign_letters AS
+    SELECT id, 'foreign' AS kind, NULL::text AS actor, queue,
+           CASE WHEN discarded_at IS NULL THEN 'dead' ELSE 'discarded' END AS state, reason AS error, NULL::text AS fingerprint,
+           0 AS attempts, 0 AS replays, at AS created_at, at AS died_at, encode(body, 'escape') AS body
     FROM foreign_letters;
+CREATE VIEW dead_letters AS SELECT * FROM dead_messages UNION ALL SELECT * FROM listed_foreign_letters;
 
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Replays: a selection, frozen when it was made, and how far it is. They go on in the relays, whoever asked for them.

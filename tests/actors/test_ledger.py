@@ -229,8 +229,8 @@ def test_a_message_for_later_waits_in_postgres(ledger: Ledger) -> None:
 
 def test_done_messages_are_pruned_after_thirty_days_and_dead_ones_never(ledger: Ledger) -> None:
     rows = """
-        INSERT INTO messages (id, actor, queue, body, allowance, state, done_at, created_at)
-        SELECT gen_random_uuid(), 'probe', 'bills', '{}', 5, s, CASE s WHEN 'done' THEN t END, t
+        INSERT INTO messages (id, actor, queue, body, allowance, state, done_at, died_at, created_at)
+        SELECT gen_random_uuid(), 'probe', 'bills', '{}', 5, s, CASE s WHEN 'done' THEN t END, t, t
         FROM unnest(ARRAY['done', 'dead', 'discarded']) s,
              unnest(ARRAY[now() - interval '31 days', now() - interval '29 days']) t
     """

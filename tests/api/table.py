@@ -137,7 +137,7 @@ TABLE: dict[str, Asked] = {
     "POST /api/dead-letters/{letter_id}/edit": admins(422).sends(body={}, reason="mended"),
     "POST /api/dead-letters/discard": admins().sends(select={"ids": [NOBODYS]}, reason="not needed"),
     "POST /api/dead-letters/restore": admins().sends(select={"ids": [NOBODYS]}, reason="a mistake"),
-    "DELETE /api/dead-letters/replays/{replay_id}": admins(204),
+    "DELETE /api/dead-letters/replays/{replay_id}": admins(409),  # it has ended
     # without a token
     "POST /auth/code": public(202).sends(email="nobody@example.com"),
     "POST /auth/token": public(401).sends(email="nobody@example.com", code="123456"),

@@ -1,6 +1,5 @@
 """Errors are problem details that say what to do, and nothing of our inside."""
 
-
 import httpx
 import pytest
 
