@@ -115,7 +115,7 @@ class Selection:
         return await self._page(conn, page, order, item, joins, heard, self.parameters | since.parameters)
 
     def _first(self, condition: str, order: str, count: int) -> str:
-        """SQL for the first rows in that order. Each part of a table gives its own first: the planner would sort all of them."""
+        """SQL for the first rows in that order. Each part of a table gives its own: the planner would sort all of them."""
         first = [
             f"SELECT {self.alias}.* FROM {part} {self.alias} WHERE {condition} ORDER BY {order} LIMIT {count:d}"
             for part in self.parts or (self.table,)

@@ -175,6 +175,14 @@ def test_a_hundred_thousand_letters_are_found_by_indexes(admin: Person, own: Ins
                    'group' || n % 50 FROM generate_series(1, 100000) n
             """
         )
+        # they lie among many more that are done
+        conn.execute(
+            """
+            INSERT INTO messages (id, actor, queue, body, state, allowance, done_at)
+            SELECT gen_random_uuid(), 'stop_timer', 'timers', '{"task_id": "x"}', 'done', 5, now()
+            FROM generate_series(1, 300000)
+            """
+        )
         conn.execute(
             "INSERT INTO failure_groups SELECT 'group' || n, 'send_mail', 'ValueError', '' FROM generate_series(0, 49) n"
         )
