@@ -2,19 +2,21 @@
 
 import argparse
 from collections.abc import Callable
+from typing import Any
 
-Actions = "argparse._SubParsersAction[argparse.ArgumentParser]"
 WithState = Callable[[argparse.ArgumentParser], argparse.ArgumentParser]
 
 
 def add_actions(dead: argparse.ArgumentParser, with_state: WithState, positive: Callable[[str], int]) -> None:
     """Adds what `./stint dead` can do; without an action it shows the groups."""
-    dead.set_defaults(action="groups", json=False)
+    dead.set_defaults(json=False)
+    as_json: dict[str, Any] = {"action": "store_true", "help": "as JSON", "default": argparse.SUPPRESS}
+    dead.add_argument("--json", **as_json)
     actions = dead.add_subparsers(title="actions", metavar="ACTION", dest="action")
 
     def action(name: str, summary: str) -> argparse.ArgumentParser:
         parser = with_state(actions.add_parser(name, help=summary, description=summary, allow_abbrev=False))
-        parser.add_argument("--json", action="store_true", help="as JSON")
+        parser.add_argument("--json", **as_json)
         return parser
 
     action("groups", "what letters die of: by actor, error and place")

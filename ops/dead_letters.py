@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
     async def act() -> int:
         async with await connect(settings()) as conn:
-            return await actions[args.action](conn, args)
+            return await actions[args.action or "groups"](conn, args)
 
     try:
         return asyncio.run(act())

@@ -45,14 +45,15 @@ def letters(items: list[Json], *, more: bool) -> None:
     if not items:
         print("No such dead letters.")
         return
+    console = _console()
     table = Table("id", "actor", "queue", "died", "attempts", "replays", "error", box=None)
     for item in items:
         table.add_row(
             item["id"][:8] if len(items) < 50 else item["id"], item["actor"] or f"({item['kind']})", item["queue"],
             _ago(datetime.fromisoformat(item["diedAt"])), str(item["attempts"]), str(item["replays"]),
-            escape(_one_line(item["error"])),
+            escape(_one_line(item["error"], console.width - 80)),
         )  # fmt: skip
-    _console().print(table)
+    console.print(table)
     if more:
         print("… and more: --limit N, or narrow it with --actor, --group, --since, --q.")
 
@@ -118,9 +119,9 @@ def _indented(text: str) -> None:
     print("\n".join(f"    {line}" for line in text.splitlines()))
 
 
-def _one_line(text: str | None) -> str:
+def _one_line(text: str | None, width: int = 160) -> str:
     line = " ".join((text or "").split())
-    return line if len(line) <= 160 else f"{line[:160]}…"
+    return line if len(line) <= max(width, 30) else f"{line[: max(width, 30)]}…"
 
 
 def _at(time: datetime | None) -> str:

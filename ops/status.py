@@ -66,7 +66,7 @@ def run_doctor(args: argparse.Namespace) -> int:
     for finding in [] if args.json else findings:
         print(f"{finding.what}\n  why: {finding.why}\n  do:  {finding.do}\n")
     if not args.json:
-        print("Nothing is wrong." if not findings else f"{len(findings)} things are wrong.")
+        print("Nothing is wrong." if not findings else f"That is {len(findings)} in all.")
     return 1 if findings else 0
 
 
@@ -145,7 +145,7 @@ def examine(standing: Standing) -> list[Finding]:
     if standing.dead:
         findings.append(
             Finding(
-                f"{standing.dead:,} messages are dead letters, in {standing.groups} groups.",
+                f"Dead letters: {standing.dead:,}, in {standing.groups} groups.",
                 "they failed as often as they may, or no retry could help; nothing more happens to them by itself",
                 "./stint dead shows of what; mend the cause, then ./stint dead replay --group G --canary 1 --reason '…'",
             )
@@ -153,7 +153,7 @@ def examine(standing: Standing) -> list[Finding]:
     if standing.foreign:
         findings.append(
             Finding(
-                f"{standing.foreign:,} foreign letters came through RabbitMQ.",
+                f"Foreign letters came through RabbitMQ: {standing.foreign:,}.",
                 "somebody publishes into our queues, or an older version's message came back",
                 "./stint dead list and show; ./stint dead discard ID --reason '…' once you know whose they are",
             )

@@ -25,7 +25,7 @@ def dead(ledger: Ledger, *keys: str, order: str = "permanent", times: int = 1) -
 
 def dead_command(ledger: Ledger, *arguments: str, code: int = 0) -> Any:
     """What `./stint dead … --json` prints."""
-    result = ledger.stint.command("dead", *arguments, "--json")
+    result = ledger.stint.command("dead", "--json", *arguments)
     assert result.returncode == code, result.stdout + result.stderr
     return json.loads(result.stdout)
 
@@ -40,7 +40,7 @@ def ended(ledger: Ledger, replay_id: str) -> Json:
 
 def test_a_replay_drains_what_it_selected_and_says_what_became_of_it(ledger: Ledger) -> None:
     ids = dead(ledger, "a", "b", "c")
-    [group] = dead_command(ledger, "groups")["items"]
+    [group] = dead_command(ledger)["items"]
     assert (group["actor"], group["error"], group["count"]) == ("probe", "schemas.errors.Permanent", 3)
     assert group["frame"] == "tests/actors/probe.py:_obey"
 

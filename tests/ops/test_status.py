@@ -36,7 +36,7 @@ def test_the_doctor_names_what_is_not_running_and_what_is_dead(own: Installation
     eventually(lambda: own.value("SELECT count(*) FROM heartbeats") == 2)
     named = " ".join(found(own))
     assert "No worker is alive for the queue timers." in named and "queue mail" not in named
-    assert "1 messages are dead letters, in 1 groups." in named
+    assert "Dead letters: 1, in 1 groups." in named
 
     own.stop()
     with own.sql() as conn:  # a minute later
