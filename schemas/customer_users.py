@@ -87,11 +87,12 @@ async def admit(conn: Connection, customer_id: UUID, user: User, *, hold: bool =
 
 
 async def list_page(conn: Connection, page: Page, *, customer_id: UUID, user: User) -> bytes:
-    """The customer's users, those first who came last. Raises as `admit` does."""
-    await admit(conn, customer_id, user)
+    """The customer's users, those first who came last. Raises as `admit` does, Invalid for a cursor that is none of ours."""
     selection = Selection("user", CustomerUser, "users", "u", Order("created_at", "timestamptz"))
     selection.where(f"u.customer_id = %(customer)s AND {_ACTIVE}", customer=customer_id)
-    return await selection.page(conn, page)
+    answer = await selection.page(conn, page)
+    await admit(conn, customer_id, user)
+    return answer
 
 
 _ACTIVE = "u.role IN ('customer_admin', 'customer_user') AND u.revoked_at IS NULL"

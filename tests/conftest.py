@@ -79,15 +79,26 @@ def stint(database_url: str, amqp_url: str, tmp_path_factory: pytest.TempPathFac
         installation.stop()
 
 
-@pytest.fixture
-def own(database_url: str, worker_id: str, tmp_path: Path) -> Iterator[Installation]:
-    """A Stint for one test alone, with nothing started yet and its queues empty: its processes may be killed."""
+def emptied_vhost(worker_id: str) -> str:
+    """The vhost beside the shared Stint's: two with different databases on one would take each other's messages."""
     amqp_url = os.environ[f"STINT_TEST_AMQP_URL_{worker_id}-own"]
     with pika.BlockingConnection(pika.URLParameters(amqp_url)) as connection:
         for queue in QUEUES:
             connection.channel().queue_delete(queue)
             connection.channel().queue_delete(f"{queue}.XQ")
-    installation = Installation(new_database(database_url), amqp_url, tmp_path)
+    return amqp_url
+
+
+@pytest.fixture(scope="module")
+def amqp_url_apart(worker_id: str) -> str:
+    """For a Stint that the tests of one module share; none of them may ask for `own`, too."""
+    return emptied_vhost(worker_id)
+
+
+@pytest.fixture
+def own(database_url: str, worker_id: str, tmp_path: Path) -> Iterator[Installation]:
+    """A Stint for one test alone, with nothing started yet and its queues empty: its processes may be killed."""
+    installation = Installation(new_database(database_url), emptied_vhost(worker_id), tmp_path)
     try:
         yield installation
     finally:

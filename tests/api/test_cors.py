@@ -5,6 +5,7 @@ import pytest
 
 from tests.api.answers import EVERY_ROUTE, assert_cors, filled
 from tests.api.table import TABLE
+from tests.api.tokens import UNKNOWN_KEY
 from tests.given import Given
 from tests.installation import Installation
 
@@ -64,7 +65,7 @@ def test_every_kind_of_client_error_carries_the_headers_once(status: int, given:
 
 @pytest.mark.parametrize("path", ["/api/tasks", "/health/ready", "/.well-known/jwks.json"])
 def test_a_server_error_carries_the_headers_once(path: str, without_postgres: Installation) -> None:
-    answer = httpx.get(without_postgres.url + path, headers={"Authorization": "Bearer none"})
+    answer = httpx.get(without_postgres.url + path, headers=UNKNOWN_KEY)
     assert answer.status_code == 503
     assert_cors(answer)
 

@@ -9,12 +9,11 @@ import pytest
 
 from tests.api.answers import EVERY_ROUTE, filled, problem
 from tests.api.table import TABLE
-from tests.api.tokens import encoded
+from tests.api.tokens import UNKNOWN_KEY
 from tests.given import Given
 from tests.installation import Installation, eventually
 
 # a token whose head can be read, of a key that has to be looked for
-UNKNOWN_KEY = {"Authorization": "Bearer " + encoded(b'{"alg": "RS256", "kid": "unknown"}') + ".e30.c2ln"}
 
 
 def test_a_running_stint_is_alive_and_ready(stint: Installation) -> None:

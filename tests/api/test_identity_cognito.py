@@ -21,9 +21,11 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UserPool]:
 
 
 @pytest.fixture(scope="module")
-def firm(database_url: str, amqp_url: str, pool: UserPool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def firm(
+    database_url: str, amqp_url_apart: str, pool: UserPool, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installation]:
     directory = tmp_path_factory.mktemp("firm")
-    installation = Installation(new_database(database_url), amqp_url, directory, **pool.environment)
+    installation = Installation(new_database(database_url), amqp_url_apart, directory, **pool.environment)
     try:
         yield installation.start("api", "relay", "work:mail").wait_until_ready()
     finally:
@@ -270,14 +272,14 @@ def test_an_invitation_whose_answer_got_lost_is_made_by_the_next_try(
 
 
 def test_the_firms_own_people_are_those_of_the_pool_and_can_be_given_tasks(
-    people: Given, pool: UserPool, database_url: str, amqp_url: str, tmp_path_factory: pytest.TempPathFactory
+    people: Given, pool: UserPool, database_url: str, amqp_url_apart: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     never_came = [pool.add("internal_user") for _ in range(65)]  # more than a page of the pool
     pool.add("customer_user", people.new_id())
     disabled = pool.add("internal_user")
     pool.client.admin_disable_user(UserPoolId=pool.id, Username=disabled)
     directory = tmp_path_factory.mktemp("fresh")  # whose pool was not asked within the last minute
-    fresh = Installation(new_database(database_url), amqp_url, directory, **pool.environment)
+    fresh = Installation(new_database(database_url), amqp_url_apart, directory, **pool.environment)
     try:
         fresh.start("api").wait_until_ready()
         with httpx.Client(base_url=fresh.url, timeout=30) as client:
@@ -318,11 +320,16 @@ def test_keys_are_kept_while_they_cannot_be_read_and_made_up_ones_are_no_flood(
 
 
 def test_without_keys_nobody_is_called_a_stranger(
-    pool: UserPool, people: Given, boss: Person, database_url: str, amqp_url: str, tmp_path_factory: pytest.TempPathFactory
+    pool: UserPool,
+    people: Given,
+    boss: Person,
+    database_url: str,
+    amqp_url_apart: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     pool.keys.mode = "hang"
     directory = tmp_path_factory.mktemp("keyless")
-    fresh = Installation(new_database(database_url), amqp_url, directory, **pool.environment)
+    fresh = Installation(new_database(database_url), amqp_url_apart, directory, **pool.environment)
     try:
         fresh.start("api").wait_until_ready()
         with at(fresh, boss.token) as client:

@@ -49,6 +49,8 @@ NO_KEYS: list[Any] = [
 KINDS = {
     "/api/customers": ["customers.created_at", "customers.changed_xid", "customers.changed_xid.reset"],
     "/api/customers/{customer_id}/pillars": ["pillars.created_at"],
+    "/api/customers/{customer_id}/users": ["users.created_at"],
+    "/api/leads": ["leads.created_at"],
     "/api/focus": ["focus.since"],
     "/api/tasks": ["tasks.created_at", "tasks.changed_xid", "tasks.changed_xid.reset"],
     "/api/tasks/internal-users": ["users.created_at"],
@@ -73,7 +75,7 @@ def no_cursors(template: str) -> list[str]:
             *[(key, SOMEONE, SYNC, "more") for key in MOMENTS],
         ]
     ]
-    others = [kind for other, kinds in KINDS.items() for kind in kinds if other != template]
+    others = sorted({kind for kinds in KINDS.values() for kind in kinds} - set(KINDS.get(template, [])))
     elsewhere = [
         _cursor(kind, key, SOMEONE, SYNC) for kind in ("tasks", "elsewhere.id", "tasks; DROP", *others) for key in MOMENTS
     ]

@@ -18,7 +18,7 @@ from tests.api.streams import all_heard, listening
 from tests.api.table import TABLE
 from tests.api.tenants import Tenant, filled, operations, parameters, tenant, with_ids
 from tests.given import Given, Person
-from tests.installation import Installation
+from tests.installation import Installation, new_database
 
 ROLES = ["customer_admin", "customer_user"]
 
@@ -32,6 +32,16 @@ class Secrets:
     texts: set[str]
     stolen: dict[str, list[str]]
     people: dict[str, Person]
+
+
+@pytest.fixture(scope="module")
+def stint(database_url: str, amqp_url_apart: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """One of their own: rows are written here past the API, which `./stint verify` would hold against the shared one."""
+    installation = Installation(new_database(database_url), amqp_url_apart, tmp_path_factory.mktemp("leaks"))
+    try:
+        yield installation.start().wait_until_ready()
+    finally:
+        installation.stop()
 
 
 @pytest.fixture(scope="module")

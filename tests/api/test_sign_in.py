@@ -24,9 +24,11 @@ def inbox() -> Iterator[Inbox]:
 
 
 @pytest.fixture(scope="module")
-def firm(database_url: str, amqp_url: str, inbox: Inbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """A Stint whose mail arrives. Its worker is for mail alone, and it shares a vhost with others, who find no work of it."""
-    installation = Installation(new_database(database_url), amqp_url, tmp_path_factory.mktemp("mail"), SMTP_URL=inbox.url)
+def firm(
+    database_url: str, amqp_url_apart: str, inbox: Inbox, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installation]:
+    """A Stint whose mail arrives."""
+    installation = Installation(new_database(database_url), amqp_url_apart, tmp_path_factory.mktemp("mail"), SMTP_URL=inbox.url)
     try:
         yield installation.start("api", "relay", "work:mail").wait_until_ready()
     finally:

@@ -31,10 +31,7 @@ class Client:
 
     def __init__(self, by: Person, **parameters: Any) -> None:
         self.by, self.parameters = by, parameters
-        first = by.http.get("/api/tasks", params={"limit": 1000} | parameters).json()
-        assert first["nextCursor"] is None
-        self.since: str = first["syncTimestamp"]
-        self.known: dict[str, Json] = {item["id"]: item for item in first["items"]}
+        self.since, self.known = self._everything()
 
     def sync(self, limit: int = 1000) -> list[Json]:
         """Takes in what changed, and returns it."""
@@ -52,8 +49,17 @@ class Client:
         return heard
 
     def sees_everything(self) -> bool:
-        now = self.by.http.get("/api/tasks", params={"limit": 1000} | self.parameters).json()["items"]
-        return self.known == {item["id"]: item for item in now}
+        return self.known == self._everything()[1]
+
+    def _everything(self) -> tuple[str, dict[str, Json]]:
+        """The whole list, from its first page to its last, and the cursor to go on from."""
+        page = self.by.http.get("/api/tasks", params={"limit": 1000} | self.parameters).json()
+        since, known = str(page["syncTimestamp"]), {item["id"]: item for item in page["items"]}
+        while page["nextCursor"] is not None:
+            following = {"limit": 1000, "cursor": page["nextCursor"]}
+            page = self.by.http.get("/api/tasks", params=following | self.parameters).json()
+            known |= {item["id"]: item for item in page["items"]}
+        return since, known
 
 
 def caught_up(stint: Installation) -> None:

@@ -81,3 +81,7 @@ def _signed(header: Claims, claims: Claims) -> bytes:
 
 def _joined(signed: bytes, signature: bytes) -> str:
     return f"{signed.decode()}.{encoded(signature)}"
+
+
+# can be read, and names a key that nobody has: whoever is asked with it has to look
+UNKNOWN_KEY = {"Authorization": "Bearer " + encoded(b'{"alg": "RS256", "kid": "unknown"}') + ".e30.c2ln"}
