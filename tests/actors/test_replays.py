@@ -1,6 +1,9 @@
 """Replays: carried by the relays, whoever asked for them; nothing is sent twice, and a canary keeps the rest from harm."""
 
 import json
+import os
+import subprocess
+import sys
 from typing import Any
 from uuid import UUID
 
@@ -8,7 +11,7 @@ import pytest
 
 from tests.actors.probe import Probe
 from tests.actors.probing import Ledger
-from tests.installation import eventually
+from tests.installation import CHECKOUT, eventually
 
 Json = dict[str, Any]
 
@@ -168,3 +171,36 @@ def test_workers_and_relays_say_that_they_are_alive_and_what_they_did(ledger: Le
         lambda: ledger.one(handled) == 2,
         why=str(ledger.conn.execute("SELECT * FROM handler_totals").fetchall()) + ledger.stint.log("work")[-1500:],
     )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_thousand_letters_of_five_kinds_are_drained_while_everything_is_killed(ledger: Ledger) -> None:
+    kinds = ("permanent", "fail", "exit", "lookup", "cancel")
+    keys = {f"{kind}-{number}": kind for kind in kinds for number in range(200)}
+    for key, kind in keys.items():
+        ledger.order(key, kind, times=1 if kind == "permanent" else 5)
+    ids = ledger.put(*[Probe(key=key) for key in keys])
+    dead_now = "SELECT count(*) FROM messages WHERE state = 'dead'"
+    eventually(lambda: ledger.one(dead_now) == 1000, seconds=150, why="all of them are dead")
+    assert len(dead_command(ledger)["items"]) == 5
+
+    replay = dead_command(ledger, "replay", "--all", "--reason", "mended", "--rate", "50", "--canary", "5")
+    with subprocess.Popen(
+        [sys.executable, "-m", "ops.cli", "dead", "watch", replay["id"]],
+        cwd=CHECKOUT, env=os.environ | ledger.stint.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    ) as watching:  # fmt: skip
+        sent = "SELECT count(*) FROM replay_letters WHERE sent_at IS NOT NULL"
+        for step in range(1, 5):
+            eventually(lambda least=200 * step - 100: ledger.one(sent) >= least, seconds=60)
+            watching.kill()
+            for name in ("relay", "work"):
+                ledger.stint.kill(name)
+                ledger.stint.start(name)
+        # somebody else is impatient
+        dead_command(ledger, "replay", "--all", "--reason", "me too", code=0 if ledger.one(dead_now) else 4)
+    eventually(lambda: ledger.one("SELECT count(*) FROM replays WHERE state = 'running'") == 0, seconds=90)
+
+    assert {ledger.state(message_id) for message_id in ids} == {"done"}
+    assert ledger.one("SELECT count(*) FROM probe") == ledger.one("SELECT count(DISTINCT key) FROM probe") == 1000
+    assert ledger.one("SELECT count(*) FROM message_events WHERE action = 'replay'") == 1000
