@@ -6,13 +6,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
 
-from pydantic import ValidationError
-
 from schemas import ledger
 from schemas.database import Connection
-from schemas.errors import Permanent
 from schemas.ledger import Failure, Record, State
-from schemas.messages import Message
+from schemas.messages import Message, check_body
 
 Function = TypeVar("Function", bound=Callable[..., Awaitable[None]])
 
@@ -72,7 +69,7 @@ async def take(conn: Connection, delivery: Delivery, *, worker: str, base_second
     """Locks the row and looks: the work to do now, or None for what is settled by leaving it.
 
     None for a duplicate; for an id that is none of ours (kept as a foreign letter); and for work whose worker died of it,
-    which goes to the back of the queue with that on its account. Raises Permanent for a body that no longer fits its model.
+    which goes to the back of the queue with that on its account. Raises Misfit for a body that no longer fits its model.
     `noted` says that this very delivery has just been through `note_beginning`.
     """
     record = await ledger.lock(conn, delivery.id)
@@ -87,13 +84,13 @@ async def take(conn: Connection, delivery: Delivery, *, worker: str, base_second
         await _blame(conn, record, worker=worker, base_seconds=base_seconds)
         return None
     above_suspicion = record.begun is None and not delivery.redelivered
-    return Work(record, _message(record), may_begin=noted or above_suspicion)
+    return Work(record, check_body(record.actor, record.body), may_begin=noted or above_suspicion)
 
 
 async def _blame(conn: Connection, record: Record, *, worker: str, base_seconds: float) -> None:
     """Puts the worker's death on the message's account; the first proven one together with the death that raised the
     suspicion, so that the fifth death makes it dead."""
-    failure = _worker_died(record, worker)
+    failure = _worker_died(worker)
     state = await ledger.fail(conn, record, failure, base_seconds=base_seconds)
     if record.crashes == 0 and state is State.ready and (again := await ledger.lock(conn, record.id)) is not None:
         await ledger.fail(conn, again, failure, base_seconds=base_seconds)
@@ -128,20 +125,11 @@ async def note_beginning(conn: Connection, delivery: Delivery) -> bool:
     return alone
 
 
-def _message(record: Record) -> Message:
-    try:
-        return HANDLERS[record.actor].model.model_validate(record.body)
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors(include_input=False))
-        raise Permanent(f"the body no longer fits {record.actor}: {faults}") from None
-
-
-def _worker_died(record: Record, worker: str) -> Failure:
+def _worker_died(worker: str) -> Failure:
     return Failure(
         error_class="WorkerDied",
         error="the worker that had begun this message ended before it did",
         traceback="",
-        fingerprint=f"{record.actor}:WorkerDied",
         worker=worker,
         crash=True,
     )

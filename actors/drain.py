@@ -70,7 +70,7 @@ async def keep(conn: Connection, letter: Letter, *, base_seconds: float) -> None
     if (named := read_reference(letter.body)) is not None:
         record = await ledger.lock(conn, named[0])
         if record is not None and record.is_delivery(named[1]):
-            await ledger.fail(conn, record, _dead_lettered(record.actor, reason), base_seconds=base_seconds)
+            await ledger.fail(conn, record, _dead_lettered(reason), base_seconds=base_seconds)
             return
     await ledger.keep_foreign(conn, queue=letter.queue, reason=reason, body=letter.body, headers=letter.headers)
     logger.error("a foreign letter arrived on %s (%s); see it beside the dead letters", letter.queue, reason)
@@ -82,5 +82,5 @@ def _reason(headers: dict[str, Any]) -> str:
     return str(latest.get("reason", "unknown")) if isinstance(latest, dict) else "unknown"
 
 
-def _dead_lettered(actor: str, reason: str) -> Failure:
-    return Failure(error_class="DeadLettered", error=reason, traceback="", fingerprint=f"{actor}:DeadLettered", worker=WORKER)
+def _dead_lettered(reason: str) -> Failure:
+    return Failure(error_class="DeadLettered", error=reason, traceback="", worker=WORKER)

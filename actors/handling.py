@@ -2,7 +2,6 @@
 connection."""
 
 import asyncio
-import hashlib
 import logging
 import os
 import socket
@@ -19,12 +18,14 @@ from actors.deliveries import HANDLERS, Delivery, Handler, note_beginning, quara
 from schemas import ledger
 from schemas.database import Connection, connect, is_unreachable
 from schemas.errors import Permanent, RetryLater
+from schemas.heartbeats import Tally
 from schemas.ledger import Failure, State
 from schemas.logs import about
 from schemas.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+TALLY = Tally()  # what this process's handlers did; the heartbeat takes it along
 WORKER = f"{socket.gethostname()}:{os.getpid()}"
 ROOT = Path(__file__).resolve().parents[1]
 # A handler that loses its connection this often in a row is what brings Postgres down, not its victim.
@@ -91,11 +92,13 @@ class Thread:
             worker=WORKER,
             base_seconds=self._settings.stint_retry_base_seconds,
         )
+        begun, well = time.perf_counter(), False
         try:
             if handler.calls_out:
                 await self._call(handler, call)
             else:
                 await self._in_one_transaction(conn, handler, delivery)
+            well = True
         except BaseException as error:  # a handler's own SystemExit or CancelledError is a failed attempt, too
             await self._drop_connection()
             if is_unreachable(error):
@@ -105,6 +108,7 @@ class Thread:
             await self._record(delivery, call, error)
         finally:
             call.end()
+            TALLY[delivery.actor].add(time.perf_counter() - begun, well=well)
 
     async def _in_one_transaction(self, conn: Connection, handler: Handler, delivery: Delivery) -> None:
         """Effect and `done` commit together, or neither does."""
@@ -148,17 +152,15 @@ class Thread:
             ours = record.is_leased(call.token) if call.token else record.is_delivery(delivery.publication)
             if not ours:
                 return
-            state = await ledger.fail(
-                conn, record, failure_of(error, record.actor), base_seconds=self._settings.stint_retry_base_seconds
-            )
+            state = await ledger.fail(conn, record, failure_of(error), base_seconds=self._settings.stint_retry_base_seconds)
         if state is State.dead:
             logger.error("dead after %d attempts: %s", record.attempts + 1, type(error).__name__)
         else:
             logger.info("attempt %d failed, will retry: %s", record.attempts + 1, type(error).__name__)
 
 
-def failure_of(error: BaseException, actor: str) -> Failure:
-    """What the ledger keeps of an exception; letters with the same class and innermost frame of ours form one group."""
+def failure_of(error: BaseException) -> Failure:
+    """What the ledger keeps of an exception."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(f"{ROOT}{os.sep}")]
     own = [frame for frame in frames if f"{os.sep}.venv{os.sep}" not in frame.filename]
     where = f"{Path(own[-1].filename).relative_to(ROOT)}:{own[-1].name}" if own else ""
@@ -167,8 +169,8 @@ def failure_of(error: BaseException, actor: str) -> Failure:
         error_class=name,
         error=str(error),
         traceback="".join(traceback.format_exception(error)),
-        fingerprint=hashlib.sha256(f"{actor} {name} {where}".encode()).hexdigest()[:16],
         worker=WORKER,
+        frame=where,
         free=isinstance(error, (RetryLater, *BUSY)),
         final=isinstance(error, Permanent),
         delay_seconds=error.seconds if isinstance(error, RetryLater) else None,

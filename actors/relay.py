@@ -23,6 +23,8 @@ from pika.exceptions import AMQPError
 from actors.amqp import Amqp, Lost
 from actors.broker import queue_arguments, reference, xq_arguments
 from actors.drain import drain
+from actors.heart import beat
+from actors.replaying import carry
 from actors.sweep import sweep
 from schemas.database import Connection, connect
 from schemas.ledger import CHANNEL
@@ -71,6 +73,8 @@ class Relay:
             tasks.create_task(self._again("listen", self._listen))
             tasks.create_task(self._again("sweep", lambda: sweep(self._settings)))
             tasks.create_task(self._again("drain", lambda: drain(self._settings)))
+            tasks.create_task(self._again("carry", lambda: carry(self._settings)))
+            tasks.create_task(beat(self._settings, kind="relay", queues=[]))
 
     async def _again(self, what: str, job: Callable[[], Awaitable[None]]) -> None:
         """Runs the job anew whenever Postgres or RabbitMQ failed it, and says so while that lasts."""

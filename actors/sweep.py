@@ -92,16 +92,15 @@ async def _lapse_one(conn: Connection, *, base_seconds: float) -> Record | None:
         row = await cursor.fetchone()
         record = await ledger.lock(conn, row[0]) if row is not None else None
         if record is not None:
-            await ledger.fail(conn, record, _lapsed(record), base_seconds=base_seconds)
+            await ledger.fail(conn, record, _lapsed(), base_seconds=base_seconds)
         return record
 
 
-def _lapsed(record: Record) -> Failure:
+def _lapsed() -> Failure:
     return Failure(
         error_class="LeaseLapsed",
         error="the worker ended or hung during the call; whether the call went through is not known",
         traceback="",
-        fingerprint=f"{record.actor}:LeaseLapsed",
         worker=WORKER,
         crash=True,
     )

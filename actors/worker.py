@@ -1,5 +1,6 @@
 """A worker process: Dramatiq's consumers and threads, with a `Thread` of ours behind each."""
 
+import asyncio
 import logging
 import signal
 import sys
@@ -17,6 +18,7 @@ from dramatiq.common import xq_name
 from actors.broker import LedgerBroker
 from actors.deliveries import HANDLERS, Delivery
 from actors.handling import Thread
+from actors.heart import beat
 from schemas.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -80,6 +82,8 @@ class WorkerProcess:
         if not self._wait_for_queues():
             return 0
         self._worker.start()
+        beating = beat(self._settings, kind="work", queues=sorted(self._queues))
+        threading.Thread(target=asyncio.run, args=(beating,), daemon=True).start()
         logger.info("working on %s", ", ".join(sorted(self._queues)))
         healthy = True
         while healthy and not self.stopping.wait(1):

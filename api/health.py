@@ -7,7 +7,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from api.dependencies import TheDatabase, TheIdentity, TheSettings
-from schemas import keys
+from schemas import keys, queues
 from schemas.base import Row
 from schemas.database import Database, is_unreachable
 from schemas.errors import NotFound
@@ -71,37 +71,20 @@ async def jwks(database: TheDatabase, identity: TheIdentity, settings: TheSettin
     return Response(KeySet(keys=await identity.public_keys()), headers={"Cache-Control": "public, max-age=300"})
 
 
-# one branch a state, so that each reads its own partial index and none the done ones
-QUEUES = " UNION ALL ".join(
-    f"""
-    SELECT queue, state, count(*), coalesce(extract(epoch FROM max(clock_timestamp() - available_at)), 0)::float
-    FROM messages WHERE state = '{state}' GROUP BY queue, state
-    """
-    for state in ("ready", "sent", "calling", "dead")
-)
-
-
-async def _queues(database: Database) -> list[Any]:
+async def _ledger(database: Database) -> list[str]:
     async with database.connection() as conn:
-        return await (await conn.execute(QUEUES.encode())).fetchall()
+        return await queues.metrics(conn)
 
 
 @get("/metrics", summary="Prometheus metrics", opt=PUBLIC, media_type="text/plain")
 async def metrics(database: TheDatabase) -> Response[bytes]:
-    """Requests of this process, and the ledger as all processes see it: messages by queue and state, and how long the oldest
-    has been due."""
-    lines = ["# TYPE stint_messages gauge", "# TYPE stint_oldest_due_seconds gauge", "# TYPE stint_postgres_up gauge"]
+    """Requests of this process, and the ledger as all processes see it: messages by queue and state, how long the oldest has
+    been due, what handlers did, dead letters, replays, and who is alive."""
     try:
-        rows = await database.promptly(_queues(database))
-        lines.append("stint_postgres_up 1")
+        lines = ["# TYPE stint_postgres_up gauge", "stint_postgres_up 1", *await database.promptly(_ledger(database))]
     except Exception as error:
         if not is_unreachable(error):
             raise
-        rows = []
-        lines.append("stint_postgres_up 0")
-    for queue, state, count, oldest in rows:
-        lines.append(f'stint_messages{{queue="{queue}",state="{state}"}} {count}')
-        if state == "ready":
-            lines.append(f'stint_oldest_due_seconds{{queue="{queue}"}} {max(0.0, oldest):.3f}')
+        lines = ["# TYPE stint_postgres_up gauge", "stint_postgres_up 0"]
     body = generate_latest() + ("\n".join(lines) + "\n").encode()
     return Response(body, media_type=CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8"))  # which the framework adds

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 
+from ops.dead_command import add_actions
 from ops.errors import CommandError
 from ops.state import CHECKOUT, DEFAULT, State
 
@@ -109,6 +110,14 @@ def _parser() -> argparse.ArgumentParser:
     key = _command(commands, "rotate-signing-key", _rotate_signing_key, rotate, "./stint rotate-signing-key")
     distrust = "somebody else may have the old keys: believe nothing that they signed, so that everybody signs in again"
     key.add_argument("--distrust", action="store_true", help=distrust)
+
+    stands = _command(commands, "status", _status, "how it stands: queues, workers, servers, dead letters")
+    stands.add_argument("--json", action="store_true", help="as JSON")
+    wrong = _command(commands, "doctor", _doctor, "what is wrong, why, and what to do; exit 1 if anything is")
+    wrong.add_argument("--json", action="store_true", help="as JSON")
+    letters = "dead letters: what failed for good; find, understand and replay it"
+    dead = _command(commands, "dead", _dead, letters, "./stint dead replay --group G --canary 1 --reason mended --watch")
+    add_actions(dead, _with_state, _positive)
     return parser
 
 
@@ -249,6 +258,27 @@ def _user(arguments: argparse.Namespace) -> int:
     from ops import users
 
     return users.run_user(arguments)
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    _enter(arguments)
+    from ops import status
+
+    return status.run(arguments)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    _enter(arguments)
+    from ops import status
+
+    return status.run_doctor(arguments)
+
+
+def _dead(arguments: argparse.Namespace) -> int:
+    _enter(arguments)
+    from ops import dead_letters
+
+    return dead_letters.run(arguments)
 
 
 def _rotate_signing_key(arguments: argparse.Namespace) -> int:

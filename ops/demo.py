@@ -239,5 +239,5 @@ async def _one(conn: Connection, query: str, parameters: Any = None) -> Any:
     return row[0]
 
 
-def _nobody_looks(done: float, total: float | None = None) -> None:
+def _nobody_looks(done: float, total: float | None = None, *, what: str | None = None) -> None:
     pass

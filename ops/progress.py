@@ -13,9 +13,9 @@ SAY_AGAIN_SECONDS = 5.0  # without a terminal
 
 
 class At(Protocol):
-    """Says how far it is; `total` may become known, or change, on the way."""
+    """Says how far it is; `total` and `what` it is may become known, or change, on the way."""
 
-    def __call__(self, done: float, total: float | None = None) -> None: ...
+    def __call__(self, done: float, total: float | None = None, *, what: str | None = None) -> None: ...
 
 
 @contextmanager
@@ -30,21 +30,22 @@ def progress(what: str, *, total: float | None = None) -> Iterator[At]:
     with Progress(*columns, console=console) as bars:
         bar = bars.add_task(what, total=total)
 
-        def move(done: float, total: float | None = None) -> None:
-            bars.update(bar, completed=done, total=total)  # None: as it was
+        def move(done: float, total: float | None = None, *, what: str | None = None) -> None:
+            bars.update(bar, completed=done, total=total, description=what)  # None: as it was
 
         yield move
 
 
 def _in_lines(what: str, total: float | None) -> At:
     said = time.monotonic()
-    known = total
+    known, called = total, what
 
-    def say(done: float, total: float | None = None) -> None:
-        nonlocal said, known
+    def say(done: float, total: float | None = None, *, what: str | None = None) -> None:
+        nonlocal said, known, called
         known = total if total is not None else known
+        called = what or called
         if time.monotonic() - said >= SAY_AGAIN_SECONDS:
             said = time.monotonic()
-            print(f"{what}: {done:,.0f}" + (f" of {known:,.0f}" if known else ""), file=sys.stderr, flush=True)
+            print(f"{called}: {done:,.0f}" + (f" of {known:,.0f}" if known else ""), file=sys.stderr, flush=True)
 
     return say

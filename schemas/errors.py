@@ -90,3 +90,11 @@ class RetryLater(Exception):
 
 class Permanent(Exception):
     """Raised by a handler for which no retry can help: the message is dead at once."""
+
+
+class Misfit(Permanent):
+    """The body of a message does not fit its model; `path` is the first field that is wrong."""
+
+    def __init__(self, detail: str, *, path: str) -> None:
+        super().__init__(detail)
+        self.path = path

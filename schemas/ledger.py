@@ -9,6 +9,7 @@ Every transition locks the row by its id first and then looks: `UPDATE … WHERE
 another transaction that is just setting `sent`, but miss it. (Claiming and sweeping skip locked rows instead.)
 """
 
+import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -187,18 +188,23 @@ async def lease(conn: Connection, record: Record, *, seconds: float) -> UUID:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why an attempt failed. `fingerprint` groups what died of the same thing; `free` costs no attempt; `delay_seconds`
+    """Why an attempt failed. `frame` is the innermost one of ours, as file:function; `free` costs no attempt; `delay_seconds`
     overrides the backoff; `final` makes the message dead whatever is left of its allowance."""
 
     error_class: str
     error: str
     traceback: str
-    fingerprint: str
     worker: str
+    frame: str = ""
     free: bool = False
     final: bool = False
     crash: bool = False
     delay_seconds: float | None = None
+
+
+def fingerprint(actor: str, failure: Failure) -> str:
+    """What letters of one group share: the actor, the class of the error, and where it came from."""
+    return hashlib.sha256(f"{actor} {failure.error_class} {failure.frame}".encode()).hexdigest()[:16]
 
 
 async def fail(conn: Connection, record: Record, failure: Failure, *, base_seconds: float) -> State:
@@ -215,21 +221,28 @@ async def fail(conn: Connection, record: Record, failure: Failure, *, base_secon
     jitter = "" if failure.delay_seconds is not None else " * (0.75 + random() / 2)"
     await conn.execute(
         """
-        INSERT INTO message_attempts (message_id, n, error_class, error, traceback, worker) VALUES (%s, %s, %s, %s, %s, %s)
+        INSERT INTO message_attempts (message_id, n, error_class, error, traceback, worker, frame)
+        VALUES (%s, %s, %s, %s, %s, %s, %s)
         """,
-        (record.id, attempts, failure.error_class, storable(failure.error), storable(failure.traceback), failure.worker),
-    )
+        (
+            record.id, attempts, failure.error_class, storable(failure.error), storable(failure.traceback), failure.worker,
+            failure.frame,
+        ),
+    )  # fmt: skip
+    group = fingerprint(record.actor, failure)
+    if dead:
+        await _note_group(conn, group, record.actor, failure)
     await conn.execute(
         f"""
         UPDATE messages
         SET state = %s, attempts = %s, allowance = %s, crashes = crashes + %s, error = %s, fingerprint = %s,
-            lease_token = NULL, lease_until = NULL,
+            lease_token = NULL, lease_until = NULL, died_at = CASE WHEN %s THEN clock_timestamp() ELSE died_at END,
             available_at = clock_timestamp() + make_interval(secs => %s{jitter})
         WHERE id = %s
         """,
         (
             state, attempts, allowance, int(failure.crash), storable(f"{failure.error_class}: {failure.error}"),
-            failure.fingerprint, delay, record.id,
+            group, dead, delay, record.id,
         ),
     )  # fmt: skip
     if dead and record.actor in when_dead:
@@ -237,26 +250,17 @@ async def fail(conn: Connection, record: Record, failure: Failure, *, base_secon
     return state
 
 
-async def replay(conn: Connection, message_id: UUID, *, who: str, reason: str, allowance: int = DEFAULT_ALLOWANCE) -> bool:
-    """Makes a dead message ready again with a fresh allowance, and records who did it and why. False, and nothing is
-    changed, unless it is dead: replaying twice is a no-op."""
-    record = await lock(conn, message_id)
-    if record is None or record.state is not State.dead:
-        return False
+async def _note_group(conn: Connection, group: str, actor: str, failure: Failure) -> None:
+    """Remembers that letters die of this. One that was not seen for a day is news again."""
     await conn.execute(
-        f"""
-        WITH replayed AS (
-            UPDATE messages
-            SET state = 'ready', allowance = attempts + %s, crashes = 0, begun = NULL, error = NULL, available_at = now()
-            WHERE id = %s
-        ), noted AS (
-            INSERT INTO message_events (message_id, who, action, reason) VALUES (%s, %s, 'replay', %s)
-        )
-        SELECT pg_notify('{CHANNEL}', '')
+        """
+        INSERT INTO failure_groups AS g (fingerprint, actor, error_class, frame) VALUES (%s, %s, %s, %s)
+        ON CONFLICT (fingerprint) DO UPDATE
+        SET last_at = now(), told_at = CASE WHEN g.last_at > now() - interval '1 day' THEN g.told_at END
+        WHERE g.last_at < now() - interval '1 minute'
         """,
-        (allowance, message_id, message_id, who, reason),
+        (group, actor, failure.error_class, failure.frame),
     )
-    return True
 
 
 def storable(text: str) -> str:

@@ -62,7 +62,7 @@ class Selection:
 
     Who asks for changes is told of a row that fails a condition now, and might have met it before, as of a deleted one;
     `audible`, given the cursor, is the condition on rows that this user may hear of at all. `key` is the column that tells
-    rows apart.
+    rows apart; `parts`, where the table is a view over several, are those.
     """
 
     noun: str
@@ -74,6 +74,7 @@ class Selection:
     conditions: list[str] = field(default_factory=list)
     parameters: dict[str, Any] = field(default_factory=dict)
     key: str = "id"
+    parts: tuple[str, ...] = ()
 
     def where(self, condition: str, **parameters: Any) -> None:
         """Narrows the selection by a condition of our own text; what clients sent stands in `parameters` only."""
@@ -113,6 +114,16 @@ class Selection:
         order = CHANGED if since.time is None else UPDATED
         return await self._page(conn, page, order, item, joins, heard, self.parameters | since.parameters)
 
+    def _first(self, condition: str, order: str, count: int) -> str:
+        """SQL for the first rows in that order. Each part of a table gives its own: the planner would sort all of them."""
+        first = [
+            f"SELECT {self.alias}.* FROM {part} {self.alias} WHERE {condition} ORDER BY {order} LIMIT {count:d}"
+            for part in self.parts or (self.table,)
+        ]
+        if len(first) == 1:
+            return first[0]
+        return f"{' UNION ALL '.join(f'({rows})' for rows in first)} ORDER BY {order} LIMIT {count:d}"
+
     async def _page(
         self,
         conn: Connection,
@@ -136,12 +147,8 @@ class Selection:
                 SELECT {SYNC_TIMESTAMP}, page.item, page.key::text, page.id::text
                 FROM installation LEFT JOIN LATERAL (
                     SELECT ({item})::text AS item, {alias}.{order.column} AS key, {alias}.{identity} AS id
-                    FROM (
-                        SELECT {alias}.* FROM {self.table} {alias}
-                        WHERE {condition}
-                        ORDER BY {alias}.{order.column} {direction}, {alias}.{identity} {direction}
-                        LIMIT {page.limit + 1:d}
-                    ) {alias} {joins}
+                    FROM ({self._first(condition, f"{order.column} {direction}, {identity} {direction}", page.limit + 1)})
+                        {alias} {joins}
                 ) page ON true
                 ORDER BY page.key {direction}, page.id {direction}
                 """.encode(),

@@ -75,3 +75,19 @@ def xero_needs_reconnecting(*, to: str) -> SendMail:
             "Approved bills wait meanwhile, and go to Xero by themselves once an admin has connected it again.",
         ),
     )
+
+
+def dead_letters(*, to: str, actor: str, error: str, frame: str, fingerprint: str) -> SendMail:
+    """To whoever is on call: letters die of something that was not seen before, or not for a day."""
+    return SendMail(
+        to=to,
+        subject=f"Stint: {actor} fails for good",
+        paragraphs=(
+            f"A message of {actor} is a dead letter: it was tried as often as it may be, or no retry could help. Nothing is "
+            "lost, and nothing more happens until somebody replays it. Others of its kind are not announced one by one.",
+            f"The error: {error}",
+            f"The place: {frame or 'none of our own code'}",
+            f"What to do: look at it with ./stint dead list --group {fingerprint}, mend the cause, then run "
+            f"./stint dead replay --group {fingerprint} --canary 1 --reason '...' --watch. docs/operations.md has more.",
+        ),
+    )

@@ -8,11 +8,17 @@ from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from schemas.errors import Misfit
 
 DEFAULT_ALLOWANCE = 5  # attempts
 # Declared from the start, each with a worker of its own kind: slow Xero never delays a stop.
 QUEUES = ("timers", "bills", "xero", "slack", "mail")
+
+
+# Each message's model, by its actor's name.
+MODELS: "dict[str, type[Message]]" = {}
 
 
 class Message(BaseModel):
@@ -33,6 +39,19 @@ class Message(BaseModel):
             raise TypeError(f"{cls.__name__}: {queue!r} is no queue of ours; take one of {', '.join(QUEUES)}")
         cls.actor = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
         cls.queue, cls.allowance, cls.deadline_seconds = queue, allowance, deadline_seconds
+        MODELS[cls.actor] = cls
+
+
+def check_body(actor: str, body: object) -> Message:
+    """The body as its actor's message. Raises Misfit when there is no such actor, or the body does not fit it."""
+    if (model := MODELS.get(actor)) is None:
+        raise Misfit(f"there is no actor {actor} in this version", path="actor")
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        faults = [(".".join(map(str, fault["loc"])), fault["msg"]) for fault in error.errors(include_input=False)]
+        text = "; ".join(f"{path}: {message}" for path, message in faults)
+        raise Misfit(f"the body no longer fits {actor}: {text}", path=faults[0][0]) from None
 
 
 class StopTimer(Message, queue="timers"):

@@ -14,6 +14,8 @@ import pytest
 from ops.servers import Servers
 from schemas.messages import QUEUES
 from schemas.migrate import migrate
+from tests.actors import probe
+from tests.actors.probing import Ledger
 from tests.given import Given
 from tests.installation import Installation, new_database, with_database
 
@@ -108,3 +110,12 @@ def given(stint: Installation) -> Iterator[Given]:
     made = Given(stint)
     yield made
     made.close()
+
+
+@pytest.fixture
+def ledger(own: Installation) -> Iterator[Ledger]:
+    own.environment["STINT_TEST_MODULE"] = "tests.actors.probe"
+    with own.sql() as conn:
+        conn.execute(probe.TABLES.encode())
+        own.start("relay", "work")
+        yield Ledger(own, conn)

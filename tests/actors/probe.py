@@ -63,6 +63,8 @@ async def _obey(conn: Connection, order: str) -> None:
     match order.split(":"):
         case ["fail"]:
             raise ValueError("as ordered")
+        case ["lookup"]:
+            raise LookupError("as ordered")
         case ["later", seconds]:
             raise RetryLater(float(seconds))
         case ["permanent"]:

@@ -1,67 +1,15 @@
 """The ledger with real workers: an effect happens once, a failure is written down, nothing is lost."""
 
 import signal
-from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
 
-from tests.actors import probe
 from tests.actors.probe import Probe, ProbeCall, ProbeChain
-from tests.installation import Installation, eventually
-
-
-class Ledger:
-    """One installation whose workers run the probes, and the words to ask it things in."""
-
-    def __init__(self, stint: Installation, conn: psycopg.Connection[Any]) -> None:
-        self.stint, self.conn = stint, conn
-
-    def order(self, key: str, order: str, times: int = 1) -> None:
-        self.conn.execute("INSERT INTO probe_orders VALUES (%s, %s, %s)", (key, order, times))
-
-    def put(self, *messages: Any) -> list[UUID]:
-        return probe.put(self.conn, *messages)
-
-    def state(self, message_id: UUID) -> str:
-        return str(self.one("SELECT state FROM messages WHERE id = %s", message_id))
-
-    def one(self, query: str, *parameters: Any) -> Any:
-        row = self.conn.execute(query.encode(), parameters).fetchone()
-        assert row is not None
-        return row[0]
-
-    def becomes(self, message_id: UUID, state: str, *, seconds: float = 20) -> None:
-        eventually(lambda: self.state(message_id) == state, seconds=seconds, why=f"{state}; {self.stint.log('work')[-1500:]}")
-
-    def effects(self, key: str) -> int:
-        return int(self.one("SELECT count(*) FROM probe WHERE key = %s", key))
-
-    def calls(self, key: str) -> list[bool]:
-        return [row[0] for row in self.conn.execute("SELECT unsure FROM probe_calls WHERE key = %s ORDER BY at", (key,))]
-
-    def attempts(self, message_id: UUID) -> list[tuple[int, str]]:
-        return self.conn.execute(
-            "SELECT n, error_class FROM message_attempts WHERE message_id = %s ORDER BY n", (message_id,)
-        ).fetchall()
-
-    def keep_worker_alive(self) -> None:
-        """What a supervisor does."""
-        if not self.stint.is_running("work"):
-            self.stint.processes.pop("work", None)
-            self.stint.start("work")
-
-
-@pytest.fixture
-def ledger(own: Installation) -> Iterator[Ledger]:
-    own.environment["STINT_TEST_MODULE"] = "tests.actors.probe"
-    with own.sql() as conn:
-        conn.execute(probe.TABLES.encode())
-        own.start("relay", "work")
-        yield Ledger(own, conn)
+from tests.actors.probing import Ledger
+from tests.installation import eventually
 
 
 def test_an_effect_and_its_done_commit_together(ledger: Ledger) -> None:
@@ -119,14 +67,14 @@ def test_the_fifth_failure_makes_it_dead_and_a_replay_gives_it_five_more(ledger:
 def replay(ledger: Ledger, message_id: UUID) -> bool:
     import asyncio
 
-    from schemas import ledger as book
+    from schemas import letter_moves
 
     async def go() -> bool:
         async with (
             await psycopg.AsyncConnection.connect(ledger.stint.database_url, autocommit=True) as conn,
             conn.transaction(),
         ):
-            return await book.replay(conn, message_id, who="ann@example.com", reason="mended")
+            return message_id in await letter_moves.replay(conn, [message_id], who="ann@example.com", reason="mended")
 
     return asyncio.run(go())
 
@@ -281,8 +229,8 @@ def test_a_message_for_later_waits_in_postgres(ledger: Ledger) -> None:
 
 def test_done_messages_are_pruned_after_thirty_days_and_dead_ones_never(ledger: Ledger) -> None:
     rows = """
-        INSERT INTO messages (id, actor, queue, body, allowance, state, done_at, created_at)
-        SELECT gen_random_uuid(), 'probe', 'bills', '{}', 5, s, CASE s WHEN 'done' THEN t END, t
+        INSERT INTO messages (id, actor, queue, body, allowance, state, done_at, died_at, created_at)
+        SELECT gen_random_uuid(), 'probe', 'bills', '{}', 5, s, CASE s WHEN 'done' THEN t END, t, t
         FROM unnest(ARRAY['done', 'dead', 'discarded']) s,
              unnest(ARRAY[now() - interval '31 days', now() - interval '29 days']) t
     """

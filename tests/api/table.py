@@ -144,6 +144,16 @@ TABLE: dict[str, Asked] = {
     "DELETE /api/xero/disconnect": admins(204),
     "GET /api/xero/projects": firm(409),
     "GET /api/xero/projects/{project_id}/tasks": firm(409),
+    # dead letters
+    "GET /api/dead-letters": admins(),
+    "GET /api/dead-letters/groups": admins(),
+    "POST /api/dead-letters/replay": admins(202).sends(select={"ids": [NOBODYS]}, reason="mended"),
+    "GET /api/dead-letters/replays/{replay_id}": admins(),
+    "GET /api/dead-letters/{letter_id}": admins(),
+    "POST /api/dead-letters/{letter_id}/edit": admins(422).sends(body={}, reason="mended"),
+    "POST /api/dead-letters/discard": admins().sends(select={"ids": [NOBODYS]}, reason="not needed"),
+    "POST /api/dead-letters/restore": admins().sends(select={"ids": [NOBODYS]}, reason="a mistake"),
+    "DELETE /api/dead-letters/replays/{replay_id}": admins(409),  # it has ended
     # without a token
     "POST /auth/code": public(202).sends(email="nobody@example.com"),
     "POST /auth/token": public(401).sends(email="nobody@example.com", code="123456"),

@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.api.answers import Json
 from tests.given import Given, Person
+from tests.installation import eventually
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,13 @@ def tenant(given: Given) -> Tenant:
     channel = {"channelId": f"{channel_id}A", "channelName": "acme", "customerId": customer["id"]}
     invitation = {"email": f"{given.new_id()}@tenant.example", "name": "Ida"}
     user = consultant.post(f"/api/customers/{customer['id']}/users/invite", invitation)
+    given.settled()
+    # the tests' Stint has no mail server, so what was to tell of the invitation is a dead letter
+    dead = "SELECT id::text FROM messages WHERE state = 'dead' AND body->>'to' = %s"
+    letter = given.stint.value(dead, invitation["email"])
     ids = {
+        "letter_id": letter,
+        "replay_id": ended_replay(admin, letter),
         "customer_id": customer["id"],
         "pillar_id": pillar["id"],  # that no bill refers to
         "task_id": task["id"],
@@ -48,8 +55,14 @@ def tenant(given: Given) -> Tenant:
         "mapping_id": consultant.post("/api/slack/channel-mappings", channel)["id"],
         "channel_id": channel_id,  # without a mapping
     }
-    given.settled()
     return Tenant(ids, consultant)
+
+
+def ended_replay(admin: Person, letter: str) -> str:
+    """The letter died again: there still is no mail server."""
+    replay = admin.post("/api/dead-letters/replay", {"select": {"ids": [letter]}, "reason": "hoping"}, status=202)
+    eventually(lambda: admin.get(f"/api/dead-letters/replays/{replay['id']}")["failedAgain"] == 1)
+    return str(replay["id"])
 
 
 def parameters(template: str) -> list[str]:

@@ -69,6 +69,12 @@ def secrets(stint: Installation, documented: dict[str, Json]) -> Iterator[Secret
             "startDate": ["2026-03-01"],
             "endDate": ["2026-03-31"],
             "lastSyncTimestamp": ["0", "2026-01-01T00:00:00Z", before],
+            "actor": ["send_mail"],
+            "queue": ["mail"],
+            "fingerprint": ["0"],
+            "q": [name],
+            "since": ["2026-01-01T00:00:00Z"],
+            "until": ["2100-01-01T00:00:00Z"],
             "limit": ["1"],
             "version": ["1"],
         }

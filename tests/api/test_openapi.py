@@ -1,6 +1,7 @@
 """The OpenAPI document says what really happens, and its page asks no other site for anything."""
 
 import re
+from collections.abc import Callable
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
@@ -12,7 +13,7 @@ from ops.sandbox import slack_app
 from ops.sandbox.slack_app import Sent
 from tests.api.answers import EVERY_ROUTE, Json, filled
 from tests.api.table import TABLE
-from tests.given import Given
+from tests.given import Given, Person
 from tests.installation import Installation
 
 HTTP = {"get", "post", "put", "patch", "delete"}
@@ -174,6 +175,32 @@ def test_every_name_is_camel_case(document: Json) -> None:
             assert parameter["in"] == "path" or re.fullmatch(r"[a-z][a-zA-Z]*", parameter["name"]), path
 
 
+def check_dead_letters(check: Callable[..., None], given: Given, admin: Person, customer: Json, ids: dict[str, str]) -> None:
+    """There is no mail server here, so what was to tell of an invitation is a dead letter."""
+    domain = f"{given.new_id()}.example"
+    for name in ("a", "b", "c"):
+        admin.post(f"/api/customers/{customer['id']}/users/invite", {"email": f"{name}@{domain}", "name": "Ida"})
+    given.settled()
+    first, *letters = [item["id"] for item in admin.get("/api/dead-letters", q=domain)["items"]]
+    ids["letter_id"] = first
+    check(admin, "GET", "/api/dead-letters", actor="send_mail", since="2026-01-01T00:00:00Z")
+    check(admin, "GET", "/api/dead-letters", since="5")  # 422
+    check(admin, "GET", "/api/dead-letters/groups")
+    check(admin, "GET", "/api/dead-letters/{letter_id}")
+    body = admin.get(f"/api/dead-letters/{first}")["body"]
+    for wanted in ({"ids": letters}, {"all": True, "ids": letters}):  # the second is 422
+        check(admin, "POST", "/api/dead-letters/replay", {"select": wanted, "reason": "hoping", "dryRun": True})
+    slowly = {"select": {"ids": letters}, "reason": "hoping", "ratePerSecond": 0.001}
+    ids["replay_id"] = admin.post("/api/dead-letters/replay", slowly, status=202)["id"]
+    check(admin, "GET", "/api/dead-letters/replays/{replay_id}")
+    for _ in range(2):  # the second is 409
+        check(admin, "DELETE", "/api/dead-letters/replays/{replay_id}")
+    for verb in ("discard", "restore"):
+        check(admin, "POST", f"/api/dead-letters/{verb}", {"select": {"ids": [first]}, "reason": "why not"})
+    check(admin, "POST", "/api/dead-letters/{letter_id}/edit", {"body": {**body, "to": 5}, "reason": "a typo"})  # 422
+    check(admin, "POST", "/api/dead-letters/{letter_id}/edit", {"body": {**body, "to": f"d@{domain}"}, "reason": "a typo"})
+
+
 def test_real_answers_are_as_documented(document: Json, given: Given) -> None:
     contract, documented = Contract(document), operations(document)
     by, admin = given.person(), given.admin()
@@ -309,6 +336,7 @@ def test_real_answers_are_as_documented(document: Json, given: Given) -> None:
     check(by, "POST", "/api/leads", {"name": "Ada Park", "email": "ada@example.com", "budget": 5})
     check(by, "POST", "/api/leads", {"name": "Ada Park"})  # 422
     check(by, "GET", "/api/leads")
+    check_dead_letters(check, given, admin, customer, ids)
     check(by, "POST", "/auth/code", {"email": "nobody@example.com"})
     check(by, "POST", "/auth/token", {"email": "nobody@example.com", "code": "123456"})  # 401
     check(by, "POST", "/auth/token", {"email": by.email, "code": given.code(by)})

@@ -160,8 +160,13 @@ def as_told(answer: httpx.Response) -> tuple[int, Any, Any]:
 
 
 def fingerprint(stint: Installation) -> dict[str, tuple[int, int]]:
-    """How many rows each table has, and the sum of their hashes. The limits on strangers are left out: they count refusals."""
-    tables = stint.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'rate_limits'")
+    """How many rows each table has, and the sum of their hashes. Left out: what counts refusals, or beats by itself."""
+    tables = stint.rows(
+        """
+        SELECT tablename FROM pg_tables WHERE schemaname = 'public'
+            AND tablename NOT IN ('rate_limits', 'heartbeats', 'handler_totals')
+        """
+    )
     each = " UNION ALL ".join(
         f"SELECT '{table}', count(*), coalesce(sum(hashtextextended(r::text, 0)::numeric), 0) FROM {table} r"
         for (table,) in tables

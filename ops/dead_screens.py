@@ -1,0 +1,136 @@
+"""What `./stint dead` shows to a person: tables and texts, for a terminal of any width and for none."""
+
+import difflib
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from schemas.dead_letters import Groups, WholeLetter
+from schemas.replays import Replay
+
+Json = dict[str, Any]
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160
+    return console
+
+
+def groups(found: Groups) -> None:
+    """One line a group, the latest death first."""
+    if found.items:
+        table = Table("group", "actor", "error", "place", "letters", "first", "last", "replayed", "failed again", box=None)
+        for group in found.items:
+            table.add_row(
+                group.fingerprint, group.actor, escape(group.error), group.frame, f"{group.count:,}", _ago(group.first),
+                _ago(group.last), f"{group.replayed:,}", f"{group.failed_again:,}",
+            )  # fmt: skip
+        _console().print(table)
+        for group in found.items[:5]:
+            print(f"  {group.fingerprint}  {_one_line(group.example)}")
+    print(f"{found.dead:,} dead letters in {len(found.items)} groups; {found.foreign:,} foreign letters.")
+    if found.items:
+        print("Next: ./stint dead list --group GROUP, ./stint dead show ID; mend the cause; ./stint dead replay --group GROUP "
+              "--canary 1 --reason '…' --watch")  # fmt: skip
+
+
+def letters(items: list[Json], *, more: bool) -> None:
+    """One line a letter, the latest death first."""
+    if not items:
+        print("No such dead letters.")
+        return
+    console = _console()
+    table = Table("id", "actor", "queue", "died", "attempts", "replays", "error", box=None)
+    for item in items:
+        table.add_row(
+            item["id"][:8] if len(items) < 50 else item["id"], item["actor"] or f"({item['kind']})", item["queue"],
+            _ago(datetime.fromisoformat(item["diedAt"])), str(item["attempts"]), str(item["replays"]),
+            escape(_one_line(item["error"], console.width - 80)),
+        )  # fmt: skip
+    console.print(table)
+    if more:
+        print("… and more: --limit N, or narrow it with --actor, --group, --since, --q.")
+
+
+def letter(found: WholeLetter) -> None:
+    """All that is known of one letter."""
+    print(f"{found.actor or 'foreign letter'}  {found.id}  {found.state}")
+    print(f"  queue {found.queue}, put {_at(found.created_at)}, died {_at(found.died_at)}; group {found.fingerprint or 'none'}")
+    print(f"  {found.attempts} failed attempts of {found.allowance}, replayed {found.replays} times")
+    if found.cause is not None:
+        print(f"  caused by {found.cause.actor} {found.cause.id} ({found.cause.state})")
+    for caused in found.caused:
+        print(f"  caused {caused.actor} {caused.id} ({caused.state})")
+    print("\nbody")
+    _indented(found.body if isinstance(found.body, str) else json.dumps(found.body, indent=2, ensure_ascii=False))
+    if found.headers:
+        print("\nheaders")
+        _indented(found.headers)
+    for attempt in found.failures:
+        print(f"\nattempt {attempt.n}, {_at(attempt.at)}, {attempt.worker}: {attempt.error_class}: {attempt.error}")
+        _indented(attempt.traceback.rstrip())
+    if not found.failures:
+        print(f"\nerror: {found.error}")
+    for event in found.history:
+        print(f"\n{_at(event.at)} {event.action} by {event.who}: {event.reason}")
+
+
+def replay(found: Replay) -> None:
+    """How a replay stands."""
+    if found.state == "dry_run":
+        print(f"{found.selected:,} dead letters would be replayed; nothing was sent.")
+        return
+    if found.selected == 0:
+        print("No dead letter matches; nothing was sent.")
+        return
+    print(f"replay {found.id}: {found.state}; {in_short(found)}")
+    if found.stopped_because:
+        print(f"It was stopped: {found.stopped_because}. {found.selected - found.sent - found.skipped:,} letters stay dead.")
+    if found.state == "running":
+        print(f"It goes on by itself: ./stint dead watch {found.id}")
+
+
+def in_short(found: Replay) -> str:
+    """The counts of a replay in a line."""
+    return (
+        f"{found.selected:,} selected, {found.sent:,} sent, {found.succeeded:,} succeeded, "
+        f"{found.failed_again:,} failed again, {found.running:,} still running, "
+        f"{found.skipped:,} skipped, {found.new_since:,} new since"
+    )
+
+
+def difference(before: Json, after: Json) -> None:
+    """What an edit changes, as a diff of both bodies."""
+
+    def lines(body: Json) -> list[str]:
+        return json.dumps(body, indent=2, ensure_ascii=False, sort_keys=True).splitlines()
+
+    changed = list(difflib.unified_diff(lines(before), lines(after), "as it is", "as it will be", lineterm=""))
+    print("\n".join(changed) if changed else "Nothing changes.")
+
+
+def _indented(text: str) -> None:
+    print("\n".join(f"    {line}" for line in text.splitlines()))
+
+
+def _one_line(text: str | None, width: int = 160) -> str:
+    line = " ".join((text or "").split())
+    return line if len(line) <= max(width, 30) else f"{line[: max(width, 30)]}…"
+
+
+def _at(time: datetime | None) -> str:
+    return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ") if time else "never"
+
+
+def _ago(time: datetime) -> str:
+    seconds = max(0, int((datetime.now(UTC) - time.astimezone(UTC)).total_seconds()))
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{seconds // size}{unit} ago"
+    return f"{seconds}s ago"

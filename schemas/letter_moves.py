@@ -1,0 +1,191 @@
+"""What a person does to dead letters: replay, discard, restore, edit. Each says who and why, and is written down for good."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from schemas import ledger
+from schemas.base import Body, Row
+from schemas.database import Connection
+from schemas.dead_letters import Condition, LetterFilter, condition
+from schemas.errors import Conflict, Invalid, Misfit, NotFound
+from schemas.ledger import CHANNEL, State
+from schemas.masking import masked_text, unmasked
+from schemas.messages import DEFAULT_ALLOWANCE, Message, check_body
+
+MOST_IDS = 1000
+Reason = Annotated[str, Field(min_length=1, max_length=500, examples=["Xero is back"])]
+
+
+class Select(Body):
+    """Which dead letters: exactly one of these."""
+
+    ids: Annotated[list[UUID] | None, Field(min_length=1, max_length=MOST_IDS)] = None
+    group: Annotated[str | None, Field(max_length=64, description="a group's fingerprint")] = None
+    filter: LetterFilter | None = None
+    all: Annotated[Literal[True] | None, Field(description="every dead letter there is")] = None
+
+
+class Move(Body):
+    """Letters to discard or to restore."""
+
+    select: Select
+    reason: Reason
+
+
+class Moved(Row):
+    """How many letters it was."""
+
+    count: int
+
+
+class Edit(Body):
+    """A corrected body. What is left as it was shown masked keeps its secret."""
+
+    body: dict[str, Any]
+    reason: Reason
+
+
+def chosen(select: Select) -> Condition:
+    """What is selected, as a condition on messages `m`. Raises Invalid unless it is exactly one thing."""
+    given = [name for name in ("ids", "group", "filter", "all") if getattr(select, name) is not None]
+    if len(given) != 1:
+        raise Invalid("select", "Send exactly one of ids, group, filter and all.")
+    if select.ids is not None:
+        return Condition("m.id = ANY(%(ids)s)", {"ids": select.ids})
+    if select.group is not None:
+        return Condition("m.fingerprint = %(group)s", {"group": select.group})
+    return condition(select.filter or LetterFilter())
+
+
+async def replay(
+    conn: Connection, message_ids: Sequence[UUID], *, who: str, reason: str, allowance: int = DEFAULT_ALLOWANCE
+) -> set[UUID]:
+    """Makes those of the messages ready again, with a fresh allowance, that are dead, and returns which; records who did it and
+    why. For one that is not dead nothing happens: replaying twice, also at once, is a no-op."""
+    await _lock_all(conn, message_ids)
+    cursor = await conn.execute(
+        f"""
+        WITH replayed AS (
+            UPDATE messages
+            SET state = 'ready', allowance = attempts + %(allowance)s, crashes = 0, begun = NULL, error = NULL,
+                replays = replays + 1, available_at = now()
+            WHERE id = ANY(%(ids)s) AND state = 'dead' RETURNING id
+        ), noted AS (
+            INSERT INTO message_events (message_id, who, action, reason) SELECT id, %(who)s, 'replay', %(reason)s FROM replayed
+        )
+        SELECT id, pg_notify('{CHANNEL}', '') FROM replayed
+        """,
+        {"ids": list(message_ids), "allowance": allowance, "who": who, "reason": reason},
+    )
+    return {row[0] for row in await cursor.fetchall()}
+
+
+async def _put_away(conn: Connection, message_ids: Sequence[UUID], *, who: str, reason: str) -> set[UUID]:
+    """Discards those of the messages that are dead: nobody needs them done. Returns which."""
+    return await _move(conn, message_ids, "discard", "dead", "discarded", who=who, reason=reason)
+
+
+async def _take_back(conn: Connection, message_ids: Sequence[UUID], *, who: str, reason: str) -> set[UUID]:
+    """Makes those of the messages dead letters again that were discarded. Returns which."""
+    return await _move(conn, message_ids, "restore", "discarded", "dead", who=who, reason=reason)
+
+
+async def _move(
+    conn: Connection, message_ids: Sequence[UUID], action: str, before: str, after: str, *, who: str, reason: str
+) -> set[UUID]:
+    await _lock_all(conn, message_ids)
+    cursor = await conn.execute(
+        """
+        WITH moved AS (
+            UPDATE messages SET state = %(after)s WHERE id = ANY(%(ids)s) AND state = %(before)s RETURNING id
+        )
+        INSERT INTO message_events (message_id, who, action, reason) SELECT id, %(who)s, %(action)s, %(reason)s FROM moved
+        RETURNING message_id
+        """,
+        {
+            "ids": list(message_ids), "before": before, "after": after, "action": action, "who": who, "reason": reason,
+        },
+    )  # fmt: skip
+    return {row[0] for row in await cursor.fetchall()}
+
+
+async def _rewrite(conn: Connection, message_id: UUID, body: Message, *, who: str, reason: str) -> None:
+    """Gives a locked message another body, which fits its model."""
+    await conn.execute("UPDATE messages SET body = %s WHERE id = %s", (body.model_dump_json(), message_id))
+    await conn.execute(
+        "INSERT INTO message_events (message_id, who, action, reason) VALUES (%s, %s, 'edit', %s)", (message_id, who, reason)
+    )
+
+
+async def _lock_all(conn: Connection, message_ids: Sequence[UUID]) -> None:
+    # by id: two who move the same letters at once must not wait for each other crosswise
+    await conn.execute("SELECT FROM messages WHERE id = ANY(%s) ORDER BY id FOR UPDATE", (list(message_ids),))
+
+
+async def discard(conn: Connection, move: Move, *, who: str) -> Moved:
+    """Puts dead letters away, foreign ones too: they are kept, and can be restored."""
+    ids = await _selected(conn, move.select, "dead")
+    moved = await _put_away(conn, ids, who=who, reason=move.reason)
+    count = len(moved) + await _discard_foreign(conn, move, who)
+    return Moved(count=count)
+
+
+async def restore(conn: Connection, move: Move, *, who: str) -> Moved:
+    """Makes discarded letters dead ones again."""
+    ids = await _selected(conn, move.select, "discarded")
+    moved = await _take_back(conn, ids, who=who, reason=move.reason)
+    cursor = await conn.execute(
+        """
+        UPDATE foreign_letters SET discarded_at = NULL, discarded_by = NULL, discarded_because = NULL
+        WHERE id = ANY(%s) AND discarded_at IS NOT NULL
+        """,
+        (move.select.ids or [],),
+    )
+    return Moved(count=len(moved) + cursor.rowcount)
+
+
+async def _discard_foreign(conn: Connection, move: Move, who: str) -> int:
+    cursor = await conn.execute(
+        """
+        UPDATE foreign_letters SET discarded_at = now(), discarded_by = %s, discarded_because = %s
+        WHERE id = ANY(%s) AND discarded_at IS NULL
+        """,
+        (who, move.reason, move.select.ids or []),
+    )
+    return cursor.rowcount
+
+
+async def _selected(conn: Connection, select: Select, state: str) -> list[UUID]:
+    found = chosen(select)
+    cursor = await conn.execute(
+        f"SELECT m.id FROM messages m WHERE m.state = %(state)s AND {found.text} ORDER BY m.id".encode(),
+        found.parameters | {"state": state},
+    )
+    return [row[0] for row in await cursor.fetchall()]
+
+
+async def edit(conn: Connection, letter_id: UUID, corrected: Edit, *, who: str) -> None:
+    """Gives a dead letter another body, and replays it.
+
+    Raises NotFound, Conflict for one that is not dead, Invalid for a body that does not fit its actor, with the field named.
+    """
+    record = await ledger.lock(conn, letter_id)
+    if record is None:
+        raise NotFound("There is no such message; foreign letters can't be edited, since no actor would take them.")
+    if record.state is not State.dead:
+        raise Conflict(f"The message is {record.state}; only a dead one can be edited.")
+    await _rewrite(
+        conn, letter_id, check(record.actor, unmasked(corrected.body, record.body)), who=who, reason=corrected.reason
+    )
+    await replay(conn, [letter_id], who=who, reason=corrected.reason)
+
+
+def check(actor: str, body: dict[str, Any]) -> Message:
+    """The body as the actor's message. Raises Invalid with the field that does not fit."""
+    try:
+        return check_body(actor, body)
+    except Misfit as error:
+        raise Invalid(f"body.{error.path}" if error.path else "body", masked_text(str(error))) from None

@@ -1,0 +1,77 @@
+"""What is secret in the bodies, errors and tracebacks of messages is masked before anybody is shown them."""
+
+import re
+from functools import cache
+from typing import Any
+
+from pydantic import SecretStr
+
+from schemas.settings import SettingsMissing, settings
+
+MASK = "•••"
+
+# a field whose name says that its value opens something
+_SECRET_NAME = re.compile(
+    r"pass(word|wd|phrase)?$|secret|token|authorization|cookie|credential|signature|api_?key|private_?key|(^|_)code$|^pwd$",
+    re.IGNORECASE,
+)
+# what can be told by its looks, wherever it stands; the part that is kept comes first. None of these eats a quote or a
+# backslash, so JSON stays JSON.
+_LOOKS = [
+    re.compile(r"()\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)*"),  # a JWT
+    re.compile(r"((?:bearer|basic)\s+)[\w.~+/=-]{8,}", re.IGNORECASE),  # an Authorization header
+    re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s/:@\"'\\]*:)[^\s/@\"'\\]+(?=@)", re.IGNORECASE),  # a URL's password
+    re.compile(r"()\bx(?:ox[a-z]|app)-[\w-]{8,}"),  # Slack's
+    re.compile(r"()\bhttps://hooks\.slack\.com/[\w/-]+"),  # opens a channel for a while
+    re.compile(r"()-----BEGIN [A-Z ]*PRIVATE KEY-----(?:[^-]|-(?!----END))*-----END [A-Z ]*PRIVATE KEY-----"),
+    re.compile(
+        r"(\b[\w-]*(?:password|passwd|passphrase|secret|token|api[_-]?key|signature)[\"']?\s*[=:]\s*[\"']?)[^\s\"'\\&,;)}\]]+",
+        re.IGNORECASE,
+    ),
+]
+
+
+def masked_text(text: str) -> str:
+    """The text without what looks like a secret, and without the values of this installation's own."""
+    for own in _own_secrets():
+        text = text.replace(own, MASK)
+    for looks in _LOOKS:
+        text = looks.sub(rf"\g<1>{MASK}", text)
+    return text
+
+
+def masked(value: Any, name: str = "") -> Any:
+    """The JSON value without secrets: those of fields that are named like one, and what looks like one anywhere."""
+    if isinstance(value, dict):
+        return {key: masked(item, key) for key, item in value.items()}
+    if isinstance(value, list):
+        return [masked(item, name) for item in value]
+    if value is not None and not isinstance(value, bool) and _SECRET_NAME.search(_snake(name)):
+        return MASK
+    return masked_text(value) if isinstance(value, str) else value
+
+
+def unmasked(edited: Any, original: Any) -> Any:
+    """What somebody made of a masked value, with what they left masked as it was."""
+    if isinstance(edited, dict) and isinstance(original, dict):
+        return {key: unmasked(item, original.get(key)) for key, item in edited.items()}
+    if isinstance(edited, list) and isinstance(original, list) and len(edited) == len(original):
+        return [unmasked(item, before) for item, before in zip(edited, original, strict=True)]
+    shown = (MASK, masked_text(original)) if isinstance(original, str) else (MASK,)
+    return original if isinstance(edited, str) and MASK in edited and edited in shown else edited
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+@cache
+def _own_secrets() -> tuple[str, ...]:
+    """The values of the settings that are secret, longest first; and the passwords in URLs."""
+    try:
+        values = settings().model_dump().values()
+    except SettingsMissing:
+        return ()
+    secrets = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
+    parts = {part.strip() for secret in secrets for part in (secret, *secret.split(","))}
+    return tuple(sorted((part for part in parts if len(part) >= 8), key=len, reverse=True))

@@ -1,0 +1,230 @@
+"""Replays: dead letters are sent again, some at a time, and what becomes of them is written down.
+
+Which letters is decided, and frozen, when the replay is made; from there on the relays carry it (`carry`), whoever asked for
+it: nothing is lost or doubled if any of them dies in between. A canary goes ahead, and should one of it die again, the
+rest stays where it is.
+"""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from schemas.base import Body, Flag, Row, Whole
+from schemas.database import Connection
+from schemas.errors import Conflict, NotFound
+from schemas.letter_moves import MOST_IDS, Reason, Select, chosen, replay
+
+AT_ONCE = 500  # letters in one transaction
+
+
+class NewReplay(Body):
+    """A replay to begin, or with `dryRun` to look at."""
+
+    select: Select
+    reason: Reason
+    rate_per_second: Annotated[float | None, Field(gt=0, le=10_000, description="at most so many; without it, all at once")] = (
+        None
+    )
+    canary: Annotated[Whole | None, Field(ge=1, le=MOST_IDS, description="so many go ahead; should one die, the rest stay")] = (
+        None
+    )
+    dry_run: Annotated[Flag, Field(description="send nothing; say what would be sent")] = False
+
+
+class Replay(Row):
+    """How far a replay is."""
+
+    id: Annotated[UUID | None, Field(description="null for a dry run")]
+    state: Annotated[
+        Literal["dry_run", "running", "stopped", "cancelled", "done"],
+        Field(description="stopped: the canary died again, and the rest was not sent"),
+    ]
+    stopped_because: str | None
+    who: str
+    reason: str
+    rate_per_second: float | None
+    canary: int | None
+    selected: Annotated[int, Field(description="dead letters, frozen when it was made")]
+    sent: int
+    succeeded: int
+    failed_again: int
+    running: Annotated[int, Field(description="sent, and not ended yet")]
+    skipped: Annotated[int, Field(description="were dead no more when their turn came: somebody else had seen to them")]
+    new_since: Annotated[int, Field(description="other letters that died since it was made")]
+    created_at: datetime
+    ended_at: datetime | None
+
+
+async def begin(conn: Connection, new: NewReplay, *, who: str) -> Replay:
+    """Freezes the selection. The relays do the rest."""
+    found = chosen(new.select)
+    if new.dry_run:
+        cursor = await conn.execute(
+            f"SELECT count(*), now() FROM messages m WHERE m.state = 'dead' AND {found.text}".encode(), found.parameters
+        )
+        row = await cursor.fetchone()
+        assert row is not None
+        return Replay(
+            id=None, state="dry_run", stopped_because=None, who=who, reason=new.reason, rate_per_second=new.rate_per_second,
+            canary=new.canary, selected=row[0], sent=0, succeeded=0, failed_again=0, running=0, skipped=0, new_since=0,
+            created_at=row[1], ended_at=row[1],
+        )  # fmt: skip
+    cursor = await conn.execute(
+        """
+        INSERT INTO replays (who, reason, rate_per_second, canary) VALUES (%s, %s, %s, %s) RETURNING id
+        """,
+        (who, new.reason, new.rate_per_second, new.canary),
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    replay_id: UUID = row[0]
+    cursor = await conn.execute(
+        f"""
+        INSERT INTO replay_letters (replay_id, n, message_id)
+        SELECT %(replay)s, row_number() OVER (ORDER BY m.died_at, m.id), m.id
+        FROM messages m WHERE m.state = 'dead' AND {found.text}
+        """.encode(),
+        found.parameters | {"replay": replay_id},
+    )
+    await conn.execute("UPDATE replays SET total = %s WHERE id = %s", (cursor.rowcount, replay_id))
+    return await read(conn, replay_id)
+
+
+async def read(conn: Connection, replay_id: UUID) -> Replay:
+    """How far it is. Raises NotFound."""
+    cursor = await conn.execute(
+        """
+        SELECT r.id, r.state, r.stopped_because, r.who, r.reason, r.rate_per_second, r.canary, r.total,
+               l.sent, l.succeeded, l.failed, l.sent - l.succeeded - l.failed, l.skipped,
+               (SELECT count(*) FROM messages m WHERE m.state = 'dead' AND m.died_at > r.created_at
+                  AND NOT EXISTS (SELECT FROM replay_letters o WHERE o.replay_id = r.id AND o.message_id = m.id)),
+               r.created_at, r.ended_at
+        FROM replays r, LATERAL (
+            SELECT count(*) FILTER (WHERE sent_at IS NOT NULL) AS sent,
+                   count(*) FILTER (WHERE outcome = 'succeeded') AS succeeded,
+                   count(*) FILTER (WHERE outcome = 'failed') AS failed,
+                   count(*) FILTER (WHERE outcome = 'skipped') AS skipped
+            FROM replay_letters WHERE replay_id = r.id
+        ) l
+        WHERE r.id = %s
+        """,
+        (replay_id,),
+    )
+    if (row := await cursor.fetchone()) is None:
+        raise NotFound("There is no such replay.")
+    return Replay(**dict(zip(Replay.model_fields, row, strict=True)))
+
+
+async def cancel(conn: Connection, replay_id: UUID) -> None:
+    """Leaves dead what was not sent yet. Raises NotFound, and Conflict for one that has ended."""
+    cursor = await conn.execute("SELECT state FROM replays WHERE id = %s FOR UPDATE", (replay_id,))
+    if (row := await cursor.fetchone()) is None:
+        raise NotFound("There is no such replay.")
+    if row[0] != "running":
+        raise Conflict(f"The replay has ended already: it is {row[0]}.")
+    await _end(conn, replay_id, "cancelled")
+
+
+async def carry(conn: Connection) -> bool:
+    """Takes every running replay one step further, each in a transaction of its own; whether there are any. Two relays never
+    carry one at the same time."""
+    cursor = await conn.execute("SELECT id FROM replays WHERE state = 'running' ORDER BY created_at")
+    running = [row[0] for row in await cursor.fetchall()]
+    for replay_id in running:
+        async with conn.transaction():
+            await _carry_one(conn, replay_id)
+    return bool(running)
+
+
+async def _carry_one(conn: Connection, replay_id: UUID) -> None:
+    cursor = await conn.execute(
+        """
+        SELECT who, reason, canary, flows_since IS NOT NULL,
+               rate_per_second * extract(epoch FROM clock_timestamp() - coalesce(flows_since, created_at))
+        FROM replays WHERE id = %s AND state = 'running' FOR UPDATE SKIP LOCKED
+        """,
+        (replay_id,),
+    )
+    if (row := await cursor.fetchone()) is None:
+        return
+    who, reason, canary, flows, due = row
+    await _note_outcomes(conn, replay_id)
+    sent, unsent, unsettled, failed = await _counts(conn, replay_id)
+    room = AT_ONCE if due is None else max(0, int(due) + 1 - sent)
+    if canary is not None and not flows:
+        if sent >= canary and unsettled == 0:
+            if failed:
+                because = f"{failed} of the {sent} that went ahead died again; the cause is not mended"
+                return await _end(conn, replay_id, "stopped", because)
+            await conn.execute(
+                # the rate goes on from what the canary has sent
+                """
+                UPDATE replays SET flows_since =
+                    clock_timestamp() - make_interval(secs => coalesce(%s / rate_per_second, 0)) WHERE id = %s
+                """,
+                (sent, replay_id),
+            )
+        room = min(room, canary - sent) if sent < canary else 0
+    if unsent and room:
+        await _send(conn, replay_id, min(room, AT_ONCE), who=who, reason=reason)
+    elif not unsent and not unsettled:
+        await _end(conn, replay_id, "done")
+
+
+async def _note_outcomes(conn: Connection, replay_id: UUID) -> None:
+    """A letter that was sent has succeeded when it is done, or so long ago that it is forgotten, and failed when it is dead."""
+    await conn.execute(
+        """
+        UPDATE replay_letters l SET outcome = CASE WHEN m.state IN ('dead', 'discarded') THEN 'failed' ELSE 'succeeded' END
+        FROM (SELECT o.n, m.state FROM replay_letters o LEFT JOIN messages m ON m.id = o.message_id
+              WHERE o.replay_id = %(id)s AND o.sent_at IS NOT NULL AND o.outcome IS NULL) m
+        WHERE l.replay_id = %(id)s AND l.n = m.n AND (m.state IS NULL OR m.state IN ('done', 'dead', 'discarded'))
+        """,
+        {"id": replay_id},
+    )
+
+
+async def _counts(conn: Connection, replay_id: UUID) -> tuple[int, int, int, int]:
+    """Sent, not sent yet, sent and not ended yet, dead again."""
+    cursor = await conn.execute(
+        """
+        SELECT count(*) FILTER (WHERE sent_at IS NOT NULL),
+               count(*) FILTER (WHERE sent_at IS NULL AND outcome IS NULL),
+               count(*) FILTER (WHERE sent_at IS NOT NULL AND outcome IS NULL),
+               count(*) FILTER (WHERE outcome = 'failed')
+        FROM replay_letters WHERE replay_id = %s
+        """,
+        (replay_id,),
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return row[0], row[1], row[2], row[3]
+
+
+async def _send(conn: Connection, replay_id: UUID, count: int, *, who: str, reason: str) -> None:
+    cursor = await conn.execute(
+        """
+        SELECT n, message_id FROM replay_letters WHERE replay_id = %s AND sent_at IS NULL AND outcome IS NULL
+        ORDER BY n LIMIT %s
+        """,
+        (replay_id, count),
+    )
+    letters: dict[int, UUID] = dict(await cursor.fetchall())
+    replayed = await replay(conn, list(letters.values()), who=who, reason=reason)
+    await conn.execute(
+        """
+        UPDATE replay_letters SET sent_at = CASE WHEN message_id = ANY(%(sent)s) THEN clock_timestamp() END,
+            outcome = CASE WHEN message_id = ANY(%(sent)s) THEN NULL ELSE 'skipped' END
+        WHERE replay_id = %(id)s AND n = ANY(%(n)s)
+        """,
+        {"id": replay_id, "n": list(letters), "sent": list(replayed)},
+    )
+
+
+async def _end(conn: Connection, replay_id: UUID, state: str, because: str | None = None) -> None:
+    await conn.execute(
+        "UPDATE replays SET state = %s, stopped_because = %s, ended_at = clock_timestamp() WHERE id = %s",
+        (state, because, replay_id),
+    )

@@ -1,0 +1,204 @@
+"""Dead letters over HTTP, shown without secrets. How replays go, tests/actors/test_replays.py tests."""
+
+import base64
+import json
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.api.answers import Json, problem, refused_fields
+from tests.given import Given, Person
+from tests.installation import Installation
+
+SECRETS = {
+    "password": "hunter2-hunter2",
+    "apiKey": "key-5f9c-22",
+    "note": "Authorization: Bearer abcdefgh12345678",
+    "link": "https://app.example.com/?token=tok-998877&next=/x",
+    "url": "amqp://stint:pass-word-1@rabbit:5672/",
+    "jwt": "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
+    "slack": "xoxb-123456789012-abcdef",
+    "hook": "https://hooks.slack.com/commands/T1/2/abcdefgh",
+}
+PLANTED = ["hunter2", "key-5f9c", "abcdefgh12345678", "tok-998877", "pass-word-1", "c2lnbmF0dXJl", "xoxb-1234", "T1/2/abc"]
+
+
+@pytest.fixture
+def admin(given: Given) -> Person:
+    return given.admin()
+
+
+def letter(stint: Installation, body: Json, error: str = "builtins.ValueError: no", actor: str = "send_mail") -> str:
+    """A dead letter as the ledger leaves it, with one attempt."""
+    with stint.sql() as conn:
+        row = conn.execute(
+            """
+            WITH letter AS (
+                INSERT INTO messages (id, actor, queue, body, state, attempts, allowance, died_at, error, fingerprint)
+                VALUES (gen_random_uuid(), %(actor)s, 'mail', %(body)s, 'dead', 1, 1, clock_timestamp(), %(error)s, %(group)s)
+                RETURNING id
+            ), attempt AS (
+                INSERT INTO message_attempts (message_id, n, error_class, error, traceback, worker, frame)
+                SELECT id, 1, 'ValueError', %(error)s, %(error)s, 'here:1', 'actors/mail.py:send_mail' FROM letter
+            ), failures AS (
+                INSERT INTO failure_groups (fingerprint, actor, error_class, frame, told_at)
+                VALUES (%(group)s, %(actor)s, 'ValueError', 'actors/mail.py:send_mail', now()) ON CONFLICT DO NOTHING
+            )
+            SELECT id::text FROM letter
+            """,
+            {"actor": actor, "body": json.dumps(body), "error": error, "group": uuid4().hex[:16]},
+        ).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def test_no_secret_is_shown_whatever_way_it_got_there(admin: Person, stint: Installation) -> None:
+    text = "; ".join(str(value) for name, value in SECRETS.items() if name not in ("password", "apiKey"))
+    nested = {"deep": [{"clientSecret": "hunter2-hunter2", "code": "key-5f9c"}]}
+    row = letter(
+        stint,
+        {**SECRETS, **nested},
+        error=f"{text}; password=hunter2-hunter2; api_key: key-5f9c-22; secret {stint.environment['SECRET_KEY']}",
+    )
+    answers = [
+        admin.http.get(f"/api/dead-letters/{row}"),
+        admin.http.get("/api/dead-letters", params={"actor": "send_mail", "limit": 1000}),
+        admin.http.get("/api/dead-letters/groups"),
+    ]
+    shown = [answer.text for answer in answers]
+    printed = [
+        stint.command("dead", *words) for words in (("show", row), ("list",), ("groups",), ("export",), ("show", row, "--json"))
+    ]
+    shown += [result.stdout + result.stderr for result in printed]
+    for text in shown:
+        assert not [secret for secret in (*PLANTED, stint.environment["SECRET_KEY"]) if secret in text]
+    assert answers[0].json()["body"]["password"] == "•••"
+    assert answers[0].json()["body"]["url"] == "amqp://stint:•••@rabbit:5672/"
+
+
+def test_an_edited_body_keeps_what_was_left_masked_and_is_replayed(admin: Person, stint: Installation) -> None:
+    body = {"to": "jo@exampl.com", "subject": "Your token: tok-998877", "paragraphs": ["password=hunter2-hunter2"]}
+    row = letter(stint, body)
+    shown = admin.get(f"/api/dead-letters/{row}")["body"]
+    assert "hunter2" not in json.dumps(shown)
+    edited = admin.post(
+        f"/api/dead-letters/{row}/edit", {"body": {**shown, "to": "jo@example.com"}, "reason": "a typo"}, status=200
+    )
+    kept = stint.value("SELECT body FROM messages WHERE id = %s", row)
+    assert kept == {**body, "to": "jo@example.com", "link": None, "reply_to": None}
+    assert [event["action"] for event in edited["history"]] == ["edit", "replay"]
+    assert edited["state"] != "dead"
+    problem(admin.http.post(f"/api/dead-letters/{row}/edit", json={"body": shown, "reason": "again"}), 409)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [({"to": 5}, "body.to"), ({"colour": "red"}, "body.colour"), ({"paragraphs": None}, "body.paragraphs")],
+)
+def test_an_edited_body_that_does_not_fit_is_refused_with_the_field_named(
+    change: Json, field: str, admin: Person, stint: Installation
+) -> None:
+    body: Json = {"to": "jo@example.com", "subject": "Hello", "paragraphs": ["One"]}
+    row = letter(stint, body)
+    answer = admin.http.post(f"/api/dead-letters/{row}/edit", json={"body": body | change, "reason": "a typo"})
+    assert refused_fields(answer) == [field]
+    assert stint.value("SELECT state || ' ' || (body->>'to') FROM messages WHERE id = %s", row) == "dead jo@example.com"
+
+
+def test_a_message_of_an_actor_that_is_no_more_says_so(admin: Person, stint: Installation) -> None:
+    row = letter(stint, {"x": 1}, actor="launch_rocket")
+    answer = admin.http.post(f"/api/dead-letters/{row}/edit", json={"body": {"x": 2}, "reason": "a typo"})
+    assert "launch_rocket" in problem(answer, 422)["detail"]
+
+
+@pytest.mark.parametrize(
+    "select", [{}, {"all": True, "group": "x"}, {"ids": []}, {"ids": ["x"]}, {"filter": {"colour": "red"}}, {"all": False}]
+)
+def test_a_selection_that_makes_no_sense_is_refused(select: Any, admin: Person) -> None:
+    for verb in ("replay", "discard", "restore"):
+        refused_fields(admin.http.post(f"/api/dead-letters/{verb}", json={"select": select, "reason": "why"}))
+
+
+def test_a_filter_finds_what_it_names_and_nothing_else(admin: Person, stint: Installation) -> None:
+    mark = uuid4().hex
+    rows = [letter(stint, {"to": f"{mark}-{number}"}, error=f"{mark} 100% of_it {number}") for number in range(3)]
+
+    def found(**wanted: Any) -> list[str]:
+        return [item["id"] for item in admin.get("/api/dead-letters", **wanted)["items"]]
+
+    assert found(q=mark) == rows[::-1]
+    assert found(q=f"{mark}-1") == [rows[1]]
+    assert found(q=f"{mark} 100% OF_IT 2") == [rows[2]]
+    assert found(q=f"{mark} 100_ of") == []
+    assert (
+        found(q=mark, actor="stop_timer") == found(q=mark, queue="bills") == found(q=mark, until="2026-01-01T00:00:00Z") == []
+    )
+    assert found(q=mark, state="discarded") == []
+    died = admin.get(f"/api/dead-letters/{rows[1]}")["diedAt"]
+    assert found(q=mark, since=died) == rows[:0:-1]
+    first = admin.get("/api/dead-letters", q=mark, limit=2)
+    assert found(q=mark, limit=2, cursor=first["nextCursor"]) == rows[:1]
+
+
+def test_a_foreign_letter_is_shown_raw_and_can_be_put_away(admin: Person, stint: Installation) -> None:
+    raw = b"\xff\x00 from elsewhere"
+    row = str(stint.value(
+        """
+        INSERT INTO foreign_letters (queue, reason, body, headers)
+        VALUES ('timers', 'no message of ours', %s, '{}') RETURNING id
+        """,
+        raw,
+    ))  # fmt: skip
+    shown = admin.get(f"/api/dead-letters/{row}")
+    assert (shown["kind"], shown["actor"], shown["queue"], shown["error"]) == ("foreign", None, "timers", "no message of ours")
+    assert base64.b64decode(shown["raw"]) == raw
+    assert row in [item["id"] for item in admin.get("/api/dead-letters", queue="timers")["items"]]
+    move = {"select": {"ids": [row]}, "reason": "a stranger"}
+    assert admin.post("/api/dead-letters/discard", move, status=200) == {"count": 1}
+    assert admin.get(f"/api/dead-letters/{row}")["history"][0]["reason"] == "a stranger"
+    assert admin.post("/api/dead-letters/restore", move, status=200) == {"count": 1}
+    assert admin.post("/api/dead-letters/replay", move, status=202)["selected"] == 0
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_letters_are_found_by_indexes(admin: Person, own: Installation) -> None:
+    own.start("api").wait_until_ready()
+    given = Given(own)
+    reader = given.admin()
+    with own.sql() as conn:
+        conn.execute(
+            """
+            INSERT INTO messages (id, actor, queue, body, state, attempts, allowance, died_at, error, fingerprint)
+            SELECT gen_random_uuid(), (ARRAY['send_mail', 'stop_timer', 'sync_bill'])[1 + n % 3], 'mail', '{"to": "x"}',
+                   'dead', 5, 5, now() - make_interval(secs => n), 'ValueError: no',
+                   'group' || n % 50 FROM generate_series(1, 100000) n
+            """
+        )
+        # they lie among many more that are done
+        conn.execute(
+            """
+            INSERT INTO messages (id, actor, queue, body, state, allowance, done_at)
+            SELECT gen_random_uuid(), 'stop_timer', 'timers', '{"task_id": "x"}', 'done', 5, now()
+            FROM generate_series(1, 300000)
+            """
+        )
+        conn.execute(
+            "INSERT INTO failure_groups SELECT 'group' || n, 'send_mail', 'ValueError', '' FROM generate_series(0, 49) n"
+        )
+        conn.execute("VACUUM ANALYZE messages")
+    assert reader.get("/api/dead-letters/groups")["dead"] == 100_000
+    page = reader.get("/api/dead-letters", actor="stop_timer", limit=50)
+    assert len(page["items"]) == 50
+    assert reader.get(f"/api/dead-letters/{page['items'][0]['id']}")["actor"] == "stop_timer"
+    listed = """
+        EXPLAIN SELECT * FROM dead_messages m WHERE m.state = 'dead' AND m.actor = 'stop_timer'
+        ORDER BY m.died_at DESC, m.id DESC LIMIT 50
+    """
+    grouped = """
+        EXPLAIN SELECT fingerprint, count(*), min(died_at), max(died_at) FROM messages WHERE state = 'dead' GROUP BY 1
+    """
+    for query in (listed, grouped):
+        plan = "\n".join(line for (line,) in own.rows(query))
+        assert "Index" in plan and "Seq Scan on messages" not in plan, plan
+    given.close()

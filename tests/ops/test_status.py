@@ -1,0 +1,80 @@
+"""`./stint status` and `./stint doctor`: how it stands, and what is wrong with it."""
+
+import json
+from typing import Any
+
+from tests.given import Given
+from tests.installation import Installation, eventually
+
+
+def found(stint: Installation) -> list[str]:
+    """What the doctor names, its exit code checked on the way."""
+    result = stint.command("doctor", "--json")
+    findings: list[dict[str, str]] = json.loads(result.stdout)
+    assert result.returncode == bool(findings)
+    assert all(finding["why"] and finding["do"] for finding in findings)
+    return [finding["what"] for finding in findings]
+
+
+def test_nothing_is_wrong_with_what_runs_as_it_should(own: Installation) -> None:
+    own.environment["PUBLIC_URL"] = own.url
+    own.start().wait_until_ready()
+    eventually(lambda: own.value("SELECT count(*) FROM heartbeats") == 2)
+    assert found(own) == []
+    assert "Nothing is wrong." in own.command("doctor").stdout
+
+
+def test_the_doctor_names_what_is_not_running_and_what_is_dead(own: Installation) -> None:
+    own.environment["PUBLIC_URL"] = own.url
+    own.start("api", "relay", "work:mail").wait_until_ready()
+    given = Given(own)
+    admin = given.admin()
+    customer = given.customer(admin)
+    # there is no mail server: what is to tell of the invitation dies
+    admin.post(f"/api/customers/{customer['id']}/users/invite", {"email": "jo@example.com", "name": "Jo"})
+    given.settled()
+    eventually(lambda: own.value("SELECT count(*) FROM heartbeats") == 2)
+    named = " ".join(found(own))
+    assert "No worker is alive for the queue timers." in named and "queue mail" not in named
+    assert "Dead letters: 1, in 1 groups." in named
+
+    own.stop()
+    with own.sql() as conn:  # a minute later
+        conn.execute("UPDATE heartbeats SET seen_at = seen_at - interval '1 minute'")
+    named = " ".join(found(own))
+    assert "No relay is alive." in named and "queue mail" in named
+    assert "API does not answer" in named
+    given.close()
+
+
+def test_without_postgres_the_doctor_says_so_and_nothing_else(own: Installation) -> None:
+    own.environment["DATABASE_URL"] = "postgresql://nobody@127.0.0.1:1/nothing"
+    assert [name.partition(" ")[0] for name in found(own)] == ["Postgres"]
+
+
+def test_the_status_counts_queues_processes_and_letters(own: Installation) -> None:
+    own.start("api", "relay", "work").wait_until_ready()
+    given = Given(own)
+    someone = given.person()
+    given.stopped(someone, given.task(someone))
+    eventually(lambda: own.value("SELECT count(*) FROM heartbeats") == 2)
+    standing: dict[str, Any] = json.loads(own.command("status", "--json").stdout)
+    assert standing["servers"]["Postgres"] == standing["servers"]["RabbitMQ"] == "ok"
+    assert {process["kind"] for process in standing["processes"] if process["alive"]} == {"relay", "work"}
+    assert {queue["name"] for queue in standing["queues"]} >= {"timers", "bills", "xero", "slack", "mail"}
+    shown = own.command("status").stdout
+    assert "timers" in shown and "relays: 1" in shown
+    given.close()
+
+
+def test_the_metrics_say_what_handlers_did(own: Installation) -> None:
+    own.start().wait_until_ready()
+    given = Given(own)
+    someone = given.person()
+    given.stopped(someone, given.task(someone))
+    eventually(lambda: own.value("SELECT coalesce(sum(handled), 0) FROM handler_totals") >= 1)
+    metrics = someone.http.get("/metrics").text
+    assert 'stint_handler_seconds_count{actor="stop_timer"} 1' in metrics
+    assert 'stint_handler_seconds_bucket{actor="stop_timer",le="+Inf"} 1' in metrics
+    assert 'stint_alive{kind="relay"} 1' in metrics and "stint_foreign_letters 0" in metrics
+    given.close()
