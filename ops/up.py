@@ -13,7 +13,7 @@ from ops.mailbox import Mailbox
 from ops.postgres import Postgres
 from ops.processes import Child, Program, until
 from ops.rabbitmq import RabbitMQ
-from ops.sandbox.beside import XeroBeside, check_without
+from ops.sandbox.beside import SlackBeside, XeroBeside, check_without
 from ops.state import CHECKOUT, DEFAULT, Run, State
 from ops.supervisor import Supervisor
 
@@ -30,7 +30,8 @@ def run(state: State, *, port: int, verbose: bool, sandbox: bool = False) -> int
     with state.hold():
         _check_port(port)
         if sandbox:
-            _check_port(port + 1, what="for the sandbox")
+            for beside in (1, 2):
+                _check_port(port + beside, what="for the sandbox")
         else:
             check_without(state)
         return asyncio.run(_Up(state, port=port, verbose=verbose, sandbox=sandbox).run())
@@ -59,8 +60,8 @@ class _Up:
             Program("relay", ["actors", "relay"], logs),
         ]
         self.xero = XeroBeside(state, logs, port=port + 1) if sandbox else None
-        if self.xero:
-            self.programs.append(self.xero)
+        self.slack = SlackBeside(logs, port=port + 2, api_url=self.url) if sandbox else None
+        self.programs += [beside for beside in (self.xero, self.slack) if beside]
         self.servers: list[Child] = [self.postgres] if self.postgres else []
         if self.rabbitmq:
             self.servers += [self.rabbitmq, self.rabbitmq.port_mapper]
@@ -69,7 +70,7 @@ class _Up:
         """Starts, waits for a signal, and stops; returns the exit code."""
         self.say(f"starting on {self.state.directory}")
         if self.xero:
-            self.say("with a sandbox: a stand-in takes what would go to Xero, and nothing goes there")
+            self.say("with a sandbox: stand-ins take what would go to Xero and to Slack, and nothing goes there")
         self.supervisor.do(self.supervisor.show_logs([*self.programs, *self.servers]))
         self.supervisor.do(self._start())
         try:
@@ -140,16 +141,18 @@ class _Up:
             os.environ["DATABASE_URL"] = self.postgres.database_url
         if self.rabbitmq:
             os.environ["AMQP_URL"] = self.rabbitmq.amqp_url
-        if self.xero:
-            os.environ.update(self.xero.environment())
+        os.environ.update(self._sandbox_environment())
         for name, value in (("SECRET_KEY", self.state.make_secret_key), ("PUBLIC_URL", lambda: self.url)):
             if not os.environ.get(name):
                 os.environ[name] = value()
         # a command beside it that took another time zone would put hours on other days
         os.environ["STINT_TIMEZONE"] = os.environ.get("STINT_TIMEZONE") or "UTC"
         shared = {name: os.environ[name] for name in _SHARED if os.environ.get(name)}
-        self.state.write_settings(shared | (self.xero.environment() if self.xero else {}))
+        self.state.write_settings(shared | self._sandbox_environment())
         settings()  # what is wrong in them is better said once, here
+
+    def _sandbox_environment(self) -> dict[str, str]:
+        return {} if self.xero is None or self.slack is None else self.xero.environment() | self.slack.environment()
 
     async def _migrate(self) -> None:
         import psycopg
@@ -189,6 +192,7 @@ Stint is ready after {time.monotonic() - self.started:.1f} s
   RabbitMQ  {_where(os.environ["AMQP_URL"], own=self.rabbitmq)}
   Mail      {f"caught: files in {self.mailbox.directory}" if self.mailbox else _where(os.environ["SMTP_URL"], own=None)}
   Xero      {self._which_xero()}
+  Slack     {self._which_slack()}
   Token     {token}
             ({_ADMIN}, internal_admin; another: ./stint token --role internal_admin --email you@example.com{option})
 
@@ -202,6 +206,11 @@ Stint is ready after {time.monotonic() - self.started:.1f} s
         return (
             "yours, once an admin connects it" if os.environ.get("XERO_CLIENT_ID") else "not set up; --sandbox has a stand-in"
         )
+
+    def _which_slack(self) -> str:
+        if self.slack:
+            return f"a sandbox: type /task at {self.slack.url}"
+        return "yours" if os.environ.get("SLACK_BOT_TOKEN") else "not set up: docs/slack.md; --sandbox has a stand-in"
 
     def _write_run(self) -> None:
         """Keeps run.json current, and the programs at the right RabbitMQ: should it lose its port at its very first

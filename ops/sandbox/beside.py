@@ -1,4 +1,4 @@
-"""The sandbox beside `./stint up`: the stand-in Xero as one more part, and Stint let into it as a person would."""
+"""The sandbox beside `./stint up`: stand-ins for Xero and Slack as two more parts, and Stint let in as a person would."""
 
 import contextlib
 import socket
@@ -8,7 +8,7 @@ import httpx
 
 from ops.errors import CommandError
 from ops.processes import Program, until
-from ops.sandbox.xero import environment
+from ops.sandbox import slack, xero
 from ops.sandbox.xero_book import FIRST_TENANT_ID
 from ops.state import State
 from schemas.database import connect
@@ -27,14 +27,11 @@ def check_without(state: State) -> None:
         )
 
 
-class XeroBeside(Program):
-    """The stand-in Xero, which keeps what it knows with the rest of the state."""
+class Beside(Program):
+    """A stand-in at a port of its own."""
 
-    def __init__(self, state: State, logs: Path, *, port: int) -> None:
-        directory = _directory(state)
-        arguments = ["ops.sandbox.xero", "--port", str(port), "--state", str(directory / "xero.json")]
-        super().__init__("sandbox xero", arguments, logs)
-        self.directory = directory
+    def __init__(self, name: str, arguments: list[str], logs: Path, *, port: int) -> None:
+        super().__init__(name, [*arguments, "--port", str(port)], logs)
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
 
@@ -44,9 +41,29 @@ class XeroBeside(Program):
             return self.is_running()
         return False
 
+
+class SlackBeside(Beside):
+    """The stand-in Slack, with a page to type commands into. What was said there is gone with it."""
+
+    def __init__(self, logs: Path, *, port: int, api_url: str) -> None:
+        super().__init__("sandbox slack", ["ops.sandbox.slack", "--app", api_url], logs, port=port)
+
+    def environment(self) -> dict[str, str]:
+        """The settings by which Stint takes this for Slack, whatever else was set."""
+        return slack.environment(self.url)
+
+
+class XeroBeside(Beside):
+    """The stand-in Xero, which keeps what it knows with the rest of the state."""
+
+    def __init__(self, state: State, logs: Path, *, port: int) -> None:
+        self.directory = _directory(state)
+        arguments = ["ops.sandbox.xero", "--state", str(self.directory / "xero.json")]
+        super().__init__("sandbox xero", arguments, logs, port=port)
+
     def environment(self) -> dict[str, str]:
         """The settings by which Stint takes this for Xero, whatever else was set."""
-        return environment(self.url) | {"XERO_FALLBACK_USER": FALLBACK_USER}
+        return xero.environment(self.url) | {"XERO_FALLBACK_USER": FALLBACK_USER}
 
     async def prepare(self) -> None:
         """Marks the state as a sandbox's. Raises CommandError when its database is connected to a real organisation."""

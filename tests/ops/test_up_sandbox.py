@@ -106,27 +106,37 @@ def test_the_commands_for_a_bad_mood_are_taken(up: Up) -> None:
 
 
 def test_a_stand_in_that_dies_comes_back_with_what_it_knew(up: Up, arrived: dict[str, Any]) -> None:
-    [pid] = up.run_json()["pids"]["sandbox"]
-    os.kill(pid, signal.SIGKILL)
-    eventually(lambda: up.run_json()["pids"]["sandbox"] not in ([], [pid]))
-    eventually(lambda: "sandbox xero killed by SIGKILL; starting it again" in up.said())
+    pids = up.run_json()["pids"]["sandbox"]
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: len(set(up.run_json()["pids"]["sandbox"]) - set(pids)) == 2)
+    for name in ("xero", "slack"):
+        eventually(lambda name=name: f"sandbox {name} killed by SIGKILL; starting it again" in up.said())  # type: ignore[misc]
     eventually(lambda: is_up(f"{sandbox(up)}/health"))
     assert entries(up) == [arrived]
 
 
 @pytest.mark.slow
 def test_the_next_start_finds_it_all_again_and_connects_anew(up: Up, arrived: dict[str, Any]) -> None:
-    [pid] = up.run_json()["pids"]["sandbox"]
+    pids = up.run_json()["pids"]["sandbox"]
     assert up.end(signal.SIGTERM) < 12
-    assert not runs(pid)
+    assert not any(map(runs, pids))
     up.start()
     assert entries(up) == [arrived]
     assert stint_says(up, "/api/xero/status")["connected"]
 
 
+def test_slack_is_a_page_to_type_commands_into(up: Up) -> None:
+    slack = f"http://127.0.0.1:{up.port + 2}"
+    assert slack in up.said()
+    typed = httpx.get(slack)
+    assert typed.is_success and "/task" in typed.text
+    assert stint_says(up, "/api/me")["email"] == "admin@example.com"
+
+
 def test_a_sandboxes_state_is_used_with_nothing_else(up: Up, tmp_path: Path) -> None:
     shutil.copytree(up.state / "sandbox", tmp_path / "played" / "sandbox")
-    without = command("up", "--port", str(up.port + 2), "--state", str(tmp_path / "played"))
+    without = command("up", "--port", str(up.port + 3), "--state", str(tmp_path / "played"))
     assert without.returncode == 1
     assert "was used with a sandbox" in without.stderr and "--sandbox" in without.stderr
 
@@ -139,7 +149,7 @@ def test_a_state_that_is_connected_to_xero_is_no_place_for_a_sandbox(up: Up, tmp
         conn.execute("UPDATE xero_connection SET tenant_id = 'real', tenant_name = 'Firm Ltd'")
         try:
             refused = command(
-                "up", "--sandbox", "--port", str(up.port + 2), "--state", str(tmp_path / "second"),
+                "up", "--sandbox", "--port", str(up.port + 3), "--state", str(tmp_path / "second"),
                 DATABASE_URL=run["database_url"], AMQP_URL=run["amqp_url"],
                 SECRET_KEY=(up.state / "secret_key").read_text().strip(),
             )  # fmt: skip
