@@ -167,8 +167,8 @@ def later(time: str, seconds: int) -> str:
 class Desktop:
     """A client with a store, a queue of what it has not been told the outcome of, and what it thinks runs."""
 
-    def __init__(self, name: str, by: Person, since: str, model: Model) -> None:
-        self.name, self.by, self.model = name, by, model
+    def __init__(self, name: str, by: Person, since: str, model: Model, customer: str) -> None:
+        self.name, self.by, self.model, self.customer = name, by, model, customer
         self.store = Store(by)
         self.store.since = since
         self.queue: list[Json] = []
@@ -183,11 +183,13 @@ class Desktop:
         self.asked.add(operation["opId"])
 
     def seen(self, kind: str) -> dict[str, int]:
-        """The rows that the user can point at, and the versions that the server has told of, or will give a new row."""
+        """The customer's rows, which the user can point at, and the versions that the server has told of, or will give a new row.
+        Of others the server may tell, too: a cursor goes back as far as the oldest transaction that ran."""
         new = {"tasks": ("task.put",), "timeEntries": ("entry.put", "timer.stop")}[kind]
         made = {operation["data"]["id"]: 1 for operation in self.queue if operation["kind"] in new}
         gone = {operation["data"]["id"] for operation in self.queue if operation["kind"] == "entry.delete"}
-        known = made | {row["id"]: row["version"] for row in self.store.rows[kind].values()}
+        told = [row for row in self.store.rows[kind].values() if row["customerId"] == self.customer]
+        known = made | {row["id"]: row["version"] for row in told}
         return {row: version for row, version in known.items() if row not in gone}
 
     def sync(self, *, lost: bool = False) -> None:

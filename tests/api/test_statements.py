@@ -18,7 +18,7 @@ READS: dict[str, list[str]] = {
     # whether the customer is there is looked at, too
     "/api/customers/{customer}/pillars": ["FROM pillars"],
     "/api/customers/{customer}/pillars/{pillar}": [],
-    "/api/customers/{customer}/users": ["FROM customers"],
+    "/api/customers/{customer}/users": ["FROM users"],
     "/api/focus": [],
     "/api/leads": [],
     "/api/slack/channel-mappings": [],
@@ -91,7 +91,7 @@ def test_a_read_is_one_statement_beyond_authorization(role: str, given: Given, w
             assert "LEFT JOIN users u ON u.id = asked.id" in authorization
             assert len(looking_up) == len(expected), f"{path}: {wire.statements}"
             assert all(text in statement for text, statement in zip(expected, looking_up, strict=True)), f"{path}: {looking_up}"
-            assert "json_build_object" in reading
+            assert any("json_build_object" in statement for statement in (*looking_up, reading))
 
 
 def test_every_read_is_counted() -> None:

@@ -43,7 +43,7 @@ class History:
         for number in range(2):
             task = self.by.post("/api/tasks", {"title": f"Task {number}", "customerId": self.customer})
             self.model.tasks[task["id"]] = Task(task["title"])
-        self.desktops = [Desktop(name, self.by, since, self.model) for name in ("laptop", "phone")]
+        self.desktops = [Desktop(name, self.by, since, self.model, self.customer) for name in ("laptop", "phone")]
         self.since = since
         self.clock = datetime.now(UTC) - timedelta(days=20)
         for desktop in self.desktops:
