@@ -77,6 +77,15 @@ def test_no_secret_is_shown_whatever_way_it_got_there(admin: Person, stint: Inst
     assert answers[0].json()["body"]["url"] == "amqp://stint:•••@rabbit:5672/"
 
 
+def test_a_servers_password_is_masked_without_its_url_too(
+    admin: Person, stint: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(stint.environment, "SMTP_URL", "smtp://jo:of%2Fthe-mail@mail.example.com:587")
+    row = letter(stint, {"to": "jo@example.com"}, error="the server said: of/the-mail is wrong, so is of%2Fthe-mail")
+    shown = stint.command("dead", "show", row).stdout
+    assert "the server said" in shown and "the-mail" not in shown
+
+
 def test_an_edited_body_keeps_what_was_left_masked_and_is_replayed(admin: Person, stint: Installation) -> None:
     body = {"to": "jo@exampl.com", "subject": "Your token: tok-998877", "paragraphs": ["password=hunter2-hunter2"]}
     row = letter(stint, body)
