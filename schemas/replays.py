@@ -135,7 +135,24 @@ async def carry(conn: Connection) -> bool:
     for replay_id in running:
         async with conn.transaction():
             await _carry_one(conn, replay_id)
+    # one that was cancelled or stopped may have letters on their way still
+    cursor = await conn.execute("SELECT DISTINCT replay_id FROM replay_letters WHERE sent_at IS NOT NULL AND outcome IS NULL")
+    for (replay_id,) in await cursor.fetchall():
+        if replay_id not in running:
+            await _note_outcomes(conn, replay_id)
     return bool(running)
+
+
+async def prune(conn: Connection, *, days: float) -> None:
+    """Forgets a replay that ended that long ago; what was done to each letter stands in the letter's own history."""
+    await conn.execute(
+        """
+        DELETE FROM replays WHERE id IN (
+            SELECT id FROM replays WHERE ended_at < clock_timestamp() - make_interval(secs => %s) ORDER BY ended_at LIMIT 1
+            FOR UPDATE SKIP LOCKED)
+        """,
+        (days * 86_400,),
+    )
 
 
 async def _carry_one(conn: Connection, replay_id: UUID) -> None:

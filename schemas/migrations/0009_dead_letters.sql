@@ -81,6 +81,7 @@ CREATE TABLE replays (
     CHECK ((state = 'running') = (ended_at IS NULL))
 );
 CREATE INDEX replays_running ON replays (created_at) WHERE state = 'running';
+CREATE INDEX replays_ended ON replays (ended_at) WHERE ended_at IS NOT NULL;
 
 CREATE TABLE replay_letters (
     replay_id uuid NOT NULL REFERENCES replays ON DELETE CASCADE,

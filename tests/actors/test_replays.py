@@ -119,6 +119,10 @@ def test_a_cancelled_replay_leaves_dead_what_it_had_not_sent(ledger: Ledger) -> 
     sent = cancelled["sent"]
     eventually(lambda: ledger.one("SELECT count(*) FROM messages WHERE state = 'done'") == sent)
     assert ledger.one("SELECT count(*) FROM messages WHERE state = 'dead'") == 30 - sent > 0
+    eventually(
+        lambda: dead_command(ledger, "watch", replay["id"])["succeeded"] == sent,
+        why="what was under way is followed to its end",
+    )
     assert ledger.stint.command("dead", "cancel", replay["id"]).returncode == 1
 
 
