@@ -158,11 +158,11 @@ def test_the_people_on_call_are_told_once_of_each_kind(ledger: Ledger) -> None:
     ledger.stint.start("relay")
     dead(ledger, "a", "b", "c")
     dead(ledger, "d", "e", order="fail", times=5)
-    bodies = "SELECT body->>'subject' FROM messages WHERE actor = 'send_mail'"
+    # there is no mail server here, so these mails die themselves, which is a kind of its own
+    bodies = "SELECT 1 FROM messages WHERE actor = 'send_mail' AND body->>'subject' = 'Stint: probe fails for good'"
     eventually(lambda: len(ledger.conn.execute(bodies).fetchall()) == 2, why="two mails")
     dead(ledger, "f")
     assert len(ledger.conn.execute(bodies).fetchall()) == 2
-    assert ledger.conn.execute(bodies).fetchone() == ("Stint: probe fails for good",)
 
 
 def test_workers_and_relays_say_that_they_are_alive_and_what_they_did(ledger: Ledger) -> None:
