@@ -61,6 +61,7 @@ MALFORMED = {
     "NaN": b'{"name":NaN}',
     "Infinity": b'{"version":Infinity}',
     "-Infinity": b'{"version":-Infinity}',
+    "a number past all floats": b'{"version":1e999}',
     "5,000 digits": b'{"version":' + b"9" * 5000 + b"}",
     "a control character": b'{"name":"a\nb"}',
     "no JSON": b"name=a",
