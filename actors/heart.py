@@ -8,7 +8,7 @@ import psycopg
 
 from actors.handling import TALLY, WORKER
 from schemas import heartbeats
-from schemas.database import connect, is_unreachable
+from schemas.database import Connection, connect, is_unreachable
 from schemas.heartbeats import EVERY_SECONDS, Tally
 from schemas.settings import Settings
 
@@ -24,11 +24,20 @@ async def beat(settings: Settings, *, kind: str, queues: list[str]) -> None:
                 while True:
                     async with conn.transaction():
                         await heartbeats.beat(conn, process=WORKER, kind=kind, queues=queues, started_at=started_at)
-                        counted = Tally()
-                        counted.update({actor: TALLY.pop(actor) for actor in list(TALLY)})
-                        await heartbeats.add_up(conn, counted)
+                    await write_down(conn, TALLY)
                     await asyncio.sleep(EVERY_SECONDS)
         except psycopg.Error as error:
             if not is_unreachable(error):
                 logger.error("the heartbeat fails: %s", type(error).__name__)
             await asyncio.sleep(EVERY_SECONDS)
+
+
+async def write_down(conn: Connection, tally: Tally) -> None:
+    """Adds up what was counted. What could not be written now, for an outage say, is kept for the next beat."""
+    counted = tally.take()
+    try:
+        async with conn.transaction():
+            await heartbeats.add_up(conn, counted)
+    except BaseException:
+        tally.give_back(counted)
+        raise

@@ -107,8 +107,8 @@ def _lapsed() -> Failure:
 
 
 async def prune(conn: Connection, *, days: float) -> int:
-    """Forgets messages and recompute jobs that were done that long ago, and limits, codes, outcomes of sync and what Slack sent
-    once that have run out, some at a time. Dead messages never go."""
+    """Forgets messages and recompute jobs that were done that long ago, and what is of no use any more (limits, codes, outcomes
+    of sync, what Slack sent, calls to Xero), some at a time. Dead messages never go."""
     await conn.execute(
         """
         DELETE FROM recompute_jobs WHERE id IN (

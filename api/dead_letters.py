@@ -6,18 +6,33 @@ from uuid import UUID
 
 from litestar import Response, delete, get, post
 from litestar.params import FromPath, JSONBody, QueryParameter
+from pydantic import TypeAdapter, ValidationError
 
 from api.answers import Cursor, Limit, Listed, json_answer
 from api.auth import admin
 from api.dependencies import TheDatabase, TheUser
 from schemas import dead_letters, letter_moves, replays
+from schemas.base import Instant
 from schemas.dead_letters import DeadLetter, Groups, LetterFilter, LetterState, WholeLetter
+from schemas.errors import Invalid
 from schemas.letter_moves import Edit, Move, Moved
 from schemas.listing import Page
 from schemas.replays import NewReplay, Replay
 
-Since = Annotated[datetime | None, QueryParameter(name="since", description="Only those that died then or later")]
-Until = Annotated[datetime | None, QueryParameter(name="until", description="Only those that died before")]
+Since = Annotated[
+    str | None, QueryParameter(name="since", max_length=40, description="Only those that died then or later: a time (RFC 3339)")
+]
+Until = Annotated[
+    str | None, QueryParameter(name="until", max_length=40, description="Only those that died before: a time (RFC 3339)")
+]
+_MOMENT: TypeAdapter[datetime] = TypeAdapter(Instant)
+
+
+def _moment(name: str, text: str | None) -> datetime | None:
+    try:
+        return None if text is None else _MOMENT.validate_python(text)
+    except ValidationError:
+        raise Invalid(name, "Send a time such as 2026-11-25T09:30:00Z.") from None
 
 
 @get("/api/dead-letters", summary="List dead letters", guards=[admin])
@@ -38,7 +53,9 @@ async def list_dead_letters(
     page_cursor: Cursor = None,
 ) -> Response[Listed[DeadLetter]]:
     """Messages that nobody will try again by themselves, and foreign letters, the latest death first. Secrets are masked."""
-    chosen = LetterFilter(actor=actor, queue=queue, fingerprint=fingerprint, since=since, until=until, q=q)
+    chosen = LetterFilter(
+        actor=actor, queue=queue, fingerprint=fingerprint, since=_moment("since", since), until=_moment("until", until), q=q
+    )
     async with database.connection() as conn:
         return json_answer(await dead_letters.list_page(conn, Page(limit, page_cursor), chosen, state=letter_state))
 

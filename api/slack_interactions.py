@@ -48,7 +48,7 @@ async def answer(desk: Desk, interaction: AnyInteraction) -> Response[Any]:
 
 async def _submit(desk: Desk, sent: ViewSubmission) -> Response[Any]:
     """The form's task, or what is wrong with it, shown in the form: what was typed stays there."""
-    origin = _origin(sent.view.private_metadata)
+    origin = Origin.read(sent.view.private_metadata)
     if sent.view.callback_id != CREATE_TASK or origin is None:
         raise BadRequest(400, "This form is none of ours.")
     try:
@@ -85,7 +85,7 @@ async def _suggest(desk: Desk, typing: BlockSuggestion) -> Response[Any]:
 
 
 async def _choices(desk: Desk, typing: BlockSuggestion) -> list[Choice]:
-    origin = _origin(typing.view.private_metadata) if typing.view else None
+    origin = Origin.read(typing.view.private_metadata) if typing.view else None
     channel_id = origin.channel_id if origin else typing.channel.id if typing.channel else None
     caller = await desk.caller(typing.user.id, team_id=typing.team.id, channel_id=channel_id)
     if (user := caller.user) is None:
@@ -155,7 +155,7 @@ async def _do(conn: Connection, desk: Desk, action: Action, caller: Caller, user
 async def _change_customer(desk: Desk, pressed: BlockActions) -> None:
     view = pressed.view
     assert view is not None
-    origin = _origin(view.private_metadata)
+    origin = Origin.read(view.private_metadata)
     if origin is None:
         raise BadRequest(400, "This form is none of ours.")
     caller = await desk.caller(pressed.user.id, team_id=pressed.team.id, channel_id=origin.channel_id)
@@ -205,7 +205,3 @@ def _readable(text: str) -> str:
     text = re.sub(r"<(https?://[^|>]{1,3000})\|([^>]{1,3000})>", r"\2 (\1)", text)
     text = re.sub(r"<(https?://[^|>]{1,3000})>", r"\1", text)
     return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
-
-
-def _origin(private_metadata: str) -> Origin | None:
-    return Origin.read(private_metadata)

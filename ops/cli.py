@@ -16,11 +16,13 @@ _EXAMPLES = """\
 examples:
   ./stint up                                  everything, at http://127.0.0.1:8000
   ./stint up --port 8100 --state /tmp/second  a second one beside it
-  ./stint up --sandbox                        with a stand-in for Xero, to see approved bills arrive
+  ./stint up --sandbox                        with stand-ins for Xero and Slack, to see bills arrive and type /task
   ./stint test                                the tests; `./stint test --all` with the slow ones
   ./stint token --role internal_admin --email a@example.com
   ./stint user add jo@example.com --name Jo
   ./stint demo                                a firm to look at: customers, consultants, a year of hours
+  ./stint doctor                              what is wrong with the running one, why, and what to do
+  ./stint dead                                what failed for good; ./stint dead replay sends it again
   ./stint verify                              check the invariants of the running one's database
 """
 
@@ -59,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
 
     up = _command(commands, "up", _up, "start Postgres, RabbitMQ, API, workers and relay", "./stint up --port 8100")
     up.add_argument("--port", type=_port, default=8000, metavar="N", help="the API's port on 127.0.0.1 (default: 8000)")
-    play = "with a stand-in for Xero, which nothing leaves, on the next port"
+    play = "with stand-ins for Xero and Slack, on the next two ports; nothing goes there"
     up.add_argument("--sandbox", action="store_true", help=play)
     up.add_argument("--verbose", action="store_true", help="show all that the parts log, not only warnings and errors")
 

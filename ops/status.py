@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import json
 import os
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,8 +11,8 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.table import Table
 
-from schemas import dead_letters, heartbeats, queues
-from schemas.database import connect
+from schemas import dead_letters, heartbeats, queues, slack_posts, xero_connection
+from schemas.database import Connection, connect
 from schemas.heartbeats import Process
 from schemas.migrate import pending
 from schemas.queues import Queue
@@ -79,7 +80,7 @@ async def look(given: Settings) -> Standing:
         "mail": given.smtp_url.get_secret_value() if given.smtp_url else None,
     }
     answers = await asyncio.gather(_read(given, standing), *(_reach(url) for url in windows.values()))
-    standing.servers = dict(zip(("Postgres", *windows), answers, strict=True))
+    standing.servers = dict(zip(("Postgres", *windows), answers, strict=True)) | standing.servers
     return standing
 
 
@@ -93,9 +94,28 @@ async def _read(given: Settings, standing: Standing) -> str:
             standing.processes = await heartbeats.processes(conn)
             found = await dead_letters.groups(conn)
             standing.dead, standing.groups, standing.foreign = found.dead, len(found.items), found.foreign
+            standing.servers |= {"Xero": await _xero(conn, given), "Slack": await _slack(conn, given)}
     except Exception as error:  # whatever it is, it is what is shown
         return f"does not answer: {type(error).__name__}"
     return "ok"
+
+
+async def _xero(conn: Connection, given: Settings) -> str:
+    """As it was last seen: nothing is asked of Xero itself, whose limits are for the work."""
+    if given.xero_client_id is None:
+        return "not set"
+    status = json.loads(await xero_connection.status(conn))
+    if status["needsReconnect"]:
+        return "does not let Stint in any more"
+    if not status["connected"]:
+        return "is not connected"
+    return f"has refused {status['failed']:,} bills" if status["failed"] else "ok"
+
+
+async def _slack(conn: Connection, given: Settings) -> str:
+    if given.slack_bot_token is None:
+        return "not set"
+    return "took our bot token back" if await slack_posts.is_removed(conn, given) else "ok"
 
 
 async def _reach(url: str | None) -> str:
@@ -168,6 +188,11 @@ def _of_server(name: str, state: str) -> Finding:
         "Postgres": ("the API answers 503 and workers wait; nothing is lost", "start it, or mend DATABASE_URL"),
         "RabbitMQ": ("the API serves as usual; what it promised waits in Postgres", "start it, or mend AMQP_URL"),
         "API": ("nobody is served", "./stint up, or ./stint api; its log says why it ended"),
+        "Xero": (
+            "approved bills wait; they go there by themselves once it is mended",
+            "docs/xero.md says what, by the bill's status",
+        ),
+        "Slack": ("nothing is posted there; confirmations become dead letters", "install the app again: docs/slack.md"),
         "mail": ("mails are tried again, for about an hour each; then they are dead letters", "start it, or mend SMTP_URL"),
     }
     why, do = follows[name]

@@ -89,9 +89,9 @@ async def _change(conn: Connection, bill_id: UUID, bill: "_Bill", wanted: TimeBi
             if not await approve(conn, [bill_id], by=by, zone=zone):
                 raise Conflict(why_not_approved(await _current(conn, bill_id)))
         case "rejected":
-            await _reject(conn, bill_id, wanted.rejection_note or "")
+            await _reject(conn, bill_id, wanted.rejection_note or "", by=by)
         case "pending":
-            await _reopen(conn, bill_id, bill)
+            await _reopen(conn, bill_id, bill, by=by)
         case None if wanted.rejection_note is not None:
             await _rewrite_rejection(conn, bill_id, wanted.rejection_note)
 
@@ -163,7 +163,7 @@ def why_not_approved(bill: dict[str, Any]) -> str:
     return "A timer is running on this bill's customer, pillar and day; approve when it has stopped."
 
 
-async def _reject(conn: Connection, bill_id: UUID, note: str) -> None:
+async def _reject(conn: Connection, bill_id: UUID, note: str, *, by: User) -> None:
     cursor = await conn.execute(
         """
         UPDATE time_bills SET status = 'rejected', rejection_note = %s, version = version + 1
@@ -174,7 +174,7 @@ async def _reject(conn: Connection, bill_id: UUID, note: str) -> None:
     if await cursor.fetchone() is None:
         current = await _current(conn, bill_id)
         raise Conflict(f"The bill is {current['status']}; only a pending one can be rejected.")
-    await ledger.put(conn, SyncBill(bill_id=bill_id))
+    await ledger.put(conn, SyncBill(bill_id=bill_id), created_by=by.id)
 
 
 async def _rewrite_rejection(conn: Connection, bill_id: UUID, note: str) -> None:
@@ -186,7 +186,7 @@ async def _rewrite_rejection(conn: Connection, bill_id: UUID, note: str) -> None
         raise Invalid("rejectionNote", "The bill is not rejected; send status rejected with the note.")
 
 
-async def _reopen(conn: Connection, bill_id: UUID, bill: _Bill) -> None:
+async def _reopen(conn: Connection, bill_id: UUID, bill: _Bill, *, by: User) -> None:
     """approved → pending, at once if nothing of the bill is in Xero. Else it stays approved, and locked, until its entry there
     is gone."""
     if bill.status != "approved":
@@ -198,7 +198,7 @@ async def _reopen(conn: Connection, bill_id: UUID, bill: _Bill) -> None:
         return
     await xero_entries.withdraw(conn, bill_id)
     await conn.execute("UPDATE time_bills SET xero_status = 'withdrawing', xero_error = NULL WHERE id = %s", (bill_id,))
-    await ledger.put(conn, SyncBill(bill_id=bill_id))
+    await ledger.put(conn, SyncBill(bill_id=bill_id), created_by=by.id)
 
 
 async def _current(conn: Connection, bill_id: UUID) -> dict[str, Any]:

@@ -29,12 +29,30 @@ class Totals:
         for index, bound in enumerate(BOUNDS):
             self.buckets[index] += seconds <= bound
 
+    def add_all(self, others: "Totals") -> None:
+        """Counts all that others have counted."""
+        self.handled += others.handled
+        self.failed += others.failed
+        self.seconds += others.seconds
+        self.buckets = [own + other for own, other in zip(self.buckets, others.buckets, strict=True)]
+
 
 class Tally(defaultdict[str, Totals]):
     """Totals by actor, of one process. Threads add to it; losing a count to a race is no harm, losing a beat's is."""
 
     def __init__(self) -> None:
         super().__init__(Totals)
+
+    def take(self) -> "Tally":
+        """All that was counted, to be written down; counting begins anew."""
+        taken = Tally()
+        taken.update({actor: self.pop(actor) for actor in list(self)})
+        return taken
+
+    def give_back(self, taken: "Tally") -> None:
+        """What was taken, and could not be written down."""
+        for actor, totals in taken.items():
+            self[actor].add_all(totals)
 
 
 class Process(Row):

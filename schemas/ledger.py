@@ -3,7 +3,8 @@
     ready → sent → done          the relay sends, a worker handles in one transaction
     sent → calling → done        call-outs: a lease instead of a transaction held across the call
     sent | calling → ready       a failed attempt, with backoff
-    sent | calling → dead        the allowance is used up;  dead → ready by replay
+    sent | calling → dead        the allowance is used up, or no retry could help
+    dead → ready, dead ⇄ discarded   a person replays it, or puts it away (schemas/letter_moves.py)
 
 Every transition locks the row by its id first and then looks: `UPDATE … WHERE id = … AND state = 'sent'` would not wait for
 another transaction that is just setting `sent`, but miss it. (Claiming and sweeping skip locked rows instead.)

@@ -3,6 +3,7 @@
 import re
 from functools import cache
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
 
@@ -74,4 +75,14 @@ def _own_secrets() -> tuple[str, ...]:
         return ()
     secrets = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
     parts = {part.strip() for secret in secrets for part in (secret, *secret.split(","))}
+    parts |= {form for value in (*values, *secrets) if isinstance(value, str) for form in _passwords(value)}
     return tuple(sorted((part for part in parts if len(part) >= 8), key=len, reverse=True))
+
+
+def _passwords(url: str) -> tuple[str, ...]:
+    """The password in a URL, as it stands there and as it is said to the server."""
+    try:
+        password = urlsplit(url).password or ""
+    except ValueError:
+        return ()
+    return password, unquote(password)

@@ -28,7 +28,7 @@ class Queue(Row):
 
 
 class ActorTotals(Row):
-    """What the handler of one actor did, since ever; `dead` is now."""
+    """What the handler of one actor did, since ever."""
 
     actor: str
     handled: int

@@ -49,11 +49,6 @@ def unseal(sealed: str, *, secret_key: str, place: str) -> str:
     raise WrongSecretKey(f"What stands in {place} was sealed under another SECRET_KEY; add that one to the list.")
 
 
-def is_sealed_under_first(sealed: str, *, secret_key: str) -> bool:
-    """Whether it needs no sealing anew."""
-    return sealed.partition(".")[0] == _key_id(secret_keys(secret_key)[0])
-
-
 def _called(key_id: str, secret_key: str) -> Iterator[str]:
     return (key for key in secret_keys(secret_key) if _key_id(key) == key_id)
 

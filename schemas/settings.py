@@ -63,6 +63,7 @@ class Settings(BaseSettings):
     slack_api_url: str = Field(SLACK_API_URL, description="Slack's Web API; another for tests and the sandbox")
     slack_team_id: str | None = Field(None, description="the workspace, T…; without it the bot token's own, as Slack says")
     stint_nudge_hours: float = Field(8, gt=0, description="a timer that has run this long nudges its owner in Slack")
+
     # Xero: an app of one's own, from developer.xero.com
     xero_client_id: str | None = Field(None, description="without it nobody can connect Xero")
     xero_client_secret: SecretStr | None = Field(None, description="goes with xero_client_id")
@@ -132,7 +133,7 @@ class Settings(BaseSettings):
 
     @property
     def sign_in_url(self) -> str:
-        """Where an invitation leads."""
+        """Where invitations and links to tasks lead."""
         return self.app_url or self.public_url
 
     @field_validator("slack_api_url")

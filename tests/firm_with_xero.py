@@ -83,6 +83,12 @@ class Firm:
     def _states(self) -> list[Any]:
         return self.stint.rows("SELECT actor, state, count(*), max(attempts), max(error) FROM messages GROUP BY 1, 2")
 
+    def replay(self, **chosen: str) -> None:
+        """What the person on call does about dead letters of bills; waits until each has come to an end again."""
+        wanted = {"select": {"filter": {"actor": "sync_bill", **chosen}}, "reason": "mended"}
+        path = f"/api/dead-letters/replays/{self.admin.post('/api/dead-letters/replay', wanted, status=202)['id']}"
+        eventually(lambda: self.admin.get(path)["state"] == "done", seconds=60, why=f"{self.admin.get(path)}")
+
     def entries(self) -> list[Json]:
         """What is in the customer's project."""
         return [entry for entry in self.xero.entries() if entry["projectId"] == self.project["projectId"]]

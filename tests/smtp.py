@@ -14,6 +14,8 @@ from typing import Any
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
+from tests.installation import eventually
+
 
 @dataclass(frozen=True)
 class Mail:
@@ -43,6 +45,15 @@ class MailServer:
 
     def recipients(self) -> list[str]:
         return sorted(address for mail in list(self.mails) for address in mail.recipients)
+
+    def to(self, address: str) -> list[str]:
+        """The plain text of what arrived for that address."""
+        bodies = [mail.message.get_body(("plain",)) for mail in list(self.mails) if address in mail.recipients]
+        return [body.get_content() for body in bodies if body is not None]
+
+    def next_to(self, address: str, after: int = 0) -> str:
+        """The text of the mail after so many, when it is there."""
+        return str(eventually(lambda: self.to(address)[after:], seconds=40, why=f"mail to {address}")[0])
 
     async def handle_MAIL(self, server: SMTP, _: Session, envelope: Envelope, address: str, options: list[str]) -> str:
         envelope.mail_from = address

@@ -10,7 +10,15 @@ UPDATE messages m
 SET died_at = coalesce((SELECT max(at) FROM message_attempts a WHERE a.message_id = m.id), created_at),
     replays = (SELECT count(*) FROM message_events e WHERE e.message_id = m.id AND e.action = 'replay')
 WHERE state IN ('dead', 'discarded');
-ALTER TABLE messages ADD CONSTRAINT dead_since CHECK (state NOT IN ('dead', 'discarded') OR died_at IS NOT NULL);
+
+-- Also for who makes a message dead by hand: the list is in the order of death, and none may stand outside of it.
+CREATE FUNCTION note_death() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.died_at := clock_timestamp();
+    RETURN NEW;
+END $$;
+CREATE TRIGGER note_death BEFORE INSERT OR UPDATE ON messages FOR EACH ROW
+    WHEN (NEW.state IN ('dead', 'discarded') AND NEW.died_at IS NULL) EXECUTE FUNCTION note_death();
 
 ALTER TABLE message_attempts ADD COLUMN frame text NOT NULL DEFAULT '';  -- the innermost one of ours, as file:function
 

@@ -183,8 +183,8 @@ class Desktop:
         self.asked.add(operation["opId"])
 
     def seen(self, kind: str) -> dict[str, int]:
-        """The customer's rows, which the user can point at, and the versions that the server has told of, or will give a new row.
-        Of others the server may tell, too: a cursor goes back as far as the oldest transaction that ran."""
+        """The customer's rows, which the user can point at, and the versions that the server has told of, or will give a new
+        row. Of others the server may tell, too: a cursor goes back as far as the oldest transaction that ran."""
         new = {"tasks": ("task.put",), "timeEntries": ("entry.put", "timer.stop")}[kind]
         made = {operation["data"]["id"]: 1 for operation in self.queue if operation["kind"] in new}
         gone = {operation["data"]["id"] for operation in self.queue if operation["kind"] == "entry.delete"}

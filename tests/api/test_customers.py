@@ -199,3 +199,15 @@ def test_a_version_to_delete_that_is_none_is_refused(version: str, given: Given)
     by = given.person()
     customer = given.customer(by)
     assert refused_fields(by.http.delete(f"/api/customers/{customer['id']}", params={"version": version})) == ["version"]
+
+
+def test_names_and_addresses_of_every_kind_come_back_as_they_were(given: Given) -> None:
+    by = given.person()
+    for name in ("Bäcker & Söhne 🥨", "חברת השמש", "شركة النور", "Ltd; DROP TABLE customers; --", "a\u0301\u200d"):
+        for email in ('"jo smith"@example.com', "jo+tag@bücher.example"):
+            customer = by.post("/api/customers", {"name": name, "email": email})
+            assert (customer["name"], customer["email"]) == (name, email)
+            assert by.get(f"/api/customers/{customer['id']}") == customer
+    for email in ("jo@example.com\r\nBcc: eve@example.com", "jo@example.com, eve@example.com", "a" * 330 + "@example.com"):
+        assert refused_fields(by.http.post("/api/customers", json={"name": "Acme", "email": email})) == ["email"]
+    problem(by.http.post("/api/customers", json={"name": "x" * 10_000_000}), 413)

@@ -13,19 +13,19 @@ import pytest
 
 from tests.api.answers import Json, problem
 from tests.given import Given
-from tests.inbox import Inbox
 from tests.installation import Installation, eventually, new_database
+from tests.smtp import MailServer, mail_server
 
 
 @pytest.fixture(scope="module")
-def inbox() -> Iterator[Inbox]:
-    with Inbox() as taken:
-        yield taken
+def inbox() -> Iterator[MailServer]:
+    with mail_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
 def firm(
-    database_url: str, amqp_url_apart: str, inbox: Inbox, tmp_path_factory: pytest.TempPathFactory
+    database_url: str, amqp_url_apart: str, inbox: MailServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installation]:
     """A Stint whose mail arrives."""
     installation = Installation(new_database(database_url), amqp_url_apart, tmp_path_factory.mktemp("mail"), SMTP_URL=inbox.url)
@@ -62,13 +62,13 @@ def wrong(code: str) -> str:
     return f"{(int(code) + 1) % 10**6:06}"
 
 
-def a_code(firm: Installation, inbox: Inbox, email: str) -> str:
+def a_code(firm: Installation, inbox: MailServer, email: str) -> str:
     before = len(inbox.to(email))
     assert ask(firm, email).status_code == 202
     return code_in(inbox.next_to(email, before))
 
 
-def test_a_code_that_came_by_mail_signs_in(people: Given, firm: Installation, inbox: Inbox) -> None:
+def test_a_code_that_came_by_mail_signs_in(people: Given, firm: Installation, inbox: MailServer) -> None:
     person = people.person("internal_user")
     code = a_code(firm, inbox, person.email)
 
@@ -83,7 +83,7 @@ def test_a_code_that_came_by_mail_signs_in(people: Given, firm: Installation, in
 
 
 def test_an_invited_user_signs_in_with_the_address_that_the_invitation_came_to(
-    people: Given, firm: Installation, inbox: Inbox
+    people: Given, firm: Installation, inbox: MailServer
 ) -> None:
     by = people.person()
     customer, email = people.customer(by), f"{people.new_id()}@acme.example"
@@ -96,14 +96,14 @@ def test_an_invited_user_signs_in_with_the_address_that_the_invitation_came_to(
     assert (me["role"], me["customerId"], me["email"]) == ("customer_admin", customer["id"], email)
 
 
-def test_a_code_works_once(people: Given, firm: Installation, inbox: Inbox) -> None:
+def test_a_code_works_once(people: Given, firm: Installation, inbox: MailServer) -> None:
     person = people.person()
     code = a_code(firm, inbox, person.email)
     assert enter(firm, person.email, code).status_code == 200
     problem(enter(firm, person.email, code), 401)
 
 
-def test_two_tries_with_one_code_at_once_sign_in_once(people: Given, firm: Installation, inbox: Inbox) -> None:
+def test_two_tries_with_one_code_at_once_sign_in_once(people: Given, firm: Installation, inbox: MailServer) -> None:
     for _ in range(3):
         person = people.person()
         code = a_code(firm, inbox, person.email)
@@ -112,7 +112,7 @@ def test_two_tries_with_one_code_at_once_sign_in_once(people: Given, firm: Insta
         assert sorted(answers) == [200, 401, 401, 401, 401, 401]
 
 
-def test_a_code_is_useless_after_five_wrong_tries_also_at_once(people: Given, firm: Installation, inbox: Inbox) -> None:
+def test_a_code_is_useless_after_five_wrong_tries_also_at_once(people: Given, firm: Installation, inbox: MailServer) -> None:
     patient, hasty, four = people.people(3)
     code = a_code(firm, inbox, four.email)
     for _ in range(4):
@@ -130,7 +130,7 @@ def test_a_code_is_useless_after_five_wrong_tries_also_at_once(people: Given, fi
     problem(enter(firm, hasty.email, code), 401)
 
 
-def test_a_code_is_useless_after_ten_minutes(people: Given, firm: Installation, inbox: Inbox) -> None:
+def test_a_code_is_useless_after_ten_minutes(people: Given, firm: Installation, inbox: MailServer) -> None:
     person = people.person()
     code = a_code(firm, inbox, person.email)
     left = firm.value(
@@ -142,14 +142,14 @@ def test_a_code_is_useless_after_ten_minutes(people: Given, firm: Installation, 
     problem(enter(firm, person.email, code), 401)
 
 
-def test_a_code_is_good_for_its_own_address_only(people: Given, firm: Installation, inbox: Inbox) -> None:
+def test_a_code_is_good_for_its_own_address_only(people: Given, firm: Installation, inbox: MailServer) -> None:
     one, other = people.people(2)
     code, others = a_code(firm, inbox, one.email), a_code(firm, inbox, other.email)
     problem(enter(firm, other.email, code if code != others else wrong(code)), 401)
     assert enter(firm, one.email, code).status_code == 200
 
 
-def test_no_code_lies_anywhere_readable(people: Given, firm: Installation, inbox: Inbox) -> None:
+def test_no_code_lies_anywhere_readable(people: Given, firm: Installation, inbox: MailServer) -> None:
     person = people.person()
     code = a_code(firm, inbox, person.email)
     people.settled()
@@ -161,7 +161,7 @@ def test_no_code_lies_anywhere_readable(people: Given, firm: Installation, inbox
     assert firm.value("SELECT octet_length(code_hash) FROM sign_in_codes WHERE user_id = %s", person.id) == 32
 
 
-def test_an_address_that_nobody_has_is_answered_alike(people: Given, firm: Installation, inbox: Inbox) -> None:
+def test_an_address_that_nobody_has_is_answered_alike(people: Given, firm: Installation, inbox: MailServer) -> None:
     known, unknown = people.person().email, f"{people.new_id()}@example.com"
     code = a_code(firm, inbox, known)
 
@@ -179,7 +179,7 @@ def test_an_address_that_nobody_has_is_answered_alike(people: Given, firm: Insta
     assert firm.value("SELECT count(*) FROM messages WHERE body->>'email' = %s AND state = 'done'", unknown) == 1
 
 
-def test_it_takes_no_other_time_to_refuse_who_is_not_there(people: Given, firm: Installation, inbox: Inbox) -> None:
+def test_it_takes_no_other_time_to_refuse_who_is_not_there(people: Given, firm: Installation, inbox: MailServer) -> None:
     known, unknown = people.person().email, f"{people.new_id()}@example.com"
     code = a_code(firm, inbox, known)
     took: dict[str, list[float]] = {known: [], unknown: []}
@@ -193,7 +193,7 @@ def test_it_takes_no_other_time_to_refuse_who_is_not_there(people: Given, firm: 
     assert slow < fast * 2, (fast, slow)
 
 
-def test_a_removed_user_gets_no_code_and_an_older_one_is_useless(people: Given, firm: Installation, inbox: Inbox) -> None:
+def test_a_removed_user_gets_no_code_and_an_older_one_is_useless(people: Given, firm: Installation, inbox: MailServer) -> None:
     by = people.person()
     customer = people.customer(by)
     user = people.person("customer_user", customer["id"])
@@ -211,7 +211,7 @@ def test_a_removed_user_gets_no_code_and_an_older_one_is_useless(people: Given, 
 
 
 def test_nobody_signs_in_as_an_invitation_to_an_address_of_somebody_else(
-    people: Given, firm: Installation, inbox: Inbox
+    people: Given, firm: Installation, inbox: MailServer
 ) -> None:
     one, by = people.people(2)
     customer = people.customer(by)
@@ -224,7 +224,7 @@ def test_nobody_signs_in_as_an_invitation_to_an_address_of_somebody_else(
     assert people.with_token(token).get("/api/me")["role"] == "internal"
 
 
-def test_who_has_no_role_gets_no_code(people: Given, firm: Installation, inbox: Inbox) -> None:
+def test_who_has_no_role_gets_no_code(people: Given, firm: Installation, inbox: MailServer) -> None:
     visitor = people.person("visitor")
     ask(firm, visitor.email)
     people.settled()
@@ -239,7 +239,7 @@ def test_codes_are_asked_for_five_times_and_then_seldom(people: Given, firm: Ins
     assert ask(firm, f"{people.new_id()}@example.com").status_code == 202
 
 
-def test_tries_are_limited_by_address_whatever_codes_there_are(people: Given, firm: Installation, inbox: Inbox) -> None:
+def test_tries_are_limited_by_address_whatever_codes_there_are(people: Given, firm: Installation, inbox: MailServer) -> None:
     person = people.person()
     for _ in range(3):
         code = a_code(firm, inbox, person.email)
@@ -257,7 +257,7 @@ def test_what_is_no_code_is_refused(code: str, people: Given, firm: Installation
     assert answer.status_code in (400, 401, 422), answer.text
 
 
-def test_codes_that_nobody_used_are_forgotten(people: Given, firm: Installation, inbox: Inbox) -> None:
+def test_codes_that_nobody_used_are_forgotten(people: Given, firm: Installation, inbox: MailServer) -> None:
     person = people.person()
     a_code(firm, inbox, person.email)
     with firm.sql() as conn:
@@ -266,9 +266,9 @@ def test_codes_that_nobody_used_are_forgotten(people: Given, firm: Installation,
     eventually(lambda: firm.value(left) == 0, seconds=90, why="expired codes are pruned")
 
 
-def test_the_mail_says_what_the_code_is_for(people: Given, firm: Installation, inbox: Inbox, tmp_path: Path) -> None:
+def test_the_mail_says_what_the_code_is_for(people: Given, firm: Installation, inbox: MailServer, tmp_path: Path) -> None:
     person = people.person()
     a_code(firm, inbox, person.email)
-    [message] = [message for to, message in inbox.messages if to == person.email]
+    [message] = [mail.message for mail in inbox.mails if person.email in mail.recipients]
     assert message["Subject"] == "Your code to sign in to Stint" and message["To"] == person.email
     assert "within 10 minutes" in inbox.to(person.email)[0]

@@ -1,5 +1,6 @@
 """`./stint status` and `./stint doctor`: how it stands, and what is wrong with it."""
 
+import hashlib
 import json
 from typing import Any
 
@@ -78,3 +79,16 @@ def test_the_metrics_say_what_handlers_did(own: Installation) -> None:
     assert 'stint_handler_seconds_bucket{actor="stop_timer",le="+Inf"} 1' in metrics
     assert 'stint_alive{kind="relay"} 1' in metrics and "stint_foreign_letters 0" in metrics
     given.close()
+
+
+def test_the_doctor_names_what_xero_and_slack_have_withdrawn(own: Installation) -> None:
+    own.environment |= {"PUBLIC_URL": own.url, "SLACK_BOT_TOKEN": "xoxb-not-a-token-of-anyone"}
+    own.environment |= {"XERO_CLIENT_ID": "an app", "XERO_CLIENT_SECRET": "its secret"}
+    own.start("api", "relay", "work").wait_until_ready()
+    eventually(lambda: own.value("SELECT count(*) FROM heartbeats") == 2)
+    assert found(own) == ["Xero is not connected."]
+    with own.sql() as conn:
+        conn.execute("UPDATE xero_connection SET needs_reconnect_at = now()")
+        token_hash = hashlib.sha256(b"xoxb-not-a-token-of-anyone").digest()
+        conn.execute("INSERT INTO slack_removals (token_hash, reason) VALUES (%s, 'app_uninstalled')", (token_hash,))
+    assert set(found(own)) == {"Xero does not let Stint in any more.", "Slack took our bot token back."}

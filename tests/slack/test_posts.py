@@ -43,6 +43,8 @@ def test_a_channel_gets_about_one_message_a_second(member: Member, person: Perso
     assert min(later - earlier for earlier, later in pairwise(at)) > 0.9
     assert max(call["status"] for call in member.slack.calls("chat.postMessage")) == 200  # it never had to say so
     eventually(lambda: is_settled(stint, "post_task_created"))
+    attempts = "SELECT count(*) FROM message_attempts JOIN messages ON id = message_id WHERE actor = 'post_task_created'"
+    assert stint.value(attempts) == 0  # to wait for one's turn is no failure
 
 
 def test_when_slack_says_later_later_it_is(member: Member, person: Person, stint: Installation, customer: Json) -> None:

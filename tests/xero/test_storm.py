@@ -1,14 +1,11 @@
 """Xero at its worst, and workers killed in the middle of it: exactly one entry for each approved bill."""
 
-import asyncio
 import random
 import time
 from collections.abc import Callable
 
-import psycopg
 import pytest
 
-from schemas import ledger
 from tests.firm_with_xero import IN_MOTION, Firm
 from tests.given import Given
 from tests.installation import Installation
@@ -91,11 +88,5 @@ def replay_the_dead(firm: Firm) -> None:
     """What the person on call does when the storm is over."""
     firm.xero.recovers()
     dead(firm.stint)
-
-    async def replay() -> None:
-        async with await psycopg.AsyncConnection.connect(firm.stint.database_url) as conn:
-            for (message_id,) in firm.stint.rows("SELECT id FROM messages WHERE state = 'dead'"):
-                await ledger.replay(conn, message_id, who="on call", reason="the storm is over")
-
-    asyncio.run(replay())
+    firm.replay()
     firm.settled()
