@@ -10,6 +10,9 @@ from api.cors import HEADERS
 from api.problems import problem
 
 MAX_HEAD_BYTES = 64 * 1024  # the request line and all headers
+# Between an answer and the next request, longer than clients and proxies keep a connection that they do not use (httpx 5 s,
+# nginx and load balancers 60 s): whoever hangs up first must not be us, or a request that is just on its way is lost.
+IDLE_SECONDS = 75
 TOO_LARGE = f"The request's line and headers together are larger than {MAX_HEAD_BYTES // 1024} KiB."
 
 
@@ -17,7 +20,7 @@ class Bounded(HttpToolsProtocol):
     """uvicorn's own protocol with limits on the head of a request: how long it takes, and how large it is. Whoever is refused
     here is disconnected, since what they would still send can't be told apart from the next request."""
 
-    head_seconds = 10.0  # from the connection's begin, or the answer before, until the next request's head is there
+    head_seconds = 10.0  # from the connection's begin until a head begins, and from there until it is complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -39,6 +42,8 @@ class Bounded(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head, self._head_bytes = True, 0
+        if self.cycle is None or self.cycle.response_complete:  # else it waits for the answer before
+            self._wait(self.head_seconds)
 
     def on_headers_complete(self) -> None:
         self._deadline.cancel()
@@ -52,12 +57,15 @@ class Bounded(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if not self.pipeline:
-            self._deadline.cancel()
-            self._deadline = self.loop.call_later(self.head_seconds, self._give_up)
+            self._wait(self.head_seconds if self._in_head or self._in_body else IDLE_SECONDS)
 
     def send_400_response(self, msg: str) -> None:
         """What can't be read as HTTP is told so like everything else."""
         self._refuse(400, "This can't be read as a request.")
+
+    def _wait(self, seconds: float) -> None:
+        self._deadline.cancel()
+        self._deadline = self.loop.call_later(seconds, self._give_up)
 
     def _give_up(self) -> None:
         if self._in_head:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import math
 import re
 import time
 from contextvars import ContextVar
@@ -169,7 +170,9 @@ class StrictRequest(Request[Any, Any, Any]):
 def read_json(body: bytes) -> Any:
     """The value of a JSON text. Raises BadRequest for anything that two readers could understand differently."""
     try:
-        value = json.loads(body.decode(), object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
+        value = json.loads(
+            body.decode(), object_pairs_hook=_without_duplicates, parse_float=_finite, parse_constant=_no_constant
+        )
     except RecursionError:
         raise BadRequest(400, f"The JSON is nested deeper than {MAX_DEPTH} levels.") from None
     except UnicodeDecodeError:
@@ -190,6 +193,13 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> None:
     raise BadRequest(400, f"{name} is not JSON.")
+
+
+def _finite(text: str) -> float:
+    # Python reads 1e999 as infinity, which no JSON can say again
+    if math.isinf(number := float(text)):
+        raise BadRequest(400, "The JSON holds a number that is too large.")
+    return number
 
 
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")

@@ -9,7 +9,7 @@ from typing import Any
 
 import uvicorn
 
-from api.connections import Bounded
+from api.connections import IDLE_SECONDS, Bounded
 
 # where in an ASGI scope's `extensions` the Line is found
 LINE = "stint.line"
@@ -74,6 +74,7 @@ def serve(app: Any, *, host: str, port: int, trusted_proxies: str = "", head_sec
         server_header=False,
         proxy_headers=bool(trusted_proxies),
         forwarded_allow_ips=trusted_proxies,
+        timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=8,
     )
 

@@ -84,7 +84,7 @@ async def push_operations(
     `mine` and the row as it is under `current`; nothing was changed) or `rejected`. Each `opId` has at most one effect: sent
     again, it gets the same answer. Then follows what GET answers; further pages are got there."""
     firm = Firm(settings.stint_timezone, settings.stint_long_hours * 3600)
-    async with database.connection() as conn:
+    async with database.long_connection() as conn:
         # first, so that a timestamp which cannot be read is refused before anything is done
         start = await sync.read_start(conn, data.last_sync_timestamp)
         results = await sync_operations.apply(conn, data.operations, by=user, firm=firm)

@@ -11,6 +11,7 @@ import jwt
 
 from api.key_ring import KeyRing
 from api.problems import BadRequest
+from api.requests import UNSTORABLE
 from schemas.settings import Settings, listed
 
 ALGORITHMS = ["RS256", "ES256"]
@@ -81,14 +82,18 @@ class Verifier:
                 raise not_valid()
             customer = claims.get("custom:customerId")
             email = str(claims.get("email") or "")
+            name = str(claims.get("name") or email)
+            # null is not absent: whoever wrote it meant something, and that is not "admin"
+            role = (claims["custom:userRole"] or "") if "custom:userRole" in claims else None
+            if any(UNSTORABLE.search(told) for told in (email, name, str(role))):
+                raise not_valid()
             return Token(
                 sub=UUID(claims["sub"]),
                 use=use,
                 client_id=client_id,
                 email=email,
-                name=str(claims.get("name") or email),
-                # null is not absent: whoever wrote it meant something, and that is not "admin"
-                role=(claims["custom:userRole"] or "") if "custom:userRole" in claims else None,
+                name=name,
+                role=role,
                 customer_id=UUID(customer) if customer else None,
                 expires=float(claims["exp"]),
             )

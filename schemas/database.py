@@ -12,7 +12,10 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
+from schemas.errors import Unavailable
 from schemas.settings import Settings
+
+TURN_SECONDS = 20  # that a request of many transactions waits for its turn
 
 Result = TypeVar("Result")
 Connection: TypeAlias = AsyncConnection[tuple[Any, ...]]
@@ -81,6 +84,7 @@ class Database:
             open=False,
         )
         self._prompt_seconds = settings.stint_connect_seconds + 0.4
+        self._long_turns = asyncio.Semaphore(max(1, size // 4))
         self._checking: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -100,6 +104,21 @@ class Database:
             if not isinstance(error, ITS_OWN_FAULT):
                 self._replace_the_dead()
             raise
+
+    @asynccontextmanager
+    async def long_connection(self) -> AsyncIterator[Connection]:
+        """One connection for a request of many transactions: at most a quarter of all are lent so, and who waits for a turn
+        holds none, so that short requests go on meanwhile. Raises Unavailable when the turn does not come."""
+        try:
+            async with asyncio.timeout(TURN_SECONDS):
+                await self._long_turns.acquire()
+        except TimeoutError:
+            raise Unavailable("Very much is being synchronized just now; send the same again in a moment.") from None
+        try:
+            async with self.connection() as conn:
+                yield conn
+        finally:
+            self._long_turns.release()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:

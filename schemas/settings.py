@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     stint_slow_seconds: float = Field(10, description="who reads nothing of a full stream for this long is cut off")
 
     # patience, in seconds; tests shorten it
-    stint_head_seconds: float = Field(10, description="a connection is closed when no request's headers come for that long")
+    stint_head_seconds: float = Field(10, description="a new connection, or a head once begun, is given up after that long")
     stint_body_seconds: float = Field(20, description="a request's body has to be there within that long")
     stint_statement_seconds: float = Field(30, description="no SQL statement runs longer")
     stint_connect_seconds: float = Field(1.5, description="how long a request waits for a connection before it answers 503")

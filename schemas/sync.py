@@ -130,7 +130,7 @@ class Walk:
                    page.kind::text, page.item::text, page.key::text, page.id::text
             FROM installation LEFT JOIN LATERAL (
                 SELECT keys.*, CASE keys.kind {items} END AS item
-                FROM ({keys} ORDER BY kind, key, id LIMIT {self._limit:d}) keys
+                FROM (SELECT * FROM ({keys}) found ORDER BY kind, key, id LIMIT {self._limit:d}) keys
             ) page ON true
             ORDER BY page.kind, page.key, page.id
         """

@@ -66,6 +66,9 @@ WRONG_CLAIMS: dict[str, Claims] = {
     "of access, for another client": {"token_use": "access", "client_id": "another"},
     "of a customer that is no UUID": {"role": "customer_user", "customer": "acme"},
     "of a customer that is a number": {"role": "customer_user", "customer": 5},
+    "of half a surrogate pair": {"name": "\ud800"},
+    "of an address with a NUL": {"email": "ann\0@example.com"},
+    "of a role with a NUL": {"role": "internal_\0"},
     "not valid yet": {"nbf": int(time.time()) + 600},
 }
 

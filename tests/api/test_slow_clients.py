@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
 
 import pytest
 
@@ -82,6 +83,16 @@ def test_a_second_head_that_trickles_is_408(hasty: Installation) -> None:
         assert sock.recv(12) == b"HTTP/1.1 200"
         sock.sendall(GET + b"X-Slow: ")
         refused(trickled(sock), 408)
+
+
+def test_a_connection_that_was_of_use_is_kept_for_longer_than_clients_keep_theirs(hasty: Installation) -> None:
+    connection = HTTPConnection("127.0.0.1", hasty.port, timeout=20)
+    for wait_seconds in (5.5, 0):  # httpx lets go after 5 s
+        connection.request("GET", "/health/live")
+        answer = connection.getresponse()
+        assert answer.status == 200 and answer.read()
+        time.sleep(wait_seconds)
+    connection.close()
 
 
 def test_a_body_that_trickles_is_408_and_changes_nothing(hasty: Installation, given: Given) -> None:

@@ -1,5 +1,7 @@
 """GET /api/sync: everything that changed since, in one answer; nothing is missed, and of hours only one's own come."""
 
+import base64
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -117,6 +119,44 @@ def test_a_walk_of_many_pages_brings_what_one_of_a_single_page_does(limit: int, 
     assert len(paged.heard) > 10 // limit and len(whole.heard) == 1
     assert all(sum(len(page[kind]) for kind in KINDS) == limit for page in paged.heard[:-1])
     assert whole.is_as(paged)
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_a_first_load_of_many_pages_brings_all_of_ones_own_entries(limit: int, given: Given) -> None:
+    by = given.person()
+    task = given.task(by)
+    logged = {given.logged(by, task, start=f"2026-03-02T0{hour}:00:00Z")["id"] for hour in range(5)}
+    given.settled()
+    # from one's own bills on: the pages before are all that other tests have made
+    first = by.get("/api/sync", limit=1)
+    of, _, _, sync = json.loads(base64.urlsafe_b64decode(first["nextCursor"] + "=="))
+    parts = [of.replace("sync.0", "sync.3"), "0", given.new_id(), sync]
+    cursor = base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
+
+    came: set[str] = set()
+    while cursor is not None:
+        page = by.get("/api/sync", limit=limit, cursor=cursor)
+        came |= {row["id"] for row in page["timeEntries"]}
+        cursor = page["nextCursor"]
+
+    assert came == logged
+
+
+def test_entries_come_anew_over_many_pages_when_their_bill_is_approved(given: Given, stint: Installation) -> None:
+    by, admin = given.person(), given.admin()
+    task = given.task(by)
+    for hour in range(4):
+        given.logged(by, task, start=f"2026-03-02T0{hour}:00:00Z")
+    given.settled()
+    caught_up(stint)
+    store = fresh(by)
+    (bill_id,) = store.rows["timeBills"]
+
+    admin.patch(f"/api/time-bills/{bill_id}", {"status": "approved"})
+
+    store.sync(limit=1)
+    assert [row["locked"] for row in store.rows["timeEntries"].values()] == [True] * 4
+    assert store.is_as(fresh(by))
 
 
 def test_what_is_deleted_comes_as_a_tombstone(given: Given) -> None:

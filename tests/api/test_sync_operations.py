@@ -1,6 +1,7 @@
 """POST /api/sync: what a client did while it was offline. Each operation once, none takes another along, no hour is lost."""
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from tests.api.answers import Json, problem, refused_fields
 from tests.api.test_sync import fresh
 from tests.given import Given, Person
-from tests.installation import Installation
+from tests.installation import Installation, eventually
 
 SOMEONE = "5f0c4f0e-7f5b-4d5c-9f0e-0a3c5d1b2e4f"
 
@@ -468,3 +469,20 @@ def test_what_was_asked_for_is_forgotten_after_90_days(given: Given, stint: Inst
 
     asyncio.run(prune())
     assert stint.rows("SELECT op_id::text FROM sync_operations WHERE user_id = %s", by.id) == [(young["opId"],)]
+
+
+def test_many_who_push_at_once_leave_room_for_short_requests(given: Given, stint: Installation) -> None:
+    people, other = given.people(20), given.person()
+    customer = given.customer(other)
+    new = [op("task.put", id=given.new_id(), title="Mend", customerId=customer["id"]) for _ in people]
+    with ThreadPoolExecutor(20) as pool:
+        with stint.sql() as conn, conn.transaction():
+            conn.execute("SELECT 1 FROM customers WHERE id = %s FOR UPDATE", (customer["id"],))  # for which all of them wait
+            answers = [pool.submit(pushed, person, operation) for person, operation in zip(people, new, strict=True)]
+            waiting = (
+                "SELECT count(*) >= 4 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            eventually(lambda: stint.value(waiting))
+            time.sleep(0.3)
+            assert [other.http.get("/api/me").status_code for _ in range(5)] == [200] * 5
+        assert [outcomes(answer.result()) for answer in answers] == [["applied"]] * 20
