@@ -73,12 +73,12 @@ def letter(found: WholeLetter) -> None:
         print("\nheaders")
         _indented(found.headers)
     for attempt in found.failures:
-        print(f"\nattempt {attempt.n}, {_at(attempt.at)}, {attempt.worker}: {attempt.error_class}: {attempt.error}")
+        print(f"\nattempt {attempt.n}, {_at(attempt.at)}, {attempt.worker}: {attempt.error_class}: {_harmless(attempt.error)}")
         _indented(attempt.traceback.rstrip())
     if not found.failures:
-        print(f"\nerror: {found.error}")
+        print(f"\nerror: {_harmless(found.error or '')}")
     for event in found.history:
-        print(f"\n{_at(event.at)} {event.action} by {event.who}: {event.reason}")
+        print(f"\n{_at(event.at)} {event.action} by {_harmless(event.who)}: {_harmless(event.reason)}")
 
 
 def replay(found: Replay) -> None:
@@ -116,11 +116,16 @@ def difference(before: Json, after: Json) -> None:
 
 
 def _indented(text: str) -> None:
-    print("\n".join(f"    {line}" for line in text.splitlines()))
+    print("\n".join(f"    {_harmless(line)}" for line in text.splitlines()))
+
+
+def _harmless(line: str) -> str:
+    """The line with control characters written out: a stranger's letter must not write to the terminal what it likes."""
+    return "".join(c if c.isprintable() or c in "\t\n" else c.encode("unicode_escape").decode() for c in line)
 
 
 def _one_line(text: str | None, width: int = 160) -> str:
-    line = " ".join((text or "").split())
+    line = _harmless(" ".join((text or "").split()))
     return line if len(line) <= max(width, 30) else f"{line[: max(width, 30)]}…"
 
 

@@ -165,7 +165,10 @@ async def list_page(conn: Connection, page: Page, chosen: LetterFilter, *, state
     selection.where(found.text, **found.parameters)
     if state is not None:
         selection.where("m.state = %(state)s", state=state)
-    return masked_text((await selection.page(conn, page)).decode()).encode()
+    found = json.loads(await selection.page(conn, page))
+    # letter by letter: what looks like a secret may begin in one and end in another
+    found["items"] = [item | {"error": masked_text(item["error"] or "")} for item in found["items"]]
+    return json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 async def groups(conn: Connection) -> Groups:
@@ -238,7 +241,7 @@ async def _show_foreign(conn: Connection, letter_id: UUID) -> WholeLetter:
         raise NotFound("There is no such letter; GET /api/dead-letters, or ./stint dead list, shows what there is.")
     queue, reason, body, headers, at, discarded_at, by, because = row
     text = bytes(body).decode(errors="backslashreplace")
-    shown = masked_text(text)
+    shown = _masked_foreign(text)
     history = [LetterEvent(at=discarded_at, who=by, action="discard", reason=because)] if discarded_at else []
     return WholeLetter(
         id=letter_id, kind="foreign", actor=None, queue=queue, state="discarded" if discarded_at else "dead",
@@ -246,3 +249,13 @@ async def _show_foreign(conn: Connection, letter_id: UUID) -> WholeLetter:
         died_at=at, body=shown, raw=base64.b64encode(body).decode() if shown == text else None,
         headers=masked_text(headers), cause=None, caused=[], failures=[], history=history,
     )  # fmt: skip
+
+
+def _masked_foreign(text: str) -> str:
+    """A stranger's body: where it is JSON, what is named like a secret is masked, whatever it looks like."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return masked_text(text)
+    shown = masked(value)
+    return text if shown == value else json.dumps(shown, ensure_ascii=False)

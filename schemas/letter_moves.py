@@ -12,7 +12,7 @@ from schemas.database import Connection
 from schemas.dead_letters import Condition, LetterFilter, condition
 from schemas.errors import Conflict, Invalid, Misfit, NotFound
 from schemas.ledger import CHANNEL, State
-from schemas.masking import masked_text, unmasked
+from schemas.masking import MASK, half_masked, masked_text, unmasked
 from schemas.messages import DEFAULT_ALLOWANCE, Message, check_body
 
 MOST_IDS = 1000
@@ -168,7 +168,15 @@ async def _selected(conn: Connection, select: Select, state: str) -> list[UUID]:
 
 
 async def edit(conn: Connection, letter_id: UUID, corrected: Edit, *, who: str) -> None:
-    """Gives a dead letter another body, and replays it.
+    """Gives a dead letter another body, and replays it. Raises what `fitting` does."""
+    body = await fitting(conn, letter_id, corrected.body)
+    await _rewrite(conn, letter_id, body, who=who, reason=corrected.reason)
+    await replay(conn, [letter_id], who=who, reason=corrected.reason)
+
+
+async def fitting(conn: Connection, letter_id: UUID, body: dict[str, Any]) -> Message:
+    """What somebody made of a dead letter's body as it was shown to them, with its secrets back in their places; the letter is
+    locked until the transaction ends.
 
     Raises NotFound, Conflict for one that is not dead, Invalid for a body that does not fit its actor, with the field named.
     """
@@ -177,15 +185,10 @@ async def edit(conn: Connection, letter_id: UUID, corrected: Edit, *, who: str) 
         raise NotFound("There is no such message; foreign letters can't be edited, since no actor would take them.")
     if record.state is not State.dead:
         raise Conflict(f"The message is {record.state}; only a dead one can be edited.")
-    await _rewrite(
-        conn, letter_id, check(record.actor, unmasked(corrected.body, record.body)), who=who, reason=corrected.reason
-    )
-    await replay(conn, [letter_id], who=who, reason=corrected.reason)
-
-
-def check(actor: str, body: dict[str, Any]) -> Message:
-    """The body as the actor's message. Raises Invalid with the field that does not fit."""
+    whole = unmasked(body, record.body)
+    if (path := half_masked(whole, record.body)) is not None:
+        raise Invalid(path, f"Leave it as it was shown, or write it without {MASK}: a mask would take the place of the secret.")
     try:
-        return check_body(actor, body)
+        return check_body(record.actor, whole)
     except Misfit as error:
         raise Invalid(f"body.{error.path}" if error.path else "body", masked_text(str(error))) from None

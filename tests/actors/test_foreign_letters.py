@@ -75,6 +75,14 @@ def test_a_strangers_message_is_kept_raw_and_the_worker_goes_on(
     assert stint.is_running("work")
 
 
+def test_what_a_stranger_sends_is_in_no_log(channel: BlockingChannel, stint: Installation) -> None:
+    for body in (b'{"password": "planted-%s"' % uuid4().hex.encode(), b"\xffplanted-%s" % uuid4().hex.encode(), b"[" * 100_000):
+        channel.basic_publish("", "timers", body)
+        eventually(lambda body=body: stint.value("SELECT count(*) FROM foreign_letters WHERE body = %s", body) > 0)
+    assert "planted-" not in stint.log("work") + stint.log("relay")
+    assert "[" * 1000 not in stint.log("work")
+
+
 HEADERS: dict[str, dict[str, Any]] = {
     "a NUL": {"x": "a\0b"},
     "x-death that is text": {"x-death": "gone"},

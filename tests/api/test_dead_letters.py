@@ -77,6 +77,80 @@ def test_no_secret_is_shown_whatever_way_it_got_there(admin: Person, stint: Inst
     assert answers[0].json()["body"]["url"] == "amqp://stint:•••@rabbit:5672/"
 
 
+PHRASES = [
+    'password="correct horse battery"',
+    "{'api_key': 'correct horse battery'}",
+    "token=b'horse'",
+    r'"{\"password\": \"correct horse\", \"x\": 1}"',
+    'secret="a\\" horse"',
+    "pwd=horse",
+    "-----BEGIN PRIVATE KEY-----\nMIIEhorse",
+]
+
+
+@pytest.mark.parametrize("phrase", PHRASES)
+def test_a_secret_is_masked_to_its_end(phrase: str, admin: Person, stint: Installation) -> None:
+    row = letter(stint, {"paragraphs": [phrase]}, error=f"it said {phrase}")
+    shown = admin.http.get(f"/api/dead-letters/{row}")
+    assert "horse" not in shown.text and "it said" in shown.json()["error"]
+
+
+def test_a_secret_that_begins_in_one_letter_ends_in_no_other(admin: Person, stint: Installation) -> None:
+    mark = uuid4().hex
+    errors = [f"{mark} -----END PRIVATE KEY-----", f"{mark} between", f"{mark} -----BEGIN PRIVATE KEY-----"]
+    rows = [letter(stint, {}, error=error) for error in errors]
+    found = admin.get("/api/dead-letters", q=mark)["items"]
+    assert [item["id"] for item in found] == rows[::-1]
+    assert found[1]["error"] == f"{mark} between"
+
+
+def test_what_is_changed_beside_a_mask_is_refused_lest_the_mask_be_sent(admin: Person, stint: Installation) -> None:
+    body = {"to": "jo@example.com", "subject": "Hello", "paragraphs": ["One", "password=hunter2-hunter2, good luck"]}
+    row = letter(stint, body)
+    shown = admin.get(f"/api/dead-letters/{row}")["body"]
+
+    def edit(paragraphs: list[str], **words: Any) -> Any:
+        wanted = {"body": {**shown, "paragraphs": paragraphs}, "reason": "a typo"}
+        return admin.http.post(f"/api/dead-letters/{row}/edit", json=wanted, **words)
+
+    assert refused_fields(edit(["One", "password=•••, bad luck"])) == ["body.paragraphs.1"]
+    assert refused_fields(edit(["password=•••, good luck"])) == ["body.paragraphs.0"]
+    printed = stint.command("dead", "edit", row, "--set", 'paragraphs=["password=•••"]', "--dry-run")
+    assert printed.returncode == 1 and "body.paragraphs.0" in printed.stderr
+    assert edit(["Two", "password=•••, good luck"]).status_code == 200
+    assert stint.value("SELECT body->'paragraphs' FROM messages WHERE id = %s", row) == ["Two", body["paragraphs"][1]]
+
+
+def test_an_edit_answers_in_json_alone_when_asked_to(stint: Installation) -> None:
+    body: Json = {"to": "jo@exampl.com", "subject": "Hello", "paragraphs": ["One"]}
+    row = letter(stint, body)
+    change = ("dead", "edit", row, "--set", "to=jo@example.com", "--json")
+    tried = json.loads(stint.command(*change, "--dry-run").stdout)
+    assert (tried["before"], tried["after"]) == (body, {**body, "to": "jo@example.com"})
+    assert json.loads(stint.command(*change, "--reason", "a typo").stdout)["history"][0]["action"] == "edit"
+
+
+def test_a_letter_can_not_write_to_the_terminal_what_it_likes(stint: Installation) -> None:
+    row = letter(stint, {"paragraphs": ["x"]}, error="red \x1b[31m and \x1b]0;owned\x07")
+    foreign = str(stint.value(
+        "INSERT INTO foreign_letters (queue, reason, body, headers) VALUES ('timers', E'no \\x1b[2J', %s, '{}') RETURNING id",
+        b"\x1b[2J hello",
+    ))  # fmt: skip
+    for words in (("show", row), ("show", foreign), ("list",), ("groups",)):
+        printed = stint.command("dead", *words).stdout
+        assert "\x1b" not in printed and "\x07" not in printed
+
+
+def test_a_strangers_json_is_masked_by_its_names(admin: Person, stint: Installation) -> None:
+    raw = b'{"kwargs": {"code": "123456", "authorization": "abc def", "n": 1}}'
+    row = str(stint.value(
+        "INSERT INTO foreign_letters (queue, reason, body, headers) VALUES ('timers', 'a stranger', %s, '{}') RETURNING id", raw
+    ))  # fmt: skip
+    shown = admin.get(f"/api/dead-letters/{row}")
+    assert json.loads(shown["body"]) == {"kwargs": {"code": "•••", "authorization": "•••", "n": 1}}
+    assert shown["raw"] is None
+
+
 def test_an_edited_body_keeps_what_was_left_masked_and_is_replayed(admin: Person, stint: Installation) -> None:
     body = {"to": "jo@exampl.com", "subject": "Your token: tok-998877", "paragraphs": ["password=hunter2-hunter2"]}
     row = letter(stint, body)
