@@ -262,20 +262,22 @@ def _moment(text: str | None) -> str | None:
 
 
 async def _letter_id(conn: Connection, text: str) -> UUID:
-    """The id that begins like this: the first characters will do if they are nobody else's."""
+    """The id that begins like this: the first characters will do if no other letter's begins so. A message that is no letter
+    any more, since it was replayed, is found when no letter is."""
     if len(text) >= 32:
         return _uuid(text)
     if len(text) < 4 or not set(text.lower()) <= set("0123456789abcdef-"):
         raise CommandError(f"{text} is no id, nor the beginning of one (4 characters at least).")
-    cursor = await conn.execute(
-        "SELECT id FROM dead_letters WHERE id::text LIKE %s LIMIT 2",
-        (f"{text.lower()}%",),
-    )
-    found = await cursor.fetchall()
-    if len(found) != 1:
-        raise CommandError(f"{'Several letters begin' if found else 'No dead letter begins'} with {text}.")
-    letter_id: UUID = found[0][0]
-    return letter_id
+    digits = text.replace("-", "")
+    between = (UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f")))
+    for table in ("dead_letters", "messages"):
+        cursor = await conn.execute(f"SELECT id FROM {table} WHERE id BETWEEN %s AND %s LIMIT 2".encode(), between)
+        found: list[tuple[UUID]] = await cursor.fetchall()
+        if len(found) == 1:
+            return found[0][0]
+        if found:
+            raise CommandError(f"Several ids begin with {text}; write more of it.")
+    raise CommandError(f"No letter begins with {text}.")
 
 
 def _uuid(text: str) -> UUID:

@@ -142,7 +142,7 @@ async def restore(conn: Connection, move: Move, *, who: str) -> Moved:
         UPDATE foreign_letters SET discarded_at = NULL, discarded_by = NULL, discarded_because = NULL
         WHERE id = ANY(%s) AND discarded_at IS NOT NULL
         """,
-        (move.select.ids or [],),
+        (await _selected(conn, move.select, "discarded", among="listed_foreign_letters"),),
     )
     return Moved(count=len(moved) + cursor.rowcount)
 
@@ -153,15 +153,16 @@ async def _discard_foreign(conn: Connection, move: Move, who: str) -> int:
         UPDATE foreign_letters SET discarded_at = now(), discarded_by = %s, discarded_because = %s
         WHERE id = ANY(%s) AND discarded_at IS NULL
         """,
-        (who, move.reason, move.select.ids or []),
+        (who, move.reason, await _selected(conn, move.select, "dead", among="listed_foreign_letters")),
     )
     return cursor.rowcount
 
 
-async def _selected(conn: Connection, select: Select, state: str) -> list[UUID]:
+async def _selected(conn: Connection, select: Select, state: str, *, among: str = "messages") -> list[UUID]:
+    """What is selected, by the same words that list it."""
     found = chosen(select)
     cursor = await conn.execute(
-        f"SELECT m.id FROM messages m WHERE m.state = %(state)s AND {found.text} ORDER BY m.id".encode(),
+        f"SELECT m.id FROM {among} m WHERE m.state = %(state)s AND {found.text} ORDER BY m.id".encode(),
         found.parameters | {"state": state},
     )
     return [row[0] for row in await cursor.fetchall()]

@@ -235,6 +235,35 @@ def test_a_foreign_letter_is_shown_raw_and_can_be_put_away(admin: Person, stint:
     assert admin.post("/api/dead-letters/replay", move, status=202)["selected"] == 0
 
 
+def test_what_a_filter_lists_it_discards_and_restores(admin: Person, stint: Installation) -> None:
+    mark = uuid4().hex
+    ours = letter(stint, {"to": mark})
+    foreign = str(stint.value(
+        "INSERT INTO foreign_letters (queue, reason, body, headers) VALUES ('timers', 'a stranger', %s, '{}') RETURNING id",
+        mark.encode(),
+    ))  # fmt: skip
+
+    def listed(state: str) -> set[str]:
+        return {item["id"] for item in admin.get("/api/dead-letters", q=mark, state=state)["items"]}
+
+    move = {"select": {"filter": {"q": mark}}, "reason": "a stranger"}
+    assert admin.post("/api/dead-letters/discard", move, status=200) == {"count": 2}
+    assert (listed("dead"), listed("discarded")) == (set(), {ours, foreign})
+    assert admin.post("/api/dead-letters/restore", move, status=200) == {"count": 2}
+    assert listed("dead") == {ours, foreign}
+
+
+def test_a_letter_that_was_replayed_is_still_found_by_its_first_characters(stint: Installation) -> None:
+    row = letter(stint, {"to": "jo@example.com"})
+    with stint.sql() as conn:
+        conn.execute("UPDATE messages SET state = 'done', done_at = now() WHERE id = %s", (row,))
+    shown = stint.command("dead", "show", row[:13], "--json")
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout)["state"] == "done"
+    refused = stint.command("dead", "edit", row[:13], "--set", "to=x", "--reason", "why")
+    assert refused.returncode == 1 and "only a dead one can be edited" in refused.stderr
+
+
 @pytest.mark.slow
 def test_a_hundred_thousand_letters_are_found_by_indexes(admin: Person, own: Installation) -> None:
     own.start("api").wait_until_ready()
