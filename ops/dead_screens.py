@@ -46,12 +46,13 @@ def letters(items: list[Json], *, more: bool) -> None:
         print("No such dead letters.")
         return
     console = _console()
+    id_width = 8 if len(items) < 50 else 36
     table = Table("id", "actor", "queue", "died", "attempts", "replays", "error", box=None)
     for item in items:
         table.add_row(
-            item["id"][:8] if len(items) < 50 else item["id"], item["actor"] or f"({item['kind']})", item["queue"],
+            item["id"][:id_width], item["actor"] or f"({item['kind']})", item["queue"],
             _ago(datetime.fromisoformat(item["diedAt"])), str(item["attempts"]), str(item["replays"]),
-            escape(_one_line(item["error"], console.width - 80)),
+            escape(_one_line(item["error"], console.width - 72 - id_width)),
         )  # fmt: skip
     console.print(table)
     if more:
