@@ -235,6 +235,25 @@ def test_a_foreign_letter_is_shown_raw_and_can_be_put_away(admin: Person, stint:
     assert admin.post("/api/dead-letters/replay", move, status=202)["selected"] == 0
 
 
+@pytest.mark.parametrize("depth", [300, 600, 900])
+def test_a_foreign_letter_that_is_nested_deeply_is_shown(depth: int, admin: Person, stint: Installation) -> None:
+    row = str(stint.value(
+        "INSERT INTO foreign_letters (queue, reason, body, headers) VALUES ('timers', 'a stranger', %s, '{}') RETURNING id",
+        b'{"a":' * depth + b'"token=abcdef"' + b"}" * depth,
+    ))  # fmt: skip
+    assert "abcdef" not in admin.get(f"/api/dead-letters/{row}")["body"]
+
+
+def test_of_an_endless_foreign_letter_the_beginning_is_shown(admin: Person, stint: Installation) -> None:
+    row = str(stint.value(
+        "INSERT INTO foreign_letters (queue, reason, body, headers)"
+        " VALUES ('timers', 'a stranger', convert_to(repeat('endless ', 2000000), 'UTF8'), '{}') RETURNING id"
+    ))  # fmt: skip
+    shown = admin.get(f"/api/dead-letters/{row}")
+    assert shown["body"].startswith("endless endless") and shown["body"].endswith("… (16,000,000 bytes in all)")
+    assert len(shown["body"]) < 300_000 and shown["raw"] is None
+
+
 def test_what_a_filter_lists_it_discards_and_restores(admin: Person, stint: Installation) -> None:
     mark = uuid4().hex
     ours = letter(stint, {"to": mark})
