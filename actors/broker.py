@@ -57,8 +57,18 @@ def is_well_formed(message: MessageProxy, queue: str, actors: frozenset[str]) ->
     )
 
 
+def _without_traceback(record: logging.LogRecord) -> bool:
+    # Dramatiq logs what it can't decode with the whole body in the exception: secrets, and as long as a stranger likes
+    record.exc_info = None
+    return True
+
+
 class LedgerConsumer(_RabbitmqConsumer):
     """Dead-letters what is malformed; acknowledges only what this very connection delivered."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)  # type: ignore[no-untyped-call]
+        self.logger.addFilter(_without_traceback)
 
     def __next__(self) -> Any:
         message: Any = super().__next__()  # type: ignore[no-untyped-call]

@@ -17,11 +17,14 @@ from actors.broker import read_reference, xq_arguments
 from actors.handling import WORKER
 from schemas import ledger
 from schemas.database import Connection, connect
-from schemas.ledger import Failure
-from schemas.messages import QUEUES
+from schemas.ledger import Failure, Record
+from schemas.messages import MODELS, QUEUES
 from schemas.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+# RabbitMQ's own; anything else was written by a stranger, and is for no log
+REASONS = frozenset({"rejected", "expired", "maxlen", "delivery_limit"})
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ async def keep(conn: Connection, letter: Letter, *, base_seconds: float) -> None
     if (named := read_reference(letter.body)) is not None:
         record = await ledger.lock(conn, named[0])
         if record is not None and record.is_delivery(named[1]):
-            await ledger.fail(conn, record, _dead_lettered(reason), base_seconds=base_seconds)
+            await ledger.fail(conn, record, _dead_lettered(record, reason), base_seconds=base_seconds)
             return
     await ledger.keep_foreign(conn, queue=letter.queue, reason=reason, body=letter.body, headers=letter.headers)
     logger.error("a foreign letter arrived on %s (%s); see it beside the dead letters", letter.queue, reason)
@@ -79,8 +82,14 @@ async def keep(conn: Connection, letter: Letter, *, base_seconds: float) -> None
 def _reason(headers: dict[str, Any]) -> str:
     deaths = headers.get("x-death")  # RabbitMQ's, or whatever a stranger wrote there
     latest = deaths[0] if isinstance(deaths, list) and deaths else None
-    return str(latest.get("reason", "unknown")) if isinstance(latest, dict) else "unknown"
+    reason = latest.get("reason") if isinstance(latest, dict) else None
+    return reason if isinstance(reason, str) and reason in REASONS else "unknown"
 
 
-def _dead_lettered(reason: str) -> Failure:
+def _dead_lettered(record: Record, reason: str) -> Failure:
+    model = MODELS.get(record.actor)
+    if model is None:
+        reason = f"there is no actor {record.actor} in this version ({reason})"
+    elif model.queue != record.queue:
+        reason = f"{record.actor} belongs on the queue {model.queue}, not on {record.queue} ({reason})"
     return Failure(error_class="DeadLettered", error=reason, traceback="", worker=WORKER)

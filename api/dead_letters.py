@@ -99,7 +99,8 @@ async def cancel_replay(database: TheDatabase, replay_id: FromPath[UUID]) -> Non
 
 @post("/api/dead-letters/discard", summary="Discard dead letters", guards=[admin], status_code=200)
 async def discard_dead_letters(database: TheDatabase, user: TheUser, data: JSONBody[Move]) -> Moved:
-    """Puts letters away that nobody needs done. They are kept, and can be restored. Foreign letters are selected by id."""
+    """Puts letters away that nobody needs done. They are kept, and can be restored. Foreign letters, too: what a
+    filter lists, it discards."""
     async with database.transaction() as conn:
         return await letter_moves.discard(conn, data, who=user.email or str(user.id))
 

@@ -154,12 +154,13 @@ async def _edit(conn: Connection, args: argparse.Namespace) -> int:
     if not isinstance(before.body, dict):
         raise CommandError("A foreign letter can't be edited: no actor of ours would take it.")
     body = _new_body(before, args)
-    screens.difference(before.body, body)
-    edit = _shaped(Edit, {"body": body, "reason": args.reason or ""})
-    if args.dry_run:
-        letter_moves.check(before.actor or "", body)
-        return 0
+    edit = _shaped(Edit, {"body": body, "reason": args.reason or ("dry run" if args.dry_run else "")})
+    if not args.json:
+        screens.difference(before.body, body)
     async with conn.transaction():
+        if args.dry_run:
+            await letter_moves.fitting(conn, letter_id, body)
+            return _print(json.dumps({"before": before.body, "after": body}, indent=2) if args.json else "It fits.")
         await letter_moves.edit(conn, letter_id, edit, who=_who())
     return await _show(conn, args) if args.json else _print("It fits, and is on its way again.")
 
@@ -170,9 +171,10 @@ def _new_body(letter: WholeLetter, args: argparse.Namespace) -> dict[str, Any]:
             "Say what to change: --set FIELD=VALUE, or --body FILE with the whole body (- reads standard input)."
         )
     if args.body is not None:
-        text = sys.stdin.read() if args.body == "-" else Path(args.body).read_text()
         try:
-            body = json.loads(text)
+            body = json.loads(sys.stdin.read() if args.body == "-" else Path(args.body).read_text())
+        except OSError as error:
+            raise CommandError(f"{args.body} can't be read: {error.strerror}.") from None
         except ValueError as error:
             raise CommandError(f"{args.body} is not JSON: {error}.") from None
         if not isinstance(body, dict):
@@ -251,26 +253,31 @@ def _moment(text: str | None) -> str | None:
     if text is None:
         return None
     units = {"m": "minutes", "h": "hours", "d": "days"}
-    if text[:-1].isdigit() and text[-1:] in units:
-        return (datetime.now(UTC) - timedelta(**{units[text[-1]]: int(text[:-1])})).isoformat()
+    if text[:-1].isdecimal() and text[-1:] in units:
+        try:
+            return (datetime.now(UTC) - timedelta(**{units[text[-1]]: int(text[:-1])})).isoformat()
+        except (OverflowError, ValueError):
+            raise CommandError(f"{text} ago is longer than time goes back.") from None
     return text if "T" in text else f"{text}T00:00:00Z"
 
 
 async def _letter_id(conn: Connection, text: str) -> UUID:
-    """The id that begins like this: the first characters will do if they are nobody else's."""
+    """The id that begins like this: the first characters will do if no other letter's begins so. A message that is no letter
+    any more, since it was replayed, is found when no letter is."""
     if len(text) >= 32:
         return _uuid(text)
     if len(text) < 4 or not set(text.lower()) <= set("0123456789abcdef-"):
         raise CommandError(f"{text} is no id, nor the beginning of one (4 characters at least).")
-    cursor = await conn.execute(
-        "SELECT id FROM dead_letters WHERE id::text LIKE %s LIMIT 2",
-        (f"{text.lower()}%",),
-    )
-    found = await cursor.fetchall()
-    if len(found) != 1:
-        raise CommandError(f"{'Several letters begin' if found else 'No dead letter begins'} with {text}.")
-    letter_id: UUID = found[0][0]
-    return letter_id
+    digits = text.replace("-", "")
+    between = (UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f")))
+    for table in ("dead_letters", "messages"):
+        cursor = await conn.execute(f"SELECT id FROM {table} WHERE id BETWEEN %s AND %s LIMIT 2".encode(), between)
+        found: list[tuple[UUID]] = await cursor.fetchall()
+        if len(found) == 1:
+            return found[0][0]
+        if found:
+            raise CommandError(f"Several ids begin with {text}; write more of it.")
+    raise CommandError(f"No letter begins with {text}.")
 
 
 def _uuid(text: str) -> UUID:

@@ -46,12 +46,13 @@ def letters(items: list[Json], *, more: bool) -> None:
         print("No such dead letters.")
         return
     console = _console()
+    id_width = 8 if len(items) < 50 else 36
     table = Table("id", "actor", "queue", "died", "attempts", "replays", "error", box=None)
     for item in items:
         table.add_row(
-            item["id"][:8] if len(items) < 50 else item["id"], item["actor"] or f"({item['kind']})", item["queue"],
+            item["id"][:id_width], item["actor"] or f"({item['kind']})", item["queue"],
             _ago(datetime.fromisoformat(item["diedAt"])), str(item["attempts"]), str(item["replays"]),
-            escape(_one_line(item["error"], console.width - 80)),
+            escape(_one_line(item["error"], console.width - 72 - id_width)),
         )  # fmt: skip
     console.print(table)
     if more:
@@ -73,12 +74,12 @@ def letter(found: WholeLetter) -> None:
         print("\nheaders")
         _indented(found.headers)
     for attempt in found.failures:
-        print(f"\nattempt {attempt.n}, {_at(attempt.at)}, {attempt.worker}: {attempt.error_class}: {attempt.error}")
+        print(f"\nattempt {attempt.n}, {_at(attempt.at)}, {attempt.worker}: {attempt.error_class}: {_harmless(attempt.error)}")
         _indented(attempt.traceback.rstrip())
     if not found.failures:
-        print(f"\nerror: {found.error}")
+        print(f"\nerror: {_harmless(found.error or '')}")
     for event in found.history:
-        print(f"\n{_at(event.at)} {event.action} by {event.who}: {event.reason}")
+        print(f"\n{_at(event.at)} {event.action} by {_harmless(event.who)}: {_harmless(event.reason)}")
 
 
 def replay(found: Replay) -> None:
@@ -116,11 +117,16 @@ def difference(before: Json, after: Json) -> None:
 
 
 def _indented(text: str) -> None:
-    print("\n".join(f"    {line}" for line in text.splitlines()))
+    print("\n".join(f"    {_harmless(line)}" for line in text.splitlines()))
+
+
+def _harmless(line: str) -> str:
+    """The line with control characters written out: a stranger's letter must not write to the terminal what it likes."""
+    return "".join(c if c.isprintable() or c in "\t\n" else c.encode("unicode_escape").decode() for c in line)
 
 
 def _one_line(text: str | None, width: int = 160) -> str:
-    line = " ".join((text or "").split())
+    line = _harmless(" ".join((text or "").split()))
     return line if len(line) <= max(width, 30) else f"{line[: max(width, 30)]}…"
 
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from schemas import dead_letters, heartbeats, queues, slack_posts, xero_connection
 from schemas.database import Connection, connect
 from schemas.heartbeats import Process
+from schemas.messages import QUEUES
 from schemas.migrate import pending
 from schemas.queues import Queue
 from schemas.settings import Settings, settings
@@ -146,7 +147,16 @@ def examine(standing: Standing) -> list[Finding]:
             )
         )
     for queue in standing.queues:
-        if not standing.alive("work", queue.name):
+        if queue.name not in QUEUES:
+            if queue.ready:
+                findings.append(
+                    Finding(
+                        f"{queue.ready:,} messages are for a queue that this version does not know: {queue.name}.",
+                        "another version put them, or somebody wrote them into the database",
+                        "start that version's relay and workers, which take them up; nothing else does",
+                    )
+                )
+        elif not standing.alive("work", queue.name):
             findings.append(
                 Finding(
                     f"No worker is alive for the queue {queue.name}.",

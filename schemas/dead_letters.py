@@ -23,6 +23,7 @@ from schemas.masking import masked, masked_text
 Kind = Literal["message", "foreign"]
 LetterState = Literal["dead", "discarded"]
 RELATED = 100  # messages that a letter caused, as shown
+SHOWN_BYTES = 256 * 1024  # of a foreign letter: RabbitMQ takes 128 MB, and masking that would keep everybody else waiting
 
 
 class DeadLetter(Row):
@@ -111,7 +112,10 @@ class WholeLetter(Row):
     created_by: Annotated[UUID | None, Field(description="the user whose request put it")]
     died_at: datetime | None
     body: Annotated[Any, Field(description="of a foreign letter: its text, as far as it is any")]
-    raw: Annotated[str | None, Field(description="a foreign letter's bytes, base64; null when a secret in it is masked")]
+    raw: Annotated[
+        str | None,
+        Field(description="a foreign letter's bytes, base64; null when a secret in it is masked, or it is too long to show"),
+    ]
     headers: Annotated[str | None, Field(description="a foreign letter's")]
     cause: Annotated[Related | None, Field(description="the message whose handler put it")]
     caused: Annotated[list[Related], Field(description=f"what its own handler put, up to {RELATED}")]
@@ -165,7 +169,10 @@ async def list_page(conn: Connection, page: Page, chosen: LetterFilter, *, state
     selection.where(found.text, **found.parameters)
     if state is not None:
         selection.where("m.state = %(state)s", state=state)
-    return masked_text((await selection.page(conn, page)).decode()).encode()
+    found = json.loads(await selection.page(conn, page))
+    # letter by letter: what looks like a secret may begin in one and end in another
+    found["items"] = [item | {"error": item["error"] and masked_text(item["error"])} for item in found["items"]]
+    return json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 async def groups(conn: Connection) -> Groups:
@@ -229,20 +236,33 @@ async def show(conn: Connection, letter_id: UUID) -> WholeLetter:
 async def _show_foreign(conn: Connection, letter_id: UUID) -> WholeLetter:
     cursor = await conn.execute(
         """
-        SELECT queue, reason, body, headers, at, discarded_at, discarded_by, discarded_because
+        SELECT queue, reason, substring(body FOR %s), octet_length(body), left(headers, %s), at,
+               discarded_at, discarded_by, discarded_because
         FROM foreign_letters WHERE id = %s
         """,
-        (letter_id,),
+        (SHOWN_BYTES, SHOWN_BYTES, letter_id),
     )
     if (row := await cursor.fetchone()) is None:
         raise NotFound("There is no such letter; GET /api/dead-letters, or ./stint dead list, shows what there is.")
-    queue, reason, body, headers, at, discarded_at, by, because = row
+    queue, reason, body, size, headers, at, discarded_at, by, because = row
     text = bytes(body).decode(errors="backslashreplace")
-    shown = masked_text(text)
+    shown = _masked_foreign(text)
+    whole = size == len(body)
     history = [LetterEvent(at=discarded_at, who=by, action="discard", reason=because)] if discarded_at else []
     return WholeLetter(
         id=letter_id, kind="foreign", actor=None, queue=queue, state="discarded" if discarded_at else "dead",
         error=masked_text(reason), fingerprint=None, attempts=0, allowance=0, replays=0, created_at=at, created_by=None,
-        died_at=at, body=shown, raw=base64.b64encode(body).decode() if shown == text else None,
+        died_at=at, body=shown if whole else f"{shown}… ({size:,} bytes in all)",
+        raw=base64.b64encode(body).decode() if whole and shown == text else None,
         headers=masked_text(headers), cause=None, caused=[], failures=[], history=history,
     )  # fmt: skip
+
+
+def _masked_foreign(text: str) -> str:
+    """A stranger's body: where it is JSON, what is named like a secret is masked, whatever it looks like."""
+    try:
+        value = json.loads(text)
+        shown = masked(value)
+        return text if shown == value else json.dumps(shown, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return masked_text(text)

@@ -12,7 +12,7 @@ from schemas.database import Connection
 from schemas.dead_letters import Condition, LetterFilter, condition
 from schemas.errors import Conflict, Invalid, Misfit, NotFound
 from schemas.ledger import CHANNEL, State
-from schemas.masking import masked_text, unmasked
+from schemas.masking import MASK, half_masked, masked_text, unmasked
 from schemas.messages import DEFAULT_ALLOWANCE, Message, check_body
 
 MOST_IDS = 1000
@@ -142,7 +142,7 @@ async def restore(conn: Connection, move: Move, *, who: str) -> Moved:
         UPDATE foreign_letters SET discarded_at = NULL, discarded_by = NULL, discarded_because = NULL
         WHERE id = ANY(%s) AND discarded_at IS NOT NULL
         """,
-        (move.select.ids or [],),
+        (await _selected(conn, move.select, "discarded", among="listed_foreign_letters"),),
     )
     return Moved(count=len(moved) + cursor.rowcount)
 
@@ -153,22 +153,31 @@ async def _discard_foreign(conn: Connection, move: Move, who: str) -> int:
         UPDATE foreign_letters SET discarded_at = now(), discarded_by = %s, discarded_because = %s
         WHERE id = ANY(%s) AND discarded_at IS NULL
         """,
-        (who, move.reason, move.select.ids or []),
+        (who, move.reason, await _selected(conn, move.select, "dead", among="listed_foreign_letters")),
     )
     return cursor.rowcount
 
 
-async def _selected(conn: Connection, select: Select, state: str) -> list[UUID]:
+async def _selected(conn: Connection, select: Select, state: str, *, among: str = "messages") -> list[UUID]:
+    """What is selected, by the same words that list it."""
     found = chosen(select)
     cursor = await conn.execute(
-        f"SELECT m.id FROM messages m WHERE m.state = %(state)s AND {found.text} ORDER BY m.id".encode(),
+        f"SELECT m.id FROM {among} m WHERE m.state = %(state)s AND {found.text} ORDER BY m.id".encode(),
         found.parameters | {"state": state},
     )
     return [row[0] for row in await cursor.fetchall()]
 
 
 async def edit(conn: Connection, letter_id: UUID, corrected: Edit, *, who: str) -> None:
-    """Gives a dead letter another body, and replays it.
+    """Gives a dead letter another body, and replays it. Raises what `fitting` does."""
+    body = await fitting(conn, letter_id, corrected.body)
+    await _rewrite(conn, letter_id, body, who=who, reason=corrected.reason)
+    await replay(conn, [letter_id], who=who, reason=corrected.reason)
+
+
+async def fitting(conn: Connection, letter_id: UUID, body: dict[str, Any]) -> Message:
+    """What somebody made of a dead letter's body as it was shown to them, with its secrets back in their places; the letter is
+    locked until the transaction ends.
 
     Raises NotFound, Conflict for one that is not dead, Invalid for a body that does not fit its actor, with the field named.
     """
@@ -177,15 +186,10 @@ async def edit(conn: Connection, letter_id: UUID, corrected: Edit, *, who: str) 
         raise NotFound("There is no such message; foreign letters can't be edited, since no actor would take them.")
     if record.state is not State.dead:
         raise Conflict(f"The message is {record.state}; only a dead one can be edited.")
-    await _rewrite(
-        conn, letter_id, check(record.actor, unmasked(corrected.body, record.body)), who=who, reason=corrected.reason
-    )
-    await replay(conn, [letter_id], who=who, reason=corrected.reason)
-
-
-def check(actor: str, body: dict[str, Any]) -> Message:
-    """The body as the actor's message. Raises Invalid with the field that does not fit."""
+    whole = unmasked(body, record.body)
+    if (path := half_masked(whole, record.body)) is not None:
+        raise Invalid(path, f"Leave it as it was shown, or write it without {MASK}: a mask would take the place of the secret.")
     try:
-        return check_body(actor, body)
+        return check_body(record.actor, whole)
     except Misfit as error:
         raise Invalid(f"body.{error.path}" if error.path else "body", masked_text(str(error))) from None

@@ -16,8 +16,10 @@ _SECRET_NAME = re.compile(
     r"pass(word|wd|phrase)?$|secret|token|authorization|cookie|credential|signature|api_?key|private_?key|(^|_)code$|^pwd$",
     re.IGNORECASE,
 )
-# what can be told by its looks, wherever it stands; the part that is kept comes first. None of these eats a quote or a
-# backslash, so JSON stays JSON.
+# the same in a text: `password=…`, `"api_key": "…"`, also where JSON stands quoted within JSON
+_NAMED = r"\b[\w-]*(?:pass(?:word|wd|phrase)|pwd|secret|token|cookie|credentials?|api[_-]?key|private[_-]?key|signature)"
+_BETWEEN = rf"{_NAMED}\\*[\"']?\s*[=:]\s*[bBuUrR]?"
+# what can be told by its looks, wherever it stands; the part that is kept comes first
 _LOOKS = [
     re.compile(r"()\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)*"),  # a JWT
     re.compile(r"((?:bearer|basic)\s+)[\w.~+/=-]{8,}", re.IGNORECASE),  # an Authorization header
@@ -25,10 +27,10 @@ _LOOKS = [
     re.compile(r"()\bx(?:ox[a-z]|app)-[\w-]{8,}"),  # Slack's
     re.compile(r"()\bhttps://hooks\.slack\.com/[\w/-]+"),  # opens a channel for a while
     re.compile(r"()-----BEGIN [A-Z ]*PRIVATE KEY-----(?:[^-]|-(?!----END))*-----END [A-Z ]*PRIVATE KEY-----"),
-    re.compile(
-        r"(\b[\w-]*(?:password|passwd|passphrase|secret|token|api[_-]?key|signature)[\"']?\s*[=:]\s*[\"']?)[^\s\"'\\&,;)}\]]+",
-        re.IGNORECASE,
-    ),
+    re.compile(r"()-----BEGIN [A-Z ]*PRIVATE KEY-----[\w\s+/=\\]*"),  # what is left of one that was cut off
+    # up to the quote that ends it, spaces and all; then what stands without quotes, or behind one that is never closed
+    re.compile(rf"({_BETWEEN}(?P<quote>\\*[\"']))[^\r\n]*?(?<!\\)(?=(?P=quote))", re.IGNORECASE),
+    re.compile(rf"({_BETWEEN}(?:\\*[\"'])?)[^\s\"'\\&,;)}}\]]+", re.IGNORECASE),
 ]
 
 
@@ -60,6 +62,22 @@ def unmasked(edited: Any, original: Any) -> Any:
         return [unmasked(item, before) for item, before in zip(edited, original, strict=True)]
     shown = (MASK, masked_text(original)) if isinstance(original, str) else (MASK,)
     return original if isinstance(edited, str) and MASK in edited and edited in shown else edited
+
+
+def half_masked(edited: Any, original: Any, path: str = "body") -> str | None:
+    """Where a mask is still in what `unmasked` returned, and was not in the original: written there, it would take the place
+    of the secret. None: nowhere."""
+    if isinstance(edited, dict):
+        before = original if isinstance(original, dict) else {}
+        found = (half_masked(item, before.get(key), f"{path}.{key}") for key, item in edited.items())
+        return next((place for place in found if place), None)
+    if isinstance(edited, list):
+        # items may have moved: what was anywhere in the original list is no mask of ours
+        found = (half_masked(item, original, f"{path}.{number}") for number, item in enumerate(edited))
+        return next((place for place in found if place), None)
+    masked_now = isinstance(edited, str) and MASK in edited
+    known = edited == original or (isinstance(original, list) and edited in original)
+    return path if masked_now and not known else None
 
 
 def _snake(name: str) -> str:

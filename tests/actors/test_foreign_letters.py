@@ -75,10 +75,19 @@ def test_a_strangers_message_is_kept_raw_and_the_worker_goes_on(
     assert stint.is_running("work")
 
 
+def test_what_a_stranger_sends_is_in_no_log(channel: BlockingChannel, stint: Installation) -> None:
+    for body in (b'{"password": "planted-%s"' % uuid4().hex.encode(), b"\xffplanted-%s" % uuid4().hex.encode(), b"[" * 100_000):
+        channel.basic_publish("", "timers", body)
+        eventually(lambda body=body: stint.value("SELECT count(*) FROM foreign_letters WHERE body = %s", body) > 0)
+    assert "planted-" not in stint.log("work") + stint.log("relay")
+    assert "[" * 1000 not in stint.log("work")
+
+
 HEADERS: dict[str, dict[str, Any]] = {
     "a NUL": {"x": "a\0b"},
     "x-death that is text": {"x-death": "gone"},
     "x-death of texts": {"x-death": ["gone"]},
+    "x-death with a reason of a stranger's": {"x-death": [{"reason": "planted-reason"}]},
     "bytes": {"x": b"\xff\x00"},
     "nested": {"x": {"y": [1, None, {"z": "\0"}]}},
 }
@@ -91,6 +100,7 @@ def test_headers_of_any_kind_stop_nobody(headers: dict[str, Any], channel: Block
     channel.basic_publish("", "timers.XQ", body, pika.BasicProperties(headers=headers))  # type: ignore[no-untyped-call]
     eventually(lambda: stint.value("SELECT count(*) FROM foreign_letters WHERE body = %s", body) == 1)
     assert stint.is_running("relay") and stint.processes["relay"].pid == relay
+    assert "planted-reason" not in stint.log("relay")
 
 
 def test_a_dead_letter_queue_that_was_deleted_is_made_and_drained_again(own: Installation) -> None:
@@ -132,6 +142,16 @@ def test_a_reference_that_rabbitmq_dead_lettered_is_a_failed_attempt_of_its_mess
     attempts = "SELECT count(*) FROM message_attempts WHERE message_id = %s AND error_class = 'DeadLettered'"
     eventually(lambda: own.value(attempts, message_id) == 1)
     assert own.value("SELECT count(*) FROM foreign_letters") == 0
+
+
+def test_a_message_that_no_worker_can_take_is_dead_and_says_why(stint: Installation) -> None:
+    message_id = stint.value(
+        "INSERT INTO messages (id, actor, queue, body, allowance)"
+        " VALUES (gen_random_uuid(), 'launch_rocket', 'timers', '{}', 1) RETURNING id"
+    )
+    eventually(lambda: stint.value("SELECT state FROM messages WHERE id = %s", message_id) == "dead")
+    error = stint.value("SELECT error FROM messages WHERE id = %s", message_id)
+    assert "there is no actor launch_rocket in this version" in str(error)
 
 
 def test_a_duplicate_delivery_is_acknowledged_and_changes_nothing(

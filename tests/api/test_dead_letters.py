@@ -86,6 +86,80 @@ def test_a_servers_password_is_masked_without_its_url_too(
     assert "the server said" in shown and "the-mail" not in shown
 
 
+PHRASES = [
+    'password="correct horse battery"',
+    "{'api_key': 'correct horse battery'}",
+    "token=b'horse'",
+    r'"{\"password\": \"correct horse\", \"x\": 1}"',
+    'secret="a\\" horse"',
+    "pwd=horse",
+    "-----BEGIN PRIVATE KEY-----\nMIIEhorse",
+]
+
+
+@pytest.mark.parametrize("phrase", PHRASES)
+def test_a_secret_is_masked_to_its_end(phrase: str, admin: Person, stint: Installation) -> None:
+    row = letter(stint, {"paragraphs": [phrase]}, error=f"it said {phrase}")
+    shown = admin.http.get(f"/api/dead-letters/{row}")
+    assert "horse" not in shown.text and "it said" in shown.json()["error"]
+
+
+def test_a_secret_that_begins_in_one_letter_ends_in_no_other(admin: Person, stint: Installation) -> None:
+    mark = uuid4().hex
+    errors = [f"{mark} -----END PRIVATE KEY-----", f"{mark} between", f"{mark} -----BEGIN PRIVATE KEY-----"]
+    rows = [letter(stint, {}, error=error) for error in errors]
+    found = admin.get("/api/dead-letters", q=mark)["items"]
+    assert [item["id"] for item in found] == rows[::-1]
+    assert found[1]["error"] == f"{mark} between"
+
+
+def test_what_is_changed_beside_a_mask_is_refused_lest_the_mask_be_sent(admin: Person, stint: Installation) -> None:
+    body = {"to": "jo@example.com", "subject": "Hello", "paragraphs": ["One", "password=hunter2-hunter2, good luck"]}
+    row = letter(stint, body)
+    shown = admin.get(f"/api/dead-letters/{row}")["body"]
+
+    def edit(paragraphs: list[str], **words: Any) -> Any:
+        wanted = {"body": {**shown, "paragraphs": paragraphs}, "reason": "a typo"}
+        return admin.http.post(f"/api/dead-letters/{row}/edit", json=wanted, **words)
+
+    assert refused_fields(edit(["One", "password=•••, bad luck"])) == ["body.paragraphs.1"]
+    assert refused_fields(edit(["password=•••, good luck"])) == ["body.paragraphs.0"]
+    printed = stint.command("dead", "edit", row, "--set", 'paragraphs=["password=•••"]', "--dry-run")
+    assert printed.returncode == 1 and "body.paragraphs.0" in printed.stderr
+    assert edit(["Two", "password=•••, good luck"]).status_code == 200
+    assert stint.value("SELECT body->'paragraphs' FROM messages WHERE id = %s", row) == ["Two", body["paragraphs"][1]]
+
+
+def test_an_edit_answers_in_json_alone_when_asked_to(stint: Installation) -> None:
+    body: Json = {"to": "jo@exampl.com", "subject": "Hello", "paragraphs": ["One"]}
+    row = letter(stint, body)
+    change = ("dead", "edit", row, "--set", "to=jo@example.com", "--json")
+    tried = json.loads(stint.command(*change, "--dry-run").stdout)
+    assert (tried["before"], tried["after"]) == (body, {**body, "to": "jo@example.com"})
+    assert json.loads(stint.command(*change, "--reason", "a typo").stdout)["history"][0]["action"] == "edit"
+
+
+def test_a_letter_can_not_write_to_the_terminal_what_it_likes(stint: Installation) -> None:
+    row = letter(stint, {"paragraphs": ["x"]}, error="red \x1b[31m and \x1b]0;owned\x07")
+    foreign = str(stint.value(
+        "INSERT INTO foreign_letters (queue, reason, body, headers) VALUES ('timers', E'no \\x1b[2J', %s, '{}') RETURNING id",
+        b"\x1b[2J hello",
+    ))  # fmt: skip
+    for words in (("show", row), ("show", foreign), ("list",), ("groups",)):
+        printed = stint.command("dead", *words).stdout
+        assert "\x1b" not in printed and "\x07" not in printed
+
+
+def test_a_strangers_json_is_masked_by_its_names(admin: Person, stint: Installation) -> None:
+    raw = b'{"kwargs": {"code": "123456", "authorization": "abc def", "n": 1}}'
+    row = str(stint.value(
+        "INSERT INTO foreign_letters (queue, reason, body, headers) VALUES ('timers', 'a stranger', %s, '{}') RETURNING id", raw
+    ))  # fmt: skip
+    shown = admin.get(f"/api/dead-letters/{row}")
+    assert json.loads(shown["body"]) == {"kwargs": {"code": "•••", "authorization": "•••", "n": 1}}
+    assert shown["raw"] is None
+
+
 def test_an_edited_body_keeps_what_was_left_masked_and_is_replayed(admin: Person, stint: Installation) -> None:
     body = {"to": "jo@exampl.com", "subject": "Your token: tok-998877", "paragraphs": ["password=hunter2-hunter2"]}
     row = letter(stint, body)
@@ -169,6 +243,54 @@ def test_a_foreign_letter_is_shown_raw_and_can_be_put_away(admin: Person, stint:
     assert admin.get(f"/api/dead-letters/{row}")["history"][0]["reason"] == "a stranger"
     assert admin.post("/api/dead-letters/restore", move, status=200) == {"count": 1}
     assert admin.post("/api/dead-letters/replay", move, status=202)["selected"] == 0
+
+
+@pytest.mark.parametrize("depth", [300, 600, 900])
+def test_a_foreign_letter_that_is_nested_deeply_is_shown(depth: int, admin: Person, stint: Installation) -> None:
+    row = str(stint.value(
+        "INSERT INTO foreign_letters (queue, reason, body, headers) VALUES ('timers', 'a stranger', %s, '{}') RETURNING id",
+        b'{"a":' * depth + b'"token=abcdef"' + b"}" * depth,
+    ))  # fmt: skip
+    assert "abcdef" not in admin.get(f"/api/dead-letters/{row}")["body"]
+
+
+def test_of_an_endless_foreign_letter_the_beginning_is_shown(admin: Person, stint: Installation) -> None:
+    row = str(stint.value(
+        "INSERT INTO foreign_letters (queue, reason, body, headers)"
+        " VALUES ('timers', 'a stranger', convert_to(repeat('endless ', 2000000), 'UTF8'), '{}') RETURNING id"
+    ))  # fmt: skip
+    shown = admin.get(f"/api/dead-letters/{row}")
+    assert shown["body"].startswith("endless endless") and shown["body"].endswith("… (16,000,000 bytes in all)")
+    assert len(shown["body"]) < 300_000 and shown["raw"] is None
+
+
+def test_what_a_filter_lists_it_discards_and_restores(admin: Person, stint: Installation) -> None:
+    mark = uuid4().hex
+    ours = letter(stint, {"to": mark})
+    foreign = str(stint.value(
+        "INSERT INTO foreign_letters (queue, reason, body, headers) VALUES ('timers', 'a stranger', %s, '{}') RETURNING id",
+        mark.encode(),
+    ))  # fmt: skip
+
+    def listed(state: str) -> set[str]:
+        return {item["id"] for item in admin.get("/api/dead-letters", q=mark, state=state)["items"]}
+
+    move = {"select": {"filter": {"q": mark}}, "reason": "a stranger"}
+    assert admin.post("/api/dead-letters/discard", move, status=200) == {"count": 2}
+    assert (listed("dead"), listed("discarded")) == (set(), {ours, foreign})
+    assert admin.post("/api/dead-letters/restore", move, status=200) == {"count": 2}
+    assert listed("dead") == {ours, foreign}
+
+
+def test_a_letter_that_was_replayed_is_still_found_by_its_first_characters(stint: Installation) -> None:
+    row = letter(stint, {"to": "jo@example.com"})
+    with stint.sql() as conn:
+        conn.execute("UPDATE messages SET state = 'done', done_at = now() WHERE id = %s", (row,))
+    shown = stint.command("dead", "show", row[:13], "--json")
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout)["state"] == "done"
+    refused = stint.command("dead", "edit", row[:13], "--set", "to=x", "--reason", "why")
+    assert refused.returncode == 1 and "only a dead one can be edited" in refused.stderr
 
 
 @pytest.mark.slow

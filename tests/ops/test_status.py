@@ -38,6 +38,12 @@ def test_the_doctor_names_what_is_not_running_and_what_is_dead(own: Installation
     named = " ".join(found(own))
     assert "No worker is alive for the queue timers." in named and "queue mail" not in named
     assert "Dead letters: 1, in 1 groups." in named
+    with own.sql() as conn:
+        conn.execute(
+            "INSERT INTO messages (id, actor, queue, body, allowance) VALUES (gen_random_uuid(), 'x', 'rockets', '{}', 5)"
+        )
+    named = " ".join(found(own))
+    assert "1 messages are for a queue that this version does not know: rockets." in named and "--queues rockets" not in named
 
     own.stop()
     with own.sql() as conn:  # a minute later
