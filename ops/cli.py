@@ -192,7 +192,8 @@ def _up(arguments: argparse.Namespace) -> int:
 
 def _test(arguments: argparse.Namespace) -> int:
     chosen = any(argument.startswith(("-n", "--numprocesses", "--pdb")) for argument in arguments.rest)
-    parallel = [] if chosen else ["-n", str(min(4, os.cpu_count() or 1))]
+    # one more than there are processors: much of it waits for what it has killed to come back
+    parallel = [] if chosen else ["-n", str(min(4, (os.cpu_count() or 1) + 1))]
     os.chdir(CHECKOUT)
     return _become("pytest", *parallel, *arguments.rest)
 

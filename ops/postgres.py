@@ -22,7 +22,7 @@ _SOCKET = ".s.PGSQL.5432"
 
 _SETTINGS = {
     "listen_addresses": "",
-    "max_connections": "200",
+    "max_connections": "400",
     "shared_buffers": "128MB",
     "timezone": "UTC",
     "log_timezone": "UTC",

@@ -153,14 +153,14 @@ class Given:
         """A code to sign in with, as if its mail had arrived."""
         return asyncio.run(_code(self.stint, person.email))
 
-    def settled(self) -> None:
+    def settled(self, *, seconds: float = 30) -> None:
         """Waits until the ledger has nothing left to do."""
         # the chain that asks Xero what is invoiced never ends
         unfinished = """
             SELECT count(*) FROM messages WHERE state NOT IN ('done', 'dead', 'discarded') AND actor <> 'check_invoiced'
         """
         with self.stint.sql() as conn:
-            eventually(lambda: conn.execute(unfinished).fetchone() == (0,), seconds=30, why="the ledger is empty")
+            eventually(lambda: conn.execute(unfinished).fetchone() == (0,), seconds=seconds, why="the ledger is empty")
 
     @staticmethod
     def new_id() -> str:

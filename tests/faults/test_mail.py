@@ -34,7 +34,7 @@ def test_20_people_hear_of_a_pillar_while_the_worker_is_killed(own: Installation
         eventually(lambda least=3 * (kill + 1): len(post.mails) >= least, seconds=60, why="mail goes on between kills")
         own.kill("work:mail")
         own.start("work:mail")
-    given.settled()
+    given.settled(seconds=90)  # what the last kill interrupted waits until its lease has run out
 
     assert set(post.recipients()) == expected
     assert own.rows("SELECT state, count(*) FROM messages GROUP BY state") == [("done", 20)]

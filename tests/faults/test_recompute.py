@@ -13,7 +13,7 @@ from schemas.recompute_chunks import ENTRIES
 from tests.given import Given, Json, Person
 from tests.installation import Installation, eventually
 
-PARTS = ("relay", "work:timers", "work:bills")
+PARTS = ("relay", "work:timers", "work:bills", "work:xero")
 APPROVED = "SELECT id, seconds, version, approved_at, updated_at FROM time_bills WHERE status = 'approved' ORDER BY id"
 
 pytestmark = pytest.mark.slow
