@@ -203,10 +203,6 @@ async def groups(conn: Connection) -> Groups:
     )
 
 
-def _related(table: str) -> str:
-    return json_object(Related, table)
-
-
 async def show(conn: Connection, letter_id: UUID) -> WholeLetter:
     """All that is known of one message or foreign letter. Raises NotFound."""
     found = await one_json(
@@ -217,8 +213,8 @@ async def show(conn: Connection, letter_id: UUID) -> WholeLetter:
             'fingerprint', m.fingerprint, 'attempts', m.attempts, 'allowance', m.allowance, 'replays', m.replays,
             'createdAt', m.created_at, 'createdBy', m.created_by, 'diedAt', m.died_at,
             'body', m.body, 'raw', NULL, 'headers', NULL,
-            'cause', (SELECT {_related("c")} FROM messages c WHERE c.id = m.cause_id),
-            'caused', (SELECT coalesce(json_agg({_related("c")} ORDER BY c.created_at, c.id), '[]')
+            'cause', (SELECT {json_object(Related, "c")} FROM messages c WHERE c.id = m.cause_id),
+            'caused', (SELECT coalesce(json_agg({json_object(Related, "c")} ORDER BY c.created_at, c.id), '[]')
                        FROM (SELECT * FROM messages WHERE cause_id = m.id ORDER BY created_at, id LIMIT {RELATED}) c),
             'failures', (SELECT coalesce(json_agg({json_object(Attempt, "a")} ORDER BY a.n), '[]')
                          FROM message_attempts a WHERE a.message_id = m.id),

@@ -23,12 +23,12 @@ import aiosmtplib
 from email_validator import EmailNotValidError
 
 from schemas.base import email_address
+from schemas.clients import LOOPBACK
 from schemas.errors import Permanent
 from schemas.messages import Link, SendMail
 from schemas.settings import Settings
 
 FAREWELL_SECONDS = 1
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 LONGEST_SUBJECT = 150
 
 

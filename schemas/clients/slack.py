@@ -21,12 +21,12 @@ from slack_sdk.signature import SignatureVerifier
 from slack_sdk.web.async_client import AsyncWebClient
 from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
+from schemas.clients import LOOPBACK
 from schemas.clients.slack_views import Blocks
 from schemas.errors import RetryLater
 from schemas.settings import SLACK_API_URL, Settings, listed
 
 HOOKS = "https://hooks.slack.com"
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 POSTED = "stint_message"  # the type of the metadata by which a message of ours is found again
 LONGEST_WAIT_SECONDS = 3600.0
 CLOCK_SKEW_SECONDS = 60.0
