@@ -1,0 +1,134 @@
+"""A whole firm as processes: servers, a proxy before each of them, stand-ins for Xero, Slack and mail, and `./stint up` over them."""
+
+import contextlib
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import psycopg
+
+from ops.sandbox.xero import environment as xero_environment
+from ops.servers import Servers
+from ops.sandbox.slack import environment as slack_environment
+from ops.sandbox.slack_workspace import SIGNING_SECRET
+from tests.faults.asking import PatientGiven, Traffic
+from tests.faults.proxy import Proxy
+from tests.given import Json, Person
+from tests.installation import PATIENCE, SECRET_KEY, Installation, with_database
+from tests.sandbox import XeroSandbox, a_xero
+from tests.smtp import MailServer, mail_server
+from tests.up import Up
+from tests.workspace import SlackSandbox, a_slack
+
+CUSTOMERS = 3
+ROUNDING = ({"increment": 1, "mode": "nearest"}, {"increment": 15, "mode": "up"}, {"increment": 6, "mode": "nearest"})
+# what takes an installation minutes takes this one seconds; Xero's limits are a matter of their own (tests/xero/test_limits.py)
+HURRY = PATIENCE | {
+    "STINT_SENT_SECONDS": "10",
+    "STINT_XERO_CALL_SECONDS": "3",
+    "STINT_XERO_LATE_SECONDS": "8",
+    "STINT_MAIL_SECONDS": "3",
+    "XERO_CALLS_PER_MINUTE": "6000",
+    "XERO_CALLS_AT_ONCE": "20",
+    "FIRM_EMAIL": "firm@example.com",
+}
+
+
+@dataclass
+class WholeFirm:
+    """Everything that runs. `stint` reads the truth past every proxy; `up` is what is attacked."""
+
+    servers: Servers
+    proxies: dict[str, Proxy]  # postgres, rabbitmq, xero, slack, smtp
+    xero: XeroSandbox
+    slack: SlackSandbox
+    mail: MailServer
+    up: Up
+    stint: Installation
+    given: PatientGiven
+    traffic: Traffic
+    admin: Person
+    tasks: list[Json]  # with Xero behind each, by way of its customer and pillar
+    channel: str  # of Slack, mapped to the first customer
+
+    def heal(self) -> None:
+        """Fair weather, whatever there was."""
+        for proxy in self.proxies.values():
+            proxy.heal()
+        self.heal_stand_ins()
+
+    def heal_stand_ins(self) -> None:
+        self.xero.recovers()
+        self.slack.recovers()
+        self.mail.answers.clear()
+        self.mail.seconds = 0
+
+    def pids(self, *kinds: str) -> list[int]:
+        """Stint's own processes, as `up` knows them now: of kind `api`, `work` or `relay`; of all three without a name."""
+        known = self.up.run_json()["pids"]
+        return [pid for kind in kinds or ("api", "work", "relay") for pid in known[kind]]
+
+
+@contextmanager
+def whole_firm() -> Iterator[WholeFirm]:
+    """Runs everything for as long as the block lasts. Call it from the main thread: servers end with the thread that
+    started them."""
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stint-faults-", ignore_cleanup_errors=True)))
+        home.chmod(0o711)
+        servers = stack.enter_context(Servers(home / "servers", durable=False))
+        with psycopg.connect(servers.database_url, autocommit=True) as conn:
+            conn.execute("CREATE DATABASE firm")
+        xero, slack, mail = stack.enter_context(a_xero()), stack.enter_context(a_slack()), stack.enter_context(mail_server())
+        amqp, truth = urlsplit(servers.amqp_url), with_database(servers.database_url, "firm")
+        proxies = {
+            "postgres": Proxy(str(servers.postgres.sockets / ".s.PGSQL.5432")),
+            "rabbitmq": Proxy(f"127.0.0.1:{amqp.port}"),
+            "xero": Proxy(f"127.0.0.1:{xero.port}"),
+            "slack": Proxy(f"127.0.0.1:{slack.port}"),
+            "smtp": Proxy(f"127.0.0.1:{mail.port}"),
+        }
+        for proxy in proxies.values():
+            proxy.start()
+            stack.callback(proxy.stop)
+        environment = HURRY | {
+            "SECRET_KEY": SECRET_KEY,
+            "SLACK_SIGNING_SECRET": SIGNING_SECRET,
+            "DATABASE_URL": f"postgresql://stint@127.0.0.1:{proxies['postgres'].port}/firm",
+            "AMQP_URL": servers.amqp_url.replace(f":{amqp.port}/", f":{proxies['rabbitmq'].port}/"),
+            "SMTP_URL": f"smtp://127.0.0.1:{proxies['smtp'].port}",
+            **xero_environment(f"http://127.0.0.1:{proxies['xero'].port}"),
+            **slack_environment(f"http://127.0.0.1:{proxies['slack'].port}"),
+        }
+        up = Up(home / "state")
+        up.start(**environment)
+        stack.callback(up.stop)
+        stint = Installation(truth, servers.amqp_url, home, **environment | {"DATABASE_URL": truth})
+        stint.port, stint.url = up.port, up.url
+        traffic = Traffic()
+        given = stack.enter_context(contextlib.closing(PatientGiven(stint, traffic)))
+        yield _open(WholeFirm(servers, proxies, xero, slack, mail, up, stint, given, traffic, given.admin(), [], ""))
+
+
+def _open(firm: WholeFirm) -> WholeFirm:
+    """The day before: customers whose hours go to Xero, and a channel in Slack."""
+    firm.xero.without_limits()
+    consent = firm.admin.get("/api/xero/auth-url")
+    back = httpx.URL(httpx.get(f"{consent['url']}&auto=1").headers["Location"]).params
+    firm.admin.post("/api/xero/connect", {"code": back["code"], "state": back["state"]}, status=200)
+    for number in range(CUSTOMERS):
+        project = firm.xero.project(f"Project {number} {secrets.token_hex(3)}")
+        customer = firm.given.customer(firm.admin, xeroProjectId=project["projectId"], rounding=ROUNDING[number])
+        for title in ("Mend the mail server", "Move the web shop"):
+            firm.tasks.append(firm.given.task(firm.admin, customer, title=title))
+        pillar = f"/api/customers/{customer['id']}/pillars/{firm.tasks[-1]['pillarId']}"
+        firm.admin.put(pillar, {"xeroTaskId": firm.xero.task(project)["taskId"]})
+    firm.channel = firm.slack.channel()
+    mapped = {"channelId": firm.channel, "channelName": "acme", "customerId": firm.tasks[0]["customerId"]}
+    firm.admin.post("/api/slack/channel-mappings", mapped)
+    return firm
