@@ -68,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     test = "run the tests; further arguments go to pytest, --all adds the slow ones"
     _command(commands, "test", _test, test, "./stint test -k reopening", passes_on=True)
 
+    storm = "let a firm work while everything fails around it, and compare what is there with what was promised"
+    _command(commands, "faults", _faults, storm, "./stint faults --minutes 10 --seed 7", passes_on=True)
+
     api = "run the API alone; further arguments: --host HOST, --port N"
     _command(commands, "api", _module("api"), api, "./stint api --port 8001", passes_on=True)
     work = "run a worker alone; further arguments: --queues A,B, --threads N"
@@ -196,6 +199,11 @@ def _test(arguments: argparse.Namespace) -> int:
     parallel = [] if chosen else ["-n", str(min(4, (os.cpu_count() or 1) + 1))]
     os.chdir(CHECKOUT)
     return _become("pytest", *parallel, *arguments.rest)
+
+
+def _faults(arguments: argparse.Namespace) -> int:
+    os.chdir(CHECKOUT)
+    return _become("tests.faults", *arguments.rest)
 
 
 def _module(*start: str) -> Callable[[argparse.Namespace], int]:

@@ -1,7 +1,8 @@
-"""A whole firm as processes: servers, a proxy before each of them, stand-ins for Xero, Slack and mail, and `./stint up` over them."""
+"""A whole firm as processes: servers, stand-ins for Xero, Slack and mail, a proxy before each of them, and `./stint up`."""
 
 import contextlib
 import secrets
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,13 +12,13 @@ from urllib.parse import urlsplit
 
 import httpx
 import psycopg
+from tests.faults.proxy import Proxy
 
-from ops.sandbox.xero import environment as xero_environment
-from ops.servers import Servers
 from ops.sandbox.slack import environment as slack_environment
 from ops.sandbox.slack_workspace import SIGNING_SECRET
+from ops.sandbox.xero import environment as xero_environment
+from ops.servers import Servers
 from tests.faults.asking import PatientGiven, Traffic
-from tests.faults.proxy import Proxy
 from tests.given import Json, Person
 from tests.installation import PATIENCE, SECRET_KEY, Installation, with_database
 from tests.sandbox import XeroSandbox, a_xero
@@ -107,7 +108,7 @@ def whole_firm() -> Iterator[WholeFirm]:
         }
         up = Up(home / "state")
         up.start(**environment)
-        stack.callback(up.stop)
+        stack.callback(up.end, signal.SIGTERM)
         stint = Installation(truth, servers.amqp_url, home, **environment | {"DATABASE_URL": truth})
         stint.port, stint.url = up.port, up.url
         traffic = Traffic()

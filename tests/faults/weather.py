@@ -17,7 +17,6 @@ from uuid import uuid4
 
 import pika
 import pika.exceptions
-import psycopg
 
 from tests.faults.firm import WholeFirm
 
@@ -79,8 +78,8 @@ def _restart_postgres(how: str) -> Strike:
 
 
 def _end_sessions(firm: WholeFirm, _: random.Random) -> None:
-    with psycopg.connect(firm.stint.database_url, autocommit=True) as conn:
-        conn.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = 'firm'")
+    query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = 'firm'"
+    firm.stint.rows(query)
 
 
 def _freeze_server(name: str, *, seconds: float) -> Strike:
@@ -135,7 +134,7 @@ def _stand_in(name: str) -> Strike:
 
 
 def _repeat_deliveries(firm: WholeFirm, chance: random.Random) -> None:
-    """References that were delivered, in another order, some of older publications: each is a duplicate, and changes nothing."""
+    """References that were delivered, in another order, some of older publications: duplicates, which change nothing."""
     rows = firm.stint.rows("SELECT id::text, queue, actor, publication FROM messages WHERE publication > 0 LIMIT 2000")
     chosen = chance.sample(rows, min(len(rows), 300))
     with contextlib.suppress(pika.exceptions.AMQPError), pika.BlockingConnection(_past_the_proxy(firm)) as connection:

@@ -1,0 +1,57 @@
+"""`./stint faults`: a firm at work while everything fails around it; exit code 1 when a promise was broken."""
+
+import argparse
+import json
+import random
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from ops.progress import progress
+from tests.faults.driver import Report, run
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="./stint faults", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=3, metavar="N", help="of bad weather (default: 3)")
+    parser.add_argument("--seed", default=str(random.randrange(10**6)), metavar="S", help="repeats the weather of another run")
+    parser.add_argument("--consultants", type=int, default=8, metavar="N", help="at work at once, beside others (default: 8)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there, too")
+    arguments = parser.parse_args()
+    print(f"seed {arguments.seed}: ./stint faults --minutes {arguments.minutes:g} --seed {arguments.seed}", file=sys.stderr)
+    with progress("starting everything", total=arguments.minutes * 60) as at:
+        report = run(
+            arguments.seed,
+            minutes=arguments.minutes,
+            consultants=arguments.consultants,
+            say=lambda past, what: at(past, what=what),
+        )
+    show(report)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(asdict(report), indent=2, default=str))
+    return 0 if report.is_clean else 1
+
+
+def show(report: Report) -> None:
+    """The summary, and every difference."""
+    console = Console()
+    table = Table(title=f"seed {report.seed}", show_header=False)
+    for title, counted in (("promised", report.done), ("struck", report.struck), ("answered", report.answers)):
+        table.add_row(title, ", ".join(f"{count:,} × {name}" for name, count in counted.most_common()))
+    table.add_row("lost answers", f"{report.lost:,}, each asked for again; slowest answer {report.slowest_seconds:.1f} s")
+    slow = f"{len(report.slow_for_slack)}, slowest {max(report.slow_for_slack, default=0):.1f} s"
+    table.add_row("answers to Slack past 3 s", slow)
+    table.add_row("repeated", f"{report.repeated_mails} mails, {report.repeated_posts} posts in Slack")
+    table.add_row("afterwards", f"at rest after {report.settled_seconds:.1f} s; {report.replayed} dead letters replayed")
+    table.add_row("differences", str(len(report.differences)))
+    table.add_row("held more", str(len(report.leaks)))
+    console.print(table)
+    for sentence in [*report.differences, *report.leaks]:
+        console.print(f"BROKEN  {sentence}", markup=False, highlight=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""One run: a firm at work in bad weather, then fair weather, then the reckoning."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from tests.faults import facts, resources
+from tests.faults.firm import WholeFirm, whole_firm
+from tests.faults.people import People
+from tests.faults.weather import PROCESSES, SERVERS, Weather
+
+WARM_UP_SECONDS = 15.0  # caches and pools fill; what processes hold then is what they are compared with
+SETTLE_SECONDS = 120.0
+Say = Callable[[float, str], None]  # how many seconds are over, and what is going on
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run did, met and found."""
+
+    seed: str
+    done: Counter[str]  # what was acknowledged, by kind
+    struck: Counter[str]  # faults, by name
+    answers: Counter[int]
+    lost: int
+    slowest_seconds: float
+    slow_for_slack: list[float]
+    repeated_mails: int
+    repeated_posts: int
+    replayed: int
+    settled_seconds: float
+    differences: list[str]
+    leaks: list[str]
+
+    @property
+    def is_clean(self) -> bool:
+        return not self.differences and not self.leaks
+
+
+def run(seed: str, *, minutes: float, say: Say = lambda _, __: None, consultants: int = 8) -> Report:
+    """Runs it in this thread, which must be the main one. The same seed gives the same people the same wishes and the same
+    faults in the same order; what coincides with what depends on the machine."""
+    with whole_firm() as firm:
+        people = People.of(firm, seed, consultants=consultants)
+        say(0, "warming up")
+        people.begin()
+        time.sleep(WARM_UP_SECONDS)
+        before = _held(firm)
+        weathers = _storm(firm, people, seed, minutes * 60, say)
+        say(minutes * 60, "waiting until everybody has an answer")
+        people.end()
+        settled_seconds, replayed, problems = _settle(firm)
+        say(minutes * 60, "comparing what is there with what was promised")
+        found = problems + facts.differences(firm, people)
+        leaks = resources.after_rest(before, lambda: _held(firm), seconds=30)
+        return Report(
+            seed=seed,
+            done=people.done,
+            struck=sum((weather.struck for weather in weathers), Counter()),
+            answers=firm.traffic.answers,
+            lost=firm.traffic.lost,
+            slowest_seconds=firm.traffic.slowest_seconds,
+            slow_for_slack=sorted(seconds for member in people.members for seconds in member.slow),
+            repeated_mails=_repeated(str(mail.message["Message-ID"]) for mail in firm.mail.mails),
+            repeated_posts=_repeated(str(message.get("metadata")) for message in firm.slack.messages(firm.channel)),
+            replayed=replayed,
+            settled_seconds=settled_seconds,
+            differences=found,
+            leaks=leaks,
+        )
+
+
+def _storm(firm: WholeFirm, people: People, seed: str, seconds: float, say: Say) -> list[Weather]:
+    """Two kinds of weather at once; what happens to servers happens in this thread, or they would end with another."""
+    over = threading.Event()
+    processes = Weather(PROCESSES, f"{seed} processes", pause_seconds=6)
+    servers = Weather(SERVERS, f"{seed} servers", pause_seconds=6)
+    begun = time.monotonic()
+
+    def watch() -> None:
+        while not over.wait(1):
+            past = time.monotonic() - begun
+            weather = ", ".join(filter(None, (processes.now, servers.now))) or "fair for a moment"
+            say(past, f"{sum(people.done.values()):,} promises; {weather}")
+            if past > seconds or people.broken:
+                over.set()
+
+    threads = [threading.Thread(target=watch), threading.Thread(target=processes.rage, args=(firm, over))]
+    for thread in threads:
+        thread.start()
+    servers.rage(firm, over)
+    for thread in threads:
+        thread.join()
+    firm.heal()
+    for weather in (processes, servers):
+        if weather.failed is not None:
+            raise weather.failed
+    return [processes, servers]
+
+
+def _settle(firm: WholeFirm) -> tuple[float, int, list[str]]:
+    """How long the ledger took to come to rest, how many letters were dead then, and what did not go well with either."""
+    begun = time.monotonic()
+    try:
+        facts.settle(firm, seconds=SETTLE_SECONDS)
+        seconds = time.monotonic() - begun
+        return seconds, facts.replay_the_dead(firm), []
+    except AssertionError as error:
+        return time.monotonic() - begun, 0, [str(error)]
+
+
+def _held(firm: WholeFirm) -> resources.Snapshot:
+    pids = {kind: firm.pids(kind) for kind in ("api", "work", "relay")}
+    return resources.snapshot(pids, database_url=firm.stint.database_url, rabbitmq_pid=firm.servers.rabbitmq.pids[0])
+
+
+def _repeated(names: Iterable[str]) -> int:
+    counted = Counter(names)
+    return sum(counted.values()) - len(counted)
