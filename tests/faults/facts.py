@@ -41,7 +41,9 @@ def differences(firm: WholeFirm, people: People) -> list[str]:
 
 def _all(by: Person, path: str, **parameters: Any) -> Iterator[Json]:
     while True:
-        page = by.get(path, limit=1000, **parameters)
+        answer = by.http.get(path, params={"limit": 1000} | parameters)
+        assert answer.status_code == 200, f"{path}: {answer.status_code} {answer.text[:200]}"
+        page = answer.json()
         yield from page["items"]
         if page["nextCursor"] is None:
             return
