@@ -3,3 +3,5 @@
 import os
 
 FULL = os.environ.get("STINT_TEST_FULL") == "1"
+
+BACKLOG = 100_000 if FULL else 2_000  # messages, half of them bills and half mail
