@@ -3,3 +3,8 @@
 import os
 
 FULL = os.environ.get("STINT_TEST_FULL") == "1"
+
+BACKLOG = 100_000 if FULL else 2_000  # messages, half of them bills and half mail
+
+STOPS_WITHOUT_RABBITMQ = 1_000 if FULL else 500
+OUTAGE_SECONDS = 40 if FULL else 5  # of Postgres

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
-from typing import Any
+from typing import Any, TypeVar
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
@@ -70,14 +70,14 @@ class MailServer:
         await asyncio.sleep(self.seconds)
         told = self.answers.get("DATA", [])
         if told and told[0] == "keep and drop":
-            self._keep(envelope)
+            self.keep(envelope)
             told[0] = "drop"
         if refusal := await self._answer("DATA", server):
             return refusal
-        self._keep(envelope)
+        self.keep(envelope)
         return "250 kept"
 
-    def _keep(self, envelope: Envelope) -> None:
+    def keep(self, envelope: Envelope) -> None:
         content = envelope.original_content or b""
         message = message_from_bytes(content, policy=default)
         assert isinstance(message, EmailMessage)
@@ -108,10 +108,20 @@ class MailServer:
         )  # fmt: skip
 
 
+Kind = TypeVar("Kind", bound=MailServer)
+
+
 @contextmanager
 def mail_server(**told: Any) -> Iterator[MailServer]:
     """Runs one in a thread of its own."""
-    server, begun, loop = MailServer(**told), threading.Event(), asyncio.new_event_loop()
+    with serving(MailServer(**told)) as server:
+        yield server
+
+
+@contextmanager
+def serving(server: Kind) -> Iterator[Kind]:
+    """Runs this one in a thread of its own."""
+    begun, loop = threading.Event(), asyncio.new_event_loop()
 
     async def serve() -> None:
         listening = await loop.create_server(lambda: server.protocol(loop), server.host, 0, ssl=server.tls)
@@ -123,9 +133,9 @@ def mail_server(**told: Any) -> Iterator[MailServer]:
 
     def run() -> None:
         asyncio.set_event_loop(loop)
-        serving = loop.create_task(serve())
-        loop.call_soon(setattr, server, "_serving", serving)
-        loop.run_until_complete(serving)
+        task = loop.create_task(serve())
+        loop.call_soon(setattr, server, "_serving", task)
+        loop.run_until_complete(task)
         for task in asyncio.all_tasks(loop):
             task.cancel()
         loop.run_until_complete(asyncio.gather(*asyncio.all_tasks(loop), return_exceptions=True))
@@ -137,6 +147,6 @@ def mail_server(**told: Any) -> Iterator[MailServer]:
     try:
         yield server
     finally:
-        serving: Any = server._serving  # type: ignore[attr-defined]
-        loop.call_soon_threadsafe(serving.cancel)
+        task: Any = server._serving  # type: ignore[attr-defined]
+        loop.call_soon_threadsafe(task.cancel)
         thread.join(10)

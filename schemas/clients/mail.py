@@ -15,6 +15,7 @@ from email.message import EmailMessage
 from email.policy import SMTP as RFC_5322
 from email.utils import format_datetime
 from email.utils import unquote as unquote_name
+from functools import cache
 from html import escape
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
@@ -48,7 +49,7 @@ async def deliver(mail: SendMail, *, message_id: UUID, settings: Settings) -> No
         use_tls=implicit,
         # None: TLS where it is offered. A password goes over the network encrypted, or not at all.
         start_tls=None if implicit or user is None or server.hostname in LOOPBACK else True,
-        tls_context=ssl.create_default_context(),
+        tls_context=_trust(),
         timeout=settings.stint_mail_seconds,
     )
     try:
@@ -65,6 +66,12 @@ async def deliver(mail: SendMail, *, message_id: UUID, settings: Settings) -> No
         _judge(refused.code, refused.message, error)
     except aiosmtplib.SMTPResponseException as error:
         _judge(error.code, error.message, error)
+
+
+@cache
+def _trust() -> ssl.SSLContext:
+    # reading the system's certificates takes longer than sending a mail
+    return ssl.create_default_context()
 
 
 def _judge(code: int, said: str, error: Exception) -> None:
