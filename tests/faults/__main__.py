@@ -3,8 +3,9 @@
 import argparse
 import json
 import random
+import shutil
 import sys
-from dataclasses import asdict
+import tempfile
 from pathlib import Path
 
 from rich.console import Console
@@ -22,17 +23,30 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there, too")
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}: ./stint faults --minutes {arguments.minutes:g} --seed {arguments.seed}", file=sys.stderr)
+    home = Path(tempfile.mkdtemp(prefix="stint-faults-"))
     with progress("starting everything", total=arguments.minutes * 60) as at:
         report = run(
             arguments.seed,
+            home,
             minutes=arguments.minutes,
             consultants=arguments.consultants,
             say=lambda past, what: at(past, what=what),
         )
     show(report)
     if arguments.json:
-        arguments.json.write_text(json.dumps(asdict(report), indent=2, default=str))
-    return 0 if report.is_clean else 1
+        write(report, arguments.json)
+    if report.is_clean:
+        shutil.rmtree(home, ignore_errors=True)
+        return 0
+    write(report, home / "report.json")
+    print(
+        f"The logs of this run, its data, and report.json are in {home}: begin with state.out, what `up` said.", file=sys.stderr
+    )
+    return 1
+
+
+def write(report: Report, file: Path) -> None:
+    file.write_text(json.dumps(vars(report), indent=2))
 
 
 def show(report: Report) -> None:

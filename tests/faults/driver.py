@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.faults import facts, resources
 from tests.faults.firm import WholeFirm, whole_firm
@@ -23,6 +24,7 @@ class Report:
     seed: str
     done: Counter[str]  # what was acknowledged, by kind
     struck: Counter[str]  # faults, by name
+    events: list[str]  # each fault, with the time at which it began and ended
     answers: Counter[int]
     lost: int
     slowest_seconds: float
@@ -39,10 +41,10 @@ class Report:
         return not self.differences and not self.leaks
 
 
-def run(seed: str, *, minutes: float, say: Say = lambda _, __: None, consultants: int = 8) -> Report:
-    """Runs it in this thread, which must be the main one. The same seed gives the same people the same wishes and the same
-    faults in the same order; what coincides with what depends on the machine."""
-    with whole_firm() as firm:
+def run(seed: str, home: Path, *, minutes: float, say: Say = lambda _, __: None, consultants: int = 8) -> Report:
+    """Runs it in this thread, which must be the main one, with all data and logs below `home`. The same seed gives the same
+    people the same wishes, and the same faults in the same order; what coincides with what depends on the machine."""
+    with whole_firm(home) as firm:
         people = People.of(firm, seed, consultants=consultants)
         say(0, "warming up")
         people.begin()
@@ -59,6 +61,7 @@ def run(seed: str, *, minutes: float, say: Say = lambda _, __: None, consultants
             seed=seed,
             done=people.done,
             struck=sum((weather.struck for weather in weathers), Counter()),
+            events=sorted(event for weather in weathers for event in weather.events),
             answers=firm.traffic.answers,
             lost=firm.traffic.lost,
             slowest_seconds=firm.traffic.slowest_seconds,
@@ -75,7 +78,7 @@ def run(seed: str, *, minutes: float, say: Say = lambda _, __: None, consultants
 def _storm(firm: WholeFirm, people: People, seed: str, seconds: float, say: Say) -> list[Weather]:
     """Two kinds of weather at once; what happens to servers happens in this thread, or they would end with another."""
     over = threading.Event()
-    processes = Weather(PROCESSES, f"{seed} processes", pause_seconds=6)
+    processes = Weather(PROCESSES, f"{seed} processes", pause_seconds=12)
     servers = Weather(SERVERS, f"{seed} servers", pause_seconds=6)
     begun = time.monotonic()
 

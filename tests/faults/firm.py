@@ -3,7 +3,6 @@
 import contextlib
 import secrets
 import signal
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,13 +11,13 @@ from urllib.parse import urlsplit
 
 import httpx
 import psycopg
-from tests.faults.proxy import Proxy
 
 from ops.sandbox.slack import environment as slack_environment
 from ops.sandbox.slack_workspace import SIGNING_SECRET
 from ops.sandbox.xero import environment as xero_environment
 from ops.servers import Servers
 from tests.faults.asking import PatientGiven, Traffic
+from tests.faults.proxy import Proxy
 from tests.given import Json, Person
 from tests.installation import PATIENCE, SECRET_KEY, Installation, with_database
 from tests.sandbox import XeroSandbox, a_xero
@@ -76,11 +75,10 @@ class WholeFirm:
 
 
 @contextmanager
-def whole_firm() -> Iterator[WholeFirm]:
-    """Runs everything for as long as the block lasts. Call it from the main thread: servers end with the thread that
-    started them."""
+def whole_firm(home: Path) -> Iterator[WholeFirm]:
+    """Runs everything below `home`, for as long as the block lasts. Call it from the main thread: servers end with the
+    thread that started them."""
     with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stint-faults-", ignore_cleanup_errors=True)))
         home.chmod(0o711)
         servers = stack.enter_context(Servers(home / "servers", durable=False))
         with psycopg.connect(servers.database_url, autocommit=True) as conn:

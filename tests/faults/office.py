@@ -77,7 +77,7 @@ class Approver:
         lost = self.http.lost
         for seen, result in zip(bills, answer.json()["results"], strict=True):
             current = result.get("current")
-            if result["outcome"] == "approved":
+            if result["result"] == "approved":
                 # what was approved is what was seen: its version said so
                 self.approved[seen["id"]] = (seen["seconds"], seen["minutes"])
             elif lost and current is not None and current["status"] == "approved":

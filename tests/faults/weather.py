@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import pika
@@ -195,6 +196,7 @@ class Weather:
     pause_seconds: float  # at most, between two
     struck: Counter[str] = field(default_factory=Counter)
     now: str = ""
+    events: list[str] = field(default_factory=list)  # what began when, and ended
     failed: BaseException | None = None
 
     def rage(self, firm: WholeFirm, over: threading.Event) -> None:
@@ -205,7 +207,9 @@ class Weather:
         try:
             while not over.wait(chance.uniform(0.2, self.pause_seconds)):
                 self.now = chance.choices(names, weights)[0]
+                begun = datetime.now(UTC)
                 self.faults[self.now][1](firm, chance)
+                self.events.append(f"{begun:%H:%M:%S.%f} to {datetime.now(UTC):%H:%M:%S.%f}: {self.now}")
                 self.struck[self.now] += 1
                 self.now = ""
         except BaseException as error:

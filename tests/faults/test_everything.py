@@ -1,0 +1,27 @@
+"""A firm at work while everything fails around it: `./stint faults`, with weather of a minute and a half."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.faults.driver import run
+from tests.sizes import FULL
+
+MINUTES = 10 if FULL else 1.5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400 + 60 * MINUTES)
+def test_a_firm_at_work_in_bad_weather_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
+    tmp_path.chmod(0o711)
+    seed = str(random.randrange(10**6))
+    print(f"seed {seed}: ./stint faults --minutes {MINUTES} --seed {seed}")
+
+    report = run(seed, tmp_path, minutes=MINUTES)
+
+    print(report)
+    assert report.differences == []
+    assert report.leaks == []
+    # it was a day's work, and there was weather
+    assert sum(report.done.values()) > 300 and sum(report.struck.values()) > 10
