@@ -13,7 +13,7 @@ from tests.faults.people import People
 from tests.faults.weather import PROCESSES, SERVERS, Weather
 
 WARM_UP_SECONDS = 15.0  # caches and pools fill; what processes hold then is what they are compared with
-SETTLE_SECONDS = 120.0
+SETTLE_SECONDS = 240.0
 Say = Callable[[float, str], None]  # how many seconds are over, and what is going on
 
 
@@ -33,6 +33,7 @@ class Report:
     repeated_posts: int
     replayed: int
     settled_seconds: float
+    waited_for: str  # the last that there was to do
     differences: list[str]
     leaks: list[str]
 
@@ -53,7 +54,7 @@ def run(seed: str, home: Path, *, minutes: float, say: Say = lambda _, __: None,
         weathers = _storm(firm, people, seed, minutes * 60, say)
         say(minutes * 60, "waiting until everybody has an answer")
         people.end()
-        settled_seconds, replayed, problems = _settle(firm)
+        settled_seconds, waited_for, replayed, problems = _settle(firm)
         say(minutes * 60, "comparing what is there with what was promised")
         found = problems + facts.differences(firm, people)
         leaks = resources.after_rest(before, lambda: _held(firm), seconds=30)
@@ -70,6 +71,7 @@ def run(seed: str, home: Path, *, minutes: float, say: Say = lambda _, __: None,
             repeated_posts=_repeated(str(message.get("metadata")) for message in firm.slack.messages(firm.channel)),
             replayed=replayed,
             settled_seconds=settled_seconds,
+            waited_for=waited_for,
             differences=found,
             leaks=leaks,
         )
@@ -103,15 +105,16 @@ def _storm(firm: WholeFirm, people: People, seed: str, seconds: float, say: Say)
     return [processes, servers]
 
 
-def _settle(firm: WholeFirm) -> tuple[float, int, list[str]]:
-    """How long the ledger took to come to rest, how many letters were dead then, and what did not go well with either."""
+def _settle(firm: WholeFirm) -> tuple[float, str, int, list[str]]:
+    """How long the ledger took to come to rest, what it waited for last, how many letters were dead then, and what did not go
+    well."""
     begun = time.monotonic()
     try:
-        facts.settle(firm, seconds=SETTLE_SECONDS)
+        waited_for = facts.settle(firm, seconds=SETTLE_SECONDS)
         seconds = time.monotonic() - begun
-        return seconds, facts.replay_the_dead(firm), []
+        return seconds, waited_for, facts.replay_the_dead(firm), []
     except AssertionError as error:
-        return time.monotonic() - begun, 0, [str(error)]
+        return time.monotonic() - begun, "", 0, [str(error)]
 
 
 def _held(firm: WholeFirm) -> resources.Snapshot:

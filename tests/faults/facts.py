@@ -162,11 +162,20 @@ def _verified(firm: WholeFirm) -> Iterator[str]:
         yield from (result.stdout + result.stderr).splitlines()
 
 
-def settle(firm: WholeFirm, *, seconds: float) -> None:
-    """Waits until the ledger is at rest. Raises AssertionError with what is left."""
-    waiting = UNFINISHED.replace("('done', 'discarded')", "('done', 'discarded', 'dead')")
+def settle(firm: WholeFirm, *, seconds: float) -> str:
+    """Waits until the ledger is at rest; returns what it waited for last. Raises AssertionError with what is left."""
+    waiting = UNFINISHED.replace("('done', 'discarded')", "('done', 'discarded', 'dead')").encode()
+    last = ""
     with firm.stint.sql() as conn:
-        eventually(lambda: not conn.execute(waiting.encode()).fetchall(), seconds=seconds, why=str(firm.stint.rows(waiting)))
+
+        def is_at_rest() -> bool:
+            nonlocal last
+            rows = conn.execute(waiting).fetchall()
+            last = str(rows) if rows else last
+            return not rows
+
+        eventually(is_at_rest, seconds=seconds, why="the ledger is at rest")
+    return last
 
 
 def replay_the_dead(firm: WholeFirm) -> int:
