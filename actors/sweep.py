@@ -4,7 +4,17 @@ import asyncio
 import logging
 
 from actors.handling import WORKER
-from schemas import ledger, limits, replays, sign_in, slack_forms, sync_operations, xero_connection, xero_invoices, xero_limits
+from schemas import (
+    ledger,
+    limits,
+    replays,
+    sign_in,
+    slack_receipts,
+    sync_operations,
+    xero_connection,
+    xero_invoices,
+    xero_limits,
+)
 from schemas.database import Connection, connect
 from schemas.ledger import Failure, Record
 from schemas.settings import Settings
@@ -120,7 +130,7 @@ async def prune(conn: Connection, *, days: float) -> int:
     await replays.prune(conn, days=days)
     await limits.prune(conn, rows=PRUNE_ROWS)
     await sign_in.prune(conn, rows=PRUNE_ROWS)
-    await slack_forms.prune_receipts(conn, rows=PRUNE_ROWS)
+    await slack_receipts.prune(conn, rows=PRUNE_ROWS)
     await sync_operations.prune(conn, rows=PRUNE_ROWS)
     await xero_connection.prune(conn, rows=PRUNE_ROWS)
     await xero_limits.prune(conn, rows=PRUNE_ROWS)

@@ -8,7 +8,7 @@ from typing import Any
 from litestar import Response
 
 from api.slack_desk import Desk, Sorry, ephemeral, nothing, time_left
-from schemas import slack_forms, slack_tasks
+from schemas import slack_receipts, slack_tasks
 from schemas.clients import slack_views
 from schemas.clients.slack import SlackAway, SlackRefuses
 from schemas.clients.slack_views import Choice, Draft, Modal
@@ -57,7 +57,7 @@ async def _do(desk: Desk, command: Command, handler: Handler) -> Response[Any]:
     if caller.user is None:
         return ephemeral(caller.refusal or "")
     async with desk.database.transaction() as conn:
-        if handler is _stop and not await slack_forms.first_time(conn, f"trigger:{command.trigger_id}"):
+        if handler is _stop and not await slack_receipts.first_time(conn, f"trigger:{command.trigger_id}"):
             return nothing()
         return ephemeral(*await handler(conn, desk, caller, caller.user))
 

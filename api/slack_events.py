@@ -6,7 +6,7 @@ from typing import Any
 from litestar import Response
 
 from api.slack_desk import PROFILE_SECONDS, Desk, nothing
-from schemas import channel_mappings, slack_forms, slack_people, slack_posts
+from schemas import channel_mappings, slack_people, slack_posts, slack_receipts
 from schemas.clients.slack import SlackAway, SlackRefuses
 from schemas.database import Connection
 from schemas.errors import RetryLater, Unavailable
@@ -29,7 +29,7 @@ async def receive(desk: Desk, callback: EventCallback) -> Response[Any]:
 
     async def take_in() -> None:
         async with desk.database.transaction() as conn:
-            if await slack_forms.first_time(conn, f"event:{callback.event_id}"):
+            if await slack_receipts.first_time(conn, f"event:{callback.event_id}"):
                 await effect(conn, desk, callback.event)
 
     await desk.database.promptly(take_in())

@@ -8,7 +8,7 @@ from litestar import Response
 from api.problems import BadRequest
 from api.slack_commands import Wanted, open_form
 from api.slack_desk import Desk, Sorry, nothing
-from schemas import ledger, slack_forms, slack_tasks
+from schemas import ledger, slack_forms, slack_receipts, slack_tasks
 from schemas.clients import slack_views
 from schemas.clients.slack_views import CREATE_TASK, CUSTOMER, PILLAR, TASK, TITLE, Choice, Draft
 from schemas.database import Connection
@@ -127,7 +127,7 @@ async def _press(desk: Desk, pressed: BlockActions, action: Action) -> str | Non
     if caller.user is None:
         return caller.refusal
     async with desk.database.transaction() as conn:
-        if await slack_forms.first_time(conn, f"trigger:{pressed.trigger_id}"):
+        if await slack_receipts.first_time(conn, f"trigger:{pressed.trigger_id}"):
             said = await _do(conn, desk, action, caller, caller.user)
             if pressed.response_url is not None:
                 # a nudge is over once it is answered; what others see, too, stays

@@ -4,7 +4,7 @@ from uuid import UUID, uuid5
 
 from pydantic import ValidationError
 
-from schemas import ledger, tasks
+from schemas import ledger, slack_receipts, tasks
 from schemas.database import Connection
 from schemas.errors import FieldError, Invalid
 from schemas.messages import PostTaskCreated
@@ -16,24 +16,6 @@ from schemas.users import User
 
 TASKS = UUID("0c1d0f6a-6a29-4f0e-9c53-5b2f4f0d9c11")  # names tasks after the form that they were typed into
 PICK = "Pick one of the list."
-
-
-async def first_time(conn: Connection, key: str) -> bool:
-    """Whether this is received for the first time: kept in the transaction of its effect. Waits for one under way."""
-    cursor = await conn.execute("INSERT INTO slack_receipts (key) VALUES (%s) ON CONFLICT (key) DO NOTHING", (key,))
-    return cursor.rowcount == 1
-
-
-async def prune_receipts(conn: Connection, *, rows: int) -> None:
-    """Forgets what was received more than 48 hours ago, some at a time."""
-    await conn.execute(
-        """
-        DELETE FROM slack_receipts WHERE key IN (
-            SELECT key FROM slack_receipts WHERE at < clock_timestamp() - interval '48 hours'
-            ORDER BY at LIMIT %s FOR UPDATE SKIP LOCKED)
-        """,
-        (rows,),
-    )
 
 
 def read_form(view: View, *, team_id: str, place: Place | None) -> NewTask:
@@ -63,7 +45,7 @@ def read_form(view: View, *, team_id: str, place: Place | None) -> NewTask:
 async def create(conn: Connection, view: View, new: NewTask, *, by: User, slack_id: str, channel_id: str) -> None:
     """Creates the form's task and promises its confirmation, once. Raises Invalid, and Conflict when the form has made a task
     already and says something else now."""
-    is_first = await first_time(conn, f"view:{view.id}")
+    is_first = await slack_receipts.first_time(conn, f"view:{view.id}")
     task = await tasks.create(conn, new, by=by)
     if is_first:
         message = PostTaskCreated(task_id=task.id, channel_id=channel_id, slack_user_id=slack_id)

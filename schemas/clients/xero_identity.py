@@ -6,13 +6,14 @@ calls are ours. Each has the deadline of whoever makes it. No exception here car
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
-
-import httpx
 
 from schemas.clients.xero_errors import NotSent, Refused, Unanswered
 from schemas.settings import Settings
+
+if TYPE_CHECKING:
+    import httpx
 
 SCOPES = "offline_access projects"
 
@@ -80,13 +81,15 @@ async def organisations(settings: Settings, access_token: str, *, seconds: float
         raise Unanswered("Xero's list of organisations can't be read") from None
 
 
-async def _post(settings: Settings, path: str, form: dict[str, str], *, seconds: float) -> httpx.Response:
+async def _post(settings: Settings, path: str, form: dict[str, str], *, seconds: float) -> "httpx.Response":
     secret = settings.xero_client_secret.get_secret_value() if settings.xero_client_secret else ""
     url = f"{settings.xero_identity_url.rstrip('/')}{path}"
     return await _ask("POST", url, seconds=seconds, data=form, auth=(settings.xero_client_id or "", secret))
 
 
-async def _ask(method: str, url: str, *, seconds: float, **what: Any) -> httpx.Response:
+async def _ask(method: str, url: str, *, seconds: float, **what: Any) -> "httpx.Response":
+    import httpx  # a quarter of a second of each process's start, and few of them ever ask
+
     try:
         async with asyncio.timeout(seconds), httpx.AsyncClient(timeout=seconds) as client:
             answer = await client.request(method, url, **what)
@@ -101,7 +104,7 @@ async def _ask(method: str, url: str, *, seconds: float, **what: Any) -> httpx.R
     return answer
 
 
-def _tokens(answer: httpx.Response) -> Tokens:
+def _tokens(answer: "httpx.Response") -> Tokens:
     try:
         body = answer.json()
         return Tokens(str(body["access_token"]), str(body["refresh_token"]), int(body["expires_in"]))
@@ -109,7 +112,7 @@ def _tokens(answer: httpx.Response) -> Tokens:
         raise Unanswered("Xero's answer can't be read") from None
 
 
-def _reason(answer: httpx.Response) -> str:
+def _reason(answer: "httpx.Response") -> str:
     """OAuth's short word for it, if it is one; an answer's text stays where it is."""
     known = ("invalid_grant", "invalid_client", "invalid_request", "unauthorized_client", "unsupported_grant_type")
     try:
