@@ -171,21 +171,23 @@ async def claim(conn: Connection, *, relay: int) -> Claim:
             FROM unnest(%(queues)s::text[]) AS q (queue)
             LEFT JOIN messages m ON m.queue = q.queue AND m.state = 'sent'
             GROUP BY q.queue
-        ), due AS (
-            SELECT d.id, room.places FROM room CROSS JOIN LATERAL (
-                SELECT id FROM messages
-                WHERE queue = room.queue AND state = 'ready' AND available_at <= clock_timestamp()
-                ORDER BY available_at, id LIMIT greatest(room.places, 0) FOR UPDATE SKIP LOCKED) d
         )
         UPDATE messages m SET state = 'sent', publication = publication + 1, sent_at = clock_timestamp(), sent_by = %(relay)s
-        FROM due WHERE m.id = due.id
-        RETURNING m.id, m.publication, m.actor, m.queue, due.places
+        FROM room
+        -- an array, which the planner takes for small: it would take a join with a long backlog for a reason to read the table
+        WHERE m.queue = room.queue AND m.id = ANY(ARRAY(
+            SELECT due.id FROM room CROSS JOIN LATERAL (
+                SELECT id FROM messages
+                WHERE queue = room.queue AND state = 'ready' AND available_at <= statement_timestamp()
+                ORDER BY available_at, id LIMIT greatest(room.places, 0) FOR UPDATE SKIP LOCKED) due))
+        RETURNING m.available_at, m.id, m.publication, m.actor, m.queue, room.places
         """,
         {"batch": BATCH, "in_flight": IN_FLIGHT, "queues": list(QUEUES), "relay": relay},
     )
-    rows = await cursor.fetchall()
+    rows = sorted(await cursor.fetchall())  # the planner chose an order of its own
     given = Counter((queue, places) for *_, queue, places in rows)
-    return Claim([Claimed(*row) for *row, _ in rows], more=any(count >= places for (_, places), count in given.items()))
+    claimed = [Claimed(*row) for _, *row, _ in rows]
+    return Claim(claimed, more=any(count >= places for (_, places), count in given.items()))
 
 
 async def give_back(conn: Connection, rows: list[Claimed]) -> None:

@@ -14,6 +14,7 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from schemas.errors import Unavailable
 from schemas.settings import Settings
+from schemas.silence import Silence
 
 TURN_SECONDS = 20  # that a request of many transactions waits for its turn
 
@@ -86,20 +87,27 @@ class Database:
         self._prompt_seconds = settings.stint_connect_seconds + 0.4
         self._long_turns = asyncio.Semaphore(max(1, size // 4))
         self._checking: asyncio.Task[None] | None = None
+        self._silence = Silence(lambda: connect(settings))
+        self._watching: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Starts connecting; does not wait, so that the API starts while Postgres is away."""
         await self._pool.open(wait=False)
+        self._watching = asyncio.create_task(self._silence.watch())
 
     async def close(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
         await self._pool.close(timeout=2)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """One connection, in autocommit: a single statement needs no transaction."""
+        """One connection, in autocommit: a single statement needs no transaction. Who waits on it for a Postgres that says
+        nothing any more gets OperationalError within two seconds."""
         try:
             async with self._pool.connection() as conn:
-                yield conn
+                with self._silence.ends(conn):
+                    yield conn
         except UNREACHABLE as error:
             if not isinstance(error, ITS_OWN_FAULT):
                 self._replace_the_dead()
