@@ -14,6 +14,8 @@ from dramatiq.broker import MessageProxy
 from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
 from dramatiq.common import xq_name
 
+from actors.amqp import HEARTBEAT_SECONDS
+
 logger = logging.getLogger(__name__)
 
 
@@ -102,6 +104,8 @@ class LedgerBroker(RabbitmqBroker):
 
     def __init__(self, amqp_url: str) -> None:
         super().__init__(url=amqp_url, middleware=[])
+        # RabbitMQ would propose a minute, and a connection that died silently be found out after two
+        self.parameters.heartbeat = HEARTBEAT_SECONDS
 
     @property
     def consumer_class(self) -> type[LedgerConsumer]:
