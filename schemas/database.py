@@ -107,7 +107,7 @@ class Watch:
     about like the others, and what swallows their answers swallows this one's. Once an answer is overdue, no connection that
     was there is trusted any more, for some networks forget them for good."""
 
-    SLOW_SECONDS, EVERY_SECONDS = 0.8, 0.25
+    SLOW_SECONDS, IDLE_SECONDS, EVERY_SECONDS = 0.8, 2.0, 0.25
     LOOKS, LOOK_SECONDS = 8, 0.1  # many short ones, so that an event loop that lags itself does not blame Postgres
 
     def __init__(self, settings: Settings, connections: WeakSet[Connection]) -> None:
@@ -136,30 +136,43 @@ class Watch:
 
     async def _run(self) -> None:
         while True:
-            with suppress(*UNREACHABLE):
+            try:
                 async with await connect(self._settings) as line:
                     await self._until_silent(line)
-                    for conn in list(self._connections):
-                        conn.hang_up()
+                    self._hang_up()
+            except psycopg.errors.ConnectionTimeout:  # silent, too
+                self._hang_up()
+            except UNREACHABLE:
+                pass
             await asyncio.sleep(self.EVERY_SECONDS)
 
+    def _hang_up(self) -> None:
+        for conn in list(self._connections):
+            conn.hang_up()
+
     async def _until_silent(self, line: Connection) -> None:
+        asked = 0.0
         while True:
             await asyncio.sleep(self.EVERY_SECONDS)
-            if self._is_slow() and not await self._answers(line):
-                return
+            # now and then also without a reason, so that the line is no dead one when there is
+            if self._is_slow() or time.monotonic() - asked > self.IDLE_SECONDS:
+                if not await self._answers(line):
+                    return
+                asked = time.monotonic()
 
     def _is_slow(self) -> bool:
         now = time.monotonic()
         return now - next(iter(self._since.values()), now) > self.SLOW_SECONDS
 
     async def _answers(self, line: Connection) -> bool:
-        asking = asyncio.create_task(line.execute("SELECT 1"))
+        """False when somebody's work is slow and no answer comes. While nobody waits for anything, this waits, too."""
+        asking, looks = asyncio.create_task(line.execute("SELECT 1")), 0
         try:
-            for _ in range(self.LOOKS):
+            while looks < self.LOOKS:
                 if (await asyncio.wait({asking}, timeout=self.LOOK_SECONDS))[0]:
                     asking.result()
                     return True
+                looks += self._is_slow()
             return False
         finally:
             if not asking.done():

@@ -170,5 +170,6 @@ def mixed(database_url: str, amqp_url: str, directory: Path) -> Iterator[Mixed]:
         for member in members:
             body = {"channelId": member.channel, "channelName": "acme", "customerId": firm.customer["id"]}
             firm.admin.post("/api/slack/channel-mappings", body)
-            member.types("status")  # from now on Stint knows who that is
+            hook = f"http://127.0.0.1:{wires['SLACK_API_URL'].port}{slack.trigger()['path']}"
+            member.sends(member.typing("status", response_url=hook))  # from now on Stint knows who that is
         yield Mixed(stint, wires, firm, slack, post, people, members)
