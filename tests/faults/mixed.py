@@ -27,12 +27,13 @@ WIRES = ("DATABASE_URL", "AMQP_URL", "XERO_API_URL", "SLACK_API_URL", "SMTP_URL"
 PATIENCE = {
     "STINT_RETRY_BASE_SECONDS": "0.5",
     "STINT_STATEMENT_SECONDS": "6",
-    "STINT_SENT_SECONDS": "20",
+    "STINT_SENT_SECONDS": "10",
     "STINT_MAIL_SECONDS": "2",
     "STINT_XERO_CALL_SECONDS": "2",
     "STINT_XERO_LATE_SECONDS": "3",
     "XERO_CALLS_PER_MINUTE": "6000",
 }
+PARTS = ("relay", "work:timers,bills", "work:xero,slack,mail")
 PEOPLE = 3
 INSIST_SECONDS = 30
 
@@ -68,7 +69,7 @@ class Mixed:
         """Rounds of work, at the pace at which Slack's channels can follow."""
         while not over():
             self.work()
-            time.sleep(0.5)
+            time.sleep(1)
 
     def _stop(self, person: Person) -> None:
         task = self.firm.task["id"]
@@ -125,10 +126,13 @@ class Mixed:
             assert time.monotonic() < ends, f"503 for {INSIST_SECONDS} s: {answer.text}"
             time.sleep(0.2)
 
-    def check(self, *, seconds: float = 60) -> None:
+    def check(self, *, seconds: float = 90) -> None:
         """Everything that was promised is there, once, when the ledger has come to rest; and nobody had to be restarted."""
         stint = self.stint
-        eventually(lambda: not self._under_way(), seconds=seconds, why=f"the ledger is at rest: {self._under_way()}")
+        try:
+            eventually(lambda: not self._under_way(), seconds=seconds)
+        except AssertionError:
+            raise AssertionError(f"not at rest after {seconds} s: {self._under_way()}") from None
         assert all(stint.is_running(name) for name in stint.processes)
         assert stint.rows("SELECT actor, error FROM messages WHERE state = 'dead'") == []
         promised = {stop["entryId"]: stop["duration"] for stop in self.stops.values()}
@@ -165,10 +169,10 @@ def mixed(database_url: str, amqp_url: str, directory: Path) -> Iterator[Mixed]:
     with ExitStack() as stack:
         xero, slack, post = stack.enter_context(a_xero()), stack.enter_context(a_slack()), stack.enter_context(mail_server())
         environment = xero.environment | slack.environment | PATIENCE | {"SMTP_URL": post.url}
-        stint = Installation(database_url, amqp_url, directory, **environment)
+        stint = Installation(database_url, f"{amqp_url}?heartbeat=2", directory, **environment)
         stack.callback(stint.stop)
         wires = stack.enter_context(wired(stint.environment, *WIRES))
-        stint.start("api", "relay", "work:timers,bills", "work:xero,slack,mail")
+        stint.start("api", *PARTS)
         eventually(lambda: stint.answers("/health/ready"), seconds=90, why=stint.log("api")[-800:])
         given = Given(stint)
         stack.callback(given.close)

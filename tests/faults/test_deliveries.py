@@ -10,7 +10,7 @@ from dramatiq.common import xq_name
 from actors.broker import read_reference, reference
 from schemas.messages import SendMail
 from tests.actors import probe
-from tests.faults.test_kills import work_for
+from tests.faults.test_servers_down import insist_on_stops
 from tests.given import Given
 from tests.installation import Installation, eventually
 from tests.smtp import MailServer, mail_server
@@ -31,7 +31,8 @@ def test_copies_out_of_order_and_older_publications_do_nothing_twice(own: Instal
     own.start("api", "relay").wait_until_ready()
     given = Given(own)
     admin = given.admin()
-    stops = work_for(admin, given.task(admin), STOPS)
+    task = given.task(admin)
+    stops = insist_on_stops(admin, task, STOPS)
     addresses = [f"person{number}@example.com" for number in range(MAILS)]
     with own.sql() as conn:
         probe.put(conn, *(SendMail(to=address, subject="Hello", paragraphs=("Once.",)) for address in addresses))

@@ -3,6 +3,7 @@
 Nothing that was promised is lost or done twice, whoever waits is told so in time, and all of Stint recovers by itself.
 """
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,13 +11,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.faults.mixed import Mixed, mixed
+from tests.faults.mixed import PARTS, Mixed, mixed
 from tests.faults.proxy import Proxy
 from tests.installation import eventually, new_database
 from tests.sizes import FULL
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 if FULL else 180)]
-FAULT_SECONDS = 6.0 if FULL else 2.0
+FAULT_SECONDS = 6.0 if FULL else 1.6
 ROUNDS = 5 if FULL else 1
 UNAVAILABLE_SECONDS = 2.5  # "within about 2 seconds"
 BACK_SECONDS = 10.0
@@ -140,4 +141,35 @@ def test_stops_answer_within_a_second_while_rabbitmq_is_swallowed(at_work: Mixed
         assert time.monotonic() - begun < 1
         at_work.stops[stop["entryId"]] = stop
     wire.heal()
+    at_work.check()
+
+
+def test_whoever_is_frozen_beyond_their_lease_doubles_nothing(at_work: Mixed) -> None:
+    """Workers and relay stand still while others take over, and then go on where they were."""
+    stint = at_work.stint
+    with in_background(at_work.work_until):
+        time.sleep(1)
+        frozen = {name: stint.processes.pop(name) for name in PARTS}
+        for process in frozen.values():
+            process.send_signal(signal.SIGSTOP)
+        stint.start(*PARTS)
+        time.sleep(40 if FULL else 10)
+        for process in frozen.values():
+            process.send_signal(signal.SIGCONT)
+        stint.processes |= {f"{name} once frozen": process for name, process in frozen.items()}
+    at_work.check()
+
+
+def test_a_frozen_api_goes_on_with_what_it_was_asked(at_work: Mixed) -> None:
+    person, task, api = at_work.people[0], at_work.firm.task["id"], at_work.stint.processes["api"]
+    person.post(f"/api/tasks/{task}/start")
+    api.send_signal(signal.SIGSTOP)
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(person.http.post, f"/api/tasks/{task}/stop") for _ in range(2)]
+        time.sleep(3)
+        api.send_signal(signal.SIGCONT)
+        first, second = (answer.result() for answer in asked)
+    assert (first.status_code, second.status_code) == (202, 202)
+    assert first.json() == second.json()
+    at_work.stops[first.json()["entryId"]] = first.json()
     at_work.check()
