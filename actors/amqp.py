@@ -11,6 +11,7 @@ from pika.channel import Channel
 from pika.spec import Basic, BasicProperties
 
 OPEN_SECONDS = 10
+HEARTBEAT_SECONDS = 15  # unless the URL says another; who is silent for longer than this and a little is dead
 
 
 class Lost(Exception):
@@ -35,7 +36,7 @@ class Amqp:
         self = cls()
         self.lost.add_done_callback(lambda future: future.exception())  # seen, whoever waits for it or not
         parameters = pika.URLParameters(url)
-        parameters.heartbeat = 15
+        parameters.heartbeat = parameters.heartbeat or HEARTBEAT_SECONDS
         parameters.socket_timeout = parameters.stack_timeout = 5
         parameters.blocked_connection_timeout = 60
         opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -6,6 +6,7 @@ the queue was gone: whatever had been sent to it is then sent again.
 
 import json
 import logging
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,9 @@ import dramatiq
 from dramatiq.broker import MessageProxy
 from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
 from dramatiq.common import xq_name
+from dramatiq.errors import ConnectionClosed
+
+from actors.amqp import HEARTBEAT_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -90,11 +94,13 @@ class LedgerConsumer(_RabbitmqConsumer):
     def ack(self, message: Any) -> None:
         # after a reconnect the old delivery tag would acknowledge some other message
         if message._consumer is self and not getattr(message, "left", False):
-            super().ack(message)  # type: ignore[no-untyped-call]
+            with suppress(ConnectionClosed):  # it comes again, and is known; Dramatiq would have the thread wait for that
+                super().ack(message)  # type: ignore[no-untyped-call]
 
     def nack(self, message: Any) -> None:
         if message._consumer is self:
-            super().nack(message)  # type: ignore[no-untyped-call]
+            with suppress(ConnectionClosed):
+                super().nack(message)  # type: ignore[no-untyped-call]
 
 
 class LedgerBroker(RabbitmqBroker):
@@ -102,6 +108,8 @@ class LedgerBroker(RabbitmqBroker):
 
     def __init__(self, amqp_url: str) -> None:
         super().__init__(url=amqp_url, middleware=[])
+        # RabbitMQ would propose a minute, and a connection that died silently be found out after two
+        self.parameters.heartbeat = self.parameters.heartbeat or HEARTBEAT_SECONDS
 
     @property
     def consumer_class(self) -> type[LedgerConsumer]:

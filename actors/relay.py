@@ -37,6 +37,7 @@ IN_FLIGHT = 500  # rows `sent` per queue: a backlog waits in Postgres, where fre
 BATCH = 100  # per queue and claim
 POLL_SECONDS = 1.0  # the truth; notifications only make it faster
 CONFIRM_SECONDS = 15
+LISTEN_SECONDS = 10
 RECONNECT_SECONDS = 0.5
 SAY_AGAIN_SECONDS = 20  # as long as it lasts
 
@@ -96,9 +97,12 @@ class Relay:
     async def _listen(self) -> None:
         async with await connect(self._settings) as conn:
             await conn.execute(f"LISTEN {CHANNEL}".encode())
+            conn.patience_seconds = LISTEN_SECONDS
             self._wake.set()
-            async for _ in conn.notifies():
-                self._wake.set()
+            while True:
+                async for _ in conn.notifies(timeout=LISTEN_SECONDS - 1):
+                    self._wake.set()
+                await conn.execute("SELECT 1")  # a connection that is quiet may be dead
 
     async def _publish(self) -> None:
         amqp = await Amqp.open(self._settings.broker_url)

@@ -25,6 +25,7 @@ from schemas.users import User
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
+PATIENCE_SECONDS = 10.0  # with Postgres, until it is asked anew on another connection
 PAUSE_SECONDS = 0.05  # between two reads: many commits in a row are read together
 RECONNECT_SECONDS = 0.5
 SAY_AGAIN_SECONDS = 20
@@ -144,6 +145,7 @@ class Listeners:
     async def _listen(self) -> None:
         """Reads and tells what changes, as long as anybody listens. Who listened before has missed what nobody read."""
         async with await connect(self._settings) as conn:
+            conn.patience_seconds = PATIENCE_SECONDS
             await conn.execute(f"LISTEN {CHANNEL}".encode())
             # one plan is as good as the next, and making one costs more than running it
             await conn.execute("SET plan_cache_mode = force_generic_plan")

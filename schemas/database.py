@@ -4,22 +4,46 @@ Functions of this floor take `conn` first and never commit: the caller owns the 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
-from typing import Any, TypeAlias, TypeVar
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, TypeVar
+from weakref import WeakSet
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.abc import PQGen
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from schemas.errors import Unavailable
 from schemas.settings import Settings
-from schemas.silence import Silence
 
 TURN_SECONDS = 20  # that a request of many transactions waits for its turn
+MARGIN_SECONDS = 3.0  # for the way there and back, beside what a statement may take
 
 Result = TypeVar("Result")
-Connection: TypeAlias = AsyncConnection[tuple[Any, ...]]
+
+
+class Connection(AsyncConnection[tuple[Any, ...]]):
+    """A connection that gives Postgres so long for each answer, and then hangs up. TCP's own limits do not help when something
+    on the way, a proxy say, has lost the server and goes on acknowledging."""
+
+    patience_seconds = 30 + MARGIN_SECONDS
+
+    async def wait(self, gen: PQGen[Result], *arguments: Any, **named: Any) -> Result:
+        alarm = asyncio.get_running_loop().call_later(self.patience_seconds, self.hang_up)
+        try:
+            return await super().wait(gen, *arguments, **named)
+        finally:
+            alarm.cancel()
+
+    def hang_up(self) -> None:
+        """Ends the connection at once, without asking: whoever waits for an answer on it gets psycopg.OperationalError."""
+        with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(self.fileno())) as line:
+            line.shutdown(socket.SHUT_RDWR)
+
 
 # Postgres is not there, or hung up: worth waiting for, and nothing that the caller did wrong. A statement that ran into its
 # time limit is an OperationalError too, but is the statement's own fault.
@@ -59,6 +83,11 @@ def connection_options(settings: Settings) -> dict[str, Any]:
                 # a process frozen in mid-transaction loses the transaction, not everybody else's rows
                 "idle_in_transaction_session_timeout": 15_000,
                 "client_connection_check_interval": 2_000,
+                # Postgres looks after us likewise: what a session that is no more has locked is free again within seconds
+                "tcp_keepalives_idle": 5,
+                "tcp_keepalives_interval": 2,
+                "tcp_keepalives_count": 3,
+                "tcp_user_timeout": 10_000,
             }.items()
         ),
     }
@@ -66,16 +95,105 @@ def connection_options(settings: Settings) -> dict[str, Any]:
 
 async def connect(settings: Settings) -> Connection:
     """A connection of one's own, for a worker thread or a command. Raises psycopg.OperationalError when Postgres is away."""
-    return await AsyncConnection.connect(settings.database_url, **connection_options(settings))
+    conn = await Connection.connect(settings.database_url, **connection_options(settings))
+    conn.patience_seconds = settings.stint_statement_seconds + MARGIN_SECONDS
+    return conn
+
+
+class Watch:
+    """Notices that Postgres has fallen silent, and hangs up for everybody who waits for it.
+
+    A statement may take its time, so whether one is slow or its answer will never come is asked on a line of our own: it came
+    about like the others, and what swallows their answers swallows this one's. Once an answer is overdue, no connection that
+    was there is trusted any more, for some networks forget them for good."""
+
+    SLOW_SECONDS, IDLE_SECONDS, EVERY_SECONDS = 0.8, 2.0, 0.25
+    LOOKS, LOOK_SECONDS = 8, 0.1  # many short ones, so that an event loop that lags itself does not blame Postgres
+
+    def __init__(self, settings: Settings, connections: WeakSet[Connection]) -> None:
+        self._settings, self._connections = settings, connections
+        self._since: dict[object, float] = {}  # when work that is not over began, oldest first
+        self._running: asyncio.Task[None] | None = None
+
+    def open(self) -> None:
+        self._running = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._running
+
+    @contextmanager
+    def over(self) -> Iterator[None]:
+        """Watches over the work in the block."""
+        work = object()
+        self._since[work] = time.monotonic()
+        try:
+            yield
+        finally:
+            del self._since[work]
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                async with await connect(self._settings) as line:
+                    await self._until_silent(line)
+                    self._hang_up()
+            except psycopg.errors.ConnectionTimeout:  # silent, too
+                self._hang_up()
+            except UNREACHABLE:
+                pass
+            await asyncio.sleep(self.EVERY_SECONDS)
+
+    def _hang_up(self) -> None:
+        for conn in list(self._connections):
+            conn.hang_up()
+
+    async def _until_silent(self, line: Connection) -> None:
+        asked = 0.0
+        while True:
+            await asyncio.sleep(self.EVERY_SECONDS)
+            # now and then also without a reason, so that the line is no dead one when there is
+            if self._is_slow() or time.monotonic() - asked > self.IDLE_SECONDS:
+                if not await self._answers(line):
+                    return
+                asked = time.monotonic()
+
+    def _is_slow(self) -> bool:
+        now = time.monotonic()
+        return now - next(iter(self._since.values()), now) > self.SLOW_SECONDS
+
+    async def _answers(self, line: Connection) -> bool:
+        """False when somebody's work is slow and no answer comes. While nobody waits for anything, this waits, too."""
+        asking, looks = asyncio.create_task(line.execute("SELECT 1")), 0
+        try:
+            while looks < self.LOOKS:
+                if (await asyncio.wait({asking}, timeout=self.LOOK_SECONDS))[0]:
+                    asking.result()
+                    return True
+                looks += self._is_slow()
+            return False
+        finally:
+            if not asking.done():
+                line.hang_up()
+                await asyncio.wait({asking})
+                asking.exception()
 
 
 class Database:
-    """The connections of one API process. A request that can't have one within `stint_connect_seconds` gets PoolTimeout."""
+    """The connections of one API process. A request that can't have one within `stint_connect_seconds` gets PoolTimeout; one
+    that has one is told within two seconds when Postgres falls silent."""
 
     def __init__(self, settings: Settings, *, size: int = 16) -> None:
+        self._settings = settings
+        self._all: WeakSet[Connection] = WeakSet()
+        self._watch = Watch(settings, self._all)
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             settings.database_url,
+            connection_class=Connection,
             kwargs=connection_options(settings),
+            configure=self._enlist,
             min_size=2,
             max_size=size,
             timeout=settings.stint_connect_seconds,
@@ -87,26 +205,26 @@ class Database:
         self._prompt_seconds = settings.stint_connect_seconds + 0.4
         self._long_turns = asyncio.Semaphore(max(1, size // 4))
         self._checking: asyncio.Task[None] | None = None
-        self._silence = Silence(lambda: connect(settings))
-        self._watching: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Starts connecting; does not wait, so that the API starts while Postgres is away."""
         await self._pool.open(wait=False)
-        self._watching = asyncio.create_task(self._silence.watch())
+        self._watch.open()
 
     async def close(self) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
+        await self._watch.close()
         await self._pool.close(timeout=2)
+
+    async def _enlist(self, conn: Connection) -> None:
+        conn.patience_seconds = self._settings.stint_statement_seconds + MARGIN_SECONDS
+        self._all.add(conn)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """One connection, in autocommit: a single statement needs no transaction. Who waits on it for a Postgres that says
-        nothing any more gets OperationalError within two seconds."""
+        """One connection, in autocommit: a single statement needs no transaction."""
         try:
             async with self._pool.connection() as conn:
-                with self._silence.ends(conn):
+                with self._watch.over():
                     yield conn
         except UNREACHABLE as error:
             if not isinstance(error, ITS_OWN_FAULT):

@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
+from ops.rabbitmq import RabbitMQ
 from ops.servers import Servers
+from tests.faults import rabbit
 from tests.faults.test_kills import check, is_over, keep_alive
 from tests.given import Given, Json, Person
 from tests.installation import Installation, eventually, new_database
@@ -42,6 +43,25 @@ def stop_once(person: Person, task: Json) -> tuple[Json, float]:
     seconds = time.perf_counter() - begun
     assert answer.status_code == 202, answer.text
     return answer.json(), seconds
+
+
+def insist_on_stops(person: Person, task: Json, count: int) -> list[Json]:
+    """Starts and stops that often; repeats what was answered by 503."""
+
+    def insist(ask: Callable[[], httpx.Response]) -> httpx.Response:
+        for _ in range(200):
+            answer = ask()
+            if answer.status_code < 500:
+                return answer
+            assert answer.status_code == 503 and "Retry-After" in answer.headers, answer.text
+            time.sleep(0.1)
+        raise AssertionError("503 for 20 s")
+
+    stops = []
+    for _ in range(count):
+        assert insist(lambda: person.http.post(f"/api/tasks/{task['id']}/start")).status_code in (200, 201)
+        stops.append(insist(lambda: person.http.post(f"/api/tasks/{task['id']}/stop")).json())
+    return stops
 
 
 @pytest.mark.parametrize("emptied", [False, True], ids=["kept", "emptied"])
@@ -95,36 +115,18 @@ def test_postgres_restarted_under_load_loses_nothing_that_was_answered(
     admin = given.admin()
     task = given.task(admin)
     people = given.people(4)
-    answered: dict[str, Json] = {}
-
-    def insist(ask: Callable[[], httpx.Response]) -> httpx.Response:
-        for _ in range(200):
-            answer = ask()
-            if answer.status_code < 500:
-                return answer
-            assert answer.status_code == 503 and "Retry-After" in answer.headers, answer.text
-            time.sleep(0.1)
-        raise AssertionError("503 for 20 s")
-
-    def work(person: Person) -> None:
-        for _ in range(30):
-            assert insist(lambda: person.http.post(f"/api/tasks/{task['id']}/start")).status_code in (200, 201)
-            stop: Any = insist(lambda: person.http.post(f"/api/tasks/{task['id']}/stop")).json()
-            answered[stop["entryId"]] = stop
-
     with ThreadPoolExecutor(4) as pool:
-        working = [pool.submit(work, person) for person in people]
+        working = [pool.submit(insist_on_stops, person, task, 30) for person in people]
         time.sleep(1)
         getattr(servers.postgres, how)()
         time.sleep(1)
         servers.postgres.start()
         servers.postgres.wait()
-        for future in working:
-            future.result()
+        answered = {stop["entryId"] for future in working for stop in future.result()}
     keep_alive(stint, *PARTS)
     eventually(lambda: is_over(stint), seconds=60, why=f"every message is done; {stint.log('work')[-2000:]}")
     # a stop whose answer was lost on the way may have been committed, and is then repeated: no more, no less
-    assert set(answered) == {row[0] for row in stint.rows("SELECT id::text FROM time_entries")}
+    assert answered == {row[0] for row in stint.rows("SELECT id::text FROM time_entries")}
     stint.verify()
 
 
@@ -180,3 +182,50 @@ def test_a_relay_frozen_for_a_while_comes_back_to_a_settled_ledger(stint: Instal
     eventually(lambda: is_over(stint), seconds=40)
     assert isinstance(relay, subprocess.Popen)
     check(stint, stops)
+
+
+@pytest.mark.parametrize("alarm", [rabbit.memory_alarm, rabbit.disk_alarm], ids=["memory", "disk"])
+def test_a_rabbitmq_that_takes_nothing_delays_no_stop_and_loses_none(
+    alarm: Callable[[RabbitMQ, bool], None], stint: Installation, servers: Servers, given: Given
+) -> None:
+    admin = given.admin()
+    task = given.task(admin)
+    people = given.people(4)
+    stops = [stop_once(person, task)[0] for person in people]
+    alarm(servers.rabbitmq, True)
+    try:
+        measured = [stop_once(person, task) for _ in range(5) for person in people]
+        stops += [stop for stop, _ in measured]
+        assert max(seconds for _, seconds in measured) < 1
+        time.sleep(1)
+        assert not is_over(stint)
+    finally:
+        alarm(servers.rabbitmq, False)
+    stops += [stop_once(person, task)[0] for person in people]
+    for _ in range(3):  # and all connections are closed by force while that is worked off
+        rabbit.close_connections(servers.rabbitmq)
+        stops += [stop_once(person, task)[0] for person in people]
+    eventually(lambda: is_over(stint), seconds=60, why=f"every message is done; {stint.log('relay')[-2000:]}")
+    check(stint, stops)
+    assert stint.is_running("work") and stint.is_running("relay")
+
+
+def test_connections_that_postgres_ends_under_load_lose_nothing(stint: Installation, given: Given) -> None:
+    admin = given.admin()
+    task = given.task(admin)
+    people = given.people(4)
+    with ThreadPoolExecutor(4) as pool:
+        working = [pool.submit(insist_on_stops, person, task, 20) for person in people]
+        while not all(future.done() for future in working):
+            stint.rows(
+                """
+                SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                WHERE datname = current_database() AND pid <> pg_backend_pid()
+                """
+            )
+            time.sleep(0.7)
+        answered = {stop["entryId"] for future in working for stop in future.result()}
+    eventually(lambda: is_over(stint), seconds=60, why=f"every message is done; {stint.log('work')[-2000:]}")
+    assert answered == {row[0] for row in stint.rows("SELECT id::text FROM time_entries")}
+    assert all(stint.is_running(name) for name in ("api", *PARTS))
+    stint.verify()
