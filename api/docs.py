@@ -69,8 +69,8 @@ ASSETS_ROUTER = create_static_files_router(
 
 @dataclass
 class _AsItIs(Operation):
-    """The framework would document that a query may say null: such a parameter is left out instead; and that an answer has exactly
-    one of several shapes: an empty list has all of them."""
+    """The framework would document that a query may say null: such a parameter is left out instead; and that an answer has
+    exactly one of several shapes: an empty list has all of them."""
 
     def __post_init__(self) -> None:
         for parameter in self.parameters or []:
@@ -98,7 +98,10 @@ def _without_null(schema: Schema) -> Schema:
     if schema.one_of is None:
         return schema
     [only] = [option for option in schema.one_of if isinstance(option, Schema) and option.type != OpenAPIType.NULL]
-    return replace(schema, **{field.name: getattr(only, field.name) or getattr(schema, field.name) for field in fields(only)} | {"one_of": None})
+    return replace(
+        schema,
+        **{field.name: getattr(only, field.name) or getattr(schema, field.name) for field in fields(only)} | {"one_of": None},
+    )
 
 
 def a_problem(status: int) -> ResponseSpec:

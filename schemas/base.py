@@ -51,7 +51,7 @@ class Lookup:
 
 @dataclass(frozen=True)
 class Documented:
-    """Adds a keyword to the schema of a field in the OpenAPI document, where the type alone does not tell which values are taken."""
+    """Adds a keyword to a field's schema in the OpenAPI document, where its type does not tell which values are taken."""
 
     keyword: str
     value: str
@@ -102,9 +102,7 @@ _DAY_SCHEMA = {"type": "string", "format": "date", "pattern": _YEARS}
 # that duration is exactly endTime − startTime.
 Instant = Annotated[AwareDatetime, BeforeValidator(_only_text), AfterValidator(_in_utc), WithJsonSchema(_TIME_SCHEMA)]
 Second = Annotated[Instant, AfterValidator(_whole_seconds), Sql("second")]
-Day = Annotated[
-    date, BeforeValidator(_only_text), Field(ge=date(1900, 1, 1), le=date(9000, 1, 1)), WithJsonSchema(_DAY_SCHEMA)
-]
+Day = Annotated[date, BeforeValidator(_only_text), Field(ge=date(1900, 1, 1), le=date(9000, 1, 1)), WithJsonSchema(_DAY_SCHEMA)]
 
 
 # Firms have networks with names that the Internet does not know, and everybody tests with such.

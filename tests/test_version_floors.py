@@ -40,4 +40,3 @@ def test_no_library_is_older_than_the_fix_of_its_known_holes(name: str) -> None:
 
 def test_what_is_installed_is_what_the_lock_names() -> None:
     assert {name: Version(version(name)) for name in FLOORS} == {name: locked()[name] for name in FLOORS}
-
