@@ -4,7 +4,7 @@ send; then everything is used, well and badly, and none of them is in a log, an 
 import base64
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import quote, urlsplit
 
@@ -31,9 +31,7 @@ READ = [
     "/health/live", "/health/ready", "/.well-known/jwks.json", "/docs/openapi.json", "/docs", "/nowhere",
 ]  # fmt: skip
 COMMANDS = [
-    ["doctor"], ["doctor", "--json"], ["status"], ["status", "--json"], ["verify"], ["user", "list"], ["dead"],
-    ["dead", "groups", "--json"], ["dead", "list"], ["dead", "list", "--json"], ["dead", "export"],
-    ["recompute", "--dry-run", "--json"], ["rotate-keys"],
+    ["doctor"], ["status", "--json"], ["verify"], ["user", "list"], ["dead"], ["dead", "list", "--json"], ["dead", "export"],
 ]  # fmt: skip
 
 
@@ -180,7 +178,19 @@ def with_password(database_url: str, password: str) -> str:
     return f"{scheme}://{user}:{quote(password, safe='')}@{place}"
 
 
+@pytest.mark.parametrize("before", ["", "x", "xy"])
+@pytest.mark.parametrize("written", [str.encode, lambda text: base64.b64encode(text.encode())], ids=["plain", "base64"])
+def test_a_secret_is_found_in_all_its_forms(before: str, written: Callable[[str], bytes]) -> None:
+    value = "canary+of the key/é"
+    for text in (value, quote(value), quote(value, safe=""), json.dumps({"a": value}), value.encode().hex()):
+        seen = Secrets({"it": value}, seen={"here": f"… {written(f'{before}{text}and more').decode()} …"})
+        assert seen.found() or (written is not str.encode and text != value), text
+    assert not Secrets({"it": value}, ["123456"], {"here": "canary of another key, 0.123456"}).found()
+    assert Secrets({}, ["123456"], {"here": "code=123456"}).found()
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_no_secret_is_seen_where_it_does_not_belong(
     given: Given, stint: Installation, secret: Secrets, mails: MailServer, xero: XeroSandbox, slack: SlackSandbox
 ) -> None:
@@ -222,8 +232,8 @@ def signs_in(given: Given, stint: Installation, secret: Secrets, mails: MailServ
         code = re.findall(r"\b\d{6}\b", mails.next_to(person.email))[0]
         mails.mails = [mail for mail in mails.mails if person.email not in mail.recipients]
         see(secret, client.post("/auth/token", json={"email": person.email, "code": f"{code} and more"}))
-        see(secret, client.post("/auth/token", json={"email": person.email, "code": 5, code: code}))
-        token = client.post("/auth/token", json={"email": person.email, "code": code}).json()["token"]
+        see(secret, client.post("/auth/token", json={"email": person.email, "code": [code]}))
+        token = client.post("/auth/token", json={"email": person.email, "code": code}).json()["idToken"]
         see(secret, client.post("/auth/token", json={"email": person.email, "code": code}))
     secret.keep(**{"the token that the code was good for": token.rpartition(".")[2]})
     secret.codes.append(code)
@@ -292,7 +302,6 @@ def is_looked_at(firm: Firm, stint: Installation, secret: Secrets) -> None:
     for letter in letters:
         firm.admin.http.get(f"/api/dead-letters/{letter}")
         runs(stint, secret, "dead", "show", letter)
-        runs(stint, secret, "dead", "show", letter, "--json")
         edited = {"body": {"to": 5, "password": "x"}, "reason": "to see what is said"}
         firm.admin.http.post(f"/api/dead-letters/{letter}/edit", json=edited)
     for command in COMMANDS:
@@ -324,7 +333,7 @@ def stands_without_its_servers(stint: Installation, secret: Secrets) -> None:
             for path in (*READ, "/health/ready"):
                 see(secret, client.get(path))
             see(secret, client.post("/api/leads", json={"name": "Ada Park", "email": "ada@secrets.example"}))
-        for command in COMMANDS:
+        for command in COMMANDS[:3]:
             runs(alone, secret, *command)
         eventually(lambda: alone.log("work") and alone.log("relay"), why="they say that they reach nothing")
     finally:
