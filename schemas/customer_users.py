@@ -53,7 +53,7 @@ class CustomerUser(Row):
 
 
 # the same for the OpenAPI document, and something beside blanks
-ON_ONE_LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*\S[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
+ON_ONE_LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*[^\s\x00-\x1f\x7f-\x9f\u2028\u2029][^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
 
 
 def _on_one_line(value: str) -> str:
