@@ -1,5 +1,5 @@
 """Forged and confused tokens: what is known to have opened other doors. Each is told that it is not valid, by either identity
-provider, and no key that it brings along or points to is ever looked at. test_auth.py has what a token may say."""
+provider, and no key that it brings along or points to is ever looked at. test_auth.py has what a good one means."""
 
 import base64
 import hashlib
@@ -195,6 +195,7 @@ FORGED: dict[str, Forge] = {
     **{f"kid {kid!r}": by_a_stranger(kid=kid) for kid in (None, 0, 1.5, True, [], ["a"], {"a": 1})},
     "kid with a blank after it": lambda mint, _: mint.token({"kid": f"{mint.kid} "}),
     "kid in other case": lambda mint, _: mint.token({"kid": f"{mint.kid}".upper() + "A"}),
+    "alg in a list": header(alg=["RS256"]),
     "crit of what we do not know": header(crit=["exp", "x"], x=1),
     "crit b64": header(crit=["b64"], b64=False),
     "compressed": lambda mint, _: mint.signs(
@@ -208,6 +209,7 @@ FORGED: dict[str, Forge] = {
     "JSON in place of the compact form": parts(
         lambda head, said, signature: json.dumps({"protected": head, "payload": said, "signature": signature})
     ),
+    "a signature of nothing but As": parts(lambda head, said, signature: f"{head}.{said}.{'A' * len(signature)}"),
     "without its signature": parts(lambda head, said, _: f"{head}.{said}."),
     "half of its signature": parts(lambda head, said, signature: f"{head}.{said}.{signature[: len(signature) // 2]}"),
     "a longer signature": parts(lambda head, said, signature: f"{head}.{said}.{signature}AAAA"),
@@ -245,6 +247,8 @@ FORGED: dict[str, Forge] = {
         }.items()
     },
     "issuer of another pool": claims(iss=f"https://cognito-idp.eu-central-1.amazonaws.com/{POOL}x"),
+    "for another client": claims(aud="another"),
+    "an access token for another client": claims(token_use="access", client_id="another"),
     "the client in a list": claims(aud=["stint"]),
     "the client and another": claims(aud=["other", "stint"]),
     "the client in other case": claims(aud="STINT"),
@@ -253,17 +257,22 @@ FORGED: dict[str, Forge] = {
     "an access token for a list of clients": claims(token_use="access", client_id=["stint"]),
     **{f"token_use {use!r}": claims(token_use=use) for use in ("", "ID", "id ", "refresh", None, True, ["id"], {"id": 1})},
     # when
+    "expires when time has ended": claims(exp=1e400),
     "long before 1970": claims(exp=-SOON),
     "exp in a list": claims(exp=[SOON]),
     "exp in an object": claims(exp={"a": SOON}),
     "exp just past": claims(exp=int(time.time()) - 2),
     **{f"exp {exp!r}": claims(exp=exp) for exp in (0, -1, 1.5, True, False, None, "", "soon", "1e99")},
+    **{f"without {name}": claims(**{name: ABSENT}) for name in ("iss", "aud", "sub", "exp", "token_use")},
     "nbf in the future": claims(nbf=SOON),
     "nbf that is no time": claims(nbf="soon"),
     "iat in the future": claims(iat=SOON),
     "iat that is no time": claims(iat="now"),
     # who
     **{f"sub {sub!r}": claims(sub=sub) for sub in ("", " ", "ann", 0, None, ["a"], {"a": 1}, "' OR 1=1 --", "a\0")},
+    "half a surrogate pair in the name": claims(name="\ud800"),
+    "a NUL in the address": claims(email="ann\0@example.com"),
+    "a NUL in the role": claims(role="internal_\0"),
     "a list of customers": claims(role="customer_user", customer=[str(uuid4())]),
     "two customers": claims(role="customer_user", customer=f"{uuid4()} {uuid4()}"),
     **{

@@ -1,12 +1,9 @@
 """Tokens as nobody should make them: signed with the installation's own key, or with what is not it."""
 
 import base64
-import hashlib
-import hmac
 import json
 import time
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 from uuid import uuid4
 
@@ -84,26 +81,6 @@ class Mint:
             "modulus in base64": encoded(modulus).encode(),
             "nothing": b"",
         }
-
-    def unsigned(self) -> str:
-        return _joined(_signed({"alg": "none", "kid": self.kid}, self.claims()), b"")
-
-    def signed_with_the_public_key(self) -> str:
-        """The classic: the public key as an HMAC secret."""
-        public = self._key.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-        signed = _signed({"alg": "HS256", "kid": self.kid}, self.claims())
-        return _joined(signed, hmac.new(public, signed, hashlib.sha256).digest())
-
-    def signed_by_a_stranger(self) -> str:
-        signed = _signed({"alg": "RS256", "kid": self.kid}, self.claims())
-        return _joined(signed, _strangers_key().sign(signed, padding.PKCS1v15(), hashes.SHA256()))
-
-
-@cache
-def _strangers_key() -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 def encoded(part: bytes) -> str:
