@@ -34,7 +34,12 @@ class Changed(Row, Generic[Item]):
 
 
 Limit = Annotated[int, QueryParameter(name="limit", ge=1, le=MAX_LIMIT, description="How many at most")]
-Cursor = Annotated[str | None, QueryParameter(name="cursor", max_length=1000, description="The previous page's nextCursor")]
+Cursor = Annotated[
+    str | None,
+    QueryParameter(
+        name="cursor", max_length=1000, description="The previous page's nextCursor", schema_extra={"format": "cursor"}
+    ),
+]
 LastSync = Annotated[
     str | None,
     QueryParameter(
@@ -42,6 +47,7 @@ LastSync = Annotated[
         max_length=100,
         description="Only what changed since: the syncTimestamp of an earlier answer; a time (RFC 3339, or milliseconds since "
         "1970) is taken with 5 minutes of overlap",
+        schema_extra={"format": "sync-timestamp"},
     ),
 ]
 CustomerId = Annotated[UUID | None, QueryParameter(name="customerId", description="Only this customer's")]

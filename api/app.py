@@ -38,6 +38,7 @@ from api.listeners import Listeners
 from api.outcomes import Outcomes
 from api.problems import HANDLERS
 from api.requests import MAX_BODY_BYTES, StrictRequest, observed, refuse_doubtful_query
+from api.shapes import ModelShapes
 from api.slack_desk import Desk
 from schemas.clients import slack as slack_client
 from schemas.clients.identity import identity
@@ -189,7 +190,7 @@ def create_app(settings: Settings) -> Application:
         request_max_body_size=MAX_BODY_BYTES,
         exception_handlers=HANDLERS,
         openapi_config=CONFIG,
-        plugins=[PydanticPlugin(prefer_alias=True)],
+        plugins=[ModelShapes(prefer_alias=True), PydanticPlugin(prefer_alias=True)],
         logging_config=None,  # ours is set up already, for every library alike
         debug=False,
     )

@@ -106,7 +106,7 @@ class BearerAuth(AbstractAuthenticationMiddleware):
     async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
         database: Database = connection.app.state.database
         authenticator: Authenticator = connection.app.state.authenticator
-        token = await authenticator.verified(bearer(connection.headers.get("authorization")))
+        token = await authenticator.verified(bearer(connection.headers))
 
         async def find_user() -> User:
             async with database.connection() as conn:

@@ -20,10 +20,22 @@ from schemas.listing import Page
 from schemas.replays import NewReplay, Replay
 
 Since = Annotated[
-    str | None, QueryParameter(name="since", max_length=40, description="Only those that died then or later: a time (RFC 3339)")
+    str | None,
+    QueryParameter(
+        name="since",
+        max_length=40,
+        description="Only those that died then or later: a time (RFC 3339)",
+        schema_extra={"format": "date-time"},
+    ),
 ]
 Until = Annotated[
-    str | None, QueryParameter(name="until", max_length=40, description="Only those that died before: a time (RFC 3339)")
+    str | None,
+    QueryParameter(
+        name="until",
+        max_length=40,
+        description="Only those that died before: a time (RFC 3339)",
+        schema_extra={"format": "date-time"},
+    ),
 ]
 _MOMENT: TypeAdapter[datetime] = TypeAdapter(Instant)
 

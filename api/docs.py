@@ -1,7 +1,7 @@
 """The OpenAPI document at /docs/openapi.json, and its page at /docs, which asks no other site for anything."""
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import ResponseSpec
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
-from litestar.openapi.spec import Components, Operation, RequestBody, SecurityScheme, Server
+from litestar.openapi.spec import Components, OpenAPIType, Operation, Parameter, RequestBody, Schema, SecurityScheme, Server
 from litestar.static_files import create_static_files_router
 
 from api.problems import TITLES, Problem
@@ -68,12 +68,40 @@ ASSETS_ROUTER = create_static_files_router(
 
 
 @dataclass
-class _WithOptionalBody(Operation):
+class _AsItIs(Operation):
+    """The framework would document that a query may say null: such a parameter is left out instead; and that an answer has
+    exactly one of several shapes: an empty list has all of them."""
+
+    def __post_init__(self) -> None:
+        for parameter in self.parameters or []:
+            if isinstance(parameter, Parameter) and isinstance(parameter.schema, Schema):
+                parameter.schema = _without_null(parameter.schema)
+        for answer in (self.responses or {}).values():
+            for media in (getattr(answer, "content", None) or {}).values():
+                if isinstance(media.schema, Schema) and media.schema.one_of is not None:
+                    media.schema = replace(media.schema, any_of=media.schema.one_of, one_of=None)
+
+
+@dataclass
+class _WithOptionalBody(_AsItIs):
     """The framework would document every body as needed."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if isinstance(self.request_body, RequestBody):
             self.request_body.required = False
+
+
+def _without_null(schema: Schema) -> Schema:
+    if schema.enum is not None:
+        return replace(schema, type=OpenAPIType.STRING, enum=[value for value in schema.enum if value is not None])
+    if schema.one_of is None:
+        return schema
+    [only] = [option for option in schema.one_of if isinstance(option, Schema) and option.type != OpenAPIType.NULL]
+    return replace(
+        schema,
+        **{field.name: getattr(only, field.name) or getattr(schema, field.name) for field in fields(only)} | {"one_of": None},
+    )
 
 
 def a_problem(status: int) -> ResponseSpec:
@@ -92,6 +120,6 @@ def document_errors(handler: HTTPRouteHandler) -> HTTPRouteHandler:
     if public:
         handler.security = [{}]
     body = inspect.signature(handler.fn).parameters.get("data")
-    if body is not None and body.default is not inspect.Parameter.empty:
-        handler.operation_class = _WithOptionalBody
+    may_be_left_out = body is not None and body.default is not inspect.Parameter.empty
+    handler.operation_class = _WithOptionalBody if may_be_left_out else _AsItIs
     return handler

@@ -47,7 +47,7 @@ async def listen(
     """Says what changes while it does, as Server-Sent Events: `task`, `timeBill`, `activeTimer` or `focus`, with the `id` of
     the row (of an active timer or a focus: of the user). A customer's users hear of their own customer's tasks and approved
     bills. `reset` comes first, and whenever something may have been missed: read everything anew then."""
-    access = Access(database, authenticator, bearer(request.headers.get("authorization")), user)
+    access = Access(database, authenticator, bearer(request.headers), user)
     extensions: Any = request.scope["extensions"]
     return EventStream(listeners, access, settings, extensions[LINE])
 

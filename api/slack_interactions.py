@@ -147,7 +147,7 @@ async def _do(conn: Connection, desk: Desk, action: Action, caller: Caller, user
         case slack_views.STOP_TIMER:
             return await slack_tasks.stop(conn, by=user, only=only, timer_id=row_id)
         case slack_views.KEEP_RUNNING:
-            return await slack_tasks.keep(conn, row_id, by=user, settings=settings)
+            return await slack_tasks.keep(conn, row_id, by=user, settings=settings, only=only)
         case _:
             return await slack_tasks.start(conn, row_id, by=user, settings=settings, only=only)
 

@@ -18,7 +18,13 @@ from schemas.timers import StartedTimer, StartTimer, Stop, Stopped
 
 Wait = Annotated[
     float | None,
-    QueryParameter(name="wait", ge=0, le=10, description="Seconds (0 to 10) to hold the answer until the entry is on its bill"),
+    QueryParameter(
+        name="wait",
+        ge=0,
+        le=10,
+        description="Seconds (0 to 10) to hold the answer until the entry is on its bill",
+        schema_extra={"minimum": 0},  # which the framework would leave out
+    ),
 ]
 
 

@@ -1,6 +1,7 @@
 """What a bearer token says, once its signature is found to be right."""
 
 import hashlib
+import re
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import jwt
+from litestar.datastructures import Headers
 
 from api.key_ring import KeyRing
 from api.problems import BadRequest
@@ -18,6 +20,7 @@ ALGORITHMS = ["RS256", "ES256"]
 CACHED_SECONDS = 60.0
 CACHED_TOKENS = 10_000
 MAX_TOKEN_BYTES = 8_192
+COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 CLAIMS = ("iss", "sub", "exp", "token_use")
 
 
@@ -106,13 +109,16 @@ def ends_at(text: str) -> float:
     return float(jwt.decode(text, options={"verify_signature": False})["exp"])
 
 
-def bearer(header: str | None) -> str:
-    """The token in an Authorization header, not verified yet. Raises BadRequest (401) without one."""
-    scheme, _, text = (header or "").partition(" ")
+def bearer(headers: Headers) -> str:
+    """The token in the Authorization header, not verified yet. Raises BadRequest (401) without one, and with two of them: what
+    stands before us may have looked at the other."""
+    sent = headers.getall("authorization", [""])
+    scheme, _, text = sent[0].partition(" ")
     text = text.strip()
-    if scheme.lower() != "bearer" or not text:
-        raise BadRequest(401, "Send a bearer token: Authorization: Bearer TOKEN. ./stint token makes one.")
-    if len(text) > MAX_TOKEN_BYTES:
+    if len(sent) > 1 or scheme.lower() != "bearer" or not text:
+        raise BadRequest(401, "Send one bearer token: Authorization: Bearer TOKEN. ./stint token makes one.")
+    # base64 has several spellings of the same bytes; the one that the standard (RFC 7515) wants is taken
+    if len(text) > MAX_TOKEN_BYTES or not COMPACT.fullmatch(text):
         raise not_valid()
     return text
 

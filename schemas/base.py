@@ -20,10 +20,12 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     StringConstraints,
     WithJsonSchema,
 )
 from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,17 @@ class Lookup:
 
     def alias(self, table: str) -> str:
         return f"{table}_{self.key}"
+
+
+@dataclass(frozen=True)
+class Documented:
+    """Adds a keyword to a field's schema in the OpenAPI document, where its type does not tell which values are taken."""
+
+    keyword: str
+    value: str
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return handler(schema) | {self.keyword: self.value}
 
 
 def _only_text(value: object) -> object:
@@ -80,13 +93,16 @@ def _whole_seconds(value: datetime) -> datetime:
     return value.replace(microsecond=0)
 
 
-_TIME_SCHEMA = {"type": "string", "format": "date-time", "examples": ["2026-11-23T09:30:00Z"]}
+# years from 1900 on, and before 9000
+_YEARS = "^(19|[2-8][0-9])[0-9]{2}-"
+_TIME_SCHEMA = {"type": "string", "format": "date-time", "pattern": _YEARS, "examples": ["2026-11-23T09:30:00Z"]}
+_DAY_SCHEMA = {"type": "string", "format": "date", "pattern": _YEARS}
 
 # A moment on the wire: RFC 3339 in UTC with Z. `Second` is what hours are made of: fractions are cut off on the way in, so
 # that duration is exactly endTime − startTime.
 Instant = Annotated[AwareDatetime, BeforeValidator(_only_text), AfterValidator(_in_utc), WithJsonSchema(_TIME_SCHEMA)]
 Second = Annotated[Instant, AfterValidator(_whole_seconds), Sql("second")]
-Day = Annotated[date, BeforeValidator(_only_text), Field(ge=date(1900, 1, 1), le=date(9000, 1, 1))]
+Day = Annotated[date, BeforeValidator(_only_text), Field(ge=date(1900, 1, 1), le=date(9000, 1, 1)), WithJsonSchema(_DAY_SCHEMA)]
 
 
 # Firms have networks with names that the Internet does not know, and everybody tests with such.
@@ -112,9 +128,14 @@ def _normalized(value: str) -> str:
 Email = Annotated[
     str,
     Field(max_length=320, examples=["jo@acme.example"]),
+    Documented("format", "email"),
     AfterValidator(_normalized),
 ]
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+Name = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
+    Documented("pattern", r"\S"),  # blanks alone are none
+]
 Text = Annotated[str, StringConstraints(max_length=10_000)]
 Whole = Annotated[int, _only(int)]
 Flag = Annotated[bool, _only(bool)]

@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 from pydantic import AfterValidator, Field
 
 from schemas import customers, ledger, limits, mails, sign_in
-from schemas.base import Body, Email, Name, Row, Sql, json_object
+from schemas.base import Body, Documented, Email, Name, Row, Sql, json_object
 from schemas.clients.identity import Person, Subject
 from schemas.database import Connection
 from schemas.errors import Conflict, Invalid, NotFound
@@ -52,6 +52,10 @@ class CustomerUser(Row):
     updated_at: datetime
 
 
+# the same for the OpenAPI document, and something beside blanks
+ON_ONE_LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*[^\s\x00-\x1f\x7f-\x9f\u2028\u2029][^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
+
+
 def _on_one_line(value: str) -> str:
     if any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in value):
         raise ValueError("send a name without line breaks and other control characters")
@@ -62,7 +66,7 @@ class Invitation(Body):
     """Whom to let in."""
 
     email: Email
-    name: Annotated[Name, AfterValidator(_on_one_line), Field(examples=["Jo Miller"])]
+    name: Annotated[Name, AfterValidator(_on_one_line), Documented("pattern", ON_ONE_LINE), Field(examples=["Jo Miller"])]
     role: Literal["customer_user", "customer_admin"] = "customer_user"
 
 

@@ -186,9 +186,9 @@ async def stop(conn: Connection, *, by: User, only: UUID | None, timer_id: UUID 
     return f"Your timer {timer.on} is stopped: {spoken(promise.stop.duration)}."
 
 
-async def keep(conn: Connection, timer_id: UUID, *, by: User, settings: Settings) -> str:
+async def keep(conn: Connection, timer_id: UUID, *, by: User, settings: Settings, only: UUID | None) -> str:
     """Lets the timer run, and plans the next nudge."""
-    timer = await running(conn, by.id, only=None)
+    timer = await running(conn, by.id, only=only)
     if timer is None or timer.id != timer_id:
         return "That timer is not running any more."
     await nudges.plan_again(conn, timer_id, user_id=by.id, hours=settings.stint_nudge_hours)

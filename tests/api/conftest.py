@@ -21,7 +21,7 @@ def another(stint: Installation, tmp_path_factory: pytest.TempPathFactory) -> It
             made[key] = Installation(stint.database_url, stint.amqp_url, tmp_path_factory.mktemp("api"), **environment)
             made[key].start("api")
         installation = made[key]
-        eventually(lambda: installation.answers("/health/live"), why=installation.log("api")[-800:])
+        eventually(lambda: installation.answers("/health/live"), seconds=60, why=installation.log("api")[-800:])
         return installation
 
     yield api

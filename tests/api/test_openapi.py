@@ -51,9 +51,9 @@ class Contract:
 
     def faults(self, value: Any, schema: Json, where: str = "") -> list[str]:
         schema = self.resolve(schema)
-        if "oneOf" in schema:
-            tried = [self.faults(value, option, where) for option in schema["oneOf"]]
-            return [] if sum(not found for found in tried) == 1 else [f"{where}: {value!r} fits none or several of {tried}"]
+        if options := schema.get("anyOf", schema.get("oneOf")):
+            tried = [self.faults(value, option, where) for option in options]
+            return [] if not all(tried) else [f"{where}: {value!r} fits none of {tried}"]
         kinds = schema.get("type", [])
         kinds = [kinds] if isinstance(kinds, str) else kinds
         if kinds and not any(_is(value, kind) for kind in kinds):

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.answers import Json, problem
+from tests.api.answers import EVERY_ROUTE, Json, filled, problem
 from tests.given import Given, Person
 
 NOUNS = ["customers", "tasks", "time-entries", "time-bills"]
@@ -151,3 +151,32 @@ def test_a_task_that_moved_to_another_customer_keeps_its_new_title_to_itself(
         admin.get("/api/time-entries", enrich="true", timeBillId=own.ids["time-bills"])["items"][0]["taskTitle"]
         == moved["title"]
     )
+
+
+@pytest.mark.parametrize("role", ["customer_admin", "customer_user", "internal_user", "visitor"])
+def test_what_died_is_in_nobodys_answers_but_an_admins(role: str, given: Given) -> None:
+    by, admin = given.person(), given.admin()
+    customer, other = given.customer(by), given.customer(by)
+    mark = f"mark-{given.new_id()}"
+    # there is no mail server here: what was to tell of the invitation dies
+    path = f"/api/customers/{other['id']}/users/invite"
+    user = by.post(path, {"email": f"{mark}@secret.example", "name": "Ida"})
+    given.settled()
+    [letter] = admin.get("/api/dead-letters", q=mark)["items"]
+    by.delete(f"/api/customers/{other['id']}/users/{user['id']}")  # and nothing else tells of it
+    reader = given.person(role, customer["id"] if role.startswith("customer") else None)
+    ids = {"letter_id": letter["id"], "customer_id": customer["id"], "owner": "me"}
+
+    told = []
+    for method, template in EVERY_ROUTE:
+        asks_of_dead_letters = "dead-letters" in template
+        if template == "/api/events" or not (asks_of_dead_letters or method == "GET"):
+            continue
+        body = {"select": {"ids": [letter["id"]]}, "reason": "why not", "body": {}} if method == "POST" else None
+        answer = reader.http.request(method, filled(template, **ids), json=body)
+        told.append(answer.text)
+        if asks_of_dead_letters:
+            assert problem(answer, 403)["detail"]
+
+    assert len(told) > 30 and not any(mark in text for text in told)
+    assert admin.get(f"/api/dead-letters/{letter['id']}")["state"] == "dead"

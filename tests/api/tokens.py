@@ -1,11 +1,9 @@
 """Tokens as nobody should make them: signed with the installation's own key, or with what is not it."""
 
 import base64
-import hashlib
-import hmac
 import json
 import time
-from functools import cache
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -21,7 +19,8 @@ ABSENT = object()
 class Mint:
     """Signs whatever it is told to."""
 
-    def __init__(self, stint: Installation) -> None:
+    def __init__(self, stint: Installation, issuer: str = "urn:stint:local") -> None:
+        self.issuer = issuer
         self.kid, pem = stint.rows("SELECT kid, private_pem FROM signing_keys ORDER BY created_at DESC LIMIT 1")[0]
         key = serialization.load_pem_private_key(pem.encode(), password=SECRET_KEY.encode())
         assert isinstance(key, rsa.RSAPrivateKey)
@@ -30,7 +29,7 @@ class Mint:
     def claims(self, **changes: Any) -> Claims:
         """An admin's ID token; a claim set to ABSENT is left out. `role` and `customer` stand for the custom ones."""
         claims: Claims = {
-            "iss": "urn:stint:local",
+            "iss": self.issuer,
             "aud": "stint",
             "sub": str(uuid4()),
             "token_use": "id",
@@ -49,25 +48,39 @@ class Mint:
         signed = _signed({"alg": "RS256", "typ": "JWT", "kid": self.kid} | (header or {}), self.claims(**changes))
         return _joined(signed, self._key.sign(signed, padding.PKCS1v15(), hashes.SHA256()))
 
-    def unsigned(self) -> str:
-        return _joined(_signed({"alg": "none", "kid": self.kid}, self.claims()), b"")
+    def signs(self, header: bytes, claims: bytes) -> str:
+        """A token with the right signature over these very bytes, whatever they are."""
+        signed = f"{encoded(header)}.{encoded(claims)}".encode()
+        return _joined(signed, self._key.sign(signed, padding.PKCS1v15(), hashes.SHA256()))
 
-    def signed_with_the_public_key(self) -> str:
-        """The classic: the public key as an HMAC secret."""
-        public = self._key.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-        signed = _signed({"alg": "HS256", "kid": self.kid}, self.claims())
-        return _joined(signed, hmac.new(public, signed, hashlib.sha256).digest())
+    def signed_by(self, sign: Callable[[bytes], bytes], **header: Any) -> str:
+        """An admin's token with whatever signature `sign` makes."""
+        signed = _signed({"typ": "JWT", "kid": self.kid} | header, self.claims())
+        return _joined(signed, sign(signed))
 
-    def signed_by_a_stranger(self) -> str:
-        signed = _signed({"alg": "RS256", "kid": self.kid}, self.claims())
-        return _joined(signed, _strangers_key().sign(signed, padding.PKCS1v15(), hashes.SHA256()))
+    @property
+    def key(self) -> rsa.RSAPrivateKey:
+        return self._key
 
-
-@cache
-def _strangers_key() -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    @property
+    def public_forms(self) -> dict[str, bytes]:
+        """The public key, in the forms that somebody could take for a secret."""
+        public, pkcs1 = self._key.public_key(), serialization.PublicFormat.PKCS1
+        spki, pem, der = serialization.PublicFormat.SubjectPublicKeyInfo, serialization.Encoding.PEM, serialization.Encoding.DER
+        numbers = public.public_numbers()
+        modulus = numbers.n.to_bytes(256, "big")
+        jwk = {"kty": "RSA", "kid": self.kid, "n": encoded(modulus), "e": encoded(numbers.e.to_bytes(3, "big"))}
+        return {
+            "PEM": public.public_bytes(pem, spki),
+            "PEM without its last line break": public.public_bytes(pem, spki).rstrip(),
+            "PEM of PKCS#1": public.public_bytes(pem, pkcs1),
+            "DER": public.public_bytes(der, spki),
+            "DER of PKCS#1": public.public_bytes(der, pkcs1),
+            "JWK": json.dumps(jwk, separators=(",", ":")).encode(),
+            "modulus": modulus,
+            "modulus in base64": encoded(modulus).encode(),
+            "nothing": b"",
+        }
 
 
 def encoded(part: bytes) -> str:
