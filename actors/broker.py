@@ -109,7 +109,8 @@ class LedgerBroker(RabbitmqBroker):
     def __init__(self, amqp_url: str) -> None:
         super().__init__(url=amqp_url, middleware=[])
         # RabbitMQ would propose a minute, and a connection that died silently be found out after two
-        self.parameters.heartbeat = self.parameters.heartbeat or HEARTBEAT_SECONDS
+        parameters: Any = self.parameters
+        parameters.heartbeat = parameters.heartbeat or HEARTBEAT_SECONDS
 
     @property
     def consumer_class(self) -> type[LedgerConsumer]:

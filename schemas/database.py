@@ -5,10 +5,10 @@ Functions of this floor take `conn` first and never commit: the caller owns the 
 
 import asyncio
 import os
+import select
 import socket
-import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -19,6 +19,7 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from schemas.errors import Unavailable
 from schemas.settings import Settings
+from schemas.watch import Watch
 
 TURN_SECONDS = 20  # that a request of many transactions waits for its turn
 MARGIN_SECONDS = 3.0  # for the way there and back, beside what a statement may take
@@ -43,6 +44,12 @@ class Connection(AsyncConnection[tuple[Any, ...]]):
         """Ends the connection at once, without asking: whoever waits for an answer on it gets psycopg.OperationalError."""
         with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(self.fileno())) as line:
             line.shutdown(socket.SHUT_RDWR)
+
+    def is_cut(self) -> bool:
+        """Whether the other end has hung up, as far as that is known here: what makes an idle line readable is its end."""
+        waiting = select.poll()
+        waiting.register(self.fileno(), select.POLLIN)
+        return bool(waiting.poll(0))
 
 
 # Postgres is not there, or hung up: worth waiting for, and nothing that the caller did wrong. A statement that ran into its
@@ -100,87 +107,6 @@ async def connect(settings: Settings) -> Connection:
     return conn
 
 
-class Watch:
-    """Notices that Postgres has fallen silent, and hangs up for everybody who waits for it.
-
-    A statement may take its time, so whether one is slow or its answer will never come is asked on a line of our own: it came
-    about like the others, and what swallows their answers swallows this one's. Once an answer is overdue, no connection that
-    was there is trusted any more, for some networks forget them for good."""
-
-    SLOW_SECONDS, IDLE_SECONDS, EVERY_SECONDS = 0.8, 2.0, 0.25
-    LOOKS, LOOK_SECONDS = 8, 0.1  # many short ones, so that an event loop that lags itself does not blame Postgres
-
-    def __init__(self, settings: Settings, connections: WeakSet[Connection]) -> None:
-        self._settings, self._connections = settings, connections
-        self._since: dict[object, float] = {}  # when work that is not over began, oldest first
-        self._running: asyncio.Task[None] | None = None
-
-    def open(self) -> None:
-        self._running = asyncio.create_task(self._run())
-
-    async def close(self) -> None:
-        if self._running is not None:
-            self._running.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._running
-
-    @contextmanager
-    def over(self) -> Iterator[None]:
-        """Watches over the work in the block."""
-        work = object()
-        self._since[work] = time.monotonic()
-        try:
-            yield
-        finally:
-            del self._since[work]
-
-    async def _run(self) -> None:
-        while True:
-            try:
-                async with await connect(self._settings) as line:
-                    await self._until_silent(line)
-                    self._hang_up()
-            except psycopg.errors.ConnectionTimeout:  # silent, too
-                self._hang_up()
-            except UNREACHABLE:
-                pass
-            await asyncio.sleep(self.EVERY_SECONDS)
-
-    def _hang_up(self) -> None:
-        for conn in list(self._connections):
-            conn.hang_up()
-
-    async def _until_silent(self, line: Connection) -> None:
-        asked = 0.0
-        while True:
-            await asyncio.sleep(self.EVERY_SECONDS)
-            # now and then also without a reason, so that the line is no dead one when there is
-            if self._is_slow() or time.monotonic() - asked > self.IDLE_SECONDS:
-                if not await self._answers(line):
-                    return
-                asked = time.monotonic()
-
-    def _is_slow(self) -> bool:
-        now = time.monotonic()
-        return now - next(iter(self._since.values()), now) > self.SLOW_SECONDS
-
-    async def _answers(self, line: Connection) -> bool:
-        """False when somebody's work is slow and no answer comes. While nobody waits for anything, this waits, too."""
-        asking, looks = asyncio.create_task(line.execute("SELECT 1")), 0
-        try:
-            while looks < self.LOOKS:
-                if (await asyncio.wait({asking}, timeout=self.LOOK_SECONDS))[0]:
-                    asking.result()
-                    return True
-                looks += self._is_slow()
-            return False
-        finally:
-            if not asking.done():
-                line.hang_up()
-                await asyncio.wait({asking})
-                asking.exception()
-
-
 class Database:
     """The connections of one API process. A request that can't have one within `stint_connect_seconds` gets PoolTimeout; one
     that has one is told within two seconds when Postgres falls silent."""
@@ -188,7 +114,7 @@ class Database:
     def __init__(self, settings: Settings, *, size: int = 16) -> None:
         self._settings = settings
         self._all: WeakSet[Connection] = WeakSet()
-        self._watch = Watch(settings, self._all)
+        self._watch = Watch(lambda: connect(settings), self._all)
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             settings.database_url,
             connection_class=Connection,
@@ -223,13 +149,26 @@ class Database:
     async def connection(self) -> AsyncIterator[Connection]:
         """One connection, in autocommit: a single statement needs no transaction."""
         try:
-            async with self._pool.connection() as conn:
+            async with self._lent() as conn:
                 with self._watch.over():
                     yield conn
         except UNREACHABLE as error:
             if not isinstance(error, ITS_OWN_FAULT):
                 self._replace_the_dead()
             raise
+
+    @asynccontextmanager
+    async def _lent(self) -> AsyncIterator[Connection]:
+        """One that is alive, as far as is known: those that were idle when Postgres was restarted are nobody's failure."""
+        conn = await self._pool.getconn()
+        try:
+            while conn.closed or conn.is_cut():
+                await conn.close()
+                await self._pool.putconn(conn)  # who makes another in its place
+                conn = await self._pool.getconn()
+            yield conn
+        finally:
+            await self._pool.putconn(conn)
 
     @asynccontextmanager
     async def long_connection(self) -> AsyncIterator[Connection]:

@@ -24,10 +24,17 @@ BACK_SECONDS = 10.0
 
 
 @pytest.fixture(scope="module")
-def at_work(database_url: str, amqp_url_apart: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mixed]:
-    """Shared: no test ends a process of it, and each finds it in good health."""
+def shared(database_url: str, amqp_url_apart: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mixed]:
     with mixed(new_database(database_url), amqp_url_apart, tmp_path_factory.mktemp("network")) as working:
         yield working
+
+
+@pytest.fixture
+def at_work(shared: Mixed) -> Iterator[Mixed]:
+    """No test ends a process of it, and each leaves it with healthy wires."""
+    yield shared
+    for wire in shared.wires.values():
+        wire.heal()
 
 
 def cut(proxy: Proxy) -> None:

@@ -1,0 +1,97 @@
+"""Postgres that does not answer, not even by a refusal: noticed within two seconds, for everybody who waits for it."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+import psycopg
+
+if TYPE_CHECKING:
+    from schemas.database import Connection
+
+
+class Watch:
+    """Notices that Postgres has fallen silent, and hangs up for everybody who waits for it.
+
+    A statement may take its time, so whether one is slow or its answer will never come is asked on a line of our own: it came
+    about like the others, and what swallows their answers swallows this one's. Once an answer is overdue, no connection that
+    was there is trusted any more, for some networks forget them for good."""
+
+    SLOW_SECONDS, IDLE_SECONDS, EVERY_SECONDS = 0.8, 2.0, 0.25
+    LOOKS, LOOK_SECONDS = 8, 0.1  # many short ones, so that an event loop that lags itself does not blame Postgres
+
+    def __init__(self, connect: "Callable[[], Awaitable[Connection]]", connections: "WeakSet[Connection]") -> None:
+        self._connect, self._connections = connect, connections
+        self._since: dict[object, float] = {}  # when work that is not over began, oldest first
+        self._running: asyncio.Task[None] | None = None
+
+    def open(self) -> None:
+        self._running = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._running
+
+    @contextmanager
+    def over(self) -> Iterator[None]:
+        """Watches over the work in the block."""
+        work = object()
+        self._since[work] = time.monotonic()
+        try:
+            yield
+        finally:
+            del self._since[work]
+
+    async def _run(self) -> None:
+        while True:
+            before = list(self._connections)
+            try:
+                async with await self._connect() as line:
+                    before.clear()
+                    await self._until_silent(line)
+                    _hang_up(self._connections)
+            except psycopg.errors.ConnectionTimeout:  # silent, too; what came about meanwhile is not
+                _hang_up(before)
+            except psycopg.Error:
+                pass
+            await asyncio.sleep(self.EVERY_SECONDS)
+
+    async def _until_silent(self, line: "Connection") -> None:
+        asked = 0.0
+        while True:
+            await asyncio.sleep(self.EVERY_SECONDS)
+            # now and then also without a reason, so that the line is no dead one when there is
+            if self._is_slow() or time.monotonic() - asked > self.IDLE_SECONDS:
+                if not await self._answers(line):
+                    return
+                asked = time.monotonic()
+
+    def _is_slow(self) -> bool:
+        now = time.monotonic()
+        return now - next(iter(self._since.values()), now) > self.SLOW_SECONDS
+
+    async def _answers(self, line: "Connection") -> bool:
+        """False when somebody's work is slow and no answer comes. While nobody waits for anything, this waits, too."""
+        asking, looks = asyncio.create_task(line.execute("SELECT 1")), 0
+        try:
+            while looks < self.LOOKS:
+                if (await asyncio.wait({asking}, timeout=self.LOOK_SECONDS))[0]:
+                    asking.result()
+                    return True
+                looks += self._is_slow()
+            return False
+        finally:
+            if not asking.done():
+                line.hang_up()
+                await asyncio.wait({asking})
+                asking.exception()
+
+
+def _hang_up(connections: "Iterable[Connection]") -> None:
+    for conn in list(connections):
+        conn.hang_up()
