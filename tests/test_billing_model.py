@@ -1,0 +1,498 @@
+"""Random histories of a firm's hours against a plain model: whatever people do, in whatever order the work behind that is done,
+and whoever is killed meanwhile, every bill, entry, timer, client's copy, and Xero are as the model says after every step.
+
+STINT_TEST_SEED=… takes the same steps again.
+"""
+
+import os
+import random
+import time as clock
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+from uuid import uuid4
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+
+from tests.billing_firm import FALLBACK, PARTS, Firm, House
+from tests.billing_model import ZONE, Bill, Entry, Refused, Rounding, Seen, Stop, Worker, moment, now
+from tests.given import Json, Person
+from tests.installation import Installation, eventually, new_database
+from tests.sandbox import a_xero
+from tests.sizes import FULL
+
+EXAMPLES, STEPS = (150, 60) if FULL else (8, 50)
+# a worker that is killed in a call to Xero holds its lease for 21 seconds more
+ACCIDENTS = [*PARTS[:2], *PARTS[2:]] if FULL else [*PARTS[:2]]
+
+PATIENCE = {
+    "STINT_TIMEZONE": ZONE,
+    "XERO_FALLBACK_USER": FALLBACK,
+    "XERO_CALLS_PER_MINUTE": "100000",
+    "STINT_XERO_LATE_SECONDS": "3",
+    "STINT_XERO_CHECK_SECONDS": "2",
+}
+
+CONSULTANTS, ADMIN = (0, 1), 2
+ANYBODY = st.sampled_from([0, 0, 0, 1, 1, ADMIN])
+MOSTLY_ADMIN = st.sampled_from([ADMIN] * 6 + [0])
+PICK = st.integers(0, 11)
+TASK = st.integers(0, 3)
+PLACE = st.integers(0, 3)
+SEEN = st.sampled_from(["latest", "latest", "latest", None, None, "older"])
+# on both sides of where minutes are rounded
+SECONDS = st.sampled_from(
+    [0, 1, 29, 30, 31, 59, 60, 90, 179, 180, 299, 301, 450, 899, 900, 901, 1801, 3599, 7200, 45_000, 90_000]
+)
+MINUTE = st.sampled_from([0, 1, 30, 60, 545, 600, 601, 720, 900, 1320, 1410, 1439])
+WHEN = st.tuples(st.integers(0, 1), MINUTE, st.sampled_from([0, 0, 17, 59]))  # days back, minute and second of the day
+BACK = st.sampled_from([None, None, 1, 7, 61, 600, 1500, -10, 50_000])  # minutes; some of them cannot be
+NOTE = st.sampled_from(["", "read logs", "Ümläute ✓"])
+ROUNDING = st.builds(Rounding, st.sampled_from([1, 5, 6, 10, 15, 30]), st.sampled_from(["nearest", "up"]))
+
+
+class History(RuleBasedStateMachine):
+    """One firm's days. Its relay sleeps at times: then promises wait, and late time comes to bills that are decided."""
+
+    def __init__(self, house: House) -> None:
+        super().__init__()
+        self.house = house
+        self.asleep, self.at_peace = False, True
+        self.logged: list[tuple[Person, Json]] = []
+
+    @initialize(first=ROUNDING, second=ROUNDING)
+    def a_firm(self, first: Rounding, second: Rounding) -> None:
+        self.firm = Firm(self.house, [first, second])
+        self.books, self.agree = self.firm.books, self.firm.agree
+        self.today = now().astimezone(ZoneInfo(ZONE)).date()
+
+    # who and what
+
+    def by(self, who: int) -> tuple[Person, Worker]:
+        person = self.firm.people[who]
+        return person, self.firm.workers[person.id]
+
+    def task(self, pick: int) -> str:
+        return list(self.books.tasks)[pick]
+
+    def bill(self, pick: int) -> Bill | None:
+        """One that was seen, the latest first; also one that is gone."""
+        seen = [bill for bill in reversed(self.books.bills) if bill.id is not None]
+        return seen[pick % len(seen)] if seen else None
+
+    def entry(self, pick: int) -> str:
+        """The latest first; also one that is gone, or never was."""
+        entries = list(reversed(self.books.entries)) or [str(uuid4())]
+        return entries[pick % len(entries)]
+
+    def at(self, when: tuple[int, int, int]) -> datetime:
+        days, minute, second = when
+        midnight = datetime.combine(self.today - timedelta(days=days), time(), ZoneInfo(ZONE))
+        return midnight.astimezone(UTC) + timedelta(minutes=minute, seconds=second)
+
+    # timers
+
+    @rule(who=ANYBODY, task=TASK, notes=NOTE)
+    def start(self, who: int, task: int, notes: str) -> None:
+        person, worker = self.by(who)
+        answer = person.http.post(f"/api/tasks/{self.task(task)}/start", json={"notes": notes})
+        self.agree(answer, lambda told: 201 if self.books.start(worker, self.task(task), notes, told) else 200)
+
+    @rule(who=ANYBODY, task=st.one_of(st.none(), st.none(), TASK))
+    def stop(self, who: int, task: int | None) -> None:
+        """The timer that runs; or one that may not run, or was stopped before."""
+        person, worker = self.by(who)
+        running = self.books.timers.get(person.id)
+        chosen = running.task if task is None and running is not None else self.task(task or 0)
+        answer = person.http.post(f"/api/tasks/{chosen}/stop", params={"wait": 0 if self.asleep else 10})
+        stopped: list[Stop] = []
+
+        def expected(told: Json) -> int:
+            stopped.append(self.books.stop(worker, chosen, told))
+            if not self.asleep:
+                self.books.work()
+            entry = self.books.entries.get(stopped[0].entry)
+            return 202 if self.asleep or entry is None or entry.deleted else 200
+
+        self.agree(answer, expected)
+        for stop in stopped:
+            said = answer.json()
+            found = said["entryId"], said["taskId"], moment(said["startTime"]), moment(said["endTime"]), said["duration"]
+            assert found == (stop.entry, stop.task, stop.start, stop.end, int((stop.end - stop.start).total_seconds()))
+
+    @rule(who=ANYBODY, whose=ANYBODY, task=TASK, back=BACK, notes=st.one_of(st.none(), NOTE))
+    def put_timer(self, who: int, whose: int, task: int, back: int | None, notes: str | None) -> None:
+        person, worker = self.by(who)
+        owner = self.firm.people[whose if who == ADMIN or whose == ADMIN else who].id
+        start = None if back is None else now().replace(microsecond=0) - timedelta(minutes=back)
+        body = {"taskId": self.task(task), "startTime": start and start.isoformat(), "notes": notes}
+        answer = person.http.put(f"/api/active-timers/{owner}", json=body)
+
+        def expected(told: Json) -> int:
+            return 201 if self.books.put_timer(worker, owner, self.task(task), start, notes, told) else 200
+
+        self.agree(answer, expected)
+
+    @rule(who=ANYBODY, whose=ANYBODY)
+    def discard_timer(self, who: int, whose: int) -> None:
+        person, worker = self.by(who)
+        owner = self.firm.people[whose].id
+        answer = person.http.delete(f"/api/active-timers/{owner}")
+        self.agree(answer, lambda _: self.books.discard_timer(worker, owner) or 204)
+
+    # entries
+
+    @rule(who=ANYBODY, whose=ANYBODY, task=TASK, when=WHEN, seconds=SECONDS, overlap=st.booleans())
+    def log(self, who: int, whose: int, task: int, when: tuple[int, int, int], seconds: int, overlap: bool) -> None:
+        self._log(who, whose, self.task(task), self.at(when), seconds, overlap)
+
+    @rule(when=WHEN, pick=PICK, seconds=SECONDS, offline=st.booleans())
+    def late_time(self, when: tuple[int, int, int], pick: int, seconds: int, offline: bool) -> None:
+        """For the day of a bill, whatever has become of that."""
+        bill = self.bill(pick)
+        tasks = [task for task, place in self.books.tasks.items() if bill is not None and place == bill.key.place]
+        if bill is None or not tasks:
+            return
+        whose = [person.id for person in self.firm.people].index(bill.key.user)
+        start = self.at(((self.today - bill.key.day).days, *when[1:]))
+        if offline:
+            self._push(whose, tasks[0], start, seconds, append="", delete=False)
+        else:
+            self._log(whose, whose, tasks[0], start, seconds, overlap=True)
+
+    def _log(self, who: int, whose: int, task: str, start: datetime, seconds: int, overlap: bool) -> None:
+        person, worker = self.by(who)
+        owner = self.firm.people[whose].id
+        entry = Entry(str(uuid4()), task, owner, self.books.tasks[task], start, start + timedelta(seconds=seconds), "by hand")
+        body: Json = {"id": entry.id, "taskId": task, "userId": owner, "startTime": start.isoformat(), "duration": seconds}
+        body |= {"notes": entry.notes, "allowOverlap": overlap}
+        self.agree(
+            person.http.post("/api/time-entries", json=body),
+            lambda _: self.books.log(worker, entry, allow_overlap=overlap) or 201,
+        )
+        self.logged.append((person, body))
+
+    @rule(pick=PICK)
+    def log_again(self, pick: int) -> None:
+        """The same request once more: the same entry, unless it is gone by now, or was refused."""
+        if self.logged:
+            person, body = self.logged[-1 - pick % len(self.logged)]
+            entry = self.books.entries.get(body["id"])
+            if entry is not None:
+                answer = person.http.post("/api/time-entries", json=body)
+                self.agree(answer, lambda _: 409 if entry.deleted else 201)
+
+    @rule(
+        who=ANYBODY,
+        pick=PICK,
+        start=st.one_of(st.none(), WHEN),
+        end=st.one_of(st.none(), st.none(), WHEN),
+        seconds=st.one_of(st.none(), SECONDS),
+        overlap=st.booleans(),
+        seen=SEEN,
+    )
+    def change_times(
+        self,
+        who: int,
+        pick: int,
+        start: tuple[int, int, int] | None,
+        end: tuple[int, int, int] | None,
+        seconds: int | None,
+        overlap: bool,
+        seen: Seen,
+    ) -> None:
+        if start is end is seconds is None:
+            return
+        person, worker = self.by(who)
+        entry_id = self.entry(pick)
+        times = start and self.at(start), end and self.at(end), seconds
+        body: Json = {"allowOverlap": overlap, **self.firm.version(entry_id, seen), "duration": seconds}
+        body |= {"startTime": times[0] and times[0].isoformat(), "endTime": times[1] and times[1].isoformat()}
+        answer = person.http.patch(f"/api/time-entries/{entry_id}", json=body)
+        self.agree(answer, lambda _: self.books.change_times(worker, entry_id, *times, allow_overlap=overlap, seen=seen))
+
+    @rule(who=ANYBODY, pick=PICK, note=NOTE, append=st.booleans(), seen=SEEN)
+    def write_notes(self, who: int, pick: int, note: str, append: bool, seen: Seen) -> None:
+        person, worker = self.by(who)
+        entry_id = self.entry(pick)
+        notes, line = (None, note or "one more") if append else (note, None)
+        body = {"append": line} if append else {"notes": notes}
+        answer = person.http.post(f"/api/time-entries/{entry_id}/notes", json=body | self.firm.version(entry_id, seen))
+        self.agree(answer, lambda _: self.books.write_notes(worker, entry_id, notes, line, seen))
+
+    @rule(who=ANYBODY, pick=PICK, seen=SEEN)
+    def delete_entry(self, who: int, pick: int, seen: Seen) -> None:
+        person, worker = self.by(who)
+        entry_id = self.entry(pick)
+        answer = person.http.delete(f"/api/time-entries/{entry_id}", params=self.firm.version(entry_id, seen))
+        self.agree(answer, lambda _: self.books.delete_entry(worker, entry_id, seen) or 204)
+
+    # tasks and customers
+
+    @rule(who=ANYBODY, task=TASK, place=PLACE)
+    def move_task(self, who: int, task: int, place: int) -> None:
+        person, _ = self.by(who)
+        to = self.firm.places[place]
+        answer = person.http.put(f"/api/tasks/{self.task(task)}", json={"customerId": to.customer, "pillarId": to.pillar})
+        self.agree(answer, lambda _: self.books.move_task(self.task(task), to))
+
+    @rule(place=PLACE, rounding=ROUNDING)
+    def set_rounding(self, place: int, rounding: Rounding) -> None:
+        self.firm.set_rounding(self.firm.places[place].customer, rounding)
+
+    # bills
+
+    @rule(who=MOSTLY_ADMIN, pick=PICK, seen=SEEN)
+    def approve(self, who: int, pick: int, seen: Seen) -> None:
+        if (bill := self.bill(pick)) is not None:
+            self._decide(who, bill, seen, lambda by: self.books.approve(by, bill, seen), status="approved")
+
+    @rule(who=MOSTLY_ADMIN, pick=PICK, note=st.just("Which server?"), seen=SEEN)
+    def reject(self, who: int, pick: int, note: str, seen: Seen) -> None:
+        if (bill := self.bill(pick)) is not None:
+            change = {"status": "rejected", "rejectionNote": note}
+            self._decide(who, bill, seen, lambda by: self.books.reject(by, bill, note, seen), **change)
+
+    @rule(who=MOSTLY_ADMIN, pick=PICK, seen=SEEN)
+    def reopen(self, who: int, pick: int, seen: Seen) -> None:
+        if (bill := self.bill(pick)) is not None:
+            self._decide(who, bill, seen, lambda by: self.books.reopen(by, bill, seen), status="pending")
+
+    @rule(pick=PICK, seen=SEEN)
+    def reopen_an_approved_one(self, pick: int, seen: Seen) -> None:
+        approved = [bill for bill in self.books.live_bills() if bill.status == "approved"]
+        if approved:
+            bill = approved[pick % len(approved)]
+            self._decide(ADMIN, bill, seen, lambda by: self.books.reopen(by, bill, seen), status="pending")
+
+    @rule(who=ANYBODY, pick=PICK, memo=NOTE, seen=SEEN)
+    def write_memo(self, who: int, pick: int, memo: str, seen: Seen) -> None:
+        if (bill := self.bill(pick)) is not None:
+            self._decide(who, bill, seen, lambda by: self.books.write_memo(by, bill, memo, seen), memo=memo)
+
+    def _decide(self, who: int, bill: Bill, seen: Seen, expected: Callable[[Worker], None], **change: str) -> None:
+        person, worker = self.by(who)
+        answer = person.http.patch(f"/api/time-bills/{bill.id}", json=change | self.firm.version(bill.id, seen))
+        self.agree(answer, lambda _: expected(worker))
+
+    @rule(older=st.sets(st.integers(0, 5), max_size=2))
+    def approve_all(self, older: set[int]) -> None:
+        """All that there are, some of them as they were seen long ago."""
+        bills = [bill for bill in self.books.bills if bill.id is not None]
+        seen = {bill: "older" if number in older else "latest" for number, bill in enumerate(bills)}
+        asked = [{"id": bill.id, **self.firm.version(bill.id, seen[bill])} for bill in bills]
+        answer = self.firm.admin.http.post("/api/time-bills/approve-all", json={"bills": asked})
+        self.agree(answer, lambda _: 200 if bills else 422)
+        if bills:
+            found = {result["id"] for result in answer.json()["results"] if result["result"] == "approved"}
+            assert found == {bill.id for bill in bills if seen[bill] == "latest" and self._is_approved(bill)}
+
+    def _is_approved(self, bill: Bill) -> bool:
+        try:
+            self.books.approve(self.firm.workers[self.firm.admin.id], bill, "latest")
+        except Refused:
+            return False
+        return True
+
+    @precondition(lambda self: not self.asleep)
+    @rule(
+        whose=ANYBODY,
+        imports=st.lists(st.tuples(TASK, WHEN, SECONDS), max_size=3),
+        damaged=st.one_of(st.none(), PICK),
+        narrow=st.booleans(),
+    )
+    def recompute(
+        self, whose: int, imports: list[tuple[int, tuple[int, int, int], int]], damaged: int | None, narrow: bool
+    ) -> None:
+        """What was imported gets its bills, and a sum that somebody has damaged is right again; as the dry run said."""
+        owner = self.firm.people[whose].id
+        for task, when, seconds in imports:
+            self._import(self.task(task), owner, self.at(when), seconds)
+        bill = self.bill(damaged) if damaged is not None else None
+        if bill is not None and not bill.deleted and bill.status != "approved" and (not narrow or bill.key.user == owner):
+            bill.seconds += 61
+            with self.house.stint.sql() as conn:
+                conn.execute("UPDATE time_bills SET seconds = seconds + 61, version = version + 1 WHERE id = %s", (bill.id,))
+        scope = {"userId": owner} if narrow else {}
+        would, did = self._recomputed(scope | {"dryRun": True}), self._recomputed(scope)
+        expected = {
+            (key.user, key.place.customer, key.place.pillar, str(key.day)): (change.before, change.after, change.added)
+            for key, change in self.books.recompute().items()
+        }
+        assert would == did == expected
+
+    def _import(self, task: str, owner: str, start: datetime, seconds: int) -> None:
+        entry = Entry(str(uuid4()), task, owner, self.books.tasks[task], start, start + timedelta(seconds=seconds), "")
+        self.books.import_entry(entry)
+        with self.house.stint.sql() as conn:
+            conn.execute(
+                """
+                INSERT INTO time_entries (id, task_id, user_id, customer_id, pillar_id, start_time, end_time, date)
+                VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+                """,
+                (entry.id, task, owner, entry.place.customer, entry.place.pillar, entry.start, entry.end, entry.key.day),
+            )
+
+    def _recomputed(self, scope: Json) -> dict[tuple[str, ...], tuple[int | None, int, int]]:
+        """What the job changed, or would, of this firm's bills."""
+        admin = self.firm.admin
+        path = f"/api/time-bills/recompute/{admin.post('/api/time-bills/recompute', scope, status=202)['id']}"
+        job = eventually(lambda: (found := admin.get(path))["state"] == "done" and found, why="the recompute is done")
+        return {
+            (row["userId"], row["customerId"], row["pillarId"], row["date"]): (
+                row["secondsBefore"],
+                row["secondsAfter"],
+                row["entriesAdded"],
+            )
+            for row in job["changes"]
+        }
+
+    # clients that were away
+
+    @rule(who=ANYBODY, limit=st.sampled_from([1000, 1000, 2]))
+    def sync(self, who: int, limit: int) -> None:
+        person, _ = self.by(who)
+        if not self.asleep:
+            self.firm.settles()
+        self.firm.stores[person.id].sync(limit)
+        self.firm.check_store(person)
+
+    @rule(who=ANYBODY, task=TASK, when=WHEN, seconds=SECONDS, append=NOTE, delete=st.booleans())
+    def push(self, who: int, task: int, when: tuple[int, int, int], seconds: int, append: str, delete: bool) -> None:
+        start = min(self.at(when), now().replace(microsecond=0) - timedelta(seconds=seconds))
+        self._push(who, self.task(task), start, seconds, append, delete)
+
+    def _push(self, who: int, task: str, start: datetime, seconds: int, append: str, delete: bool) -> None:
+        """A stop that was made offline, and what its user did to the entry then; sent twice, done once."""
+        person, worker = self.by(who)
+        end = start + timedelta(seconds=seconds)
+        stop = Stop(str(uuid4()), person.id, task, start, end, "offline")
+        times = {"startTime": start.isoformat(), "endTime": end.isoformat()}
+        operations: list[Json] = [operation("timer.stop", stop.entry, taskId=task, notes=stop.notes, **times)]
+        operations += [operation("entry.notes", stop.entry, append=append)] if append else []
+        operations += [operation("entry.delete", stop.entry, base=1 + bool(append))] if delete else []
+        body = {"lastSyncTimestamp": self.firm.stores[person.id].since, "operations": operations}
+        outcomes = [[result["outcome"] for result in person.post("/api/sync", body, 200)["results"]] for _ in range(2)]
+        if end > now() + timedelta(minutes=1):
+            assert outcomes == [["rejected"] * len(operations)] * 2
+            return
+        assert outcomes == [["applied"] * len(operations)] * 2
+        self.books.stop_offline(worker, stop)
+        if append or delete:
+            self.books.finish_stop(stop.entry)
+        if append:
+            self.books.write_notes(worker, stop.entry, None, append, None)
+        if delete:
+            self.books.delete_entry(worker, stop.entry, None)
+
+    # Xero
+
+    @rule(pick=PICK, status=st.sampled_from(["INVOICED", "INVOICED", "LOCKED", "ACTIVE"]))
+    def invoice(self, pick: int, status: str) -> None:
+        """Somebody in Xero puts an entry onto an invoice, or takes it off."""
+        there = [bill for bill in self.books.live_bills() if bill.in_xero is not None and bill.xero == "synced"]
+        if there:
+            bill = there[pick % len(there)]
+            [entry] = [row for row in self.house.xero.entries() if row["description"].endswith(f"[bill:{bill.id}]")]
+            self.house.xero.changes(entry["timeEntryId"], status=status)
+            bill.invoiced = status != "ACTIVE"
+
+    # what happens to the processes
+
+    @rule(pick=st.integers(0, 29), back=st.integers(0, 2))
+    def deliver_again(self, pick: int, back: int) -> None:
+        self.house.deliver_again(pick, back)
+
+    @precondition(lambda self: not self.asleep)
+    @rule()
+    def fall_asleep(self) -> None:
+        self.firm.settles()
+        self.firm.sleeps()
+        self.asleep = True
+
+    @precondition(lambda self: self.asleep)
+    @rule(
+        accident=st.sampled_from([None] * 5 + ACCIDENTS),
+        after_ms=st.sampled_from([0, 5, 20, 50, 100, 200]),
+        shuffled=st.booleans(),
+    )
+    def wake(self, accident: str | None, after_ms: int, shuffled: bool) -> None:
+        """All at once, in any order; and somebody is killed in the middle of it."""
+        if shuffled:
+            self.house.shuffle()
+        self.firm.wakes()
+        self.asleep = False
+        if accident is not None:
+            clock.sleep(after_ms / 1000)
+            self.house.restart(accident)
+
+    # what must be so
+
+    @invariant()
+    def all_is_as_in_the_books(self) -> None:
+        self.at_peace = False
+        if not self.asleep:
+            self.firm.settles()
+        self.firm.check(settled=not self.asleep)
+        self.at_peace = True
+
+    def teardown(self) -> None:
+        if not hasattr(self, "firm"):
+            return
+        self.firm.wakes()
+        self.asleep = False
+        try:
+            if self.at_peace:
+                self.all_is_as_in_the_books()
+                for person in self.firm.people:
+                    self.firm.stores[person.id].sync()
+                    self.firm.check_store(person)
+        finally:
+            if not self.at_peace:
+                print("\n".join(self.firm.story))
+            self.firm.given.close()
+
+
+def operation(kind: str, row_id: str, *, base: int | None = None, **data: object) -> Json:
+    return {"opId": str(uuid4()), "kind": kind, "baseVersion": base, "data": {"id": row_id, **data}}
+
+
+@pytest.fixture(scope="module")
+def house(database_url: str, amqp_url_apart: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    directory: Path = tmp_path_factory.mktemp("billing")
+    with a_xero() as xero:
+        stint = Installation(new_database(database_url), amqp_url_apart, directory, **xero.environment, **PATIENCE)
+        try:
+            yield House(stint.start("api", *PARTS).wait_until_ready(), xero)
+        finally:
+            stint.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200 if FULL else 600)
+def test_any_history_of_the_firm_is_as_the_model_says(house: House) -> None:
+    number = int(os.environ.get("STINT_TEST_SEED") or random.randrange(10**9))
+    print(f"STINT_TEST_SEED={number}")
+
+    def history() -> History:
+        return History(house)
+
+    run_state_machine_as_test(
+        seed(number)(history),
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            database=None,
+            derandomize=False,
+            print_blob=True,
+            report_multiple_bugs=False,
+            # a step shorter would be another history: processes run beside it
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
