@@ -467,7 +467,9 @@ def house(database_url: str, amqp_url_apart: str, tmp_path_factory: pytest.TempP
     with a_xero() as xero:
         stint = Installation(new_database(database_url), amqp_url_apart, directory, **xero.environment, **PATIENCE)
         try:
-            yield House(stint.start("api", *PARTS).wait_until_ready(), xero)
+            stint.start("api", *PARTS)
+            eventually(lambda: stint.answers("/health/ready"), seconds=60, why="Stint is ready")
+            yield House(stint, xero)
         finally:
             stint.stop()
 
