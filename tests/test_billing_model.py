@@ -37,9 +37,10 @@ PATIENCE = {
     "STINT_XERO_CHECK_SECONDS": "2",
 }
 
-CONSULTANTS, ADMIN = (0, 1), 2
+CONSULTANT, ADMIN = st.sampled_from([0, 0, 1]), 2
 ANYBODY = st.sampled_from([0, 0, 0, 1, 1, ADMIN])
-MOSTLY_ADMIN = st.sampled_from([ADMIN] * 6 + [0])
+DECIDES = st.sampled_from([ADMIN] * 7 + [0])
+OWNER = st.sampled_from([None] * 6 + [ADMIN, 0])  # None: whose it is
 PICK = st.integers(0, 11)
 TASK = st.integers(0, 3)
 PLACE = st.integers(0, 3)
@@ -49,6 +50,7 @@ SECONDS = st.sampled_from(
     [0, 1, 29, 30, 31, 59, 60, 90, 179, 180, 299, 301, 450, 899, 900, 901, 1801, 3599, 7200, 45_000, 90_000]
 )
 MINUTE = st.sampled_from([0, 1, 30, 60, 545, 600, 601, 720, 900, 1320, 1410, 1439])
+When = tuple[int, int, int]
 WHEN = st.tuples(st.integers(0, 1), MINUTE, st.sampled_from([0, 0, 17, 59]))  # days back, minute and second of the day
 BACK = st.sampled_from([None, None, 1, 7, 61, 600, 1500, -10, 50_000])  # minutes; some of them cannot be
 NOTE = st.sampled_from(["", "read logs", "Ümläute ✓"])
@@ -64,11 +66,16 @@ class History(RuleBasedStateMachine):
         self.asleep, self.at_peace = False, True
         self.logged: list[tuple[Person, Json]] = []
 
-    @initialize(first=ROUNDING, second=ROUNDING)
-    def a_firm(self, first: Rounding, second: Rounding) -> None:
+    @initialize(
+        first=ROUNDING, second=ROUNDING, hours=st.lists(st.tuples(CONSULTANT, TASK, WHEN, SECONDS), min_size=2, max_size=5)
+    )
+    def a_firm(self, first: Rounding, second: Rounding, hours: list[tuple[int, int, When, int]]) -> None:
+        """It has worked a little already."""
         self.firm = Firm(self.house, [first, second])
         self.books, self.agree = self.firm.books, self.firm.agree
         self.today = now().astimezone(ZoneInfo(ZONE)).date()
+        for who, task, when, seconds in hours:
+            self._log(who, who, self.task(task), self.at(when), seconds, overlap=True)
 
     # who and what
 
@@ -79,17 +86,29 @@ class History(RuleBasedStateMachine):
     def task(self, pick: int) -> str:
         return list(self.books.tasks)[pick]
 
-    def bill(self, pick: int) -> Bill | None:
-        """One that was seen, the latest first; also one that is gone."""
+    def bills(self) -> list[Bill]:
+        """Those that were seen, the latest first; at the end those that are gone."""
         seen = [bill for bill in reversed(self.books.bills) if bill.id is not None]
-        return seen[pick % len(seen)] if seen else None
+        return sorted(seen, key=lambda bill: bill.deleted)
 
-    def entry(self, pick: int) -> str:
-        """The latest first; also one that is gone, or never was."""
-        entries = list(reversed(self.books.entries)) or [str(uuid4())]
-        return entries[pick % len(entries)]
+    def approved(self) -> list[Bill]:
+        return [bill for bill in self.bills() if bill.status == "approved" and not bill.deleted]
 
-    def at(self, when: tuple[int, int, int]) -> datetime:
+    def in_xero(self) -> list[Bill]:
+        return [bill for bill in self.approved() if bill.xero == "synced"]
+
+    def bill(self, pick: int) -> Bill:
+        bills = self.bills()
+        return bills[pick % len(bills)]
+
+    def entry(self, pick: int, who: int | None) -> tuple[str, Person, Worker]:
+        """One of the latest first, and at the end one that is gone, or never was; and who changes it, mostly its owner."""
+        entries = sorted(reversed(self.books.entries.values()), key=lambda entry: entry.deleted)
+        entry = entries[pick % len(entries)] if entries else None
+        owners = [number for number, person in enumerate(self.firm.people) if entry and person.id == entry.user]
+        return entry.id if entry else str(uuid4()), *self.by(who if who is not None else [*owners, 0][0])
+
+    def at(self, when: When) -> datetime:
         days, minute, second = when
         midnight = datetime.combine(self.today - timedelta(days=days), time(), ZoneInfo(ZONE))
         return midnight.astimezone(UTC) + timedelta(minutes=minute, seconds=second)
@@ -137,25 +156,27 @@ class History(RuleBasedStateMachine):
 
         self.agree(answer, expected)
 
-    @rule(who=ANYBODY, whose=ANYBODY)
-    def discard_timer(self, who: int, whose: int) -> None:
+    @rule(who=ANYBODY, whose=st.one_of(st.none(), ANYBODY))
+    def discard_timer(self, who: int, whose: int | None) -> None:
         person, worker = self.by(who)
-        owner = self.firm.people[whose].id
+        owner = self.firm.people[who if whose is None else whose].id
         answer = person.http.delete(f"/api/active-timers/{owner}")
         self.agree(answer, lambda _: self.books.discard_timer(worker, owner) or 204)
 
     # entries
 
     @rule(who=ANYBODY, whose=ANYBODY, task=TASK, when=WHEN, seconds=SECONDS, overlap=st.booleans())
-    def log(self, who: int, whose: int, task: int, when: tuple[int, int, int], seconds: int, overlap: bool) -> None:
+    def log(self, who: int, whose: int, task: int, when: When, seconds: int, overlap: bool) -> None:
         self._log(who, whose, self.task(task), self.at(when), seconds, overlap)
 
+    @precondition(lambda self: self.bills())
     @rule(when=WHEN, pick=PICK, seconds=SECONDS, offline=st.booleans())
-    def late_time(self, when: tuple[int, int, int], pick: int, seconds: int, offline: bool) -> None:
-        """For the day of a bill, whatever has become of that."""
-        bill = self.bill(pick)
-        tasks = [task for task, place in self.books.tasks.items() if bill is not None and place == bill.key.place]
-        if bill is None or not tasks:
+    def late_time(self, when: When, pick: int, seconds: int, offline: bool) -> None:
+        """For the day of a bill, best of one that is decided."""
+        bills = sorted(self.books.live_bills(), key=lambda bill: bill.status)
+        bill = bills[pick // 2 % len(bills)]
+        tasks = [task for task, place in self.books.tasks.items() if place == bill.key.place]
+        if not tasks:
             return
         whose = [person.id for person in self.firm.people].index(bill.key.user)
         start = self.at(((self.today - bill.key.day).days, *when[1:]))
@@ -178,16 +199,14 @@ class History(RuleBasedStateMachine):
 
     @rule(pick=PICK)
     def log_again(self, pick: int) -> None:
-        """The same request once more: the same entry, unless it is gone by now, or was refused."""
-        if self.logged:
-            person, body = self.logged[-1 - pick % len(self.logged)]
-            entry = self.books.entries.get(body["id"])
-            if entry is not None:
-                answer = person.http.post("/api/time-entries", json=body)
-                self.agree(answer, lambda _: 409 if entry.deleted else 201)
+        """The same request once more: the same entry, unless it is gone by now."""
+        person, body = self.logged[-1 - pick % len(self.logged)]
+        if (entry := self.books.entries.get(body["id"])) is not None:
+            answer = person.http.post("/api/time-entries", json=body)
+            self.agree(answer, lambda _: 409 if entry.deleted else 201)
 
     @rule(
-        who=ANYBODY,
+        who=OWNER,
         pick=PICK,
         start=st.one_of(st.none(), WHEN),
         end=st.one_of(st.none(), st.none(), WHEN),
@@ -197,37 +216,34 @@ class History(RuleBasedStateMachine):
     )
     def change_times(
         self,
-        who: int,
+        who: int | None,
         pick: int,
-        start: tuple[int, int, int] | None,
-        end: tuple[int, int, int] | None,
+        start: When | None,
+        end: When | None,
         seconds: int | None,
         overlap: bool,
         seen: Seen,
     ) -> None:
         if start is end is seconds is None:
             return
-        person, worker = self.by(who)
-        entry_id = self.entry(pick)
+        entry_id, person, worker = self.entry(pick, who)
         times = start and self.at(start), end and self.at(end), seconds
         body: Json = {"allowOverlap": overlap, **self.firm.version(entry_id, seen), "duration": seconds}
         body |= {"startTime": times[0] and times[0].isoformat(), "endTime": times[1] and times[1].isoformat()}
         answer = person.http.patch(f"/api/time-entries/{entry_id}", json=body)
         self.agree(answer, lambda _: self.books.change_times(worker, entry_id, *times, allow_overlap=overlap, seen=seen))
 
-    @rule(who=ANYBODY, pick=PICK, note=NOTE, append=st.booleans(), seen=SEEN)
-    def write_notes(self, who: int, pick: int, note: str, append: bool, seen: Seen) -> None:
-        person, worker = self.by(who)
-        entry_id = self.entry(pick)
+    @rule(who=OWNER, pick=PICK, note=NOTE, append=st.booleans(), seen=SEEN)
+    def write_notes(self, who: int | None, pick: int, note: str, append: bool, seen: Seen) -> None:
+        entry_id, person, worker = self.entry(pick, who)
         notes, line = (None, note or "one more") if append else (note, None)
         body = {"append": line} if append else {"notes": notes}
         answer = person.http.post(f"/api/time-entries/{entry_id}/notes", json=body | self.firm.version(entry_id, seen))
         self.agree(answer, lambda _: self.books.write_notes(worker, entry_id, notes, line, seen))
 
-    @rule(who=ANYBODY, pick=PICK, seen=SEEN)
-    def delete_entry(self, who: int, pick: int, seen: Seen) -> None:
-        person, worker = self.by(who)
-        entry_id = self.entry(pick)
+    @rule(who=OWNER, pick=PICK, seen=SEEN)
+    def delete_entry(self, who: int | None, pick: int, seen: Seen) -> None:
+        entry_id, person, worker = self.entry(pick, who)
         answer = person.http.delete(f"/api/time-entries/{entry_id}", params=self.firm.version(entry_id, seen))
         self.agree(answer, lambda _: self.books.delete_entry(worker, entry_id, seen) or 204)
 
@@ -246,50 +262,56 @@ class History(RuleBasedStateMachine):
 
     # bills
 
-    @rule(who=MOSTLY_ADMIN, pick=PICK, seen=SEEN)
+    @precondition(lambda self: self.bills())
+    @rule(who=DECIDES, pick=PICK, seen=SEEN)
     def approve(self, who: int, pick: int, seen: Seen) -> None:
-        if (bill := self.bill(pick)) is not None:
-            self._decide(who, bill, seen, lambda by: self.books.approve(by, bill, seen), status="approved")
+        bill = self.bill(pick)
+        self._decide(who, bill, seen, lambda by: self.books.approve(by, bill, seen), status="approved")
 
-    @rule(who=MOSTLY_ADMIN, pick=PICK, note=st.just("Which server?"), seen=SEEN)
+    @precondition(lambda self: self.bills())
+    @rule(who=DECIDES, pick=PICK, note=st.just("Which server?"), seen=SEEN)
     def reject(self, who: int, pick: int, note: str, seen: Seen) -> None:
-        if (bill := self.bill(pick)) is not None:
-            change = {"status": "rejected", "rejectionNote": note}
-            self._decide(who, bill, seen, lambda by: self.books.reject(by, bill, note, seen), **change)
+        bill = self.bill(pick)
+        change = {"status": "rejected", "rejectionNote": note}
+        self._decide(who, bill, seen, lambda by: self.books.reject(by, bill, note, seen), **change)
 
-    @rule(who=MOSTLY_ADMIN, pick=PICK, seen=SEEN)
+    @precondition(lambda self: self.bills())
+    @rule(who=DECIDES, pick=PICK, seen=SEEN)
     def reopen(self, who: int, pick: int, seen: Seen) -> None:
-        if (bill := self.bill(pick)) is not None:
-            self._decide(who, bill, seen, lambda by: self.books.reopen(by, bill, seen), status="pending")
+        bill = self.bill(pick)
+        self._decide(who, bill, seen, lambda by: self.books.reopen(by, bill, seen), status="pending")
 
+    @precondition(lambda self: self.approved())
     @rule(pick=PICK, seen=SEEN)
     def reopen_an_approved_one(self, pick: int, seen: Seen) -> None:
-        approved = [bill for bill in self.books.live_bills() if bill.status == "approved"]
-        if approved:
-            bill = approved[pick % len(approved)]
-            self._decide(ADMIN, bill, seen, lambda by: self.books.reopen(by, bill, seen), status="pending")
+        bill = self.approved()[pick % len(self.approved())]
+        self._decide(ADMIN, bill, seen, lambda by: self.books.reopen(by, bill, seen), status="pending")
 
-    @rule(who=ANYBODY, pick=PICK, memo=NOTE, seen=SEEN)
-    def write_memo(self, who: int, pick: int, memo: str, seen: Seen) -> None:
-        if (bill := self.bill(pick)) is not None:
-            self._decide(who, bill, seen, lambda by: self.books.write_memo(by, bill, memo, seen), memo=memo)
+    @precondition(lambda self: self.bills())
+    @rule(who=OWNER, pick=PICK, memo=NOTE, seen=SEEN)
+    def write_memo(self, who: int | None, pick: int, memo: str, seen: Seen) -> None:
+        bill = self.bill(pick)
+        owner = [person.id for person in self.firm.people].index(bill.key.user)
+        self._decide(
+            owner if who is None else who, bill, seen, lambda by: self.books.write_memo(by, bill, memo, seen), memo=memo
+        )
 
     def _decide(self, who: int, bill: Bill, seen: Seen, expected: Callable[[Worker], None], **change: str) -> None:
         person, worker = self.by(who)
         answer = person.http.patch(f"/api/time-bills/{bill.id}", json=change | self.firm.version(bill.id, seen))
         self.agree(answer, lambda _: expected(worker))
 
+    @precondition(lambda self: self.bills())
     @rule(older=st.sets(st.integers(0, 5), max_size=2))
     def approve_all(self, older: set[int]) -> None:
         """All that there are, some of them as they were seen long ago."""
-        bills = [bill for bill in self.books.bills if bill.id is not None]
+        bills = self.bills()
         seen = {bill: "older" if number in older else "latest" for number, bill in enumerate(bills)}
         asked = [{"id": bill.id, **self.firm.version(bill.id, seen[bill])} for bill in bills]
         answer = self.firm.admin.http.post("/api/time-bills/approve-all", json={"bills": asked})
-        self.agree(answer, lambda _: 200 if bills else 422)
-        if bills:
-            found = {result["id"] for result in answer.json()["results"] if result["result"] == "approved"}
-            assert found == {bill.id for bill in bills if seen[bill] == "latest" and self._is_approved(bill)}
+        self.agree(answer, lambda _: 200)
+        found = {result["id"] for result in answer.json()["results"] if result["result"] == "approved"}
+        assert found == {bill.id for bill in bills if seen[bill] == "latest" and self._is_approved(bill)}
 
     def _is_approved(self, bill: Bill) -> bool:
         try:
@@ -305,14 +327,12 @@ class History(RuleBasedStateMachine):
         damaged=st.one_of(st.none(), PICK),
         narrow=st.booleans(),
     )
-    def recompute(
-        self, whose: int, imports: list[tuple[int, tuple[int, int, int], int]], damaged: int | None, narrow: bool
-    ) -> None:
+    def recompute(self, whose: int, imports: list[tuple[int, When, int]], damaged: int | None, narrow: bool) -> None:
         """What was imported gets its bills, and a sum that somebody has damaged is right again; as the dry run said."""
         owner = self.firm.people[whose].id
         for task, when, seconds in imports:
             self._import(self.task(task), owner, self.at(when), seconds)
-        bill = self.bill(damaged) if damaged is not None else None
+        bill = self.bill(damaged) if damaged is not None and self.bills() else None
         if bill is not None and not bill.deleted and bill.status != "approved" and (not narrow or bill.key.user == owner):
             bill.seconds += 61
             with self.house.stint.sql() as conn:
@@ -362,7 +382,7 @@ class History(RuleBasedStateMachine):
         self.firm.check_store(person)
 
     @rule(who=ANYBODY, task=TASK, when=WHEN, seconds=SECONDS, append=NOTE, delete=st.booleans())
-    def push(self, who: int, task: int, when: tuple[int, int, int], seconds: int, append: str, delete: bool) -> None:
+    def push(self, who: int, task: int, when: When, seconds: int, append: str, delete: bool) -> None:
         start = min(self.at(when), now().replace(microsecond=0) - timedelta(seconds=seconds))
         self._push(who, self.task(task), start, seconds, append, delete)
 
@@ -391,15 +411,14 @@ class History(RuleBasedStateMachine):
 
     # Xero
 
-    @rule(pick=PICK, status=st.sampled_from(["INVOICED", "INVOICED", "LOCKED", "ACTIVE"]))
+    @precondition(lambda self: self.in_xero())
+    @rule(pick=PICK, status=st.sampled_from(["INVOICED", "LOCKED", "ACTIVE", "ACTIVE"]))
     def invoice(self, pick: int, status: str) -> None:
         """Somebody in Xero puts an entry onto an invoice, or takes it off."""
-        there = [bill for bill in self.books.live_bills() if bill.in_xero is not None and bill.xero == "synced"]
-        if there:
-            bill = there[pick % len(there)]
-            [entry] = [row for row in self.house.xero.entries() if row["description"].endswith(f"[bill:{bill.id}]")]
-            self.house.xero.changes(entry["timeEntryId"], status=status)
-            bill.invoiced = status != "ACTIVE"
+        bill = self.in_xero()[pick % len(self.in_xero())]
+        [entry] = [row for row in self.house.xero.entries() if row["description"].endswith(f"[bill:{bill.id}]")]
+        self.house.xero.changes(entry["timeEntryId"], status=status)
+        bill.invoiced = status != "ACTIVE"
 
     # what happens to the processes
 
