@@ -1,4 +1,4 @@
-"""A real firm beside the plain model of it (billing_model.py): how it is asked, and how the two are held against each other."""
+"""A real firm beside the plain model of it (books.py): how it is asked, and how the two are held against each other."""
 
 import asyncio
 import signal
@@ -12,7 +12,9 @@ from actors.broker import reference
 from ops.verify import verify
 from schemas.settings import Settings
 from tests.api.test_sync import Store
-from tests.billing_model import Bill, Books, Entry, Key, Place, Refused, Rounding, Worker, day_of, moment
+from tests.billing.books import Books
+from tests.billing.facts import bill_facts, entry_facts, key_of, shown_bill, shown_entry
+from tests.billing.shapes import Place, Refused, Rounding, Worker, moment
 from tests.firm_with_xero import Firm as FirmWithXero
 from tests.given import Given, Json, Person
 from tests.installation import Installation
@@ -132,9 +134,11 @@ class Firm:
         self.house.relay.send_signal(signal.SIGCONT)
 
     def settles(self) -> None:
-        """Every promise is kept."""
+        """Every promise is kept, and no letter is dead or a stranger's."""
         self.books.work()
         self.given.settled(seconds=90)
+        gone_wrong = "SELECT (SELECT count(*) FROM messages WHERE state = 'dead') + (SELECT count(*) FROM foreign_letters)"
+        assert self.house.stint.value(gone_wrong) == 0
 
     # how it is
 
@@ -219,46 +223,3 @@ class Firm:
             return {}
         known = [version for version, _ in self.versions.get(row_id or "", [(1, None)])]
         return {"version": known[-1] if seen == "latest" else known[-2] if len(known) > 1 else known[-1] + 1000}
-
-
-def key_of(row: Json) -> Key:
-    return Key(row["userId"], Place(row["customerId"], row["pillarId"]), day_of(moment(f"{row['date']}T12:00:00Z")))
-
-
-def bill_facts(bill: Bill) -> Json:
-    return {
-        "key": bill.key,
-        "seconds": bill.seconds,
-        "minutes": bill.minutes,
-        "memo": bill.memo,
-        "status": bill.status,
-        "rejectionNote": bill.rejection_note,
-        "approvedBy": bill.approved_by,
-        "xero": bill.xero,
-    }
-
-
-def shown_bill(row: Json) -> Json:
-    said = ("seconds", "minutes", "memo", "status", "rejectionNote", "approvedBy")
-    return {"key": key_of(row), "xero": row["xero"]["status"], **{name: row[name] for name in said}}
-
-
-def entry_facts(entry: Entry) -> Json:
-    return {
-        "taskId": entry.task,
-        "userId": entry.user,
-        "place": entry.place,
-        "start": entry.start,
-        "end": entry.end,
-        "duration": entry.seconds,
-        "notes": entry.notes,
-        "timeBillId": entry.bill and entry.bill.id,
-        "locked": entry.locked,
-        "flags": ["long"] if entry.long else [],
-    }
-
-
-def shown_entry(row: Json) -> Json:
-    said = ("taskId", "userId", "duration", "notes", "timeBillId", "locked", "flags")
-    times = {"start": moment(row["startTime"]), "end": moment(row["endTime"])}
-    return {"place": Place(row["customerId"], row["pillarId"]), **times, **{name: row[name] for name in said}}
