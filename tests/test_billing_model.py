@@ -21,6 +21,7 @@ from hypothesis.stateful import invariant, precondition, rule, run_state_machine
 
 from tests.billing.firm import FALLBACK, PARTS, House
 from tests.billing.hours import (
+    ADMIN,
     ANYBODY,
     DECIDES,
     NOTE,
@@ -159,6 +160,31 @@ class History(Hours):
             )
             for row in job["changes"]
         }
+
+    @precondition(lambda self: self.bills())
+    @rule(
+        pick=PICK,
+        decision=st.sampled_from(["approve", "approve", "reject", ""]),
+        when=WHEN,
+        seconds=SECONDS,
+        offline=st.booleans(),
+    )
+    def late_time(self, pick: int, decision: str, when: When, seconds: int, offline: bool) -> None:
+        """It comes for the key of a bill that an admin has perhaps just decided about."""
+        bill = self.bill(pick, "pending" if decision else "approved")
+        if decision == "approve":
+            self.approve(ADMIN, pick, "latest")
+        elif decision == "reject":
+            self.reject(ADMIN, pick, "Which server?", "latest")
+        tasks = [task for task, place in self.books.tasks.items() if place == bill.key.place]
+        if bill.deleted or not tasks:
+            return
+        whose = [person.id for person in self.firm.people].index(bill.key.user)
+        start = self.at(((self.today - bill.key.day).days, *when[1:]))
+        if offline:
+            self._push(whose, tasks[0], start, seconds, append="", delete=False)
+        else:
+            self._log(whose, whose, tasks[0], start, seconds, overlap=True)
 
     # clients that were away
 

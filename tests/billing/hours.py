@@ -101,6 +101,7 @@ class Hours(RuleBasedStateMachine):
         answer = person.http.post(f"/api/tasks/{self.task(task)}/start", json={"notes": notes})
         self.agree(answer, lambda told: 201 if self.books.start(worker, self.task(task), notes, told) else 200)
 
+    @precondition(lambda self: self.books.timers or self.books.stops)
     @rule(who=ANYBODY, task=st.one_of(st.none(), st.none(), TASK))
     def stop(self, who: int, task: int | None) -> None:
         """A timer that runs; or one that may not run, or was stopped before."""
@@ -149,22 +150,6 @@ class Hours(RuleBasedStateMachine):
     @rule(who=ANYBODY, whose=ANYBODY, task=TASK, when=WHEN, seconds=SECONDS, overlap=st.booleans())
     def log(self, who: int, whose: int, task: int, when: When, seconds: int, overlap: bool) -> None:
         self._log(who, whose, self.task(task), self.at(when), seconds, overlap)
-
-    @precondition(lambda self: self.bills())
-    @rule(when=WHEN, pick=PICK, seconds=SECONDS, offline=st.booleans())
-    def late_time(self, when: When, pick: int, seconds: int, offline: bool) -> None:
-        """For the day of a bill, best of one that is decided."""
-        bills = sorted(self.books.live_bills(), key=lambda bill: bill.status)
-        bill = bills[pick // 2 % len(bills)]
-        tasks = [task for task, place in self.books.tasks.items() if place == bill.key.place]
-        if not tasks:
-            return
-        whose = [person.id for person in self.firm.people].index(bill.key.user)
-        start = self.at(((self.today - bill.key.day).days, *when[1:]))
-        if offline:
-            self._push(whose, tasks[0], start, seconds, append="", delete=False)
-        else:
-            self._log(whose, whose, tasks[0], start, seconds, overlap=True)
 
     def _log(self, who: int, whose: int, task: str, start: datetime, seconds: int, overlap: bool) -> None:
         person, worker = self.by(who)
