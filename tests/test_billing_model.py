@@ -65,11 +65,11 @@ class History(Hours):
         self._decide(who, bill, seen, lambda by: self.books.approve(by, bill, seen), status="approved")
 
     @precondition(lambda self: self.bills())
-    @rule(who=DECIDES, pick=PICK, note=st.just("Which server?"), seen=SEEN)
-    def reject(self, who: int, pick: int, note: str, seen: Seen) -> None:
+    @rule(who=DECIDES, pick=PICK, seen=SEEN)
+    def reject(self, who: int, pick: int, seen: Seen) -> None:
         bill = self.bill(pick, "pending")
-        change = {"status": "rejected", "rejectionNote": note}
-        self._decide(who, bill, seen, lambda by: self.books.reject(by, bill, note, seen), **change)
+        change = {"status": "rejected", "rejectionNote": "Which server?"}
+        self._decide(who, bill, seen, lambda by: self.books.reject(by, bill, "Which server?", seen), **change)
 
     @precondition(lambda self: self.bills())
     @rule(who=DECIDES, pick=PICK, seen=SEEN)
@@ -175,7 +175,7 @@ class History(Hours):
         if decision == "approve":
             self.approve(ADMIN, pick, "latest")
         elif decision == "reject":
-            self.reject(ADMIN, pick, "Which server?", "latest")
+            self.reject(ADMIN, pick, "latest")
         tasks = [task for task, place in self.books.tasks.items() if place == bill.key.place]
         if bill.deleted or not tasks:
             return
