@@ -22,7 +22,7 @@ from schemas.time_entries import EntryFilter
 from schemas.users import Role, User
 from tests.installation import new_database
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow(seconds=25), pytest.mark.timeout(600)]
 
 SMALL_TABLE = 1_000  # rows: one that the planner rightly reads as a whole
 # Pages of 8 kB that a page of 200 rows may touch, with the rows behind their ids, and for a customer's user those of the weeks

@@ -177,7 +177,7 @@ def test_workers_and_relays_say_that_they_are_alive_and_what_they_did(ledger: Le
     )
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=60)
 @pytest.mark.timeout(400)
 def test_a_thousand_letters_of_five_kinds_are_drained_while_everything_is_killed(ledger: Ledger) -> None:
     kinds = ("permanent", "fail", "exit", "lookup", "cancel")

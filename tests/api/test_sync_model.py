@@ -257,7 +257,7 @@ def test_two_desktops_agree_with_the_server_and_the_model(firm: Firm, steps: lis
     lived(firm, steps)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=80)
 @pytest.mark.timeout(600)
 @generated(steps=STEPS)
 @settings(max_examples=500, **USUAL)

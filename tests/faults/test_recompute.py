@@ -130,6 +130,7 @@ def work_for(given: Given, person: Person, admin: Person, task: Json, end: float
     return made
 
 
+@pytest.mark.slow(seconds=75)
 def test_recompute_beside_stops_edits_and_approvals_of_10_users(firm: tuple[Installation, Given]) -> None:
     stint, given = firm
     seed = random.randrange(10**6)

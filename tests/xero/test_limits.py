@@ -42,7 +42,7 @@ def test_a_short_minute_is_never_overdrawn_by_four_workers(given_own: Given, xer
     firm.check()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=80)
 def test_xeros_own_limits_are_never_overdrawn_by_four_workers(given_own: Given, xero: XeroSandbox) -> None:
     firm = running(given_own, xero, XERO_CALLS_PER_MINUTE="60", STINT_XERO_CHECK_SECONDS="600")
     xero.sets(concurrent=5, minute=60, day=5000, latencySeconds=0.2)
