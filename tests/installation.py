@@ -95,7 +95,8 @@ class Installation:
 
     def wait_until_ready(self) -> "Installation":
         """Returns when the API answers that it is ready."""
-        eventually(lambda: self.answers("/health/ready"), why=f"{self.url} is ready; its log: {self.log('api')[-800:]}")
+        why = f"{self.url} is ready; its log: {self.log('api')[-800:]}"
+        eventually(lambda: self.answers("/health/ready"), seconds=60, why=why)  # with ten others that start, it takes a while
         return self
 
     def answers(self, path: str) -> bool:
