@@ -161,11 +161,11 @@ class Database:
     async def _lent(self) -> AsyncIterator[Connection]:
         """One that is alive, as far as is known: those that were idle when Postgres was restarted are nobody's failure."""
         conn = await self._pool.getconn()
+        while conn.closed or conn.is_cut():
+            await conn.close()
+            await self._pool.putconn(conn)  # which makes another in its place
+            conn = await self._pool.getconn()
         try:
-            while conn.closed or conn.is_cut():
-                await conn.close()
-                await self._pool.putconn(conn)  # who makes another in its place
-                conn = await self._pool.getconn()
             yield conn
         finally:
             await self._pool.putconn(conn)
