@@ -8,3 +8,6 @@ BACKLOG = 100_000 if FULL else 2_000  # messages, half of them bills and half ma
 
 STOPS_WITHOUT_RABBITMQ = 1_000 if FULL else 500
 OUTAGE_SECONDS = 40 if FULL else 5  # of Postgres
+
+STOPS, KILLS = (1_000, 50) if FULL else (200, 12)  # of workers and relay
+API_KILLS = 30 if FULL else 8

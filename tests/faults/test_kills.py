@@ -11,6 +11,7 @@ import pytest
 from tests.faults.crashing import POINTS
 from tests.given import Given, Json, Person
 from tests.installation import Installation, eventually
+from tests.sizes import KILLS, STOPS
 
 PARTS = ("relay", "work:timers", "work:bills")
 
@@ -58,7 +59,8 @@ def work_for(person: Person, task: Json, times: int) -> list[Json]:
 
 
 @pytest.mark.slow
-def test_200_stops_survive_15_kills_of_workers_and_relay(running: tuple[Installation, Given]) -> None:
+@pytest.mark.timeout(900)
+def test_stops_survive_kills_of_workers_and_relay(running: tuple[Installation, Given]) -> None:
     stint, given = running
     seed = random.randrange(10**6)
     print("seed", seed)
@@ -67,15 +69,18 @@ def test_200_stops_survive_15_kills_of_workers_and_relay(running: tuple[Installa
     task = given.task(admin)
     people = given.people(20)
     with ThreadPoolExecutor(20) as pool:
-        working = [pool.submit(work_for, person, task, 10) for person in people]
-        for _ in range(15):
-            time.sleep(chance.expovariate(1 / 3))
+        working = [pool.submit(work_for, person, task, STOPS // 20) for person in people]
+        for kill in range(KILLS):
+            # each kill finds work under way, whatever the machine's speed; the last ones find what has piled up
+            due = (kill + 1) * STOPS // (KILLS + 1)
+            eventually(lambda due=due: stint.value("SELECT count(*) FROM messages") >= due, seconds=120, why="stops go on")
+            time.sleep(chance.uniform(0, 0.3))
             name = chance.choice(PARTS)
             stint.kill(name)
             time.sleep(chance.uniform(0, 0.5))
             keep_alive(stint, *PARTS)
         stops = [stop for future in working for stop in future.result()]
-    assert len(stops) == 200
+    assert len(stops) == STOPS
     eventually(lambda: is_over(stint), seconds=60, why="every message is done")
     check(stint, stops)
 
@@ -109,21 +114,3 @@ def test_a_kill_at_any_point_loses_and_doubles_nothing(point: str, running: tupl
 
     eventually(over, seconds=60, why="every message is done and every death was died")
     check(stint, stops)
-
-
-@pytest.mark.slow
-def test_a_killed_api_keeps_what_it_answered_and_repeats_are_harmless(running: tuple[Installation, Given]) -> None:
-    stint, given = running
-    admin = given.admin()
-    task = given.task(admin)
-    stops: dict[str, Json] = {}
-    for number in range(10):
-        admin.http.post(f"/api/tasks/{task['id']}/start").raise_for_status()
-        first = admin.http.post(f"/api/tasks/{task['id']}/stop").raise_for_status().json()
-        stint.kill("api")
-        stint.start("api").wait_until_ready()
-        again = admin.http.post(f"/api/tasks/{task['id']}/stop").raise_for_status().json()
-        assert again == first, number
-        stops[first["entryId"]] = first
-    eventually(lambda: is_over(stint), seconds=30)
-    check(stint, list(stops.values()))
