@@ -60,7 +60,7 @@ class Client:
                     return answer, attempt > 0
             except httpx.TransportError:
                 self.repeated += 1
-            time.sleep(0.05)
+            time.sleep(0.2)
         raise AssertionError("no answer")
 
     def stop(self) -> None:
