@@ -8,3 +8,8 @@ BACKLOG = 100_000 if FULL else 2_000  # messages, half of them bills and half ma
 
 STOPS_WITHOUT_RABBITMQ = 1_000 if FULL else 500
 OUTAGE_SECONDS = 40 if FULL else 5  # of Postgres
+
+STOPS, KILLS = (1_000, 50) if FULL else (200, 12)  # of workers and relay
+APPROVALS, APPROVAL_KILLS = (500, 50) if FULL else (100, 6)
+STORM_BILLS, STORM_KILLS = (500, 50) if FULL else (150, 8)  # with a Xero at its worst
+API_KILLS = 30 if FULL else 8

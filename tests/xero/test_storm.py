@@ -2,7 +2,6 @@
 
 import random
 import time
-from collections.abc import Callable
 
 import pytest
 
@@ -10,31 +9,31 @@ from tests.firm_with_xero import IN_MOTION, Firm
 from tests.given import Given
 from tests.installation import Installation
 from tests.sandbox import XeroSandbox
+from tests.sizes import FULL, STORM_BILLS, STORM_KILLS
 
 WORKERS = ("work:xero", "work:xero,mail")
 # a call of a worker that was killed holds its place until it must be over: with five of them there would be few left
 FAST = {"XERO_CALLS_PER_MINUTE": "6000", "XERO_CALLS_AT_ONCE": "20", "STINT_RETRY_BASE_SECONDS": "0.1"}
 
 
-def kill_until(stint: Installation, over: Callable[[], bool], *, seed: int, seconds: float) -> int:
-    """Kills a worker every few seconds, and starts it anew, until it is over; returns how many."""
-    chance, ends, kills = random.Random(seed), time.monotonic() + seconds, 0
-    while time.monotonic() < ends:
-        patience = time.monotonic() + chance.uniform(2, 5)
-        while time.monotonic() < patience:
-            if over():
-                return kills
+def kill_meanwhile(stint: Installation, bills: int, *, kills: int, seed: int, seconds: float) -> None:
+    """Kills a worker, and starts it anew, whenever another part of the bills has come to its end; returns when all have."""
+    chance, ends = random.Random(seed), time.monotonic() + seconds
+    moving = stint.value(IN_MOTION)
+    for left in [*range(kills, 0, -1), 0]:
+        while moving > bills * left // (kills + 1):
+            assert time.monotonic() < ends, stint.rows("SELECT xero_status, count(*) FROM time_bills GROUP BY 1")
             time.sleep(0.1)
-        name = chance.choice(WORKERS)
-        stint.kill(name)
-        stint.start(name)
-        kills += 1
-    raise AssertionError(f"not over after {seconds} s: {stint.rows('SELECT xero_status, count(*) FROM time_bills GROUP BY 1')}")
+            moving = stint.value(IN_MOTION)
+        if left:
+            name = chance.choice(WORKERS)
+            stint.kill(name)
+            stint.start(name)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
-def test_500_bills_in_a_storm_with_workers_killed(given_own: Given, xero: XeroSandbox) -> None:
+@pytest.mark.timeout(1800 if FULL else 400)
+def test_bills_in_a_storm_with_workers_killed(given_own: Given, xero: XeroSandbox) -> None:
     given, stint, seed = given_own, given_own.stint, random.randrange(10**6)
     print("seed", seed)
     stint.environment |= FAST
@@ -44,29 +43,32 @@ def test_500_bills_in_a_storm_with_workers_killed(given_own: Given, xero: XeroSa
     bills = [
         bill_id
         for number in range(5)
-        for bill_id in given.many_bills(firm.by, firm.task, 100, seconds=600 * (number + 1), first=f"202{number}-01-01")
+        for bill_id in given.many_bills(
+            firm.by, firm.task, STORM_BILLS // 5, seconds=600 * (number + 1), first=f"202{number}-01-01"
+        )
     ]
     xero.storms(seed=seed, seconds=1)
 
     firm.approve_all(bills)
 
-    kills = kill_until(stint, lambda: stint.value(IN_MOTION) == 0, seed=seed, seconds=150)
-    print(f"{kills} kills, {len(xero.calls())} calls, {len(dead(stint))} dead letters")
+    kill_meanwhile(stint, STORM_BILLS, kills=STORM_KILLS, seed=seed, seconds=1500 if FULL else 150)
+    print(f"{STORM_KILLS} kills, {len(xero.calls())} calls, {len(dead(stint))} dead letters")
     replay_the_dead(firm)
-    assert len(xero.entries()) == 500
+    assert len(xero.entries()) == STORM_BILLS
     firm.check()
 
-    reopened = bills[:100]
+    reopened = bills[: STORM_BILLS // 5]
     xero.storms(seed=seed + 1, seconds=1)
     for bill_id in reopened:
         firm.change({"id": bill_id}, status="pending")
-    kills = kill_until(stint, lambda: stint.value(IN_MOTION) == 0, seed=seed + 1, seconds=100)
+    kill_meanwhile(stint, len(reopened), kills=STORM_KILLS // 4, seed=seed + 1, seconds=500 if FULL else 100)
     replay_the_dead(firm)
-    edit_and_approve(firm, reopened[:50])
-    for bill_id in reopened[50:]:
+    half = len(reopened) // 2
+    edit_and_approve(firm, reopened[:half])
+    for bill_id in reopened[half:]:
         firm.change({"id": bill_id}, status="rejected", rejectionNote="not agreed")
     firm.settled()
-    assert len(xero.entries()) == 450
+    assert len(xero.entries()) == STORM_BILLS - (len(reopened) - half)
     firm.check()
 
 
