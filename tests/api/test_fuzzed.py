@@ -49,7 +49,7 @@ def given(firm: Installation) -> Iterator[Given]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600 if FULL else 300)
+@pytest.mark.timeout(3600 if FULL else 900)
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role or "without a token")
 def test_every_answer_is_as_the_document_says(role: str | None, given: Given, firm: Installation, tmp_path: Path) -> None:
     own = tenant(given)
