@@ -19,10 +19,9 @@ PICK = st.sampled_from([0, 0, 0, 1, 1, 2, 2, 3, 4, 6, 9, 13])
 TASK = st.integers(0, 3)
 PLACE = st.integers(0, 3)
 SEEN = st.sampled_from(["latest"] * 4 + [None, None, "older"])
-# on both sides of where minutes are rounded
-SECONDS = st.sampled_from(
-    [0, 1, 29, 30, 31, 60, 90, 179, 180, 299, 301, 450, 899, 900, 901, 1801, 1801, 3599, 7200, 7201, 45_000, 90_000]
-)
+# what is on both sides of where some rule rounds; and what no rule rounds, and leaves a sum where it is
+EDGES = [0, 1, 29, 30, 149, 150, 179, 180, 299, 300, 449, 450, 899, 900, 901]
+SECONDS = st.sampled_from([*EDGES, *EDGES, 1800, 1800, 3600, 3600, 7200, 45_000, 90_000])
 MINUTE = st.sampled_from([0, 1, 30, 60, 545, 600, 601, 720, 900, 1320, 1410, 1439])
 When = tuple[int, int, int]
 WHEN = st.tuples(st.integers(0, 1), MINUTE, st.sampled_from([0, 0, 17, 59]))  # days back, minute and second of the day
