@@ -31,7 +31,7 @@ def kill_meanwhile(stint: Installation, bills: int, *, kills: int, seed: int, se
             stint.start(name)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=100)
 @pytest.mark.timeout(1800 if FULL else 400)
 def test_bills_in_a_storm_with_workers_killed(given_own: Given, xero: XeroSandbox) -> None:
     given, stint, seed = given_own, given_own.stint, random.randrange(10**6)
