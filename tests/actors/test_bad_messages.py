@@ -4,8 +4,7 @@ good ones flow on beside any number of them."""
 import base64
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,10 @@ from pika.adapters.blocking_connection import BlockingChannel
 from tests.actors import probe
 from tests.actors.probe import Probe
 from tests.actors.probing import Ledger
-from tests.actors.strangers import STRANGERS, dramatiq, marked
+from tests.actors.strangers import STRANGERS, marked
 from tests.installation import Installation, eventually, new_database
-from tests.sizes import FULL
 
 pytestmark = pytest.mark.slow
-GOOD = 3_000 if FULL else 300
 Json = dict[str, Any]
 
 
@@ -125,105 +122,3 @@ def test_what_rabbitmq_dead_letters_for_reasons_of_its_own_is_found_with_its_byt
         channel.queue_delete(queue)
     row = shared.one("SELECT id FROM foreign_letters WHERE body = %s", body)
     assert base64.b64decode(shown(shared, row)["raw"]) == body
-
-
-def reference(ledger: Ledger, actor: str, queue: str, body: Json) -> tuple[UUID, bytes]:
-    """A message of ours that counts as sent, and what travels for it: a test publishes that itself."""
-    message_id = ledger.one(
-        """
-        INSERT INTO messages (id, actor, queue, body, allowance, state, publication, sent_at)
-        VALUES (gen_random_uuid(), %s, %s, %s, 5, 'sent', 1, now()) RETURNING id
-        """,
-        actor, queue, json.dumps(body),
-    )  # fmt: skip
-    return message_id, dramatiq(queue=queue, actor=actor, kwargs={"id": str(message_id), "publication": 1})
-
-
-# What a worker dies of, or refuses, of our own messages; and what its letter says.
-KINDS: dict[str, tuple[str, str, str, Json, str]] = {  # the order, actor, queue, body, error
-    "exhausted retries": ("fail", "probe", "bills", {}, "ValueError: as ordered"),
-    "a permanent error": ("permanent", "probe", "bills", {}, "schemas.errors.Permanent: as ordered"),
-    "poison": ("die", "probe", "bills", {}, "WorkerDied: the worker that had begun this message ended before it did"),
-    "an unknown actor": ("", "launch_rocket", "bills", {}, "there is no actor launch_rocket in this version"),
-    "an older shape": ("", "probe", "bills", {"colour": "red"}, "the body no longer fits probe: colour:"),
-    "the wrong queue": ("", "probe", "timers", {}, "probe belongs on the queue bills, not on timers"),
-}
-
-
-def test_whatever_a_message_of_ours_dies_of_it_is_found_with_its_body_and_the_reason(shared: Ledger) -> None:
-    letters: dict[str, tuple[UUID, Json]] = {}
-    with good_ones_flow(shared), stranger(shared) as channel:
-        for kind, (order, actor, queue, body, _) in KINDS.items():
-            key = f"{kind} {uuid4()}"
-            if order:
-                shared.order(key, order, times=100)
-            message_id, travels = reference(shared, actor, queue, body := {"key": key, **body})
-            letters[kind] = message_id, body
-            channel.basic_publish("", queue, travels)
-        alive = "SELECT count(*) FROM messages WHERE id = ANY(%s) AND state <> 'dead'"
-
-        def all_dead() -> bool:
-            shared.keep_worker_alive()  # what a supervisor does
-            return shared.one(alive, [message_id for message_id, _ in letters.values()]) == 0
-
-        eventually(all_dead, seconds=120, why="each is dead")
-    for kind, (message_id, body) in letters.items():
-        letter = shown(shared, message_id)
-        assert letter["body"] == body and KINDS[kind][-1] in letter["error"], (kind, letter["error"])
-        assert len(letter["failures"]) == (1 if kind in ("a permanent error", "an older shape") else 5), kind
-
-
-def test_good_messages_flow_as_fast_while_bad_ones_come_beside_them(shared: Ledger) -> None:
-    """What bad ones cost the good ones, as a ratio within this run; figures of a quiet machine are in docs/operations.md."""
-    alone = [seconds(shared, lambda: None)]
-    bad = Stream(shared)
-    beside = [seconds(shared, bad.begin)]
-    assert not bad.over.is_set(), "they came until the last good one was done"
-    bad.end()
-    alone.append(seconds(shared, lambda: None))
-    kept = "SELECT count(*) FROM foreign_letters WHERE body = ANY(%s)"
-    eventually(lambda: shared.one(kept, bad.sent) == len(bad.sent), seconds=120, why="every bad one is kept")
-    rate, rate_alone = GOOD / beside[0], 2 * GOOD / sum(alone)
-    print(
-        f"{GOOD} good ones: {rate_alone:.0f}/s alone; {rate:.0f}/s beside {len(bad.sent)} bad ones "
-        f"({len(bad.sent) / beside[0]:.0f}/s); ratio {rate / rate_alone:.2f}"
-    )
-    assert bad.sent
-
-
-def seconds(ledger: Ledger, begin: Callable[[], None]) -> float:
-    """How long it takes until so many good messages are done that were put at once."""
-    ids = ledger.put(*[Probe(key=f"{uuid4()}") for _ in range(GOOD)])
-    begin()
-    begun = time.monotonic()
-    undone = "SELECT count(*) FROM messages WHERE id = ANY(%s) AND state <> 'done'"
-    eventually(lambda: ledger.one(undone, ids) == 0, seconds=300, why="every good one is done")
-    return time.monotonic() - begun
-
-
-class Stream:
-    """A stranger who publishes bad messages of every kind to the queue of the good ones, for as long as it lasts."""
-
-    PER_SECOND = 100
-
-    def __init__(self, ledger: Ledger) -> None:
-        self.sent: list[bytes] = []
-        self.over = threading.Event()
-        self._ledger = ledger
-        self._thread = threading.Thread(target=self._publish)
-
-    def begin(self) -> None:
-        self._thread.start()
-        eventually(lambda: self.sent)
-
-    def end(self) -> None:
-        self.over.set()
-        self._thread.join()
-
-    def _publish(self) -> None:
-        short = [body for body in STRANGERS.values() if len(body) < 1000]
-        with stranger(self._ledger) as channel:
-            while not self.over.wait(1 / self.PER_SECOND):
-                body = marked(short[len(self.sent) % len(short)]) + b" " * len(self.sent)
-                channel.basic_publish("", "bills", body)
-                self.sent.append(body)
