@@ -6,7 +6,7 @@ the queue was gone: whatever had been sent to it is then sent again.
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -73,7 +73,7 @@ class LedgerConsumer(_RabbitmqConsumer):
         self._latest: tuple[bytes, dict[str, Any]] = b"", {}
         self.iterator = self._remembering(self.iterator)
 
-    def _remembering(self, deliveries: Iterator[Any]) -> Iterator[Any]:
+    def _remembering(self, deliveries: Iterator[Any]) -> Generator[Any, None, None]:
         # Dramatiq keeps of a delivery what it could decode; what turns out to be a stranger's is kept as it came
         for method, properties, body in deliveries:
             if method is not None:
