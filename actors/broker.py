@@ -6,6 +6,7 @@ the queue was gone: whatever had been sent to it is then sent again.
 
 import json
 import logging
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
@@ -73,12 +74,22 @@ class LedgerConsumer(_RabbitmqConsumer):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)  # type: ignore[no-untyped-call]
         self.logger.addFilter(_without_traceback)
+        self._latest: tuple[bytes, dict[str, Any]] = b"", {}
+        self.iterator = self._remembering(self.iterator)
+
+    def _remembering(self, deliveries: Iterator[Any]) -> Generator[Any, None, None]:
+        # Dramatiq keeps of a delivery what it could decode; what turns out to be a stranger's is kept as it came
+        for method, properties, body in deliveries:
+            if method is not None:
+                self._latest = body, dict(properties.headers or {})
+            yield method, properties, body
 
     def __next__(self) -> Any:
         message: Any = super().__next__()  # type: ignore[no-untyped-call]
         if message is None:
             return None
         message._consumer = self
+        message.raw, message.headers = self._latest
         if not self._is_well_formed(message):
             logger.error("a malformed message on %s was dead-lettered", self.queue_name)
             self.nack(message)

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from schemas import ledger
@@ -45,7 +45,8 @@ def handles(model: type[Message], *, calls_out: bool = False) -> Callable[[Funct
 
 @dataclass(frozen=True)
 class Delivery:
-    """What RabbitMQ handed to this worker: a row's id, which of its publications, and whether a consumer had it before."""
+    """What RabbitMQ handed to this worker: a row's id, which of its publications, and whether a consumer had it before; and
+    the bytes and headers that said so, as they came."""
 
     id: UUID
     publication: int
@@ -53,6 +54,7 @@ class Delivery:
     queue: str
     redelivered: bool
     body: bytes
+    headers: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,8 @@ async def take(conn: Connection, delivery: Delivery, *, worker: str, base_second
     """
     record = await ledger.lock(conn, delivery.id)
     if record is None or (record.actor, record.queue) != (delivery.actor, delivery.queue):
-        await ledger.keep_foreign(
-            conn, queue=delivery.queue, reason="no message of ours has this id, actor and queue", body=delivery.body
-        )
+        reason = "no message of ours has this id, actor and queue"
+        await ledger.keep_foreign(conn, queue=delivery.queue, reason=reason, body=delivery.body, headers=delivery.headers)
         return None
     if not record.is_delivery(delivery.publication):
         return None

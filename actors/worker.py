@@ -66,7 +66,8 @@ class WorkerProcess:
             actor=proxy.actor_name,
             queue=proxy.queue_name,
             redelivered=bool(proxy.redelivered),
-            body=proxy.encode(),
+            body=proxy.raw,
+            headers=proxy.headers,
         )
         thread: Thread | None = getattr(self._local, "thread", None)
         if thread is None:

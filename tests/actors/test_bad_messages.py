@@ -1,0 +1,124 @@
+"""Every kind of bad message, published by a plain AMQP client: each is found beside the dead letters with what it brought, and
+good ones flow on beside any number of them."""
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pika
+import pytest
+from pika.adapters.blocking_connection import BlockingChannel
+
+from tests.actors import probe
+from tests.actors.probe import Probe
+from tests.actors.probing import Ledger
+from tests.actors.strangers import STRANGERS, marked
+from tests.installation import Installation, eventually, new_database
+
+pytestmark = pytest.mark.slow
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def shared(database_url: str, amqp_url_apart: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+    """Relay and worker that all tests here share, with probes among the actors."""
+    directory: Path = tmp_path_factory.mktemp("bad")
+    stint = Installation(new_database(database_url), amqp_url_apart, directory, STINT_TEST_MODULE="tests.actors.probe")
+    try:
+        with stint.sql() as conn:
+            conn.execute(probe.TABLES.encode())
+            stint.start("relay", "work")
+            eventually(lambda: "working on" in stint.log("work"), seconds=60)
+            yield Ledger(stint, conn)
+    finally:
+        stint.stop()
+
+
+@contextmanager
+def stranger(ledger: Ledger) -> Iterator[BlockingChannel]:
+    """A plain AMQP client."""
+    with pika.BlockingConnection(pika.URLParameters(ledger.stint.amqp_url)) as connection:
+        yield connection.channel()
+
+
+@contextmanager
+def good_ones_flow(ledger: Ledger) -> Iterator[None]:
+    """Puts good messages all the while, and fails unless every one of them is done."""
+    ids: list[UUID] = []
+    over = threading.Event()
+
+    def flow() -> None:
+        while not over.wait(0.05) or len(ids) < 10:
+            ids.extend(ledger.put(Probe(key=f"good-{len(ids)}-{uuid4()}")))
+
+    thread = threading.Thread(target=flow)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    undone = "SELECT count(*) FROM messages WHERE id = ANY(%s) AND state <> 'done'"
+    eventually(lambda: ledger.one(undone, ids) == 0, seconds=60, why="every good one is done")
+
+
+def shown(ledger: Ledger, letter_id: object) -> Json:
+    """What `./stint dead show` says of a letter."""
+    result = ledger.stint.command("dead", "show", str(letter_id), "--json")
+    assert result.returncode == 0, result.stderr
+    found: Json = json.loads(result.stdout)
+    return found
+
+
+def test_whatever_a_stranger_publishes_is_found_byte_for_byte(shared: Ledger) -> None:
+    sent = {kind: marked(body) for kind, body in STRANGERS.items()}
+    kept = "SELECT count(*) FROM foreign_letters WHERE body = ANY(%s)"
+    with good_ones_flow(shared), stranger(shared) as channel:
+        for body in sent.values():
+            channel.basic_publish("", "timers", body, pika.BasicProperties(headers={"from": "elsewhere"}))
+        eventually(lambda: shared.one(kept, list(sent.values())) == len(sent), seconds=60, why="each is kept, once")
+    # so that whoever has to find out who publishes sees what they said of themselves
+    assert (
+        shared.one("SELECT count(*) FROM foreign_letters WHERE body = ANY(%s) AND headers !~ 'elsewhere'", list(sent.values()))
+        == 0
+    )
+    assert shared.stint.is_running("work") and shared.stint.is_running("relay")
+    for kind in ("no text", "an unknown id", "an unknown actor", "another queue's name"):
+        row = shared.one("SELECT id FROM foreign_letters WHERE body = %s", sent[kind])
+        assert base64.b64decode(shown(shared, row)["raw"]) == sent[kind], kind
+
+
+# What a queue's limits, or a policy for it, make RabbitMQ do with a message by itself.
+LIMITS: dict[str, Json] = {
+    "expired": {"x-message-ttl": 1},
+    "maxlen": {"x-max-length": 1},
+    "rejected": {},  # by another consumer of that queue
+    "delivery_limit": {"x-queue-type": "quorum", "x-delivery-limit": 1},
+}
+
+
+@pytest.mark.parametrize("reason", LIMITS)
+def test_what_rabbitmq_dead_letters_for_reasons_of_its_own_is_found_with_its_bytes(shared: Ledger, reason: str) -> None:
+    body, queue = b"\x00" + uuid4().bytes, f"limited-{uuid4()}"
+    way = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "bills.XQ"}
+    with good_ones_flow(shared), stranger(shared) as channel:
+        channel.queue_declare(queue, durable=True, arguments=LIMITS[reason] | way)
+        channel.basic_publish("", queue, body)
+        if reason == "maxlen":
+            channel.basic_publish("", queue, b"another, which takes its place")
+        kept = "SELECT count(*) FROM foreign_letters WHERE body = %s AND reason = %s"
+
+        def found() -> bool:
+            if reason in ("rejected", "delivery_limit") and (method := channel.basic_get(queue)[0]) is not None:
+                channel.basic_nack(method.delivery_tag, requeue=reason == "delivery_limit")
+            return shared.one(kept, body, f"dead-lettered by RabbitMQ: {reason}") == 1
+
+        eventually(found)
+        channel.queue_delete(queue)
+    row = shared.one("SELECT id FROM foreign_letters WHERE body = %s", body)
+    assert base64.b64decode(shown(shared, row)["raw"]) == body
