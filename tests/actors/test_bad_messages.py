@@ -4,7 +4,8 @@ good ones flow on beside any number of them."""
 import base64
 import json
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,10 @@ from tests.actors.probe import Probe
 from tests.actors.probing import Ledger
 from tests.actors.strangers import STRANGERS, marked
 from tests.installation import Installation, eventually, new_database
+from tests.sizes import FULL
 
 pytestmark = pytest.mark.slow
+GOOD = 10_000 if FULL else 1_000
 Json = dict[str, Any]
 
 
@@ -122,3 +125,59 @@ def test_what_rabbitmq_dead_letters_for_reasons_of_its_own_is_found_with_its_byt
         channel.queue_delete(queue)
     row = shared.one("SELECT id FROM foreign_letters WHERE body = %s", body)
     assert base64.b64decode(shown(shared, row)["raw"]) == body
+
+
+def test_good_messages_flow_on_while_bad_ones_come_beside_them(shared: Ledger) -> None:
+    """What bad ones cost the good ones, as a ratio within this run: printed, since it is the machine that sets it. That all
+    good ones are done while the bad ones still come, and all bad ones are kept, is what must be so."""
+    alone = [seconds(shared, lambda: None)]
+    bad = Stream(shared)
+    beside = [seconds(shared, bad.begin)]
+    assert not bad.over.is_set(), "they came until the last good one was done"
+    bad.end()
+    alone.append(seconds(shared, lambda: None))
+    kept = "SELECT count(*) FROM foreign_letters WHERE body = ANY(%s)"
+    eventually(lambda: shared.one(kept, bad.sent) == len(bad.sent), seconds=120, why="every bad one is kept")
+    rate, rate_alone = GOOD / beside[0], 2 * GOOD / sum(alone)
+    print(
+        f"{GOOD} good ones: {rate_alone:.0f}/s alone; {rate:.0f}/s beside {len(bad.sent)} bad ones "
+        f"({len(bad.sent) / beside[0]:.0f}/s); ratio {rate / rate_alone:.2f}"
+    )
+
+
+def seconds(ledger: Ledger, begin: Callable[[], None]) -> float:
+    """How long it takes until so many good messages are done that were put at once."""
+    ids = ledger.put(*[Probe(key=f"{uuid4()}") for _ in range(GOOD)])
+    begin()
+    begun = time.monotonic()
+    undone = "SELECT count(*) FROM messages WHERE id = ANY(%s) AND state <> 'done'"
+    eventually(lambda: ledger.one(undone, ids) == 0, seconds=300, why="every good one is done")
+    return time.monotonic() - begun
+
+
+class Stream:
+    """A stranger who publishes bad messages of every kind to the queue of the good ones, for as long as it lasts."""
+
+    PER_SECOND = 20
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.sent: list[bytes] = []
+        self.over = threading.Event()
+        self._ledger = ledger
+        self._thread = threading.Thread(target=self._publish)
+
+    def begin(self) -> None:
+        self._thread.start()
+        eventually(lambda: self.sent)
+
+    def end(self) -> None:
+        self.over.set()
+        self._thread.join()
+
+    def _publish(self) -> None:
+        short = [body for body in STRANGERS.values() if len(body) < 1000]
+        with stranger(self._ledger) as channel:
+            while not self.over.wait(1 / self.PER_SECOND):
+                body = marked(short[len(self.sent) % len(short)]) + b" " * len(self.sent)
+                channel.basic_publish("", "bills", body)
+                self.sent.append(body)
