@@ -73,13 +73,17 @@ class Wire:
 
     def _note(self, kind: bytes, body: bytes, prepared: dict[bytes, str]) -> None:
         if kind == b"Q":
-            self.statements.append(body.rstrip(b"\0").decode())
+            self._add(body.rstrip(b"\0").decode())
         elif kind == b"P":
             name, sql, _ = body.split(b"\0", 2)
             prepared[name] = sql.decode()
         elif kind == b"B":
             _, name, _ = body.split(b"\0", 2)
-            self.statements.append(prepared[name])
+            self._add(prepared[name])
+
+    def _add(self, statement: str) -> None:
+        if statement != "SELECT 1":  # asked now and then, on a line of its own: schemas/watch.py
+            self.statements.append(statement)
 
     def _answers(self, server: socket.socket, client: socket.socket) -> None:
         while chunk := _read(server):
