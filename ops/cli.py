@@ -195,9 +195,9 @@ def _up(arguments: argparse.Namespace) -> int:
 
 def _test(arguments: argparse.Namespace) -> int:
     chosen = any(argument.startswith(("-n", "--numprocesses", "--pdb")) for argument in arguments.rest)
-    # one more than there are processors: much of it waits for what it has killed to come back
-    # each takes a run of neighbours, which share what their module starts, and who is done takes half of what another has left
-    parallel = [] if chosen else ["-n", str(min(4, (os.cpu_count() or 1) + 1)), "--dist", "worksteal"]
+    # two more than there are processors: much of it waits for what it has killed to come back. Each takes a run of neighbours,
+    # which share what their module starts, and who is done takes half of what another has left
+    parallel = [] if chosen else ["-n", str(min(4, (os.cpu_count() or 1) + 2)), "--dist", "worksteal"]
     os.chdir(CHECKOUT)
     return _become("pytest", *parallel, *arguments.rest)
 

@@ -23,7 +23,7 @@ from tests.installation import Installation, eventually, new_database
 from tests.sizes import FULL
 
 pytestmark = pytest.mark.slow
-GOOD = 10_000 if FULL else 1_000
+GOOD = 10_000 if FULL else 300
 Json = dict[str, Any]
 
 
