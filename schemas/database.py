@@ -7,6 +7,7 @@ import asyncio
 import os
 import select
 import socket
+import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
@@ -160,11 +161,12 @@ class Database:
     @asynccontextmanager
     async def _lent(self) -> AsyncIterator[Connection]:
         """One that is alive, as far as is known: those that were idle when Postgres was restarted are nobody's failure."""
+        ends = time.monotonic() + self._settings.stint_connect_seconds
         conn = await self._pool.getconn()
         while conn.closed or conn.is_cut():
             await conn.close()
             await self._pool.putconn(conn)  # which makes another in its place
-            conn = await self._pool.getconn()
+            conn = await self._pool.getconn(max(0.01, ends - time.monotonic()))
         try:
             yield conn
         finally:

@@ -19,7 +19,7 @@ import pytest
 from ops.servers import Servers
 from tests.given import Given, Json, Person
 from tests.installation import Installation, eventually, new_database
-from tests.sizes import OUTAGE_SECONDS, STOPS_WITHOUT_RABBITMQ
+from tests.sizes import CROWD, OUTAGE_SECONDS, STOPS_WITHOUT_RABBITMQ
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -148,7 +148,7 @@ def test_99_of_100_stops_answer_within_a_second_without_rabbitmq(
             limit, done = 1.2 * max(limit, p99(compared)), done + compared
 
     print(f"\n{PEOPLE * times} stops of {PEOPLE} people, RabbitMQ {how}: p99 {without * 1000:.0f} ms")
-    assert without < limit
+    assert without < limit * CROWD
     given.settled(seconds=60)
     assert entries_of(stint, people) == {stop["entryId"]: stop["duration"] for measured in done for stop, _ in measured}
 
@@ -247,8 +247,8 @@ def test_without_postgres_it_is_503_within_two_seconds_and_all_is_back_within_te
     print(f"\nPostgres {how}: {len(refused)} refused; at most: {said}")
     print(f"back after {max(answered.values()):.2f} s at the latest, and a stop handled after {handled:.2f} s")
     assert refused and {asked.answer.status_code for asked in refused} == {503}
-    assert max(slowest.values()) < REFUSED_SECONDS + slowest[LIVE]
-    assert max(answered.values()) < BACK_SECONDS and handled < BACK_SECONDS
+    assert max(slowest.values()) < REFUSED_SECONDS * CROWD + slowest[LIVE]
+    assert max(answered.values()) < BACK_SECONDS * CROWD and handled < BACK_SECONDS * CROWD
     # nobody was started anew, and nothing was lost
     assert {name: process.pid for name, process in stint.processes.items() if process.poll() is None} == pids
     given.settled()
