@@ -1,8 +1,6 @@
 """What is promised in seconds: a stop without RabbitMQ, a 503 without Postgres, and the return of API, workers and relay."""
 
 import contextlib
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +15,7 @@ import psycopg
 import pytest
 
 from ops.servers import Servers
+from tests.faults.test_events import frozen
 from tests.given import Given, Json, Person
 from tests.installation import Installation, eventually, new_database
 from tests.sizes import CROWD, OUTAGE_SECONDS, STOPS_WITHOUT_RABBITMQ
@@ -53,23 +52,6 @@ def family(pid: int) -> list[int]:
 
 
 @contextmanager
-def frozen(pid: int) -> Iterator[None]:
-    """The process and its children stand still: what is connected stays so, and says nothing."""
-    pids = family(pid)
-
-    def send(number: signal.Signals) -> None:
-        for one in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(one, number)
-
-    send(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        send(signal.SIGCONT)
-
-
-@contextmanager
 def refusing(stint: Installation, servers: Servers) -> Iterator[None]:
     """Postgres runs, and lets nobody in: whoever is connected is thrown out."""
     name = stint.value("SELECT current_database()")
@@ -92,7 +74,7 @@ def away(how: str, server: str, stint: Installation, servers: Servers) -> Iterat
     child = getattr(servers, server)
     match how:
         case "frozen":
-            with frozen(child.pids[0]):
+            with frozen(family(child.pids[0])):
                 yield
         case "refusing":
             with refusing(stint, servers):
