@@ -22,6 +22,7 @@ from schemas.errors import Unavailable
 from schemas.settings import Settings
 from schemas.watch import Watch
 
+POOL_SIZE = 16  # connections that requests of one API process use, beside one that listens and one that watches
 TURN_SECONDS = 20  # that a request of many transactions waits for its turn
 MARGIN_SECONDS = 3.0  # for the way there and back, beside what a statement may take
 
@@ -112,7 +113,7 @@ class Database:
     """The connections of one API process. A request that can't have one within `stint_connect_seconds` gets PoolTimeout; one
     that has one is told within two seconds when Postgres falls silent."""
 
-    def __init__(self, settings: Settings, *, size: int = 16) -> None:
+    def __init__(self, settings: Settings, *, size: int = POOL_SIZE) -> None:
         self._settings = settings
         self._all: WeakSet[Connection] = WeakSet()
         self._watch = Watch(lambda: connect(settings), self._all)

@@ -16,6 +16,7 @@ from schemas.messages import QUEUES
 from schemas.migrate import migrate
 from tests.actors import probe
 from tests.actors.probing import Ledger
+from tests.alone import Room, wants_to_be_alone
 from tests.given import Given
 from tests.installation import Installation, new_database, with_database
 
@@ -33,21 +34,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         slow = [item for item in items if item.get_closest_marker("slow")]
         items[:] = [item for item in items if item not in slow]
         config.hook.pytest_deselected(items=slow)
-    items.sort(key=_seconds, reverse=True)  # stable: neighbours stay neighbours
+    items.sort(key=_turn)  # stable: neighbours stay neighbours
 
 
-def _seconds(item: pytest.Item) -> float:
-    """About how long it takes, as its marker says. The longest begin first, so that at the end nobody waits for one alone."""
+def _turn(item: pytest.Item) -> tuple[bool, float]:
+    """Those that have to be alone begin, while nobody is in the middle of anything, and then the longest, so that at the end
+    nobody waits for one."""
     marker = item.get_closest_marker("slow")
-    return marker.kwargs.get("seconds", 5) if marker else 0
+    seconds = marker.kwargs.get("seconds", 5) if marker else 0
+    return not wants_to_be_alone(item), -seconds
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """The servers start once, in the process that the workers are children of."""
     global _servers
-    if hasattr(config, "workerinput") or config.option.collectonly:
+    if config.option.collectonly:
+        return
+    if hasattr(config, "workerinput"):
+        config.pluginmanager.register(Room(Path(os.environ["STINT_TEST_HOME"])))
         return
     home = Path(tempfile.mkdtemp(prefix="stint-test-"))
+    os.environ["STINT_TEST_HOME"] = str(home)
     _servers = Servers(home, durable=False, vhosts=VHOSTS).start().wait()
     template = with_database(_servers.database_url, "stint_template")
     with psycopg.connect(_servers.database_url, autocommit=True) as conn:

@@ -13,7 +13,3 @@ STOPS, KILLS = (1_000, 50) if FULL else (200, 12)  # of workers and relay
 APPROVALS, APPROVAL_KILLS = (500, 50) if FULL else (100, 6)
 STORM_BILLS, STORM_KILLS = (500, 50) if FULL else (150, 8)  # with a Xero at its worst
 API_KILLS = 30 if FULL else 8
-
-# Seconds are asserted as they are promised on a machine that a full run has for itself. `--all` shares it among its own tests,
-# and finds out only what is of another order.
-CROWD = 1.0 if FULL else 2.5

@@ -3,7 +3,9 @@
 import contextlib
 import secrets
 import signal
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from ops.sandbox.slack import environment as slack_environment
 from ops.sandbox.slack_workspace import SIGNING_SECRET
 from ops.sandbox.xero import environment as xero_environment
 from ops.servers import Servers
+from schemas.database import POOL_SIZE
 from tests.faults.asking import PatientGiven, Traffic
 from tests.faults.proxy import Proxy
 from tests.given import Json, Person
@@ -67,6 +70,17 @@ class WholeFirm:
         self.slack.recovers()
         self.mail.answers.clear()
         self.mail.seconds = 0
+
+    def fill_pools(self) -> None:
+        """Lets the API open as many connections to Postgres as it ever will: so many readers wait for one table at once."""
+        readers = 2 * POOL_SIZE * len(self.pids("api"))
+        with ThreadPoolExecutor(readers) as pool, self.stint.sql() as conn:
+            with conn.transaction():
+                conn.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
+                asked = [pool.submit(self.admin.get, "/api/me") for _ in range(readers)]
+                time.sleep(1)
+            for answer in asked:
+                answer.result()
 
     def pids(self, *kinds: str) -> list[int]:
         """Stint's own processes, as `up` knows them now: of kind `api`, `work` or `relay`; of all three without a name."""

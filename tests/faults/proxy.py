@@ -33,7 +33,8 @@ class Proxy:
         self.port = free_port()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"proxy to {target}", daemon=True)
-        self._server: asyncio.Server | None = None
+        self._listening: socket.socket | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._connections: set[_Connection] = set()
         self._delay = 0.0
         self._is_black_hole = False
@@ -41,7 +42,7 @@ class Proxy:
 
     def start(self) -> "Proxy":
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
+        self._do(self._listen)
         return self
 
     def stop(self) -> None:
@@ -93,7 +94,7 @@ class Proxy:
         """All is well for new connections, and for those that were only slow. One that was black-holed has lost bytes and
         stays silent for good, which is the worst that can happen to it: its owner has to find out. Where one end has given
         it up, the other end is told now. `cut` ends those that are left."""
-        asyncio.run_coroutine_threadsafe(self._heal(), self._loop).result(10)
+        self._do(self._heal)
 
     def _do(self, change: Callable[[], object]) -> None:
         async def there() -> None:
@@ -101,30 +102,39 @@ class Proxy:
 
         asyncio.run_coroutine_threadsafe(there(), self._loop).result(10)
 
-    async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, limit=_CHUNK)
+    def _listen(self) -> None:
+        # not by asyncio's server: one that is closed forgets whoever it was just accepting, and they wait for ever
+        self._listening = socket.create_server(("127.0.0.1", self.port))
+        self._listening.setblocking(False)
+        self._loop.add_reader(self._listening, self._accept, self._listening)
 
-    async def _heal(self) -> None:
+    def _accept(self, listening: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+            task = self._loop.create_task(self._serve(listening.accept()[0], listening))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _heal(self) -> None:
         self._delay, self._is_black_hole, self._cut_after = 0.0, False, None
         for connection in list(self._connections):
             connection.heal()
-        if self._server is None:
-            await self._listen()
+        if self._listening is None:
+            self._listen()
 
     async def _finish(self) -> None:
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while self._tasks:
+            self._cut()
+            await asyncio.sleep(0.001)
 
     def _cut(self) -> None:
         for connection in list(self._connections):
             connection.cut()
 
     def _refuse(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._listening is not None:
+            self._loop.remove_reader(self._listening)
+            self._listening.close()
+            self._listening = None
         self._cut()
 
     def _blackhole(self) -> None:
@@ -137,12 +147,13 @@ class Proxy:
         for connection in self._connections:
             connection.left = count
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = _Connection(self, reader, writer)
+    async def _serve(self, client: socket.socket, listening: socket.socket) -> None:
+        connection = _Connection(self, *await asyncio.open_connection(sock=client, limit=_CHUNK))
         connection.is_dead, connection.left = self._is_black_hole, self._cut_after
         self._connections.add(connection)
         try:
-            await connection.serve()
+            if listening is self._listening:
+                await connection.serve()
         except OSError:  # an end was reset, or the target is not there
             pass
         finally:

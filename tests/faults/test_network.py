@@ -14,7 +14,7 @@ import pytest
 from tests.faults.mixed import PARTS, Mixed, mixed
 from tests.faults.proxy import Proxy
 from tests.installation import eventually, new_database
-from tests.sizes import CROWD, FULL
+from tests.sizes import FULL
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 if FULL else 180)]
 FAULT_SECONDS = 6.0 if FULL else 1.2
@@ -104,6 +104,7 @@ def test_whatever_the_network_does_nothing_is_lost_or_doubled(names: tuple[str, 
     at_work.check()
 
 
+@pytest.mark.alone
 def test_a_swallowed_postgres_is_503_in_time_and_back_in_time(at_work: Mixed) -> None:
     person, task, wire = at_work.people[0], at_work.firm.task["id"], at_work.wires["DATABASE_URL"]
 
@@ -120,7 +121,7 @@ def test_a_swallowed_postgres_is_503_in_time_and_back_in_time(at_work: Mixed) ->
                 asked += [pool.submit(timed, at_work, "POST", f"/api/tasks/{task}/start") for _ in range(4)]
                 seconds = [answer.result() for answer in asked]
                 print(f"503 after {max(seconds):.2f} s at most")
-                assert max(seconds) < UNAVAILABLE_SECONDS * CROWD
+                assert max(seconds) < UNAVAILABLE_SECONDS
         wire.heal()
         begun = time.monotonic()
         eventually(all_is_well, seconds=BACK_SECONDS, why=at_work.stint.log("api")[-2000:])
@@ -137,6 +138,7 @@ def timed(at_work: Mixed, method: str, path: str) -> float:
     return time.monotonic() - begun
 
 
+@pytest.mark.alone
 def test_stops_answer_within_a_second_while_rabbitmq_is_swallowed(at_work: Mixed) -> None:
     person, task, wire = at_work.people[0], at_work.firm.task["id"], at_work.wires["AMQP_URL"]
     wire.blackhole()
@@ -144,7 +146,7 @@ def test_stops_answer_within_a_second_while_rabbitmq_is_swallowed(at_work: Mixed
         person.post(f"/api/tasks/{task}/start")
         begun = time.monotonic()
         stop = person.post(f"/api/tasks/{task}/stop", status=202)
-        assert time.monotonic() - begun < 1 * CROWD
+        assert time.monotonic() - begun < 1
         at_work.stops[stop["entryId"]] = stop
     wire.heal()
     at_work.check()

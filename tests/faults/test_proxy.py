@@ -1,6 +1,7 @@
 """The proxy does to connections what its methods say, no more and no less."""
 
 import contextlib
+import gc
 import socket
 import threading
 import time
@@ -219,6 +220,30 @@ def test_stop_leaves_nothing_behind(echo: Echo, listening: socket.socket) -> Non
         proxy.blackhole()
     eventually(lambda: echo.ended == 1)
     eventually(lambda: threading.active_count() == before)
+
+
+def test_it_stops_amid_clients_that_keep_coming(echo: Echo, listening: socket.socket) -> None:
+    """Whoever is just being accepted is closed, too: what is left open would be a warning, and that an error."""
+    over = threading.Event()
+
+    def keep_coming(port: int) -> None:
+        while not over.is_set():
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as client:
+                client.sendall(b"hello")
+
+    for _ in range(5):
+        over.clear()
+        proxy = Proxy(f"127.0.0.1:{listening.getsockname()[1]}").start()
+        threads = [threading.Thread(target=keep_coming, args=(proxy.port,)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.05)
+        proxy.stop()
+        over.set()
+        for thread in threads:
+            thread.join()
+        assert proxy.connections == 0
+    gc.collect()
 
 
 def test_the_urls_of_all_servers_lead_through_proxies() -> None:

@@ -18,9 +18,9 @@ from ops.servers import Servers
 from tests.faults.test_events import frozen
 from tests.given import Given, Json, Person
 from tests.installation import Installation, eventually, new_database
-from tests.sizes import CROWD, OUTAGE_SECONDS, STOPS_WITHOUT_RABBITMQ
+from tests.sizes import OUTAGE_SECONDS, STOPS_WITHOUT_RABBITMQ
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(300)]
 
 PARTS = ("api", "relay", "work:timers", "work:bills", "work:xero,slack,mail")
 PEOPLE = 10
@@ -130,7 +130,7 @@ def test_99_of_100_stops_answer_within_a_second_without_rabbitmq(
             limit, done = 1.2 * max(limit, p99(compared)), done + compared
 
     print(f"\n{PEOPLE * times} stops of {PEOPLE} people, RabbitMQ {how}: p99 {without * 1000:.0f} ms")
-    assert without < limit * CROWD
+    assert without < limit
     given.settled(seconds=60)
     assert entries_of(stint, people) == {stop["entryId"]: stop["duration"] for measured in done for stop, _ in measured}
 
@@ -229,8 +229,8 @@ def test_without_postgres_it_is_503_within_two_seconds_and_all_is_back_within_te
     print(f"\nPostgres {how}: {len(refused)} refused; at most: {said}")
     print(f"back after {max(answered.values()):.2f} s at the latest, and a stop handled after {handled:.2f} s")
     assert refused and {asked.answer.status_code for asked in refused} == {503}
-    assert max(slowest.values()) < REFUSED_SECONDS * CROWD + slowest[LIVE]
-    assert max(answered.values()) < BACK_SECONDS * CROWD and handled < BACK_SECONDS * CROWD
+    assert max(slowest.values()) < REFUSED_SECONDS + slowest[LIVE]
+    assert max(answered.values()) < BACK_SECONDS and handled < BACK_SECONDS
     # nobody was started anew, and nothing was lost
     assert {name: process.pid for name, process in stint.processes.items() if process.poll() is None} == pids
     given.settled()

@@ -22,7 +22,7 @@ from tests.given import Given, Json
 from tests.installation import Installation, eventually, new_database
 from tests.workspace import SlackSandbox, a_slack
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(400)]
 PARTS = ("relay", "work")
 AT_ONCE = 100
 ASKED = 1000

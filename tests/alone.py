@@ -1,0 +1,56 @@
+"""Tests that assert seconds have the machine for themselves: `@pytest.mark.alone`, a plugin of this run's workers."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+class Room:
+    """A room for a crowd or for one: whoever wants to be alone closes the door first, and waits until all have left. Shared by
+    processes, by way of two files; what a process holds ends with it."""
+
+    def __init__(self, directory: Path) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        self._door, self._room = (os.open(directory / name, flags, 0o600) for name in ("door", "room"))
+        self._is_mine = False
+
+    @contextmanager
+    def among_others(self) -> Iterator[None]:
+        fcntl.flock(self._door, fcntl.LOCK_SH)
+        fcntl.flock(self._room, fcntl.LOCK_SH)
+        fcntl.flock(self._door, fcntl.LOCK_UN)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._room, fcntl.LOCK_UN)
+
+    @contextmanager
+    def alone(self, *, stays: bool) -> Iterator[None]:
+        """`stays`: the next one wants to be alone, too, and so nobody is let in between."""
+        if not self._is_mine:
+            fcntl.flock(self._door, fcntl.LOCK_EX)
+            fcntl.flock(self._room, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            self._is_mine = stays
+            if not stays:
+                fcntl.flock(self._room, fcntl.LOCK_UN)
+                fcntl.flock(self._door, fcntl.LOCK_UN)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)  # so that waiting is no part of what a test's timeout counts
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+        if wants_to_be_alone(item):
+            place = self.alone(stays=nextitem is not None and wants_to_be_alone(nextitem))
+        else:
+            place = self.among_others()
+        with place:
+            return (yield)
+
+
+def wants_to_be_alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker("alone") is not None
