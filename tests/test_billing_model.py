@@ -27,6 +27,7 @@ from tests.billing.hours import (
     NOTE,
     OWNER,
     PICK,
+    PLACE,
     SECONDS,
     SEEN,
     TASK,
@@ -186,13 +187,35 @@ class History(Hours):
         else:
             self._log(whose, whose, tasks[0], start, seconds, overlap=True)
 
+    @precondition(lambda self: self.bills())
+    @rule(pick=PICK, place=PLACE, seconds=st.one_of(st.none(), SECONDS))
+    def reopen_what_has_moved(self, pick: int, place: int, seconds: int | None) -> None:
+        """A task is moved while a bill with its hours is approved; perhaps late time comes; then the bill is opened again."""
+        bill = self.bill(pick, "pending")
+        tasks = list(dict.fromkeys(entry.task for entry in self.books.entries_of(bill)))
+        if not tasks:
+            return
+        self.approve(ADMIN, pick, "latest")
+        self._kept()
+        self.move_task(ADMIN, list(self.books.tasks).index(tasks[0]), place)
+        self._kept()
+        if seconds is not None:
+            whose = [person.id for person in self.firm.people].index(bill.key.user)
+            self._push(whose, tasks[0], self.at(((self.today - bill.key.day).days, 60, 0)), seconds, append="", delete=False)
+            self._kept()
+        self._decide(ADMIN, bill, None, lambda by: self.books.reopen(by, bill, None), status="pending")
+
+    def _kept(self) -> None:
+        """Promises are kept before the next step, unless nobody is at work."""
+        if not self.asleep:
+            self.firm.settles()
+
     # clients that were away
 
     @rule(who=ANYBODY, limit=st.sampled_from([1000, 1000, 2]))
     def sync(self, who: int, limit: int) -> None:
         person, _ = self.by(who)
-        if not self.asleep:
-            self.firm.settles()
+        self._kept()
         self.firm.stores[person.id].sync(limit)
         self.firm.check_store(person)
 
@@ -240,8 +263,7 @@ class History(Hours):
 
     @invariant()
     def all_is_as_in_the_books(self) -> None:
-        if not self.asleep:
-            self.firm.settles()
+        self._kept()
         self.firm.check(settled=not self.asleep)
 
     def teardown(self) -> None:

@@ -51,25 +51,26 @@ class Up:
     def run_json(self) -> dict[str, Any]:
         return dict(json.loads((self.state / "run.json").read_text()))
 
-    def tree(self) -> list[int]:
-        """Its processes, all the way down."""
-        parents: dict[int, int] = {}
-        for entry in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-        tree = [self.process.pid]
-        for pid in tree:
-            tree += [child for child, parent in parents.items() if parent == pid]
-        return tree
-
     def end(self, number: signal.Signals, *, within_seconds: float = 12) -> float:
         """Sends the signal and returns after how many seconds the last process was gone."""
-        tree = self.tree()
+        pids = tree(self.process.pid)
         started = time.monotonic()
         self.process.send_signal(number)
         self.process.wait(within_seconds)
-        until(lambda: not any(map(runs, tree)), seconds=within_seconds)
+        until(lambda: not any(map(runs, pids)), seconds=within_seconds)
         return time.monotonic() - started
+
+
+def tree(pid: int) -> list[int]:
+    """A process and those that it started, all the way down."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+    pids = [pid]
+    for parent in pids:
+        pids += [child for child, its_parent in parents.items() if its_parent == parent]
+    return pids
 
 
 def stint(*words: str) -> list[str]:

@@ -1,13 +1,11 @@
 """What is promised in seconds: a stop without RabbitMQ, a 503 without Postgres, and the return of API, workers and relay."""
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import quantiles
 
 import httpx
@@ -19,6 +17,7 @@ from tests.faults.test_events import frozen
 from tests.given import Given, Json, Person
 from tests.installation import Installation, eventually, new_database
 from tests.sizes import OUTAGE_SECONDS, STOPS_WITHOUT_RABBITMQ
+from tests.up import tree
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(300)]
 
@@ -40,15 +39,6 @@ def stint(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         assert [name for name in PARTS if not installation.is_running(name)] == []
     finally:
         installation.stop()
-
-
-def family(pid: int) -> list[int]:
-    """The process and its children."""
-    parents = {}
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(") ")[2].split()[1])
-    return [pid, *(child for child, parent in parents.items() if parent == pid)]
 
 
 @contextmanager
@@ -74,7 +64,7 @@ def away(how: str, server: str, stint: Installation, servers: Servers) -> Iterat
     child = getattr(servers, server)
     match how:
         case "frozen":
-            with frozen(family(child.pids[0])):
+            with frozen(tree(child.pids[0])):
                 yield
         case "refusing":
             with refusing(stint, servers):
