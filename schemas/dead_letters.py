@@ -231,22 +231,23 @@ async def show(conn: Connection, letter_id: UUID) -> WholeLetter:
 
 async def _show_foreign(conn: Connection, letter_id: UUID) -> WholeLetter:
     cursor = await conn.execute(
-        """
-        SELECT queue, reason, substring(body FOR %s), octet_length(body), left(headers, %s), at,
-               discarded_at, discarded_by, discarded_because
-        FROM foreign_letters WHERE id = %s
-        """,
+        f"""
+        SELECT queue, reason, substring(body FOR %s), octet_length(body), left(headers, %s), at, discarded_at IS NULL,
+               (SELECT coalesce(json_agg({json_object(LetterEvent, "e")} ORDER BY e.id), '[]')
+                FROM foreign_letter_events e WHERE e.letter_id = l.id)
+        FROM foreign_letters l WHERE id = %s
+        """.encode(),
         (SHOWN_BYTES, SHOWN_BYTES, letter_id),
     )
     if (row := await cursor.fetchone()) is None:
         raise NotFound("There is no such letter; GET /api/dead-letters, or ./stint dead list, shows what there is.")
-    queue, reason, body, size, headers, at, discarded_at, by, because = row
+    queue, reason, body, size, headers, at, is_dead, events = row
     text = bytes(body).decode(errors="backslashreplace")
     shown = _masked_foreign(text)
     whole = size == len(body)
-    history = [LetterEvent(at=discarded_at, who=by, action="discard", reason=because)] if discarded_at else []
+    history = [LetterEvent.model_validate(masked(event)) for event in events]
     return WholeLetter(
-        id=letter_id, kind="foreign", actor=None, queue=queue, state="discarded" if discarded_at else "dead",
+        id=letter_id, kind="foreign", actor=None, queue=queue, state="dead" if is_dead else "discarded",
         error=masked_text(reason), fingerprint=None, attempts=0, allowance=0, replays=0, created_at=at, created_by=None,
         died_at=at, body=shown if whole else f"{shown}… ({size:,} bytes in all)",
         raw=base64.b64encode(body).decode() if whole and shown == text else None,

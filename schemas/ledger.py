@@ -271,11 +271,19 @@ def storable(text: str) -> str:
 
 
 async def keep_foreign(conn: Connection, *, queue: str, reason: str, body: bytes, headers: object = None) -> None:
-    """Keeps what came through RabbitMQ and is no message of ours, raw, beside the dead letters. `headers` are kept as
-    text: they may hold anything."""
+    """Keeps what came through RabbitMQ and is no message of ours, raw, beside the dead letters. `reason` is in our own words;
+    `headers` are kept as text: they may hold anything."""
     await conn.execute(
-        "INSERT INTO foreign_letters (queue, reason, body, headers) VALUES (%s, %s, %s, %s)",
-        (queue, storable(reason), body, storable(repr(headers or {}))),
+        """
+        WITH kind AS (
+            INSERT INTO foreign_groups AS g (queue, reason) VALUES (%(queue)s, %(reason)s)
+            ON CONFLICT (queue, reason) DO UPDATE
+            SET last_at = now(), told_at = CASE WHEN g.last_at > now() - interval '1 day' THEN g.told_at END
+            WHERE g.last_at < now() - interval '1 minute'
+        )
+        INSERT INTO foreign_letters (queue, reason, body, headers) VALUES (%(queue)s, %(reason)s, %(body)s, %(headers)s)
+        """,
+        {"queue": queue, "reason": reason, "body": body, "headers": storable(repr(headers or {}))},
     )
 
 

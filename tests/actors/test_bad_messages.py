@@ -99,7 +99,7 @@ def test_whatever_a_stranger_publishes_is_found_byte_for_byte(shared: Ledger) ->
 
 @dataclass(frozen=True)
 class Bad:
-    """A row of our own that an outside program wrote, with its reference published by a plain client; and what becomes of it."""
+    """A row of our own that an outside program wrote, its reference published by a plain client; and what becomes of it."""
 
     error: str  # as shown, or its beginning
     attempts: list[str]  # the class of each one's error

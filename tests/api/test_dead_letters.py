@@ -240,9 +240,29 @@ def test_a_foreign_letter_is_shown_raw_and_can_be_put_away(admin: Person, stint:
     assert row in [item["id"] for item in admin.get("/api/dead-letters", queue="timers")["items"]]
     move = {"select": {"ids": [row]}, "reason": "a stranger"}
     assert admin.post("/api/dead-letters/discard", move, status=200) == {"count": 1}
-    assert admin.get(f"/api/dead-letters/{row}")["history"][0]["reason"] == "a stranger"
+    assert admin.get(f"/api/dead-letters/{row}")["state"] == "discarded"
     assert admin.post("/api/dead-letters/restore", move, status=200) == {"count": 1}
     assert admin.post("/api/dead-letters/replay", move, status=202)["selected"] == 0
+
+
+def test_who_discarded_and_who_restored_a_letter_and_why_is_kept(admin: Person, stint: Installation, given: Given) -> None:
+    other = given.admin()
+    foreign = str(stint.value(
+        "INSERT INTO foreign_letters (queue, reason, body, headers) VALUES ('timers', 'a stranger', 'x', '{}') RETURNING id"
+    ))  # fmt: skip
+    for row in (letter(stint, {"to": "jo@example.com"}), foreign):
+        done: list[tuple[str, str, str]] = []
+        for number in range(2):  # twice: the second discarding takes nothing of the first away
+            for by, verb in ((admin, "discard"), (other, "restore")):
+                move = {"select": {"ids": [row]}, "reason": f"{verb} {number}"}
+                assert by.post(f"/api/dead-letters/{verb}", move, status=200) == {"count": 1}
+                assert by.post(f"/api/dead-letters/{verb}", move, status=200) == {"count": 0}
+                done.append((by.email, verb, f"{verb} {number}"))
+        history = admin.get(f"/api/dead-letters/{row}")["history"]
+        assert [(event["who"], event["action"], event["reason"]) for event in history] == done
+        assert [event["at"] for event in history] == sorted({event["at"] for event in history}), "each has its own time"
+        printed = stint.command("dead", "show", row).stdout
+        assert f"discard by {admin.email}: discard 0" in printed and f"restore by {other.email}: restore 1" in printed
 
 
 @pytest.mark.parametrize("depth", [300, 600, 900])
