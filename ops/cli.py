@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -38,15 +39,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         command: Callable[[argparse.Namespace], int] = arguments.command
         return command(arguments)
     except CommandError as error:
-        print(f"stint: {error}", file=sys.stderr)
+        return _refused(arguments, error, error.code)
     except KeyboardInterrupt:
         print("stint: interrupted", file=sys.stderr)
         return 130
     except Exception as error:
         if not _is_foreseen(error):
             raise
-        print(f"stint: {error}", file=sys.stderr)
-    return 1
+        return _refused(arguments, error, 1)
+
+
+def _refused(arguments: argparse.Namespace, error: Exception, code: int) -> int:
+    """Says why; to a program that asked for JSON, in JSON, too."""
+    if getattr(arguments, "json", None) is True:
+        print(json.dumps({"error": str(error)}, ensure_ascii=False))
+    print(f"stint: {error}", file=sys.stderr)
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
