@@ -1,4 +1,5 @@
--- Foreign letters as dead ones have it: the people on call are told of each new kind, and what a person did to one is kept.
+-- Foreign letters as dead ones have it: the people on call are told of each new kind, and what a person did to one is kept. And
+-- a count of what replays did that never falls.
 
 -- Foreign letters that came on one queue for one reason.
 CREATE TABLE foreign_groups (
@@ -26,3 +27,9 @@ CREATE INDEX foreign_letter_events_of_letter ON foreign_letter_events (letter_id
 INSERT INTO foreign_letter_events (letter_id, at, who, action, reason)
 SELECT id, discarded_at, coalesce(discarded_by, ''), 'discard', coalesce(discarded_because, '')
 FROM foreign_letters WHERE discarded_at IS NOT NULL ORDER BY discarded_at;
+
+-- What became of the letters of replays that are forgotten: a count of them since ever must not fall.
+CREATE TABLE replay_totals (
+    outcome text PRIMARY KEY,
+    letters bigint NOT NULL
+);
