@@ -9,7 +9,7 @@ from pydantic import Field
 from schemas import ledger
 from schemas.base import Body, Row
 from schemas.database import Connection
-from schemas.dead_letters import Condition, LetterFilter, condition
+from schemas.dead_letters import Condition, LetterFilter, LetterState, condition, in_state
 from schemas.errors import Conflict, Invalid, Misfit, NotFound
 from schemas.ledger import CHANNEL, State
 from schemas.masking import MASK, half_masked, masked_text, unmasked
@@ -160,12 +160,11 @@ async def _move_foreign(
     return cursor.rowcount
 
 
-async def _selected(conn: Connection, select: Select, state: str, *, among: str = "messages") -> list[UUID]:
+async def _selected(conn: Connection, select: Select, state: LetterState, *, among: str = "messages") -> list[UUID]:
     """What is selected, by the same words that list it."""
     found = chosen(select)
     cursor = await conn.execute(
-        f"SELECT m.id FROM {among} m WHERE m.state = %(state)s AND {found.text} ORDER BY m.id".encode(),
-        found.parameters | {"state": state},
+        f"SELECT m.id FROM {among} m WHERE {in_state(state)} AND {found.text} ORDER BY m.id".encode(), found.parameters
     )
     return [row[0] for row in await cursor.fetchall()]
 

@@ -69,7 +69,7 @@ def test_who_had_discarded_a_foreign_letter_is_kept_and_nobody_is_told_of_old_on
             ('timers', 'a stranger', 'x', '{}', '2026-03-02T09:00:00Z', 'jo', 'not ours'),
             ('timers', 'a stranger', 'y', '{}', NULL, NULL, NULL)
     """
-    url = database_at(database_url, NAMES.index("0010_foreign_letters"), letters)
+    url = database_at(database_url, NAMES.index("0010_letters"), letters)
     asyncio.run(migrate(url))
     with psycopg.connect(url) as conn:
         events = """
