@@ -23,6 +23,7 @@ from schemas.database import Connection, connect
 from schemas.errors import Invalid, NotFound, StintError
 from schemas.letter_moves import Edit, Move
 from schemas.listing import Page
+from schemas.masking import masked
 from schemas.replays import NewReplay, Replay
 from schemas.settings import settings
 
@@ -74,7 +75,7 @@ async def _list(conn: Connection, args: argparse.Namespace) -> int:
     chosen = words.letter_filter(args)
     page = json.loads(await dead_letters.list_page(conn, Page(args.limit), chosen, state=args.in_state))
     if args.json:
-        print(json.dumps(page["items"], indent=2))
+        print(json.dumps(page["items"], indent=2, ensure_ascii=False))
     else:
         screens.letters(page["items"], more=page["nextCursor"] is not None)
     return 0 if page["items"] else NOTHING_MATCHED
@@ -154,13 +155,16 @@ async def _edit(conn: Connection, args: argparse.Namespace) -> int:
     if not isinstance(before.body, dict):
         raise CommandError("A foreign letter can't be edited: no actor of ours would take it.")
     body = words.new_body(before.body, args)
+    shown = masked(body)
     edit = words.shaped(Edit, {"body": body, "reason": args.reason or ("dry run" if args.dry_run else "")})
     if not args.json:
-        screens.difference(before.body, body)
+        screens.difference(before.body, shown, changes=body != before.body)
     async with conn.transaction():
         if args.dry_run:
             await letter_moves.fitting(conn, letter_id, body)
-            return _print(json.dumps({"before": before.body, "after": body}, indent=2) if args.json else "It fits.")
+            return _print(
+                json.dumps({"before": before.body, "after": shown}, indent=2, ensure_ascii=False) if args.json else "It fits."
+            )
         await letter_moves.edit(conn, letter_id, edit, who=_who())
     return await _show(conn, args) if args.json else _print("It fits, and is on its way again.")
 

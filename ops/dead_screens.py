@@ -100,14 +100,14 @@ def in_short(found: Replay) -> str:
     )
 
 
-def difference(before: Json, after: Json) -> None:
-    """What an edit changes, as a diff of both bodies."""
+def difference(before: Json, after: Json, *, changes: bool) -> None:
+    """What an edit changes, as a diff of both bodies as they are shown; `changes` says whether it does, masked or not."""
 
     def lines(body: Json) -> list[str]:
         return json.dumps(body, indent=2, ensure_ascii=False, sort_keys=True).splitlines()
 
     changed = list(difflib.unified_diff(lines(before), lines(after), "as it is", "as it will be", lineterm=""))
-    print("\n".join(changed) if changed else "Nothing changes.")
+    print("\n".join(map(_harmless, changed)) or ("What changes is masked." if changes else "Nothing changes."))
 
 
 def _width() -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.api.answers import Json, problem, refused_fields
 from tests.given import Given, Person
-from tests.installation import Installation
+from tests.installation import Installation, eventually
 
 SECRETS = {
     "password": "hunter2-hunter2",
@@ -311,3 +311,18 @@ def test_a_letter_that_was_replayed_is_still_found_by_its_first_characters(stint
     assert json.loads(shown.stdout)["state"] == "done"
     refused = stint.command("dead", "edit", row[:13], "--set", "to=x", "--reason", "why")
     assert refused.returncode == 1 and "only a dead one can be edited" in refused.stderr
+
+
+def test_a_replay_is_followed_and_cancelled_over_http(admin: Person, stint: Installation) -> None:
+    rows = [letter(stint, {"to": "jo@example.com", "subject": "Hello", "paragraphs": ["One"]}) for _ in range(3)]
+    wanted = {"select": {"ids": rows}, "reason": "mended", "ratePerSecond": 0.01}
+    replay = admin.post("/api/dead-letters/replay", wanted, status=202)
+    path = f"/api/dead-letters/replays/{replay['id']}"
+    assert (replay["state"], replay["selected"], replay["who"]) == ("running", 3, admin.email)
+    assert admin.post("/api/dead-letters/replay", wanted | {"dryRun": True}, status=202)["id"] is None
+    eventually(lambda: admin.get(path)["sent"] == 1, why="the first is sent, and no second one for a while")
+    admin.delete(path)
+    problem(admin.http.delete(path), 409)
+    followed = admin.get(path)
+    assert (followed["state"], followed["sent"]) == ("cancelled", 1)
+    assert stint.value("SELECT count(*) FROM messages WHERE id = ANY(%s::uuid[]) AND replays = 0 AND state = 'dead'", rows) == 2

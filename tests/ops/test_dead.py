@@ -169,3 +169,18 @@ def test_a_database_that_is_away_is_told_in_json_too(alone: Installation, tmp_pa
     refused = dead(away, "list", "--json")
     assert refused.returncode == 1
     assert "Connection refused" in json.loads(refused.stdout)["error"]
+
+
+def test_an_edit_shows_what_changes_and_no_secret(alone: Installation) -> None:
+    row = letter(alone)
+    tried = dead(alone, "edit", row, "--set", "to=jo@example.com", "--dry-run").stdout
+    assert '-  "to": "jo@exampl.com"' in tried and '+  "to": "jo@example.com"' in tried and "It fits." in tried
+    assert alone.value("SELECT body ->> 'to' FROM messages WHERE id = %s", row) == BODY["to"]
+    hidden = 'paragraphs=["password=hunter2-hunter2"]'
+    for more in (["--dry-run"], ["--dry-run", "--json"], ["--reason", "a typo"]):
+        told = dead(alone, "edit", row, "--set", hidden, *more)
+        assert told.returncode == 0 and "hunter2" not in told.stdout and "•••" in told.stdout
+    row = letter(alone)
+    alone.rows('UPDATE messages SET body = body || \'{"subject": "token=abcdef"}\' WHERE id = %s RETURNING 1', row)
+    assert "What changes is masked." in dead(alone, "edit", row, "--set", "subject=token=ghijkl", "--dry-run").stdout
+    assert "Nothing changes." in dead(alone, "edit", row, "--set", "subject=token=•••", "--dry-run").stdout

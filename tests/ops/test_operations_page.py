@@ -5,11 +5,16 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
+import httpx
 import pytest
 
-from ops import cli
+from ops import cli, status
+from ops.status import Standing
+from schemas.heartbeats import Process
 from schemas.messages import SendMail
+from schemas.queues import Queue
 from tests.actors import probe
 from tests.installation import CHECKOUT, Installation, eventually
 from tests.smtp import mail_server
@@ -101,3 +106,30 @@ def test_every_screen_on_the_page_is_what_the_command_prints(own: Installation) 
             assert plain(printed) == plain(screen.shown), screen.line
             assert result.stderr == ""
         assert len(server.mails) == 4
+    measured = set(re.findall(r"^# TYPE (stint_\w+)", httpx.get(f"{own.url}/metrics").text, re.MULTILINE))
+    # Prometheus's client adds when each one began
+    assert {name for name in measured if not name.endswith("_created")} == set(re.findall(r"\bstint_\w+", PAGE))
+
+
+def test_whatever_the_doctor_finds_has_a_section() -> None:
+    """By the words of its heading, which stand in the finding too."""
+    servers = {"RabbitMQ": "does not answer", "API": "does not answer", "mail": "does not answer"}
+    servers |= {"Xero": "is not connected", "Slack": "took our bot token back"}
+    waits = [Queue(name="rockets", ready=1), Queue(name="timers", ready=1), Queue(name="bills", ready=1, oldest_due_seconds=99)]
+    now = datetime.now(UTC)
+    worker = Process(process="here:1", kind="work", queues=["bills"], started_at=now, seen_at=now, alive=True)
+    found = [
+        *status.examine(Standing(servers={"Postgres": "does not answer: OperationalError"})),
+        *status.examine(Standing(servers={"Postgres": "lacks migrations"}, lacks_migrations=True)),
+        *status.examine(
+            Standing(servers={"Postgres": "ok"} | servers, queues=waits, processes=[worker], dead=1, groups=1, foreign=1)
+        ),
+    ]
+    assert len(found) == 13
+    headings = re.findall(r"^### (.*)$", PAGE.partition("## Alarms")[2], re.MULTILINE)
+    sections = [words_in(part) for heading in headings for part in heading.split(" and ")]
+    assert [finding.what for finding in found if not any(section <= words_in(finding.what) for section in sections)] == []
+
+
+def words_in(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower())) - {"a", "are", "is", "the"}
