@@ -1,12 +1,17 @@
 """The people on call, over real SMTP: one mail for each new group of dead letters and each new kind of foreign ones."""
 
+import asyncio
 from collections.abc import Iterator
+from typing import Any
 from uuid import uuid4
 
 import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
+from psycopg import AsyncConnection
 
+from schemas import ledger as the_ledger
+from schemas.ledger import Failure
 from tests.actors.probe import Probe
 from tests.actors.probing import Ledger
 from tests.actors.strangers import dramatiq
@@ -78,3 +83,30 @@ def test_a_kind_that_was_quiet_for_a_day_is_news_again(mailbox: MailServer, ledg
     ledger.conn.execute("UPDATE foreign_groups SET last_at = last_at - interval '25 hours'")
     publish(ledger, channel, "bills", b"a day later")
     mailbox.next_to(OPS, after=1)
+
+
+def test_those_that_fail_of_the_same_at_once_do_not_wait_for_each_other(own: Installation) -> None:
+    failure = Failure(error_class="ValueError", error="no", traceback="", worker="here:1", final=True)
+
+    async def fail(conn: AsyncConnection[Any]) -> None:
+        message_id = await the_ledger.put(conn, Probe(key="k"))
+        await conn.execute("UPDATE messages SET state = 'sent', publication = 1, sent_at = now() WHERE id = %s", (message_id,))
+        record = await the_ledger.lock(conn, message_id)
+        assert record is not None
+        assert await the_ledger.fail(conn, record, failure, base_seconds=1) == "dead"
+        await the_ledger.keep_foreign(conn, queue="bills", reason="a stranger", body=b"x")
+
+    async def three_of_them() -> None:
+        async with (
+            await AsyncConnection.connect(own.database_url, autocommit=True) as one,
+            await AsyncConnection.connect(own.database_url, autocommit=True) as other,
+        ):
+            await fail(one)
+            await other.execute("SET lock_timeout = '1s'")
+            async with one.transaction(), other.transaction():
+                await fail(one)
+                await fail(other)  # while the first has not committed
+
+    asyncio.run(three_of_them())
+    assert own.value("SELECT count(*) FROM messages WHERE state = 'dead'") == 3
+    assert (own.value("SELECT count(*) FROM failure_groups"), own.value("SELECT count(*) FROM foreign_groups")) == (1, 1)
