@@ -29,7 +29,7 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code: 0 done, 1 failed, 2 not understood."""
+    """Runs one command and returns its exit code: 0 done, 1 failed, 2 not understood; `dead` has more."""
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
     if rest and not arguments.passes_on:
@@ -37,7 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.rest = rest
     try:
         command: Callable[[argparse.Namespace], int] = arguments.command
-        return command(arguments)
+        code = command(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except CommandError as error:
         return _refused(arguments, error, error.code)
     except KeyboardInterrupt:

@@ -184,3 +184,22 @@ def test_an_edit_shows_what_changes_and_no_secret(alone: Installation) -> None:
     alone.rows('UPDATE messages SET body = body || \'{"subject": "token=abcdef"}\' WHERE id = %s RETURNING 1', row)
     assert "What changes is masked." in dead(alone, "edit", row, "--set", "subject=token=ghijkl", "--dry-run").stdout
     assert "Nothing changes." in dead(alone, "edit", row, "--set", "subject=token=•••", "--dry-run").stdout
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_who_has_seen_enough_of_a_list_is_told_nothing_more(alone: Installation, unbuffered: str) -> None:
+    for _ in range(5):
+        letter(alone)
+    listens, speaks = os.pipe()
+    os.close(listens)
+    result = subprocess.run(
+        [sys.executable, "-m", "ops.cli", "dead", "export"],
+        cwd=CHECKOUT,
+        env=os.environ | alone.environment | {"PYTHONUNBUFFERED": unbuffered},
+        stdout=speaks,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    os.close(speaks)
+    assert (result.returncode, result.stderr) == (141, "")
