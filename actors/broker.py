@@ -98,7 +98,9 @@ class LedgerConsumer(_RabbitmqConsumer):
 
     def _is_well_formed(self, message: MessageProxy) -> bool:
         try:
-            return is_well_formed(message, self.queue_name, frozenset(self.broker.actors))
+            # of this queue only: a worker of all queues must refuse what one of this queue alone would not know
+            ours = frozenset(name for name, actor in self.broker.actors.items() if actor.queue_name == self.queue_name)
+            return is_well_formed(message, self.queue_name, ours)
         except Exception:  # whatever a stranger thought of: it must not stop the consumer
             return False
 

@@ -18,6 +18,6 @@ async def carry(settings: Settings) -> None:
         while True:
             busy = await replays.carry(conn)
             async with conn.transaction():
-                for group in await alarms.tell(conn, ops_email=settings.ops_email):
-                    logger.error("letters die of something new: %s", group)
+                for news in await alarms.tell(conn, ops_email=settings.ops_email):
+                    logger.error("%s", news)
             await asyncio.sleep(BUSY_SECONDS if busy else IDLE_SECONDS)

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code: 0 done, 1 failed, 2 not understood."""
+    """Runs one command and returns its exit code: 0 done, 1 failed, 2 not understood; `dead` has more."""
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
     if rest and not arguments.passes_on:
@@ -36,17 +37,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.rest = rest
     try:
         command: Callable[[argparse.Namespace], int] = arguments.command
-        return command(arguments)
+        code = command(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except CommandError as error:
-        print(f"stint: {error}", file=sys.stderr)
+        return _refused(arguments, error, error.code)
     except KeyboardInterrupt:
         print("stint: interrupted", file=sys.stderr)
         return 130
     except Exception as error:
         if not _is_foreseen(error):
             raise
-        print(f"stint: {error}", file=sys.stderr)
-    return 1
+        return _refused(arguments, error, 1)
+
+
+def _refused(arguments: argparse.Namespace, error: Exception, code: int) -> int:
+    """Says why; to a program that asked for JSON, in JSON, too."""
+    if getattr(arguments, "json", None) is True:
+        print(json.dumps({"error": str(error)}, ensure_ascii=False))
+    print(f"stint: {error}", file=sys.stderr)
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,12 +2,11 @@
 
 import difflib
 import json
+import shutil
+import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
-
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from schemas.dead_letters import Groups, WholeLetter
 from schemas.replays import Replay
@@ -15,23 +14,18 @@ from schemas.replays import Replay
 Json = dict[str, Any]
 
 
-def _console() -> Console:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 160
-    return console
-
-
 def groups(found: Groups) -> None:
     """One line a group, the latest death first."""
     if found.items:
-        table = Table("group", "actor", "error", "place", "letters", "first", "last", "replayed", "failed again", box=None)
-        for group in found.items:
-            table.add_row(
-                group.fingerprint, group.actor, escape(group.error), group.frame, f"{group.count:,}", _ago(group.first),
+        heads = ("group", "actor", "error", "place", "letters", "first", "last", "replayed", "failed again")
+        rows = [
+            (
+                group.fingerprint, group.actor, group.error, group.frame, f"{group.count:,}", _ago(group.first),
                 _ago(group.last), f"{group.replayed:,}", f"{group.failed_again:,}",
-            )  # fmt: skip
-        _console().print(table)
+            )
+            for group in found.items
+        ]  # fmt: skip
+        _table(heads, rows)
         for group in found.items[:5]:
             print(f"  {group.fingerprint}  {_one_line(group.example)}")
     print(f"{found.dead:,} dead letters in {len(found.items)} groups; {found.foreign:,} foreign letters.")
@@ -45,16 +39,16 @@ def letters(items: list[Json], *, more: bool) -> None:
     if not items:
         print("No such dead letters.")
         return
-    console = _console()
     id_width = 8 if len(items) < 50 else 36
-    table = Table("id", "actor", "queue", "died", "attempts", "replays", "error", box=None)
-    for item in items:
-        table.add_row(
+    rows = [
+        (
             item["id"][:id_width], item["actor"] or f"({item['kind']})", item["queue"],
             _ago(datetime.fromisoformat(item["diedAt"])), str(item["attempts"]), str(item["replays"]),
-            escape(_one_line(item["error"], console.width - 72 - id_width)),
-        )  # fmt: skip
-    console.print(table)
+            _one_line(item["error"], _width() - 72 - id_width),
+        )
+        for item in items
+    ]  # fmt: skip
+    _table(("id", "actor", "queue", "died", "attempts", "replays", "error"), rows)
     if more:
         print("… and more: --limit N, or narrow it with --actor, --group, --since, --q.")
 
@@ -106,14 +100,30 @@ def in_short(found: Replay) -> str:
     )
 
 
-def difference(before: Json, after: Json) -> None:
-    """What an edit changes, as a diff of both bodies."""
+def difference(before: Json, after: Json, *, changes: bool) -> None:
+    """What an edit changes, as a diff of both bodies as they are shown; `changes` says whether it does, masked or not."""
 
     def lines(body: Json) -> list[str]:
         return json.dumps(body, indent=2, ensure_ascii=False, sort_keys=True).splitlines()
 
     changed = list(difflib.unified_diff(lines(before), lines(after), "as it is", "as it will be", lineterm=""))
-    print("\n".join(changed) if changed else "Nothing changes.")
+    print("\n".join(map(_harmless, changed)) or ("What changes is masked." if changes else "Nothing changes."))
+
+
+def _width() -> int:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 160
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    # only here: it would be a tenth of what a command takes that shows no table
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(*heads, box=None)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    Console(highlight=False, width=_width()).print(table)
 
 
 def _indented(text: str) -> None:

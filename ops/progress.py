@@ -6,9 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
 SAY_AGAIN_SECONDS = 5.0  # without a terminal
 
 
@@ -22,10 +19,14 @@ class At(Protocol):
 def progress(what: str, *, total: float | None = None) -> Iterator[At]:
     """`with progress("writing entries", total=1000) as at: at(250)`. Written to stderr, so that a command's output stays
     what a program can read."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    if not sys.stderr.isatty():
         yield _in_lines(what, total)
         return
+    # only here: a program that asks for JSON need not wait for it
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bars:
         bar = bars.add_task(what, total=total)

@@ -12,7 +12,6 @@ from datetime import UTC, date, datetime
 from types import UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
-from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, ValidatedEmail, validate_email
 from pydantic import (
     AfterValidator,
     AwareDatetime,
@@ -103,34 +102,6 @@ _DAY_SCHEMA = {"type": "string", "format": "date", "pattern": _YEARS}
 Instant = Annotated[AwareDatetime, BeforeValidator(_only_text), AfterValidator(_in_utc), WithJsonSchema(_TIME_SCHEMA)]
 Second = Annotated[Instant, AfterValidator(_whole_seconds), Sql("second")]
 Day = Annotated[date, BeforeValidator(_only_text), Field(ge=date(1900, 1, 1), le=date(9000, 1, 1)), WithJsonSchema(_DAY_SCHEMA)]
-
-
-# Firms have networks with names that the Internet does not know, and everybody tests with such.
-SPECIAL_USE_DOMAIN_NAMES.clear()
-
-
-def email_address(text: str) -> ValidatedEmail:
-    """The parts of an e-mail address. Raises EmailNotValidError for what is none, and for one whose local part goes beyond
-    ASCII: not every server takes mail to it."""
-    return validate_email(
-        text, check_deliverability=False, globally_deliverable=False, allow_quoted_local=True, allow_smtputf8=False
-    )
-
-
-def _normalized(value: str) -> str:
-    try:
-        return email_address(value).normalized
-    except EmailNotValidError as error:
-        raise ValueError(f"this is no e-mail address: {str(error).rstrip('.')}") from None
-
-
-# An e-mail address, its domain in lower case.
-Email = Annotated[
-    str,
-    Field(max_length=320, examples=["jo@acme.example"]),
-    Documented("format", "email"),
-    AfterValidator(_normalized),
-]
 Name = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=200),

@@ -16,7 +16,8 @@ from uuid import UUID, uuid4
 from pydantic import AfterValidator, Field
 
 from schemas import customers, ledger, limits, mails, sign_in
-from schemas.base import Body, Documented, Email, Name, Row, Sql, json_object
+from schemas.addresses import Email
+from schemas.base import Body, Documented, Name, Row, Sql, json_object
 from schemas.clients.identity import Person, Subject
 from schemas.database import Connection
 from schemas.errors import Conflict, Invalid, NotFound

@@ -7,7 +7,8 @@ from uuid import UUID, uuid4
 from pydantic import Field
 
 from schemas import ledger
-from schemas.base import Body, Email, Flag, Name, Rounding, Row, Sql, Text, Version, json_object
+from schemas.addresses import Email
+from schemas.base import Body, Flag, Name, Rounding, Row, Sql, Text, Version, json_object
 from schemas.database import Connection
 from schemas.errors import Conflict, Invalid, NotFound
 from schemas.listing import Order, Page, Selection

@@ -8,7 +8,8 @@ from psycopg.types.json import Jsonb
 from pydantic import ConfigDict, Field, StringConstraints
 
 from schemas import ledger, limits, mails
-from schemas.base import Body, Email, Name, Row, Text
+from schemas.addresses import Email
+from schemas.base import Body, Name, Row, Text
 from schemas.database import Connection
 from schemas.limits import Limit
 from schemas.listing import Order, Page, Selection

@@ -254,13 +254,16 @@ async def fail(conn: Connection, record: Record, failure: Failure, *, base_secon
 async def _note_group(conn: Connection, group: str, actor: str, failure: Failure) -> None:
     """Remembers that letters die of this. One that was not seen for a day is news again."""
     await conn.execute(
+        # looked at before: the conflict alone would lock the row, and have all who fail at once wait for each other
         """
-        INSERT INTO failure_groups AS g (fingerprint, actor, error_class, frame) VALUES (%s, %s, %s, %s)
+        INSERT INTO failure_groups AS g (fingerprint, actor, error_class, frame)
+        SELECT %(group)s, %(actor)s, %(error_class)s, %(frame)s WHERE NOT EXISTS (
+            SELECT FROM failure_groups WHERE fingerprint = %(group)s AND last_at >= now() - interval '1 minute')
         ON CONFLICT (fingerprint) DO UPDATE
         SET last_at = now(), told_at = CASE WHEN g.last_at > now() - interval '1 day' THEN g.told_at END
         WHERE g.last_at < now() - interval '1 minute'
         """,
-        (group, actor, failure.error_class, failure.frame),
+        {"group": group, "actor": actor, "error_class": failure.error_class, "frame": failure.frame},
     )
 
 
@@ -271,11 +274,22 @@ def storable(text: str) -> str:
 
 
 async def keep_foreign(conn: Connection, *, queue: str, reason: str, body: bytes, headers: object = None) -> None:
-    """Keeps what came through RabbitMQ and is no message of ours, raw, beside the dead letters. `headers` are kept as
-    text: they may hold anything."""
+    """Keeps what came through RabbitMQ and is no message of ours, raw, beside the dead letters. `reason` is in our own words;
+    `headers` are kept as text: they may hold anything."""
     await conn.execute(
-        "INSERT INTO foreign_letters (queue, reason, body, headers) VALUES (%s, %s, %s, %s)",
-        (queue, storable(reason), body, storable(repr(headers or {}))),
+        # as with failure_groups
+        """
+        WITH kind AS (
+            INSERT INTO foreign_groups AS g (queue, reason) SELECT %(queue)s, %(reason)s WHERE NOT EXISTS (
+                SELECT FROM foreign_groups
+                WHERE queue = %(queue)s AND reason = %(reason)s AND last_at >= now() - interval '1 minute')
+            ON CONFLICT (queue, reason) DO UPDATE
+            SET last_at = now(), told_at = CASE WHEN g.last_at > now() - interval '1 day' THEN g.told_at END
+            WHERE g.last_at < now() - interval '1 minute'
+        )
+        INSERT INTO foreign_letters (queue, reason, body, headers) VALUES (%(queue)s, %(reason)s, %(body)s, %(headers)s)
+        """,
+        {"queue": queue, "reason": reason, "body": body, "headers": storable(repr(headers or {}))},
     )
 
 

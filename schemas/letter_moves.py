@@ -9,7 +9,7 @@ from pydantic import Field
 from schemas import ledger
 from schemas.base import Body, Row
 from schemas.database import Connection
-from schemas.dead_letters import Condition, LetterFilter, condition
+from schemas.dead_letters import Condition, LetterFilter, LetterState, condition, in_state
 from schemas.errors import Conflict, Invalid, Misfit, NotFound
 from schemas.ledger import CHANNEL, State
 from schemas.masking import MASK, half_masked, masked_text, unmasked
@@ -120,50 +120,51 @@ async def _rewrite(conn: Connection, message_id: UUID, body: Message, *, who: st
     )
 
 
-async def _lock_all(conn: Connection, message_ids: Sequence[UUID]) -> None:
+async def _lock_all(conn: Connection, ids: Sequence[UUID], *, among: str = "messages") -> None:
     # by id: two who move the same letters at once must not wait for each other crosswise
-    await conn.execute("SELECT FROM messages WHERE id = ANY(%s) ORDER BY id FOR UPDATE", (list(message_ids),))
+    await conn.execute(f"SELECT FROM {among} WHERE id = ANY(%s) ORDER BY id FOR UPDATE".encode(), (list(ids),))
 
 
 async def discard(conn: Connection, move: Move, *, who: str) -> Moved:
     """Puts dead letters away, foreign ones too: they are kept, and can be restored."""
-    ids = await _selected(conn, move.select, "dead")
-    moved = await _put_away(conn, ids, who=who, reason=move.reason)
-    count = len(moved) + await _discard_foreign(conn, move, who)
-    return Moved(count=count)
+    moved = await _put_away(conn, await _selected(conn, move.select, "dead"), who=who, reason=move.reason)
+    foreign = await _selected(conn, move.select, "dead", among="listed_foreign_letters")
+    return Moved(count=len(moved) + await _move_foreign(conn, foreign, "discard", who=who, reason=move.reason))
 
 
 async def restore(conn: Connection, move: Move, *, who: str) -> Moved:
-    """Makes discarded letters dead ones again."""
-    ids = await _selected(conn, move.select, "discarded")
-    moved = await _take_back(conn, ids, who=who, reason=move.reason)
-    cursor = await conn.execute(
-        """
-        UPDATE foreign_letters SET discarded_at = NULL, discarded_by = NULL, discarded_because = NULL
-        WHERE id = ANY(%s) AND discarded_at IS NOT NULL
-        """,
-        (await _selected(conn, move.select, "discarded", among="listed_foreign_letters"),),
-    )
-    return Moved(count=len(moved) + cursor.rowcount)
+    """Makes discarded letters dead ones again, foreign ones too. Who had discarded them, and why, stays in their history."""
+    moved = await _take_back(conn, await _selected(conn, move.select, "discarded"), who=who, reason=move.reason)
+    foreign = await _selected(conn, move.select, "discarded", among="listed_foreign_letters")
+    return Moved(count=len(moved) + await _move_foreign(conn, foreign, "restore", who=who, reason=move.reason))
 
 
-async def _discard_foreign(conn: Connection, move: Move, who: str) -> int:
+async def _move_foreign(
+    conn: Connection, ids: Sequence[UUID], action: Literal["discard", "restore"], *, who: str, reason: str
+) -> int:
+    """Moves those of the foreign letters that are not there yet. Returns how many."""
+    await _lock_all(conn, ids, among="foreign_letters")
     cursor = await conn.execute(
         """
-        UPDATE foreign_letters SET discarded_at = now(), discarded_by = %s, discarded_because = %s
-        WHERE id = ANY(%s) AND discarded_at IS NULL
+        WITH moved AS (
+            UPDATE foreign_letters
+            SET discarded_at = CASE WHEN %(away)s THEN clock_timestamp() END,
+                discarded_by = CASE WHEN %(away)s THEN %(who)s END, discarded_because = CASE WHEN %(away)s THEN %(reason)s END
+            WHERE id = ANY(%(ids)s) AND (discarded_at IS NULL) = %(away)s RETURNING id
+        )
+        INSERT INTO foreign_letter_events (letter_id, who, action, reason)
+        SELECT id, %(who)s, %(action)s, %(reason)s FROM moved
         """,
-        (who, move.reason, await _selected(conn, move.select, "dead", among="listed_foreign_letters")),
+        {"ids": list(ids), "away": action == "discard", "action": action, "who": who, "reason": reason},
     )
     return cursor.rowcount
 
 
-async def _selected(conn: Connection, select: Select, state: str, *, among: str = "messages") -> list[UUID]:
+async def _selected(conn: Connection, select: Select, state: LetterState, *, among: str = "messages") -> list[UUID]:
     """What is selected, by the same words that list it."""
     found = chosen(select)
     cursor = await conn.execute(
-        f"SELECT m.id FROM {among} m WHERE m.state = %(state)s AND {found.text} ORDER BY m.id".encode(),
-        found.parameters | {"state": state},
+        f"SELECT m.id FROM {among} m WHERE {in_state(state)} AND {found.text} ORDER BY m.id".encode(), found.parameters
     )
     return [row[0] for row in await cursor.fetchall()]
 

@@ -1,5 +1,7 @@
 """What Stint writes to people. Each function gives one mail to one recipient, to be put into the ledger."""
 
+from uuid import UUID
+
 from schemas.messages import Link, SendMail
 
 
@@ -89,5 +91,21 @@ def dead_letters(*, to: str, actor: str, error: str, frame: str, fingerprint: st
             f"The place: {frame or 'none of our own code'}",
             f"What to do: look at it with ./stint dead list --group {fingerprint}, mend the cause, then run "
             f"./stint dead replay --group {fingerprint} --canary 1 --reason '...' --watch. docs/operations.md has more.",
+        ),
+    )
+
+
+def foreign_letters(*, to: str, queue: str, reason: str, letter_id: UUID) -> SendMail:
+    """To whoever is on call: something came through RabbitMQ that is no message of ours, of a kind that was not seen before, or
+    not for a day. Nothing that a stranger wrote stands in it."""
+    return SendMail(
+        to=to,
+        subject=f"Stint: foreign letters on {queue}",
+        paragraphs=(
+            f"Something came through RabbitMQ on {queue} that is no message of Stint's. It is kept as it came, and no work of "
+            "Stint's waits for it. Others of its kind are not announced one by one.",
+            f"Why it was not taken: {reason}",
+            f"What to do: look at it with ./stint dead show {letter_id}, find out who publishes and stop them, then run "
+            f"./stint dead discard {letter_id} --reason '...'. docs/operations.md has more.",
         ),
     )

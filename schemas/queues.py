@@ -1,6 +1,6 @@
 """How the ledger stands, for metrics and for people: messages by queue and state, what handlers did, how replays went."""
 
-from schemas import heartbeats
+from schemas import heartbeats, replays
 from schemas.base import Row
 from schemas.database import Connection
 from schemas.heartbeats import BOUNDS
@@ -84,10 +84,8 @@ async def _letters(conn: Connection) -> list[str]:
     lines += [f'stint_dead_letters{{actor="{actor}"}} {count}' for actor, count in await cursor.fetchall()]
     cursor = await conn.execute("SELECT count(*) FROM foreign_letters WHERE discarded_at IS NULL")
     lines += [f"stint_foreign_letters {count}" for (count,) in await cursor.fetchall()]
-    cursor = await conn.execute(
-        "SELECT outcome, count(*) FROM replay_letters WHERE outcome IS NOT NULL GROUP BY outcome ORDER BY outcome"
-    )
-    lines += [f'stint_replayed_total{{outcome="{outcome}"}} {count}' for outcome, count in await cursor.fetchall()]
+    became = await replays.outcomes(conn)
+    lines += [f'stint_replayed_total{{outcome="{outcome}"}} {count}' for outcome, count in became.items()]
     alive = [process.kind for process in await heartbeats.processes(conn) if process.alive]
     lines += ["# TYPE stint_alive gauge", *(f'stint_alive{{kind="{kind}"}} {alive.count(kind)}' for kind in ("relay", "work"))]
     return lines

@@ -144,15 +144,37 @@ async def carry(conn: Connection) -> bool:
 
 
 async def prune(conn: Connection, *, days: float) -> None:
-    """Forgets a replay that ended that long ago; what was done to each letter stands in the letter's own history."""
+    """Forgets a replay that ended that long ago, but for how many letters succeeded and failed; what was done to each stands in
+    the letter's own history."""
     await conn.execute(
         """
-        DELETE FROM replays WHERE id IN (
-            SELECT id FROM replays WHERE ended_at < clock_timestamp() - make_interval(secs => %s) ORDER BY ended_at LIMIT 1
-            FOR UPDATE SKIP LOCKED)
+        WITH gone AS (
+            DELETE FROM replays WHERE id IN (
+                SELECT id FROM replays WHERE ended_at < clock_timestamp() - make_interval(secs => %s) ORDER BY ended_at LIMIT 1
+                FOR UPDATE SKIP LOCKED)
+            RETURNING id
+        )
+        INSERT INTO replay_totals AS t (outcome, letters)
+        SELECT l.outcome, count(*) FROM gone JOIN replay_letters l ON l.replay_id = gone.id WHERE l.outcome IS NOT NULL
+        GROUP BY l.outcome ORDER BY l.outcome
+        ON CONFLICT (outcome) DO UPDATE SET letters = t.letters + excluded.letters
         """,
         (days * 86_400,),
     )
+
+
+async def outcomes(conn: Connection) -> dict[str, int]:
+    """How many letters of all replays there ever were succeeded, failed again, or were skipped. Never falls."""
+    cursor = await conn.execute(
+        """
+        SELECT outcome, sum(letters)::bigint FROM (
+            SELECT outcome, letters FROM replay_totals
+            UNION ALL
+            SELECT outcome, count(*) FROM replay_letters WHERE outcome IS NOT NULL GROUP BY outcome
+        ) both_kinds GROUP BY outcome ORDER BY outcome
+        """
+    )
+    return dict(await cursor.fetchall())
 
 
 async def _carry_one(conn: Connection, replay_id: UUID) -> None:

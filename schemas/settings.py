@@ -52,7 +52,9 @@ class Settings(BaseSettings):
         "or smtps://host:465",
     )
     mail_from: str = Field("Stint <stint@localhost>", description="whom mail comes from")
-    ops_email: str | None = Field(None, description="who is told when messages die of something new; without it, only the log")
+    ops_email: str | None = Field(
+        None, description="who is told when messages die of something new, or foreign ones come; without it, only the log"
+    )
     firm_email: str | None = Field(None, description="where leads go; without it they are only stored")
 
     # Slack

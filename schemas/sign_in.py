@@ -15,7 +15,8 @@ from uuid import UUID, uuid4
 from pydantic import Field
 
 from schemas import keys, ledger, limits, mails, users
-from schemas.base import Body, Email, Row
+from schemas.addresses import Email
+from schemas.base import Body, Row
 from schemas.billing import lock_user
 from schemas.database import Connection
 from schemas.keys import Claims

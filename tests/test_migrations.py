@@ -35,8 +35,8 @@ SELECT s.id, t.id, e.id, m.id, '2026-03-02T09:00:00Z', '2026-03-02T10:00:00Z' FR
 TABLES = ("users", "customers", "pillars", "tasks", "time_bills", "time_entries", "timers", "messages", "stops")
 
 
-@pytest.mark.parametrize("number", range(1, len(NAMES)))
-def test_a_migration_keeps_the_rows_of_the_version_before_it(number: int, database_url: str) -> None:
+def database_at(database_url: str, number: int, rows: str) -> str:
+    """The URL of a database that has so many migrations, and then these rows."""
     name = f"t{secrets.token_hex(6)}"
     with psycopg.connect(database_url, autocommit=True) as conn:
         conn.execute(f"CREATE DATABASE {name}".encode())
@@ -46,7 +46,13 @@ def test_a_migration_keeps_the_rows_of_the_version_before_it(number: int, databa
         for before in NAMES[:number]:
             conn.execute((MIGRATIONS / f"{before}.sql").read_bytes())
             conn.execute("INSERT INTO migrations (name) VALUES (%s)", (before,))
-        conn.execute(ROWS.encode())
+        conn.execute(rows.encode())
+    return url
+
+
+@pytest.mark.parametrize("number", range(1, len(NAMES)))
+def test_a_migration_keeps_the_rows_of_the_version_before_it(number: int, database_url: str) -> None:
+    url = database_at(database_url, number, ROWS)
 
     assert asyncio.run(migrate(url)) == NAMES[number:]
 
@@ -55,3 +61,22 @@ def test_a_migration_keeps_the_rows_of_the_version_before_it(number: int, databa
             assert conn.execute(f"SELECT count(*) FROM {table}".encode()).fetchone() == (1,), table
         assert conn.execute("SELECT seconds, minutes FROM time_bills").fetchone() == (3600, 60)
     assert asyncio.run(migrate(url)) == []
+
+
+def test_who_had_discarded_a_foreign_letter_is_kept_and_nobody_is_told_of_old_ones(database_url: str) -> None:
+    letters = """
+        INSERT INTO foreign_letters (queue, reason, body, headers, discarded_at, discarded_by, discarded_because) VALUES
+            ('timers', 'a stranger', 'x', '{}', '2026-03-02T09:00:00Z', 'jo', 'not ours'),
+            ('timers', 'a stranger', 'y', '{}', NULL, NULL, NULL)
+    """
+    url = database_at(database_url, NAMES.index("0010_letters"), letters)
+    asyncio.run(migrate(url))
+    with psycopg.connect(url) as conn:
+        events = """
+            SELECT e.who, e.action, e.reason, e.at = l.discarded_at
+            FROM foreign_letter_events e JOIN foreign_letters l ON l.id = e.letter_id
+        """
+        assert conn.execute(events).fetchall() == [("jo", "discard", "not ours", True)]
+        assert conn.execute("SELECT queue, reason, told_at IS NOT NULL FROM foreign_groups").fetchall() == [
+            ("timers", "a stranger", True)
+        ]

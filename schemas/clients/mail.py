@@ -23,7 +23,7 @@ from uuid import UUID
 import aiosmtplib
 from email_validator import EmailNotValidError
 
-from schemas.base import email_address
+from schemas.addresses import email_address
 from schemas.clients import LOOPBACK
 from schemas.errors import Permanent
 from schemas.messages import Link, SendMail

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -18,7 +19,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from tests.actors import probe
 from tests.actors.probe import Probe
 from tests.actors.probing import Ledger
-from tests.actors.strangers import STRANGERS, marked
+from tests.actors.strangers import STRANGERS, dramatiq, marked
 from tests.installation import Installation, eventually, new_database
 from tests.sizes import FULL
 
@@ -94,6 +95,93 @@ def test_whatever_a_stranger_publishes_is_found_byte_for_byte(shared: Ledger) ->
     for kind in ("no text", "an unknown id", "an unknown actor", "another queue's name"):
         row = shared.one("SELECT id FROM foreign_letters WHERE body = %s", sent[kind])
         assert base64.b64decode(shown(shared, row)["raw"]) == sent[kind], kind
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A row of our own that an outside program wrote, its reference published by a plain client; and what becomes of it."""
+
+    error: str  # as shown, or its beginning
+    attempts: list[str]  # the class of each one's error
+    order: str = ""
+    actor: str = "probe"
+    queue: str = "bills"
+    body: Json = field(default_factory=lambda: {"key": f"bad-{uuid4()}"})
+
+
+RETRIED = 5
+OWN: dict[str, Bad] = {
+    "exhausted retries": Bad("ValueError: as ordered", ["ValueError"] * RETRIED, order="fail"),
+    "a handler's permanent error": Bad("schemas.errors.Permanent: as ordered", ["schemas.errors.Permanent"], order="permanent"),
+    "an unknown actor": Bad(
+        "DeadLettered: there is no actor launch_rocket in this version (dead-lettered by RabbitMQ: rejected)",
+        ["DeadLettered"] * RETRIED,
+        actor="launch_rocket",
+        body={"to": "the moon"},
+    ),
+    "an older shape": Bad(
+        "schemas.errors.Misfit: the body no longer fits probe: key: Field required; name: Extra inputs are not permitted",
+        ["schemas.errors.Misfit"],
+        body={"name": "what it was called before"},
+    ),
+    "poison": Bad("WorkerDied: the worker that had begun this message ended", ["WorkerDied"] * RETRIED, order="die"),
+    "a queue that is not its actor's": Bad(
+        "DeadLettered: probe belongs on the queue bills, not on timers (dead-lettered by RabbitMQ: rejected)",
+        ["DeadLettered"] * RETRIED,
+        queue="timers",
+    ),
+}
+
+
+def written(ledger: Ledger, bad: Bad) -> UUID:
+    """The row, as if a relay had sent it."""
+    if bad.order:
+        ledger.order(bad.body["key"], bad.order, times=100)
+    row: UUID = ledger.one(
+        """
+        INSERT INTO messages (id, actor, queue, body, allowance, state, publication, sent_at)
+        VALUES (gen_random_uuid(), %s, %s, %s, %s, 'sent', 1, clock_timestamp()) RETURNING id
+        """,
+        bad.actor, bad.queue, json.dumps(bad.body), RETRIED,
+    )  # fmt: skip
+    return row
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_every_kind_of_bad_message_of_our_own_is_found_with_its_body_and_why(shared: Ledger, kind: str) -> None:
+    bad = OWN[kind]
+    row = written(shared, bad)
+    reference = dramatiq(bad.queue, bad.actor, kwargs={"id": str(row), "publication": 1})
+
+    def is_dead() -> bool:
+        shared.keep_worker_alive()
+        return shared.state(row) == "dead"
+
+    with good_ones_flow(shared), stranger(shared) as channel:
+        channel.basic_publish("", bad.queue, reference)
+        eventually(is_dead, seconds=60, why=kind)
+    letter = shown(shared, row)
+    assert (letter["kind"], letter["actor"], letter["queue"], letter["state"]) == ("message", bad.actor, bad.queue, "dead")
+    assert letter["body"] == bad.body
+    assert letter["error"].startswith(bad.error), letter["error"]
+    assert [failure["errorClass"] for failure in letter["failures"]] == bad.attempts
+    assert all(failure["error"] and bad.error.partition(": ")[2] in failure["error"] for failure in letter["failures"])
+    listed = shared.stint.command("dead", "list", "--group", letter["fingerprint"], "--json")
+    assert str(row) in [item["id"] for item in json.loads(listed.stdout)]
+    assert shared.one("SELECT count(*) FROM foreign_letters WHERE body = %s", reference) == 0
+    assert shared.stint.is_running("work") and shared.stint.is_running("relay")
+
+
+@pytest.mark.parametrize("says", ["timers", "bills"])
+def test_a_reference_that_strayed_onto_another_queue_is_noted_and_finds_its_way(shared: Ledger, says: str) -> None:
+    bad = Bad("dead-lettered by RabbitMQ: rejected", ["DeadLettered"])
+    row = written(shared, bad)
+    with good_ones_flow(shared), stranger(shared) as channel:
+        channel.basic_publish("", "timers", dramatiq(says, "probe", kwargs={"id": str(row), "publication": 1}))
+        shared.becomes(row, "done")
+    letter = shown(shared, row)
+    assert [(failure["errorClass"], failure["error"]) for failure in letter["failures"]] == [("DeadLettered", bad.error)]
+    assert shared.effects(bad.body["key"]) == 1
 
 
 # What a queue's limits, or a policy for it, make RabbitMQ do with a message by itself.

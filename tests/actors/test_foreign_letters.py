@@ -10,6 +10,7 @@ import pika.exceptions
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
+from schemas.messages import QUEUES
 from tests.actors.strangers import STRANGERS, dramatiq, marked
 from tests.given import Given
 from tests.installation import Installation, eventually
@@ -78,6 +79,18 @@ def test_a_dead_letter_queue_that_was_deleted_is_made_and_drained_again(own: Ins
         eventually(consumed)
         connection.channel().basic_publish("", "timers.XQ", b"hello")
     eventually(lambda: own.value("SELECT count(*) FROM foreign_letters") == 1)
+
+
+@pytest.mark.parametrize("queue", QUEUES)
+def test_nothing_expires_in_a_dead_letter_queue(queue: str, stint: Installation) -> None:
+    same = []
+    for arguments in ({}, {"x-queue-type": "quorum"}):
+        with pika.BlockingConnection(pika.URLParameters(stint.amqp_url)) as connection:
+            # RabbitMQ refuses to declare a queue with others than it has, of which a time to live would be one
+            with contextlib.suppress(pika.exceptions.ChannelClosedByBroker):
+                connection.channel().queue_declare(f"{queue}.XQ", durable=True, arguments=arguments)
+                same.append(arguments)
+    assert len(same) == 1
 
 
 def test_a_reference_that_rabbitmq_dead_lettered_is_a_failed_attempt_of_its_message(own: Installation) -> None:

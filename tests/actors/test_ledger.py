@@ -233,7 +233,15 @@ def test_done_messages_are_pruned_after_thirty_days_and_dead_ones_never(ledger: 
         FROM unnest(ARRAY['done', 'dead', 'discarded']) s,
              unnest(ARRAY[now() - interval '31 days', now() - interval '29 days']) t
     """
+    ledger.conn.execute(
+        """
+        INSERT INTO foreign_letters (queue, reason, body, headers, at, discarded_at)
+        SELECT 'bills', 'a stranger', 'x', '{}', now() - interval '400 days', discarded_at
+        FROM unnest(ARRAY[NULL, now() - interval '399 days']) discarded_at
+        """
+    )
     ledger.conn.execute(rows)
     left = "SELECT state, count(*) FROM messages GROUP BY state ORDER BY state"
     expected = [("dead", 2), ("discarded", 2), ("done", 1)]
     eventually(lambda: ledger.conn.execute(left).fetchall() == expected)
+    assert ledger.one("SELECT count(*) FROM foreign_letters") == 2

@@ -1,15 +1,21 @@
 """Replays: carried by the relays, whoever asked for them; nothing is sent twice, and a canary keeps the rest from harm."""
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
+import re
+import struct
 import subprocess
 import sys
+import termios
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from tests.actors.probe import Probe
+from tests.actors.probe import Probe, ProbeChain
 from tests.actors.probing import Ledger
 from tests.installation import CHECKOUT, eventually
 
@@ -70,6 +76,74 @@ def test_a_canary_that_dies_again_keeps_the_rest_where_it_is(ledger: Ledger) -> 
     assert (replay["state"], replay["stoppedBecause"] is not None) == ("stopped", True)  # four of them are not mended yet
     [group] = dead_command(ledger, "groups")["items"]
     assert group["replayed"] >= 2 and group["failedAgain"] >= 1
+
+
+def test_what_dies_after_a_replay_was_made_is_not_part_of_it(ledger: Ledger) -> None:
+    dead(ledger, *"abcd")
+    replay = dead_command(ledger, "replay", "--all", "--reason", "mended", "--rate", "1")
+    (late,) = dead(ledger, "late")
+    eventually(lambda: ledger.one("SELECT state FROM replays WHERE id = %s", replay["id"]) == "done", seconds=40)
+    followed = dead_command(ledger, "watch", replay["id"])
+    assert (followed["selected"], followed["sent"], followed["succeeded"], followed["newSince"]) == (4, 4, 4, 1)
+    assert ledger.state(late) == "dead"
+
+
+def test_a_letter_is_shown_with_every_attempt_its_history_its_cause_and_what_it_caused(ledger: Ledger) -> None:
+    ledger.order("k", "fail", times=6)
+    (chain,) = ledger.put(ProbeChain(key="k"))
+    caused = "SELECT id FROM messages WHERE cause_id = %s"
+    message_id = eventually(lambda: ledger.conn.execute(caused, (chain,)).fetchall())[0][0]
+    ledger.becomes(message_id, "dead", seconds=40)
+    dead_command(ledger, "replay", str(message_id), "--reason", "mended", "--watch")
+
+    shown = dead_command(ledger, "show", str(message_id))
+    assert [failure["n"] for failure in shown["failures"]] == [1, 2, 3, 4, 5, 6]
+    for failure in shown["failures"]:
+        assert failure["frame"] == "tests/actors/probe.py:_obey" and failure["worker"]
+        assert 'raise ValueError("as ordered")' in failure["traceback"]
+    assert (shown["body"], shown["state"], shown["replays"]) == ({"key": "k"}, "done", 1)
+    assert [(event["action"], event["reason"]) for event in shown["history"]] == [("replay", "mended")]
+    assert (shown["cause"]["id"], shown["cause"]["actor"], shown["cause"]["state"]) == (str(chain), "probe_chain", "done")
+    [child] = dead_command(ledger, "show", str(chain))["caused"]
+    assert (child["id"], child["actor"], child["state"]) == (str(message_id), "probe", "done")
+
+    told = ledger.stint.command("dead", "show", str(message_id)).stdout
+    for part in (
+        f"caused by probe_chain {chain} (done)", '"key": "k"', "attempt 6, ", "ValueError: as ordered", "in _obey",
+        "replay by ", ": mended",
+    ):  # fmt: skip
+        assert part in told
+    assert f"caused probe {message_id} (done)" in ledger.stint.command("dead", "show", str(chain)).stdout
+
+
+def test_on_a_terminal_a_bar_shows_how_far_a_replay_is(ledger: Ledger) -> None:
+    dead(ledger, *"abcdef")
+    ours, theirs = pty.openpty()
+    os.set_blocking(ours, False)
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 0, 0))
+    with subprocess.Popen(
+        [sys.executable, "-m", "ops.cli", "dead", "replay", "--all", "--reason", "mended", "--rate", "2", "--watch"],
+        cwd=CHECKOUT, env=os.environ | ledger.stint.environment | {"TERM": "xterm"}, stdin=theirs, stdout=theirs, stderr=theirs,
+    ) as watching:  # fmt: skip
+        os.close(theirs)
+        shown = b""
+
+        def ended() -> bool:
+            nonlocal shown
+            with contextlib.suppress(OSError):  # nothing there yet, or nobody there any more
+                shown += os.read(ours, 65536)
+            return watching.poll() is not None
+
+        eventually(ended, seconds=40)
+    os.close(ours)
+    assert watching.returncode == 0
+    text = shown.decode()
+    bars = re.findall(
+        r"6 selected, (\d) sent, (\d) succeeded, 0 failed again, \d still running, 0 skipped, 0 new since.*?(\d+)%", text
+    )
+    assert len({sent for sent, _, _ in bars}) > 1, text
+    assert all(int(succeeded) <= int(sent) for sent, succeeded, _ in bars)
+    assert "done; 6 selected, 6 sent, 6 succeeded" in text
 
 
 def test_two_replays_of_the_same_letters_send_each_once(ledger: Ledger) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.api.answers import Json, problem, refused_fields
 from tests.given import Given, Person
-from tests.installation import Installation
+from tests.installation import Installation, eventually
 
 SECRETS = {
     "password": "hunter2-hunter2",
@@ -240,9 +240,29 @@ def test_a_foreign_letter_is_shown_raw_and_can_be_put_away(admin: Person, stint:
     assert row in [item["id"] for item in admin.get("/api/dead-letters", queue="timers")["items"]]
     move = {"select": {"ids": [row]}, "reason": "a stranger"}
     assert admin.post("/api/dead-letters/discard", move, status=200) == {"count": 1}
-    assert admin.get(f"/api/dead-letters/{row}")["history"][0]["reason"] == "a stranger"
+    assert admin.get(f"/api/dead-letters/{row}")["state"] == "discarded"
     assert admin.post("/api/dead-letters/restore", move, status=200) == {"count": 1}
     assert admin.post("/api/dead-letters/replay", move, status=202)["selected"] == 0
+
+
+def test_who_discarded_and_who_restored_a_letter_and_why_is_kept(admin: Person, stint: Installation, given: Given) -> None:
+    other = given.admin()
+    foreign = str(stint.value(
+        "INSERT INTO foreign_letters (queue, reason, body, headers) VALUES ('timers', 'a stranger', 'x', '{}') RETURNING id"
+    ))  # fmt: skip
+    for row in (letter(stint, {"to": "jo@example.com"}), foreign):
+        done: list[tuple[str, str, str]] = []
+        for number in range(2):  # twice: the second discarding takes nothing of the first away
+            for by, verb in ((admin, "discard"), (other, "restore")):
+                move = {"select": {"ids": [row]}, "reason": f"{verb} {number}"}
+                assert by.post(f"/api/dead-letters/{verb}", move, status=200) == {"count": 1}
+                assert by.post(f"/api/dead-letters/{verb}", move, status=200) == {"count": 0}
+                done.append((by.email, verb, f"{verb} {number}"))
+        history = admin.get(f"/api/dead-letters/{row}")["history"]
+        assert [(event["who"], event["action"], event["reason"]) for event in history] == done
+        assert [event["at"] for event in history] == sorted({event["at"] for event in history}), "each has its own time"
+        printed = stint.command("dead", "show", row).stdout
+        assert f"discard by {admin.email}: discard 0" in printed and f"restore by {other.email}: restore 1" in printed
 
 
 @pytest.mark.parametrize("depth", [300, 600, 900])
@@ -293,44 +313,16 @@ def test_a_letter_that_was_replayed_is_still_found_by_its_first_characters(stint
     assert refused.returncode == 1 and "only a dead one can be edited" in refused.stderr
 
 
-@pytest.mark.slow
-def test_a_hundred_thousand_letters_are_found_by_indexes(admin: Person, own: Installation) -> None:
-    own.start("api").wait_until_ready()
-    given = Given(own)
-    reader = given.admin()
-    with own.sql() as conn:
-        conn.execute(
-            """
-            INSERT INTO messages (id, actor, queue, body, state, attempts, allowance, died_at, error, fingerprint)
-            SELECT gen_random_uuid(), (ARRAY['send_mail', 'stop_timer', 'sync_bill'])[1 + n % 3], 'mail', '{"to": "x"}',
-                   'dead', 5, 5, now() - make_interval(secs => n), 'ValueError: no',
-                   'group' || n % 50 FROM generate_series(1, 100000) n
-            """
-        )
-        # they lie among many more that are done
-        conn.execute(
-            """
-            INSERT INTO messages (id, actor, queue, body, state, allowance, done_at)
-            SELECT gen_random_uuid(), 'stop_timer', 'timers', '{"task_id": "x"}', 'done', 5, now()
-            FROM generate_series(1, 300000)
-            """
-        )
-        conn.execute(
-            "INSERT INTO failure_groups SELECT 'group' || n, 'send_mail', 'ValueError', '' FROM generate_series(0, 49) n"
-        )
-        conn.execute("VACUUM ANALYZE messages")
-    assert reader.get("/api/dead-letters/groups")["dead"] == 100_000
-    page = reader.get("/api/dead-letters", actor="stop_timer", limit=50)
-    assert len(page["items"]) == 50
-    assert reader.get(f"/api/dead-letters/{page['items'][0]['id']}")["actor"] == "stop_timer"
-    listed = """
-        EXPLAIN SELECT * FROM dead_messages m WHERE m.state = 'dead' AND m.actor = 'stop_timer'
-        ORDER BY m.died_at DESC, m.id DESC LIMIT 50
-    """
-    grouped = """
-        EXPLAIN SELECT fingerprint, count(*), min(died_at), max(died_at) FROM messages WHERE state = 'dead' GROUP BY 1
-    """
-    for query in (listed, grouped):
-        plan = "\n".join(line for (line,) in own.rows(query))
-        assert "Index" in plan and "Seq Scan on messages" not in plan, plan
-    given.close()
+def test_a_replay_is_followed_and_cancelled_over_http(admin: Person, stint: Installation) -> None:
+    rows = [letter(stint, {"to": "jo@example.com", "subject": "Hello", "paragraphs": ["One"]}) for _ in range(3)]
+    wanted = {"select": {"ids": rows}, "reason": "mended", "ratePerSecond": 0.01}
+    replay = admin.post("/api/dead-letters/replay", wanted, status=202)
+    path = f"/api/dead-letters/replays/{replay['id']}"
+    assert (replay["state"], replay["selected"], replay["who"]) == ("running", 3, admin.email)
+    assert admin.post("/api/dead-letters/replay", wanted | {"dryRun": True}, status=202)["id"] is None
+    eventually(lambda: admin.get(path)["sent"] == 1, why="the first is sent, and no second one for a while")
+    admin.delete(path)
+    problem(admin.http.delete(path), 409)
+    followed = admin.get(path)
+    assert (followed["state"], followed["sent"]) == ("cancelled", 1)
+    assert stint.value("SELECT count(*) FROM messages WHERE id = ANY(%s::uuid[]) AND replays = 0 AND state = 'dead'", rows) == 2

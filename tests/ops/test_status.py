@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import re
 from typing import Any
+
+import httpx
 
 from tests.given import Given
 from tests.installation import Installation, eventually
@@ -98,3 +101,37 @@ def test_the_doctor_names_what_xero_and_slack_have_withdrawn(own: Installation) 
         token_hash = hashlib.sha256(b"xoxb-not-a-token-of-anyone").digest()
         conn.execute("INSERT INTO slack_removals (token_hash, reason) VALUES (%s, 'app_uninstalled')", (token_hash,))
     assert set(found(own)) == {"Xero does not let Stint in any more.", "Slack took our bot token back."}
+
+
+def test_what_replays_did_is_counted_for_ever(own: Installation) -> None:
+    own.start("api").wait_until_ready()
+
+    def replay(days_ago: int, *outcomes: str) -> None:
+        with own.sql() as conn:
+            conn.execute(
+                """
+                WITH replay AS (
+                    INSERT INTO replays (who, reason, state, ended_at)
+                    VALUES ('jo', 'mended', 'done', now() - make_interval(days => %s)) RETURNING id
+                )
+                INSERT INTO replay_letters (replay_id, n, message_id, outcome)
+                SELECT id, n, gen_random_uuid(), outcome FROM replay, unnest(%s::text[]) WITH ORDINALITY o (outcome, n)
+                """,
+                (days_ago, list(outcomes)),
+            )
+
+    def counted() -> dict[str, int]:
+        answer = httpx.get(f"{own.url}/metrics").text
+        return {name: int(n) for name, n in re.findall(r'^stint_replayed_total\{outcome="(\w+)"\} (\d+)$', answer, re.M)}
+
+    replay(31, "succeeded", "succeeded", "failed")
+    replay(32, "succeeded", "skipped")
+    replay(1, "failed")
+    expected = {"failed": 2, "skipped": 1, "succeeded": 3}
+    assert counted() == expected
+    own.start("relay")
+    eventually(lambda: own.value("SELECT count(*) FROM replays") == 1, why="the old ones are forgotten")
+    assert own.value("SELECT count(*) FROM replay_letters") == 1
+    assert counted() == expected
+    replay(1, "succeeded")
+    assert counted() == expected | {"succeeded": 4}

@@ -1,0 +1,208 @@
+"""What a hundred thousand dead letters cost to look through, among a million messages that are done: indexes lead to them, and
+every answer is there below a second."""
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, get_args
+
+import psycopg
+import pytest
+from psycopg import AsyncConnection, AsyncCursor
+
+from schemas import dead_letters
+from schemas.dead_letters import LetterFilter, LetterState
+from schemas.listing import Page
+from tests.given import Given
+from tests.installation import Installation, new_database
+from tests.sizes import CROWD
+from tests.test_plans import SMALL_TABLE, explained, nodes
+
+pytestmark = [pytest.mark.slow(seconds=40), pytest.mark.timeout(600)]
+
+DEAD, FOREIGN, DISCARDED, DONE = 100_000, 100_000, 1_000, 1_000_000
+MOST_SECONDS = 1.0 * CROWD
+LETTERS = """
+    INSERT INTO messages (id, actor, queue, body, state, attempts, allowance, died_at, error, fingerprint)
+    SELECT gen_random_uuid(), (ARRAY['send_mail', 'stop_timer', 'sync_bill'])[1 + n %% 3],
+           (ARRAY['mail', 'timers', 'xero'])[1 + n %% 3],
+           jsonb_build_object('to', 'jo-' || n || '@example.com', 'subject', 'Hello', 'paragraphs', repeat('some words ', 20)),
+           %(state)s, 5, 5, now() - make_interval(secs => n), 'ValueError: no ' || n, 'group' || n %% 50
+    FROM generate_series(1, %(count)s) n
+"""
+
+
+@pytest.fixture(scope="module")
+def many(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """Nothing runs on it: what is measured is Postgres, and the command."""
+    stint = Installation(new_database(database_url), "amqp://127.0.0.1:1/", tmp_path_factory.mktemp("many"))
+    with stint.sql() as conn:
+        conn.execute(LETTERS, {"state": "dead", "count": DEAD})
+        conn.execute(LETTERS, {"state": "discarded", "count": DISCARDED})
+        conn.execute(
+            """
+            INSERT INTO messages (id, actor, queue, body, state, allowance, done_at)
+            SELECT gen_random_uuid(), 'stop_timer', 'timers', '{"task_id": "x"}', 'done', 5, now()
+            FROM generate_series(1, %s)
+            """,
+            (DONE,),
+        )
+        conn.execute(
+            """
+            INSERT INTO foreign_letters (queue, reason, body, headers, at)
+            SELECT 'timers', 'a stranger', convert_to(repeat('hello ', 20) || n, 'UTF8'), '{}', now() - make_interval(secs => n)
+            FROM generate_series(1, %s) n
+            """,
+            (FOREIGN,),
+        )
+        conn.execute(
+            """
+            INSERT INTO message_attempts (message_id, n, error_class, error, traceback, worker)
+            SELECT id, 1, 'ValueError', error, 'Traceback', 'here:1' FROM messages WHERE state = 'dead'
+            """
+        )
+        conn.execute(
+            "INSERT INTO failure_groups SELECT 'group' || n, 'send_mail', 'ValueError', '' FROM generate_series(0, 49) n"
+        )
+        conn.execute("VACUUM ANALYZE")
+    yield stint
+
+
+def filters() -> dict[str, LetterFilter]:
+    """Each one alone, as it finds something and as it finds nothing, and some together."""
+    now = datetime.now(UTC)
+    chosen: dict[str, dict[str, Any]] = {
+        "none": {},
+        "actor": {"actor": "stop_timer"},
+        "unknown actor": {"actor": "launch_rocket"},
+        "queue": {"queue": "xero"},
+        "unknown queue": {"queue": "rockets"},
+        "group": {"fingerprint": "group7"},
+        "unknown group": {"fingerprint": "none"},
+        "since": {"since": now - timedelta(hours=1)},
+        "since yesterday": {"since": now - timedelta(days=1)},
+        "until": {"until": now - timedelta(hours=20)},
+        "before all": {"until": now - timedelta(days=30)},
+        "rare text": {"q": "jo-77777@"},
+        "unknown text": {"q": "nothing like it"},
+        "common text": {"q": "some words"},
+        "text of an actor": {"q": "jo-77776@", "actor": "stop_timer"},
+        "text of a group": {"q": "jo-77757@", "fingerprint": "group7"},
+        "actor and queue": {"actor": "stop_timer", "queue": "xero"},
+        "actor and since": {"actor": "stop_timer", "since": now - timedelta(hours=1)},
+    }
+    return {name: LetterFilter(**values) for name, values in chosen.items()}
+
+
+def asked(stint: Installation, ask: Callable[[Any], Awaitable[None]]) -> list[tuple[str, dict[str, Any]]]:
+    """The statements with which it is asked."""
+    found: list[tuple[str, dict[str, Any]]] = []
+
+    class Recording(AsyncCursor[Any]):
+        async def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+            found.append((query.decode() if isinstance(query, bytes) else query, params or {}))
+            return await super().execute(query, params, **options)
+
+    async def record() -> None:
+        async with await AsyncConnection.connect(stint.database_url, autocommit=True, cursor_factory=Recording) as conn:
+            await ask(conn)
+
+    asyncio.run(record())
+    return found
+
+
+async def two_pages(conn: Any, chosen: LetterFilter, state: LetterState) -> None:
+    page = json.loads(await dead_letters.list_page(conn, Page(50), chosen, state=state))
+    if page["nextCursor"]:
+        await dead_letters.list_page(conn, Page(50, page["nextCursor"]), chosen, state=state)
+
+
+async def groups(conn: Any) -> None:
+    found = await dead_letters.groups(conn)
+    assert (found.dead, found.foreign, len(found.items)) == (DEAD, FOREIGN, 50)
+
+
+def read_from_end_to_end(stint: Installation, statements: list[tuple[str, dict[str, Any]]]) -> set[str]:
+    """Which large tables any plan of these statements reads as a whole: one made for these very values, and one for any."""
+    found = set()
+    with psycopg.connect(stint.database_url, autocommit=True, prepare_threshold=None) as conn:
+        sizes = dict(conn.execute("SELECT relname, reltuples FROM pg_class WHERE relkind = 'r'").fetchall())
+        assert sizes["messages"] > DONE
+        for query, parameters in statements:
+            for generic in (False, True):
+                conn.execute(f"SET plan_cache_mode = {'force_generic_plan' if generic else 'auto'}".encode())
+                plan = explained(conn, query, parameters, generic=generic)
+                scans = [node["Relation Name"] for node in nodes(plan) if node["Node Type"] == "Seq Scan"]
+                found |= {name for name in scans if sizes[name] > SMALL_TABLE}
+    return found
+
+
+@pytest.mark.parametrize("state", get_args(LetterState))
+@pytest.mark.parametrize("name", filters())
+def test_a_list_reads_nothing_but_letters(many: Installation, name: str, state: LetterState) -> None:
+    """Text is looked for in every letter, foreign ones as they lie there; never in what lives or is done."""
+    chosen = filters()[name]
+    read = read_from_end_to_end(many, asked(many, lambda conn: two_pages(conn, chosen, state)))
+    assert read <= ({"foreign_letters"} if chosen.q else set())
+
+
+def test_the_groups_are_counted_by_indexes(many: Installation) -> None:
+    assert read_from_end_to_end(many, asked(many, groups)) == set()
+
+
+COMMANDS = {
+    "groups": ["groups"],
+    "list": ["list"],
+    "list by actor": ["list", "--actor", "stop_timer"],
+    "list by queue": ["list", "--queue", "xero"],
+    "list by group": ["list", "--group", "group7"],
+    "list since": ["list", "--since", "2h"],
+    "list until": ["list", "--until", "2h"],
+    "list by rare text": ["list", "--q", "jo-77777@"],
+    "list by common text": ["list", "--q", "some words"],
+    "list discarded": ["list", "--in-state", "discarded"],
+    "show": ["show", "ID"],
+    "replay, tried": ["replay", "--group", "group7", "--dry-run"],
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_answers_below_a_second(many: Installation, name: str) -> None:
+    row = str(many.value("SELECT id FROM messages WHERE state = 'dead' LIMIT 1"))
+    words = [row if word == "ID" else word for word in COMMANDS[name]]
+    took = []
+    for _ in range(3):
+        begun = time.monotonic()
+        result = many.command("dead", *words)
+        took.append(time.monotonic() - begun)
+        assert result.returncode == 0, result.stderr
+    print(f"./stint dead {' '.join(COMMANDS[name])}: {min(took):.2f} s")
+    assert min(took) < MOST_SECONDS
+
+
+def test_the_api_answers_below_a_second(many: Installation) -> None:
+    many.start("api").wait_until_ready()
+    given = Given(many)
+    try:
+        admin = given.admin()
+        row = str(many.value("SELECT id FROM messages WHERE state = 'dead' LIMIT 1"))
+        for path, parameters in {
+            "/groups": {},
+            "": {"limit": "1000"},
+            f"/{row}": {},
+            "?q": {"q": "jo-77777@"},
+            "?actor": {"actor": "stop_timer"},
+        }.items():
+            took = []
+            for _ in range(3):
+                begun = time.monotonic()
+                admin.get(f"/api/dead-letters{path.partition('?')[0]}", **parameters)
+                took.append(time.monotonic() - begun)
+            print(f"GET /api/dead-letters{path}: {min(took):.2f} s")
+            assert min(took) < MOST_SECONDS
+    finally:
+        given.close()
+        many.kill("api", signal.SIGTERM)
