@@ -212,6 +212,7 @@ def _test(arguments: argparse.Namespace) -> int:
     # which share what their module starts, and who is done takes half of what another has left
     parallel = [] if chosen else ["-n", str(min(4, (os.cpu_count() or 1) + 2)), "--dist", "worksteal"]
     os.chdir(CHECKOUT)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # tests start hundreds of processes, which need not compile everything anew
     return _become("pytest", *parallel, *arguments.rest)
 
 

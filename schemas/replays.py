@@ -17,6 +17,7 @@ from schemas.errors import Conflict, NotFound
 from schemas.letter_moves import MOST_IDS, Reason, Select, chosen, replay
 
 AT_ONCE = 500  # letters in one transaction
+BURST_SECONDS = 0.25  # of a rate: the steps at which letters are sent are coarser than it
 
 
 class NewReplay(Body):
@@ -180,7 +181,7 @@ async def outcomes(conn: Connection) -> dict[str, int]:
 async def _carry_one(conn: Connection, replay_id: UUID) -> None:
     cursor = await conn.execute(
         """
-        SELECT who, reason, canary, flows_since IS NOT NULL,
+        SELECT who, reason, canary, flows_since IS NOT NULL, rate_per_second,
                rate_per_second * extract(epoch FROM clock_timestamp() - coalesce(flows_since, created_at))
         FROM replays WHERE id = %s AND state = 'running' FOR UPDATE SKIP LOCKED
         """,
@@ -188,7 +189,7 @@ async def _carry_one(conn: Connection, replay_id: UUID) -> None:
     )
     if (row := await cursor.fetchone()) is None:
         return
-    who, reason, canary, flows, due = row
+    who, reason, canary, flows, rate, due = row
     await _note_outcomes(conn, replay_id)
     sent, unsent, unsettled, failed = await _counts(conn, replay_id)
     room = AT_ONCE if due is None else max(0, int(due) + 1 - sent)
@@ -206,6 +207,13 @@ async def _carry_one(conn: Connection, replay_id: UUID) -> None:
                 (sent, replay_id),
             )
         room = min(room, canary - sent) if sent < canary else 0
+    elif rate is not None and (late := due - sent - max(1.0, rate * BURST_SECONDS)) > 0:
+        # a relay that stood still does not catch up: the rate is kept in any span of time
+        await conn.execute(
+            "UPDATE replays SET flows_since = coalesce(flows_since, created_at) + make_interval(secs => %s) WHERE id = %s",
+            (late / rate, replay_id),
+        )
+        room = int(due - late) + 1 - sent
     if unsent and room:
         await _send(conn, replay_id, min(room, AT_ONCE), who=who, reason=reason)
     elif not unsent and not unsettled:

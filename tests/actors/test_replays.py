@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +18,14 @@ import pytest
 
 from tests.actors.probe import Probe, ProbeChain
 from tests.actors.probing import Ledger
+from tests.faults.test_events import frozen
 from tests.installation import CHECKOUT, eventually
+
+# Letters that went out too soon after another at 10 a second: in no span of time are there more than that, and the 3 of a step.
+TOO_FAST = """
+    SELECT count(*) FROM replay_letters a JOIN replay_letters b ON b.n > a.n
+    WHERE b.n - a.n > 10 * extract(epoch FROM b.sent_at - a.sent_at) + 3
+"""
 
 Json = dict[str, Any]
 
@@ -176,12 +184,18 @@ def test_the_rate_is_kept(ledger: Ledger) -> None:
     dead(ledger, *[f"k{number}" for number in range(30)])
     replay = dead_command(ledger, "replay", "--all", "--reason", "gently", "--rate", "10", "--canary", "3")
     ended(ledger, replay["id"])
-    # in no span of time more went out than the rate allows, but for the one that begins it
-    faster = """
-        SELECT count(*) FROM replay_letters a JOIN replay_letters b ON b.n > a.n
-        WHERE b.n - a.n > 10 * extract(epoch FROM b.sent_at - a.sent_at) + 3
-    """
-    assert ledger.one(faster) == 0
+    assert ledger.one(TOO_FAST) == 0
+
+
+def test_a_relay_that_stood_still_does_not_catch_up(ledger: Ledger) -> None:
+    dead(ledger, *[f"k{number}" for number in range(30)])
+    replay = dead_command(ledger, "replay", "--all", "--reason", "gently", "--rate", "10", "--canary", "3")
+    sent = "SELECT count(*) FROM replay_letters WHERE replay_id = %s AND sent_at IS NOT NULL"
+    eventually(lambda: ledger.one(sent, replay["id"]) > 6)
+    with frozen([ledger.stint.processes["relay"].pid]):
+        time.sleep(2)
+    ended(ledger, replay["id"])
+    assert ledger.one(TOO_FAST) == 0
 
 
 def test_a_cancelled_replay_leaves_dead_what_it_had_not_sent(ledger: Ledger) -> None:

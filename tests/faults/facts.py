@@ -119,7 +119,7 @@ def _in_xero(firm: WholeFirm) -> Iterator[str]:
 
 def _from_slack(firm: WholeFirm, people: People) -> Iterator[str]:
     rows = Counter(title for (title,) in firm.stint.rows("SELECT title FROM tasks WHERE source = 'slack'"))
-    posts = " ".join(str(message) for message in firm.slack.messages(firm.channel))
+    posts = " ".join(str(message) for message in firm.posts())
     wanted = [title for member in people.members for title in member.titles]
     for title in wanted:
         if rows.pop(title, 0) != 1:

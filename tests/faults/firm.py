@@ -29,6 +29,7 @@ from tests.up import Up
 from tests.workspace import SlackSandbox, a_slack
 
 CUSTOMERS = 3
+CHANNELS = 4  # each takes a message a second: enough for all that members post, and for what has waited
 ROUNDING = ({"increment": 1, "mode": "nearest"}, {"increment": 15, "mode": "up"}, {"increment": 6, "mode": "nearest"})
 # what takes an installation minutes takes this one seconds; Xero's limits are a matter of their own (tests/xero/test_limits.py)
 HURRY = PATIENCE | {
@@ -57,7 +58,7 @@ class WholeFirm:
     traffic: Traffic
     admin: Person
     tasks: list[Json]  # with Xero behind each, by way of its customer and pillar
-    channel: str  # of Slack, mapped to the first customer
+    channels: list[str]  # of Slack, mapped to the first customer
 
     def heal(self) -> None:
         """Fair weather, whatever there was."""
@@ -81,6 +82,10 @@ class WholeFirm:
                 time.sleep(1)
             for answer in asked:
                 answer.result()
+
+    def posts(self) -> list[Json]:
+        """What stands in the channels."""
+        return [message for channel in self.channels for message in self.slack.messages(channel)]
 
     def pids(self, *kinds: str) -> list[int]:
         """Stint's own processes, as `up` knows them now: of kind `api`, `work` or `relay`; of all three without a name."""
@@ -125,11 +130,11 @@ def whole_firm(home: Path) -> Iterator[WholeFirm]:
         stint.port, stint.url = up.port, up.url
         traffic = Traffic()
         given = stack.enter_context(contextlib.closing(PatientGiven(stint, traffic)))
-        yield _open(WholeFirm(servers, proxies, xero, slack, mail, up, stint, given, traffic, given.admin(), [], ""))
+        yield _open(WholeFirm(servers, proxies, xero, slack, mail, up, stint, given, traffic, given.admin(), [], []))
 
 
 def _open(firm: WholeFirm) -> WholeFirm:
-    """The day before: customers whose hours go to Xero, and a channel in Slack."""
+    """The day before: customers whose hours go to Xero, and channels in Slack."""
     firm.xero.without_limits()
     consent = firm.admin.get("/api/xero/auth-url")
     back = httpx.URL(httpx.get(f"{consent['url']}&auto=1").headers["Location"]).params
@@ -141,7 +146,8 @@ def _open(firm: WholeFirm) -> WholeFirm:
             firm.tasks.append(firm.given.task(firm.admin, customer, title=title))
         pillar = f"/api/customers/{customer['id']}/pillars/{firm.tasks[-1]['pillarId']}"
         firm.admin.put(pillar, {"xeroTaskId": firm.xero.task(project)["taskId"]})
-    firm.channel = firm.slack.channel()
-    mapped = {"channelId": firm.channel, "channelName": "acme", "customerId": firm.tasks[0]["customerId"]}
-    firm.admin.post("/api/slack/channel-mappings", mapped)
+    for _ in range(CHANNELS):
+        firm.channels.append(firm.slack.channel())
+        mapped = {"channelId": firm.channels[-1], "channelName": "acme", "customerId": firm.tasks[0]["customerId"]}
+        firm.admin.post("/api/slack/channel-mappings", mapped)
     return firm

@@ -34,10 +34,10 @@ class SlackMember:
             self._hand_over(self._command())
             self.done["command"] += 1
             return
-        title = f"From Slack {uuid4()}"
+        title, channel = f"From Slack {uuid4()}", self.chance.choice(self.firm.channels)
         for _ in range(600):
             # each press is a request of its own, with the same form
-            content = self._hand_over(self._submission(title))
+            content = self._hand_over(self._submission(title, channel))
             if content is not None and "Sorry" not in json.dumps(content):
                 break
         else:
@@ -60,11 +60,10 @@ class SlackMember:
 
     def _command(self) -> Sent:
         hook = self.firm.stint.environment["SLACK_API_URL"].removesuffix("/api/") + new_hook()
-        return slack_app.command(
-            user=self.id, channel=self.firm.channel, text="Mend it", trigger_id=new_trigger(), response_url=hook
-        )
+        channel = self.chance.choice(self.firm.channels)
+        return slack_app.command(user=self.id, channel=channel, text="Mend it", trigger_id=new_trigger(), response_url=hook)
 
-    def _submission(self, title: str) -> Sent:
+    def _submission(self, title: str, channel: str) -> Sent:
         customer_id = self.firm.tasks[0]["customerId"]
         element = {"type": "plain_text_input", "action_id": "title", "initial_value": title}
         select = {"type": "external_select", "action_id": "customer", "initial_option": {"value": customer_id}}
@@ -72,7 +71,7 @@ class SlackMember:
             "id": f"V{title.rpartition(' ')[2].replace('-', '').upper()}",
             "type": "modal",
             "callback_id": "create_task",
-            "private_metadata": json.dumps({"channel_id": self.firm.channel, "customer_id": customer_id}),
+            "private_metadata": json.dumps({"channel_id": channel, "customer_id": customer_id}),
             "blocks": [
                 {"type": "input", "block_id": "title", "element": element},
                 {"type": "input", "block_id": "customer", "element": select},

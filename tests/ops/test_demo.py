@@ -14,6 +14,7 @@ import pytest
 from ops.demo import Filled, fill
 from schemas.database import connect
 from schemas.settings import Settings
+from tests.faults.test_events import frozen
 from tests.installation import CHECKOUT, Installation, eventually, new_database
 
 ZONE = "Europe/Berlin"
@@ -202,7 +203,8 @@ def test_of_two_at_once_one_wins_and_the_other_refuses(own: Installation) -> Non
     slow = start(own, entries=60_000)
     try:
         eventually(lambda: is_writing(own), why="the first one writes")
-        other = own.command("demo", "--entries", "10")
+        with frozen([slow.pid]):
+            other = own.command("demo", "--entries", "10")
         assert other.returncode == 1
         assert "Another demo is filling this installation" in other.stderr
         assert slow.wait(60) == 0

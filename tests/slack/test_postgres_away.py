@@ -65,8 +65,9 @@ def test_a_form_keeps_what_was_typed(member: Member) -> None:
 
 
 def test_a_button_and_a_message_action_are_answered_where_they_came_from(member: Member) -> None:
-    asked = [member.slack.trigger(), member.slack.trigger()]
+    asked = [member.slack.trigger()]
     assert timely(member, member.pressing("start_timer", "x", member.channel, asked[0])) is None
+    asked.append(member.slack.trigger())  # good for 3 seconds
     chosen = slack_app.interaction(
         "message_action",
         user=member.id,

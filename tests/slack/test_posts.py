@@ -23,8 +23,12 @@ def confirmed(member: Member, person: Person, customer: Json, title: str) -> Non
     assert member.submits(member.opens(title)) is None
 
 
-def is_settled(stint: Installation, actor: str) -> bool:
-    return bool(stint.value("SELECT count(*) = 0 FROM messages WHERE actor = %s AND state <> 'done'", actor))
+def is_confirmed(stint: Installation, member: Member) -> bool:
+    """Whether all that was to be said in the member's channel is done with."""
+    query = (
+        "SELECT count(*) = 0 FROM messages WHERE actor = 'post_task_created' AND body->>'channel_id' = %s AND state <> 'done'"
+    )
+    return bool(stint.value(query, member.channel))
 
 
 @pytest.fixture(autouse=True)
@@ -42,9 +46,9 @@ def test_a_channel_gets_about_one_message_a_second(member: Member, person: Perso
     at = [message["at"] for message in member.slack.messages(member.channel)]
     assert min(later - earlier for earlier, later in pairwise(at)) > 0.9
     assert max(call["status"] for call in member.slack.calls("chat.postMessage")) == 200  # it never had to say so
-    eventually(lambda: is_settled(stint, "post_task_created"))
-    attempts = "SELECT count(*) FROM message_attempts JOIN messages ON id = message_id WHERE actor = 'post_task_created'"
-    assert stint.value(attempts) == 0  # to wait for one's turn is no failure
+    eventually(lambda: is_confirmed(stint, member))
+    attempts = "SELECT count(*) FROM message_attempts JOIN messages ON id = message_id WHERE body->>'channel_id' = %s"
+    assert stint.value(attempts, member.channel) == 0  # to wait for one's turn is no failure
 
 
 def test_when_slack_says_later_later_it_is(member: Member, person: Person, stint: Installation, customer: Json) -> None:
@@ -70,7 +74,7 @@ def test_a_post_whose_answer_is_lost_is_found_and_not_repeated(
     confirmed(member, person, customer, "Once")
 
     eventually(lambda: member.slack.messages(member.channel))
-    eventually(lambda: is_settled(stint, "post_task_created"), seconds=40)
+    eventually(lambda: is_confirmed(stint, member), seconds=40)
 
     assert len(member.slack.messages(member.channel)) == 1
 
@@ -86,7 +90,7 @@ def test_a_worker_that_dies_after_posting_does_not_post_again(
     stint.kill("work")
     stint.start("work")
 
-    eventually(lambda: is_settled(stint, "post_task_created"), seconds=60)
+    eventually(lambda: is_confirmed(stint, member), seconds=60)
     assert len(member.slack.messages(member.channel)) == 1
 
 
@@ -98,7 +102,7 @@ def test_a_post_that_cannot_be_looked_for_comes_again(
     member.slack.fails("drop_after", path="chat.postMessage", count=1)
     confirmed(member, person, customer, "At least once")
 
-    eventually(lambda: is_settled(stint, "post_task_created") and member.slack.messages(member.channel), seconds=40)
+    eventually(lambda: is_confirmed(stint, member) and member.slack.messages(member.channel), seconds=40)
 
     assert len(member.slack.messages(member.channel)) == 2
     assert "posting this again" in stint.log("work")
@@ -171,7 +175,7 @@ def test_a_nudge_finds_somebody_who_was_never_seen_in_slack(
 def test_a_form_that_slack_did_not_fill_is_filled_by_an_actor(member: Member, person: Person, stint: Installation) -> None:
     """Postgres is slow, so an empty form opens; and Slack fails just when it could be filled."""
     member.slack.fails("status", path="views.update", status=500, count=1)
-    before = len(member.slack.views())
+    before, since = len(member.slack.views()), stint.value("SELECT clock_timestamp()")
     with stint.sql() as conn, conn.transaction():
         conn.execute("LOCK TABLE slack_users IN ACCESS EXCLUSIVE MODE")
         sending = threading.Thread(target=lambda: member.types("Slow"))
@@ -181,8 +185,8 @@ def test_a_form_that_slack_did_not_fill_is_filled_by_an_actor(member: Member, pe
     sending.join()
 
     eventually(lambda: "Slow" in texts(member.slack.views()[before:]))
-    eventually(lambda: is_settled(stint, "update_view"))
-    assert stint.value("SELECT count(*) FROM messages WHERE actor = 'update_view'") == 1
+    made = "SELECT state FROM messages WHERE actor = 'update_view' AND created_at > %s"
+    eventually(lambda: stint.rows(made, since) == [("done",)])
 
 
 # where answers go to
