@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import date
+from importlib import import_module
 from pathlib import Path
 
 from ops.dead_command import add_actions
@@ -91,13 +92,15 @@ def _parser() -> argparse.ArgumentParser:
     _command(commands, "relay", _module("actors", "relay"), "run a relay alone", "./stint relay", passes_on=True)
 
     _command(commands, "migrate", _migrate, "bring the database up to date", "DATABASE_URL=… ./stint migrate")
-    _command(commands, "verify", _verify, "check the invariants of a live database; exit 1 names what is broken")
+    _command(commands, "verify", _in("ops.verify"), "check the invariants of a live database; exit 1 names what is broken")
 
     rotate = "encrypt what is secret in the database anew, under the first key of SECRET_KEY"
-    _command(commands, "rotate-keys", _rotate_keys, rotate, "SECRET_KEY=new,old ./stint rotate-keys")
+    _command(commands, "rotate-keys", _in("ops.keys"), rotate, "SECRET_KEY=new,old ./stint rotate-keys")
 
     recompute = "sum all time bills again, and give bills to entries that have none; in the running one, by its workers"
-    again = _command(commands, "recompute", _recompute, recompute, "./stint recompute --dry-run --start-date 2026-01-01")
+    again = _command(
+        commands, "recompute", _in("ops.recompute"), recompute, "./stint recompute --dry-run --start-date 2026-01-01"
+    )
     again.add_argument("--start-date", type=_day, metavar="DAY", help="first day, inclusive (YYYY-MM-DD)")
     again.add_argument("--end-date", type=_day, metavar="DAY", help="last day, inclusive")
     again.add_argument("--customer", metavar="ID", help="only this customer's")
@@ -106,18 +109,26 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("--json", action="store_true", help="the finished job as JSON")
 
     fill = "fill an empty installation with a believable firm: customers, consultants, a year of hours"
-    demo = _command(commands, "demo", _demo, fill, "./stint demo --entries 100000")
+    demo = _command(commands, "demo", _in("ops.demo"), fill, "./stint demo --entries 100000")
     demo.add_argument("--entries", type=_positive, default=10_000, metavar="N", help="time entries (default: 10000)")
 
     measure = "measure Stint against floors in the same run: raw SQL, raw RabbitMQ, a bare ASGI app"
-    bench = _command(commands, "bench", _bench, measure, "./stint bench --entries 100000 --json bench.json")
+    bench = _command(
+        commands, "bench", _in("ops.bench", enters=False), measure, "./stint bench --entries 100000 --json bench.json"
+    )
     bench.add_argument("--entries", type=_positive, default=1_000_000, metavar="N", help="of demo data (default: 1000000)")
     bench.add_argument("--only", action="append", metavar="NAME", help="only this comparison; may be repeated")
     bench.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too; - is standard output")
     bench.add_argument("--rounds", type=_positive, default=3, metavar="N", help="of each side, in turn (default: 3)")
     bench.add_argument("--seconds", type=_positive, default=4, metavar="N", help="of load in each round (default: 4)")
 
-    token = _command(commands, "token", _token, "print a token, and nothing else", "./stint token --role none --email a@b.c")
+    token = _command(
+        commands,
+        "token",
+        _in("ops.users", "run_token"),
+        "print a token, and nothing else",
+        "./stint token --role none --email a@b.c",
+    )
     roles = "internal_admin, internal_user, customer_admin, customer_user, or none"
     token.add_argument("--role", required=True, help=roles)
     token.add_argument("--email", required=True, help="whose token it is")
@@ -125,23 +136,27 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_user_commands(commands)
     rotate = "make a new key to sign tokens with; those signed before stay good until they expire"
-    key = _command(commands, "rotate-signing-key", _rotate_signing_key, rotate, "./stint rotate-signing-key")
+    key = _command(commands, "rotate-signing-key", _in("ops.users", "run_rotate"), rotate, "./stint rotate-signing-key")
     distrust = "somebody else may have the old keys: believe nothing that they signed, so that everybody signs in again"
     key.add_argument("--distrust", action="store_true", help=distrust)
 
-    stands = _command(commands, "status", _status, "how it stands: queues, workers, servers, dead letters")
+    stands = _command(commands, "status", _in("ops.status"), "how it stands: queues, workers, servers, dead letters")
     stands.add_argument("--json", action="store_true", help="as JSON")
-    wrong = _command(commands, "doctor", _doctor, "what is wrong, why, and what to do; exit 1 if anything is")
+    wrong = _command(
+        commands, "doctor", _in("ops.status", "run_doctor"), "what is wrong, why, and what to do; exit 1 if anything is"
+    )
     wrong.add_argument("--json", action="store_true", help="as JSON")
     letters = "dead letters: what failed for good; find, understand and replay it"
-    dead = _command(commands, "dead", _dead, letters, "./stint dead replay --group G --canary 1 --reason mended --watch")
+    dead = _command(
+        commands, "dead", _in("ops.dead_letters"), letters, "./stint dead replay --group G --canary 1 --reason mended --watch"
+    )
     add_actions(dead, _with_state, _positive)
     return parser
 
 
 def _add_user_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     people = "add, list or remove the firm's own people"
-    user = _command(commands, "user", _user, people, "./stint user add jo@example.com")
+    user = _command(commands, "user", _in("ops.users", "run_user"), people, "./stint user add jo@example.com")
     actions = user.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
     add = _with_state(actions.add_parser("add", help="add a person", allow_abbrev=False))
     add.add_argument("email")
@@ -229,6 +244,18 @@ def _module(*start: str) -> Callable[[argparse.Namespace], int]:
     return run_module
 
 
+def _in(module: str, function: str = "run", *, enters: bool = True) -> Callable[[argparse.Namespace], int]:
+    """A command that has a module of its own, imported only when it is asked for: starting stays quick."""
+
+    def run_there(arguments: argparse.Namespace) -> int:
+        if enters:
+            _enter(arguments)
+        command: Callable[[argparse.Namespace], int] = getattr(import_module(module), function)
+        return command(arguments)
+
+    return run_there
+
+
 def _migrate(arguments: argparse.Namespace) -> int:
     _enter(arguments)
     from schemas.migrate import migrate
@@ -236,82 +263,6 @@ def _migrate(arguments: argparse.Namespace) -> int:
     applied = asyncio.run(migrate(os.environ["DATABASE_URL"]))
     print("\n".join(f"applied {name}" for name in applied) or "nothing to do: the database is up to date")
     return 0
-
-
-def _verify(arguments: argparse.Namespace) -> int:
-    _enter(arguments)
-    from ops import verify
-
-    return verify.run(arguments)
-
-
-def _rotate_keys(arguments: argparse.Namespace) -> int:
-    _enter(arguments)
-    from ops import keys
-
-    return keys.run(arguments)
-
-
-def _recompute(arguments: argparse.Namespace) -> int:
-    _enter(arguments)
-    from ops import recompute
-
-    return recompute.run(arguments)
-
-
-def _demo(arguments: argparse.Namespace) -> int:
-    _enter(arguments)
-    from ops import demo
-
-    return demo.run(arguments)
-
-
-def _bench(arguments: argparse.Namespace) -> int:
-    from ops import bench
-
-    return bench.run(arguments)
-
-
-def _token(arguments: argparse.Namespace) -> int:
-    _enter(arguments)
-    from ops import users
-
-    return users.run_token(arguments)
-
-
-def _user(arguments: argparse.Namespace) -> int:
-    _enter(arguments)
-    from ops import users
-
-    return users.run_user(arguments)
-
-
-def _status(arguments: argparse.Namespace) -> int:
-    _enter(arguments)
-    from ops import status
-
-    return status.run(arguments)
-
-
-def _doctor(arguments: argparse.Namespace) -> int:
-    _enter(arguments)
-    from ops import status
-
-    return status.run_doctor(arguments)
-
-
-def _dead(arguments: argparse.Namespace) -> int:
-    _enter(arguments)
-    from ops import dead_letters
-
-    return dead_letters.run(arguments)
-
-
-def _rotate_signing_key(arguments: argparse.Namespace) -> int:
-    _enter(arguments)
-    from ops import users
-
-    return users.run_rotate(arguments)
 
 
 def _enter(arguments: argparse.Namespace, *need: str) -> None:
