@@ -58,13 +58,13 @@ async def put(
         f"""
         WITH message AS (
             INSERT INTO messages (id, actor, queue, body, allowance, created_by, cause_id, available_at)
-            VALUES (%s, %s, %s, %s, %s, %s, %s, coalesce(%s, now()))
+            VALUES (%s, %s, %s, %s, %s, %s, %s, coalesce(%s, now() - make_interval(secs => %s)))
         )
         SELECT pg_notify('{CHANNEL}', '')
         """,
         (
             message_id, message.actor, message.queue, message.model_dump_json(), message.allowance,
-            created_by, cause.get(), available_at,
+            created_by, cause.get(), available_at, message.ahead_seconds,
         ),
     )  # fmt: skip
     return message_id
@@ -76,8 +76,8 @@ async def put_all(conn: Connection, messages: Sequence[Message], *, created_by: 
         f"""
         WITH promised AS (
             INSERT INTO messages (id, actor, queue, body, allowance, created_by, cause_id, available_at)
-            SELECT gen_random_uuid(), actor, queue, body, allowance, %s, %s, now()
-            FROM unnest(%s::text[], %s::text[], %s::jsonb[], %s::int[]) AS m (actor, queue, body, allowance)
+            SELECT gen_random_uuid(), actor, queue, body, allowance, %s, %s, now() - make_interval(secs => ahead)
+            FROM unnest(%s::text[], %s::text[], %s::jsonb[], %s::int[], %s::float[]) AS m (actor, queue, body, allowance, ahead)
         )
         SELECT pg_notify('{CHANNEL}', '')
         """,
@@ -85,6 +85,7 @@ async def put_all(conn: Connection, messages: Sequence[Message], *, created_by: 
             created_by, cause.get(),
             [message.actor for message in messages], [message.queue for message in messages],
             [message.model_dump_json() for message in messages], [message.allowance for message in messages],
+            [message.ahead_seconds for message in messages],
         ),
     )  # fmt: skip
 

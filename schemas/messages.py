@@ -30,15 +30,23 @@ class Message(BaseModel):
     queue: ClassVar[str]
     allowance: ClassVar[int]  # attempts before it is a dead letter
     deadline_seconds: ClassVar[float]  # of the handler; for a call-out, of the call
+    ahead_seconds: ClassVar[float]  # it goes before all that waits in its queue for less than that: somebody sits there for it
 
     def __init_subclass__(
-        cls, *, queue: str, allowance: int = DEFAULT_ALLOWANCE, deadline_seconds: float = 25, **rest: Any
+        cls,
+        *,
+        queue: str,
+        allowance: int = DEFAULT_ALLOWANCE,
+        deadline_seconds: float = 25,
+        ahead_seconds: float = 0,
+        **rest: Any,
     ) -> None:
         super().__init_subclass__(**rest)
         if queue not in QUEUES:
             raise TypeError(f"{cls.__name__}: {queue!r} is no queue of ours; take one of {', '.join(QUEUES)}")
         cls.actor = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
-        cls.queue, cls.allowance, cls.deadline_seconds = queue, allowance, deadline_seconds
+        cls.queue, cls.allowance = queue, allowance
+        cls.deadline_seconds, cls.ahead_seconds = deadline_seconds, ahead_seconds
         MODELS[cls.actor] = cls
 
 
@@ -97,7 +105,7 @@ class SendMail(Message, queue="mail", allowance=15, deadline_seconds=30):
     reply_to: str | None = None
 
 
-class SendCode(Message, queue="mail", allowance=15, deadline_seconds=30):
+class SendCode(Message, queue="mail", allowance=15, deadline_seconds=30, ahead_seconds=86_400):
     """Somebody asked for a code to sign in with. It is made when it is sent, so that it lies nowhere readable."""
 
     email: str

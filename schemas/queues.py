@@ -9,7 +9,8 @@ from schemas.messages import QUEUES
 # one branch a state, so that each reads its own partial index and none the done ones
 _BY_STATE = " UNION ALL ".join(
     f"""
-    SELECT queue, state, count(*), coalesce(extract(epoch FROM max(clock_timestamp() - available_at)), 0)::float
+    SELECT queue, state, count(*),
+           coalesce(extract(epoch FROM max(clock_timestamp() - greatest(available_at, created_at))), 0)::float
     FROM messages WHERE state = '{state}' GROUP BY queue, state
     """
     for state in ("ready", "sent", "calling", "dead")

@@ -1,12 +1,17 @@
 """What a claim costs: what is due, and not what else stands in the ledger."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
 
 from actors.relay import BATCH, Claimed, claim
+from schemas import ledger, queues
+from schemas.database import Connection
+from schemas.messages import SendCode
 from tests.installation import new_database
 
 
@@ -56,6 +61,22 @@ def test_a_claim_takes_the_oldest_that_is_due_of_each_queue(ledger_url: str) -> 
     claimed, _ = asyncio.run(claim_as_a_relay_does(ledger_url))
 
     assert [row.id for row in claimed] == expected
+
+
+def test_a_code_that_somebody_waits_for_goes_before_a_backlog_of_mail(ledger_url: str) -> None:
+    async def ask_for_codes() -> tuple[UUID, list[queues.Queue]]:
+        async with await Connection.connect(ledger_url, autocommit=True) as conn:
+            code = SendCode(email="jo@example.com", asked_at=datetime.now(UTC))
+            await ledger.put_all(conn, [code])
+            return await ledger.put(conn, code), await queues.read(conn)
+
+    code_id, standing = asyncio.run(ask_for_codes())
+    claimed, _ = asyncio.run(claim_as_a_relay_does(ledger_url))
+
+    of_mail = [row for row in claimed if row.queue == "mail"]
+    assert of_mail[1].id == code_id and [row.actor for row in of_mail[:3]] == ["send_code", "send_code", "nobody"]
+    # and yet nothing has waited for longer than it is there
+    assert next(queue for queue in standing if queue.name == "mail").oldest_due_seconds < 600
 
 
 def test_a_claim_reads_neither_what_is_done_nor_what_is_not_due(ledger_url: str) -> None:
