@@ -18,13 +18,14 @@ from schemas.dead_letters import LetterFilter, LetterState
 from schemas.listing import Page
 from tests.given import Given
 from tests.installation import Installation, new_database
-from tests.sizes import CROWD
+from tests.sizes import FULL
 from tests.test_plans import SMALL_TABLE, explained, nodes
 
 pytestmark = [pytest.mark.slow(seconds=40), pytest.mark.timeout(600)]
 
 DEAD, FOREIGN, DISCARDED, DONE = 100_000, 100_000, 1_000, 1_000_000
-MOST_SECONDS = 1.0 * CROWD
+# a full run has the machine for itself; beside other tests only what is of another order is found out
+MOST_SECONDS = 1.0 if FULL else 2.5
 LETTERS = """
     INSERT INTO messages (id, actor, queue, body, state, attempts, allowance, died_at, error, fingerprint)
     SELECT gen_random_uuid(), (ARRAY['send_mail', 'stop_timer', 'sync_bill'])[1 + n %% 3],
