@@ -83,16 +83,17 @@ async def take_turn(conn: Connection, message_id: UUID, channel_id: str, *, pati
     )
     row = await cursor.fetchone()
     due_at, begun_in, begun_at = row if row is not None else (None, "", None)
-    if due_at is None or begun_at is not None:  # a place is used once
+    if due_at is None:
         due_at = await limits.reserve(conn, PACE, channel_id)
     cursor = await conn.execute(
         """
+        WITH turn AS (SELECT extract(epoch FROM %(due)s - clock_timestamp())::float AS wait)
         INSERT INTO slack_posts AS p (message_id, channel_id, due_at, begun_at)
-        VALUES (%(id)s, %(channel)s, %(due)s,
-                CASE WHEN %(due)s <= clock_timestamp() + make_interval(secs => %(patience)s) THEN clock_timestamp() END)
+        SELECT %(id)s, %(channel)s, CASE WHEN wait > %(patience)s THEN %(due)s END,
+               CASE WHEN wait <= %(patience)s THEN clock_timestamp() END FROM turn
         ON CONFLICT (message_id) DO UPDATE
         SET channel_id = excluded.channel_id, due_at = excluded.due_at, begun_at = coalesce(p.begun_at, excluded.begun_at)
-        RETURNING extract(epoch FROM due_at - clock_timestamp())::float
+        RETURNING (SELECT wait FROM turn)
         """,
         {"id": message_id, "channel": channel_id, "due": due_at, "patience": patience_seconds},
     )
