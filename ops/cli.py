@@ -41,8 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = command(arguments)
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError as error:
+        if not _nobody_reads():
+            return _refused(arguments, error, 1)
         return 141
     except CommandError as error:
         return _refused(arguments, error, error.code)
@@ -55,10 +56,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refused(arguments, error, 1)
 
 
+def _nobody_reads() -> bool:
+    """Whether our output is what broke, as when `| head` has seen enough; then nothing more is tried."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
 def _refused(arguments: argparse.Namespace, error: Exception, code: int) -> int:
     """Says why; to a program that asked for JSON, in JSON, too."""
     if getattr(arguments, "json", None) is True:
-        print(json.dumps({"error": str(error)}, ensure_ascii=False))
+        print(json.dumps({"error": str(error)}))
     print(f"stint: {error}", file=sys.stderr)
     return code
 

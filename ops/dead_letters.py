@@ -75,7 +75,7 @@ async def _list(conn: Connection, args: argparse.Namespace) -> int:
     chosen = words.letter_filter(args)
     page = json.loads(await dead_letters.list_page(conn, Page(args.limit), chosen, state=args.in_state))
     if args.json:
-        print(json.dumps(page["items"], indent=2, ensure_ascii=False))
+        print(json.dumps(page["items"], indent=2))
     else:
         screens.letters(page["items"], more=page["nextCursor"] is not None)
     return 0 if page["items"] else NOTHING_MATCHED
@@ -162,9 +162,7 @@ async def _edit(conn: Connection, args: argparse.Namespace) -> int:
     async with conn.transaction():
         if args.dry_run:
             await letter_moves.fitting(conn, letter_id, body)
-            return _print(
-                json.dumps({"before": before.body, "after": shown}, indent=2, ensure_ascii=False) if args.json else "It fits."
-            )
+            return _print(json.dumps({"before": before.body, "after": shown}, indent=2) if args.json else "It fits.")
         await letter_moves.edit(conn, letter_id, edit, who=_who())
     return await _show(conn, args) if args.json else _print("It fits, and is on its way again.")
 

@@ -237,7 +237,8 @@ async def show(conn: Connection, letter_id: UUID) -> WholeLetter:
 async def _show_foreign(conn: Connection, letter_id: UUID) -> WholeLetter:
     cursor = await conn.execute(
         f"""
-        SELECT queue, reason, substring(body FOR %s), octet_length(body), left(headers, %s), at, discarded_at IS NULL,
+        SELECT queue, reason, substring(body FOR %s), octet_length(body), left(headers, %s), at,
+               discarded_at, discarded_by, discarded_because,
                (SELECT coalesce(json_agg({json_object(LetterEvent, "e")} ORDER BY e.id), '[]')
                 FROM foreign_letter_events e WHERE e.letter_id = l.id)
         FROM foreign_letters l WHERE id = %s
@@ -246,13 +247,15 @@ async def _show_foreign(conn: Connection, letter_id: UUID) -> WholeLetter:
     )
     if (row := await cursor.fetchone()) is None:
         raise NotFound("There is no such letter; GET /api/dead-letters, or ./stint dead list, shows what there is.")
-    queue, reason, body, size, headers, at, is_dead, events = row
+    queue, reason, body, size, headers, at, discarded_at, by, because, events = row
     text = bytes(body).decode(errors="backslashreplace")
     shown = _masked_foreign(text)
     whole = size == len(body)
     history = [LetterEvent.model_validate(masked(event)) for event in events]
+    if discarded_at is not None and (not history or history[-1].action != "discard"):  # by a version that kept no history
+        history.append(LetterEvent(at=discarded_at, who=by, action="discard", reason=masked_text(because)))
     return WholeLetter(
-        id=letter_id, kind="foreign", actor=None, queue=queue, state="dead" if is_dead else "discarded",
+        id=letter_id, kind="foreign", actor=None, queue=queue, state="dead" if discarded_at is None else "discarded",
         error=masked_text(reason), fingerprint=None, attempts=0, allowance=0, replays=0, created_at=at, created_by=None,
         died_at=at, body=shown if whole else f"{shown}… ({size:,} bytes in all)",
         raw=base64.b64encode(body).decode() if whole and shown == text else None,

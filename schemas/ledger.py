@@ -20,7 +20,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from schemas.database import Connection
-from schemas.messages import DEFAULT_ALLOWANCE, Message
+from schemas.messages import DEFAULT_ALLOWANCE, MODELS, Message
 
 # One empty notification per transaction, to wake the relays; their poll is the truth.
 CHANNEL = "stint_ready"
@@ -103,6 +103,7 @@ class Record:
     attempts: int
     allowance: int
     crashes: int
+    replays: int
     begun: int | None
     lease_token: UUID | None
 
@@ -118,7 +119,7 @@ async def lock(conn: Connection, message_id: UUID) -> Record | None:
     """The row, locked until the transaction ends; waits for whoever holds it. None: no message of ours has that id."""
     cursor = await conn.execute(
         """
-        SELECT id, actor, queue, body, state, publication, attempts, allowance, crashes, begun, lease_token
+        SELECT id, actor, queue, body, state, publication, attempts, allowance, crashes, replays, begun, lease_token
         FROM messages WHERE id = %s FOR UPDATE
         """,
         (message_id,),
@@ -126,8 +127,8 @@ async def lock(conn: Connection, message_id: UUID) -> Record | None:
     row = await cursor.fetchone()
     if row is None:
         return None
-    id_, actor, queue, body, state, publication, attempts, allowance, crashes, begun, lease_token = row
-    return Record(id_, actor, queue, body, State(state), publication, attempts, allowance, crashes, begun, lease_token)
+    id_, actor, queue, body, state, *rest = row
+    return Record(id_, actor, queue, body, State(state), *rest)
 
 
 async def settle(conn: Connection, message_id: UUID) -> None:
@@ -218,7 +219,9 @@ async def fail(conn: Connection, record: Record, failure: Failure, *, base_secon
     allowance = record.allowance + (1 if failure.free else 0)
     dead = failure.final or attempts >= allowance
     state = State.dead if dead else State.ready
-    used = max(1, DEFAULT_ALLOWANCE - (allowance - attempts))  # what was free does not lengthen the wait
+    model = MODELS.get(record.actor)
+    fresh = DEFAULT_ALLOWANCE if record.replays or model is None else model.allowance
+    used = max(1, fresh - (allowance - attempts))  # since it was promised or replayed; what was free does not lengthen the wait
     delay = failure.delay_seconds if failure.delay_seconds is not None else min(600.0, base_seconds * 2 ** min(used, 12) / 2)
     jitter = "" if failure.delay_seconds is not None else " * (0.75 + random() / 2)"
     await conn.execute(

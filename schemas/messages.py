@@ -141,7 +141,7 @@ class AnswerSlack(Message, queue="slack", deadline_seconds=8):
     replace: bool = False
 
 
-class PostTaskCreated(Message, queue="slack", allowance=8, deadline_seconds=15):
+class PostTaskCreated(Message, queue="slack", allowance=15, deadline_seconds=15):
     """A task was created in Slack: confirm it in the channel, if that is its customer's, else to its creator alone."""
 
     task_id: UUID
@@ -156,7 +156,7 @@ class UpdateView(Message, queue="slack", deadline_seconds=8):
     view: dict[str, Any]
 
 
-class NudgeOwner(Message, queue="slack", allowance=8, deadline_seconds=15):
+class NudgeOwner(Message, queue="slack", allowance=15, deadline_seconds=15):
     """A timer has run for long, if it still runs when this is due: ask its owner."""
 
     timer_id: UUID

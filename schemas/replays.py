@@ -17,7 +17,7 @@ from schemas.errors import Conflict, NotFound
 from schemas.letter_moves import MOST_IDS, Reason, Select, chosen, replay
 
 AT_ONCE = 500  # letters in one transaction
-BURST_SECONDS = 0.25  # of a rate: the steps at which letters are sent are coarser than it
+BURST_SECONDS = 0.25  # of a rate at one step at most: steps are a tenth of a second apart, or more on a busy machine
 
 
 class NewReplay(Body):
@@ -181,39 +181,25 @@ async def outcomes(conn: Connection) -> dict[str, int]:
 async def _carry_one(conn: Connection, replay_id: UUID) -> None:
     cursor = await conn.execute(
         """
-        SELECT who, reason, canary, flows_since IS NOT NULL, rate_per_second,
-               rate_per_second * extract(epoch FROM clock_timestamp() - coalesce(flows_since, created_at))
+        SELECT who, reason, canary, flows_since IS NOT NULL, rate_per_second
         FROM replays WHERE id = %s AND state = 'running' FOR UPDATE SKIP LOCKED
         """,
         (replay_id,),
     )
     if (row := await cursor.fetchone()) is None:
         return
-    who, reason, canary, flows, rate, due = row
+    who, reason, canary, flows, rate = row
     await _note_outcomes(conn, replay_id)
-    sent, unsent, unsettled, failed = await _counts(conn, replay_id)
-    room = AT_ONCE if due is None else max(0, int(due) + 1 - sent)
+    sent, unsent, unsettled, failed, quiet_seconds = await _counts(conn, replay_id)
+    # a relay that stood still does not catch up: the rate is kept in any span of time, but for what goes at one step
+    room = AT_ONCE if rate is None else int(rate * min(quiet_seconds, max(BURST_SECONDS, 1 / rate)) + 1e-6)
     if canary is not None and not flows:
         if sent >= canary and unsettled == 0:
             if failed:
                 because = f"{failed} of the {sent} that went ahead died again; the cause is not mended"
                 return await _end(conn, replay_id, "stopped", because)
-            await conn.execute(
-                # the rate goes on from what the canary has sent
-                """
-                UPDATE replays SET flows_since =
-                    clock_timestamp() - make_interval(secs => coalesce(%s / rate_per_second, 0)) WHERE id = %s
-                """,
-                (sent, replay_id),
-            )
+            await conn.execute("UPDATE replays SET flows_since = clock_timestamp() WHERE id = %s", (replay_id,))
         room = min(room, canary - sent) if sent < canary else 0
-    elif rate is not None and (late := due - sent - max(1.0, rate * BURST_SECONDS)) > 0:
-        # a relay that stood still does not catch up: the rate is kept in any span of time
-        await conn.execute(
-            "UPDATE replays SET flows_since = coalesce(flows_since, created_at) + make_interval(secs => %s) WHERE id = %s",
-            (late / rate, replay_id),
-        )
-        room = int(due - late) + 1 - sent
     if unsent and room:
         await _send(conn, replay_id, min(room, AT_ONCE), who=who, reason=reason)
     elif not unsent and not unsettled:
@@ -233,21 +219,22 @@ async def _note_outcomes(conn: Connection, replay_id: UUID) -> None:
     )
 
 
-async def _counts(conn: Connection, replay_id: UUID) -> tuple[int, int, int, int]:
-    """Sent, not sent yet, sent and not ended yet, dead again."""
+async def _counts(conn: Connection, replay_id: UUID) -> tuple[int, int, int, int, float]:
+    """Sent, not sent yet, sent and not ended yet, dead again; and for how many seconds nothing was sent."""
     cursor = await conn.execute(
         """
         SELECT count(*) FILTER (WHERE sent_at IS NOT NULL),
                count(*) FILTER (WHERE sent_at IS NULL AND outcome IS NULL),
                count(*) FILTER (WHERE sent_at IS NOT NULL AND outcome IS NULL),
-               count(*) FILTER (WHERE outcome = 'failed')
+               count(*) FILTER (WHERE outcome = 'failed'),
+               coalesce(extract(epoch FROM clock_timestamp() - max(sent_at)), 1e6)::float
         FROM replay_letters WHERE replay_id = %s
         """,
         (replay_id,),
     )
     row = await cursor.fetchone()
     assert row is not None
-    return row[0], row[1], row[2], row[3]
+    return row[0], row[1], row[2], row[3], row[4]
 
 
 async def _send(conn: Connection, replay_id: UUID, count: int, *, who: str, reason: str) -> None:

@@ -6,6 +6,7 @@ together keep to that, and none of them waits for more than its own.
 
 import hashlib
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID
 
 from schemas import limits, nudges, slack_tasks
@@ -83,7 +84,7 @@ async def take_turn(conn: Connection, message_id: UUID, channel_id: str, *, pati
     )
     row = await cursor.fetchone()
     due_at, begun_in, begun_at = row if row is not None else (None, "", None)
-    if due_at is None:
+    if due_at is None or (begun_at is not None and begun_at >= due_at - timedelta(seconds=patience_seconds)):  # it is used
         due_at = await limits.reserve(conn, PACE, channel_id)
     cursor = await conn.execute(
         """
@@ -92,7 +93,9 @@ async def take_turn(conn: Connection, message_id: UUID, channel_id: str, *, pati
         SELECT %(id)s, %(channel)s, CASE WHEN wait > %(patience)s THEN %(due)s END,
                CASE WHEN wait <= %(patience)s THEN clock_timestamp() END FROM turn
         ON CONFLICT (message_id) DO UPDATE
-        SET channel_id = excluded.channel_id, due_at = excluded.due_at, begun_at = coalesce(p.begun_at, excluded.begun_at)
+        SET due_at = excluded.due_at, begun_at = coalesce(p.begun_at, excluded.begun_at),
+            -- where an earlier attempt may have arrived is known until the next one begins
+            channel_id = CASE WHEN p.begun_at IS NULL OR excluded.due_at IS NULL THEN excluded.channel_id ELSE p.channel_id END
         RETURNING (SELECT wait FROM turn)
         """,
         {"id": message_id, "channel": channel_id, "due": due_at, "patience": patience_seconds},

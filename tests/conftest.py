@@ -35,6 +35,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in slow]
         config.hook.pytest_deselected(items=slow)
     items.sort(key=_turn)  # stable: neighbours stay neighbours
+    room = config.pluginmanager.get_plugin("room")
+    if room is not None and items and wants_to_be_alone(items[0]):
+        room.expect_somebody()
 
 
 def _turn(item: pytest.Item) -> tuple[bool, float]:
@@ -51,7 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.collectonly:
         return
     if hasattr(config, "workerinput"):
-        config.pluginmanager.register(Room(Path(os.environ["STINT_TEST_HOME"])))
+        config.pluginmanager.register(Room(Path(os.environ["STINT_TEST_HOME"])), "room")
         return
     home = Path(tempfile.mkdtemp(prefix="stint-test-"))
     os.environ["STINT_TEST_HOME"] = str(home)

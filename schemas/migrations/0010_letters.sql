@@ -1,5 +1,5 @@
 -- Foreign letters as dead ones have it: the people on call are told of each new kind, and what a person did to one is kept. A count
--- of what replays did that never falls. And lists that read no more than letters, however many messages are done.
+-- of what replays did that never falls.
 
 -- Foreign letters that came on one queue for one reason.
 CREATE TABLE foreign_groups (
@@ -34,8 +34,6 @@ CREATE TABLE replay_totals (
     letters bigint NOT NULL
 );
 
--- Lists of letters, by queue and of what was put away. Partial ones: what lives and what is done costs nothing more to write.
-CREATE INDEX messages_of_queue_dead ON messages (queue, died_at, id) WHERE state = 'dead';
-CREATE INDEX messages_discarded ON messages (died_at, id) WHERE state = 'discarded';
+-- Lists of foreign letters by queue.
 CREATE INDEX foreign_letters_of_queue ON foreign_letters (queue, at, id);
 CREATE INDEX foreign_letters_kept ON foreign_letters (queue) WHERE discarded_at IS NULL;  -- counted for metrics and groups; a small one

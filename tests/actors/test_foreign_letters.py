@@ -83,6 +83,13 @@ def test_a_dead_letter_queue_that_was_deleted_is_made_and_drained_again(own: Ins
 
 @pytest.mark.parametrize("queue", QUEUES)
 def test_nothing_expires_in_a_dead_letter_queue(queue: str, stint: Installation) -> None:
+    def is_there() -> bool:
+        with pika.BlockingConnection(pika.URLParameters(stint.amqp_url)) as connection:
+            with contextlib.suppress(pika.exceptions.ChannelClosedByBroker):
+                return connection.channel().queue_declare(f"{queue}.XQ", passive=True) is not None
+        return False
+
+    eventually(is_there, why="a worker has declared it")
     same = []
     for arguments in ({}, {"x-queue-type": "quorum"}):
         with pika.BlockingConnection(pika.URLParameters(stint.amqp_url)) as connection:
