@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 from datetime import date
@@ -58,12 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _nobody_reads() -> bool:
     """Whether our output is what broke, as when `| head` has seen enough; then nothing more is tried."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+    output = select.poll()
+    output.register(sys.stdout.fileno(), select.POLLOUT)
+    if not any(event & select.POLLERR for _, event in output.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def _refused(arguments: argparse.Namespace, error: Exception, code: int) -> int:

@@ -6,7 +6,6 @@ together keep to that, and none of them waits for more than its own.
 
 import hashlib
 from dataclasses import dataclass
-from datetime import timedelta
 from uuid import UUID
 
 from schemas import limits, nudges, slack_tasks
@@ -84,7 +83,7 @@ async def take_turn(conn: Connection, message_id: UUID, channel_id: str, *, pati
     )
     row = await cursor.fetchone()
     due_at, begun_in, begun_at = row if row is not None else (None, "", None)
-    if due_at is None or (begun_at is not None and begun_at >= due_at - timedelta(seconds=patience_seconds)):  # it is used
+    if due_at is None:
         due_at = await limits.reserve(conn, PACE, channel_id)
     cursor = await conn.execute(
         """

@@ -131,7 +131,8 @@ def test_on_a_terminal_a_bar_shows_how_far_a_replay_is(ledger: Ledger) -> None:
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 0, 0))
     with subprocess.Popen(
         [sys.executable, "-m", "ops.cli", "dead", "replay", "--all", "--reason", "mended", "--rate", "2", "--watch"],
-        cwd=CHECKOUT, env=os.environ | ledger.stint.environment | {"TERM": "xterm"}, stdin=theirs, stdout=theirs, stderr=theirs,
+        cwd=CHECKOUT, env=os.environ | ledger.stint.environment | {"TERM": "xterm", "COLUMNS": "200"},
+        stdin=theirs, stdout=theirs, stderr=theirs,
     ) as watching:  # fmt: skip
         os.close(theirs)
         shown = b""
