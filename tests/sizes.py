@@ -11,5 +11,9 @@ OUTAGE_SECONDS = 40 if FULL else 5  # of Postgres
 
 STOPS, KILLS = (1_000, 50) if FULL else (200, 12)  # of workers and relay
 APPROVALS, APPROVAL_KILLS = (500, 50) if FULL else (100, 6)
-STORM_BILLS, STORM_KILLS = (500, 50) if FULL else (150, 8)  # with a Xero at its worst
-API_KILLS = 30 if FULL else 8
+STORM_BILLS, STORM_KILLS = (500, 50) if FULL else (90, 6)  # with a Xero at its worst
+API_KILLS = 30 if FULL else 6
+
+LETTERS = 200 if FULL else 60  # of each of five kinds
+HISTORIES = 500 if FULL else 150  # of two desktops
+MUTATIONS = 10_000 if FULL else 4_000  # of what Slack sends

@@ -41,7 +41,7 @@ from tests.installation import Installation, eventually, new_database
 from tests.sandbox import a_xero
 from tests.sizes import FULL
 
-EXAMPLES, STEPS = (150, 60) if FULL else (8, 50)
+EXAMPLES, STEPS = (150, 60) if FULL else (6, 50)
 # a worker that is killed in a call to Xero holds its lease for 21 seconds more
 ACCIDENTS = PARTS if FULL else PARTS[:2]
 
@@ -297,7 +297,7 @@ def house(database_url: str, amqp_url_apart: str, tmp_path_factory: pytest.TempP
             stint.stop()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=120)
 @pytest.mark.timeout(7200 if FULL else 600)
 def test_any_history_of_the_firm_is_as_the_model_says(house: House) -> None:
     number = int(os.environ.get("STINT_TEST_SEED") or random.randrange(10**9))

@@ -20,6 +20,7 @@ from tests.actors.probe import Probe, ProbeChain
 from tests.actors.probing import Ledger
 from tests.faults.test_events import frozen
 from tests.installation import CHECKOUT, eventually
+from tests.sizes import LETTERS
 
 # Letters that went out too soon after another at 10 a second: in no span of time are there more than that, and the 2 of a step.
 TOO_FAST = """
@@ -272,14 +273,14 @@ def test_workers_and_relays_say_that_they_are_alive_and_what_they_did(ledger: Le
 
 @pytest.mark.slow(seconds=60)
 @pytest.mark.timeout(400)
-def test_a_thousand_letters_of_five_kinds_are_drained_while_everything_is_killed(ledger: Ledger) -> None:
+def test_letters_of_five_kinds_are_drained_while_everything_is_killed(ledger: Ledger) -> None:
     kinds = ("permanent", "fail", "exit", "lookup", "cancel")
-    keys = {f"{kind}-{number}": kind for kind in kinds for number in range(200)}
+    keys = {f"{kind}-{number}": kind for kind in kinds for number in range(LETTERS)}
     for key, kind in keys.items():
         ledger.order(key, kind, times=1 if kind == "permanent" else 5)
     ids = ledger.put(*[Probe(key=key) for key in keys])
     dead_now = "SELECT count(*) FROM messages WHERE state = 'dead'"
-    eventually(lambda: ledger.one(dead_now) == 1000, seconds=150, why="all of them are dead")
+    eventually(lambda: ledger.one(dead_now) == len(keys), seconds=150, why="all of them are dead")
     assert len(dead_command(ledger)["items"]) == 5
 
     replay = dead_command(ledger, "replay", "--all", "--reason", "mended", "--rate", "50", "--canary", "5")
@@ -289,7 +290,7 @@ def test_a_thousand_letters_of_five_kinds_are_drained_while_everything_is_killed
     ) as watching:  # fmt: skip
         sent = "SELECT count(*) FROM replay_letters WHERE sent_at IS NOT NULL"
         for step in range(1, 5):
-            eventually(lambda least=200 * step - 100: ledger.one(sent) >= least, seconds=60)
+            eventually(lambda least=LETTERS * step - LETTERS // 2: ledger.one(sent) >= least, seconds=60)
             watching.kill()
             for name in ("relay", "work"):
                 ledger.stint.kill(name)
@@ -299,5 +300,5 @@ def test_a_thousand_letters_of_five_kinds_are_drained_while_everything_is_killed
     eventually(lambda: ledger.one("SELECT count(*) FROM replays WHERE state = 'running'") == 0, seconds=90)
 
     assert {ledger.state(message_id) for message_id in ids} == {"done"}
-    assert ledger.one("SELECT count(*) FROM probe") == ledger.one("SELECT count(DISTINCT key) FROM probe") == 1000
-    assert ledger.one("SELECT count(*) FROM message_events WHERE action = 'replay'") == 1000
+    assert ledger.one("SELECT count(*) FROM probe") == ledger.one("SELECT count(DISTINCT key) FROM probe") == len(keys)
+    assert ledger.one("SELECT count(*) FROM message_events WHERE action = 'replay'") == len(keys)

@@ -17,6 +17,7 @@ from tests.api.answers import Json
 from tests.api.desktop import Desktop, Entry, Model, Task, Timer, later
 from tests.given import Given, Person
 from tests.installation import eventually
+from tests.sizes import HISTORIES
 
 Step = tuple[str, int, int]  # what is done, by whom, and on which of the rows that they see
 
@@ -260,6 +261,6 @@ def test_two_desktops_agree_with_the_server_and_the_model(firm: Firm, steps: lis
 @pytest.mark.slow(seconds=80)
 @pytest.mark.timeout(600)
 @generated(steps=STEPS)
-@settings(max_examples=500, **USUAL)
-def test_two_desktops_agree_in_500_histories(firm: Firm, steps: list[Step]) -> None:
+@settings(max_examples=HISTORIES, **USUAL)
+def test_two_desktops_agree_in_long_histories(firm: Firm, steps: list[Step]) -> None:
     lived(firm, steps)

@@ -15,7 +15,7 @@ from tests.given import Given, Json, Person
 from tests.installation import Installation, eventually
 from tests.sizes import API_KILLS
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow(seconds=60), pytest.mark.timeout(600)]
 
 CLIENTS = 4
 DAY = "2026-03-02"

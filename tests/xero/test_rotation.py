@@ -2,21 +2,25 @@
 
 import threading
 
+import pytest
+
 from schemas.sealing import WrongSecretKey, seal, unseal
 from tests.firm_with_xero import Firm
 from tests.given import Given
 from tests.installation import SECRET_KEY, Installation
 from tests.sandbox import XeroSandbox
+from tests.sizes import FULL
 
 NEW_KEY = "another secret, only for a test".replace(",", ":")
 KEPT = "SELECT access_token, refresh_token FROM xero_connection"
 
 
+@pytest.mark.slow(seconds=60)
 def test_rotating_under_traffic_breaks_nothing(given_own: Given, xero: XeroSandbox) -> None:
     given, stint = given_own, given_own.stint.start().wait_until_ready()
     firm = Firm.new(stint, xero, given)
     firm.comes_to(firm.approved(), "synced")
-    bills = given.many_bills(firm.by, firm.task, 60, first="2025-01-01")
+    bills = given.many_bills(firm.by, firm.task, 60 if FULL else 25, first="2025-01-01")
     over, answers = threading.Event(), []
 
     def traffic() -> None:
