@@ -50,6 +50,7 @@ def run(seed: str, home: Path, *, minutes: float, say: Say = lambda _, __: None,
         say(0, "warming up")
         people.begin()
         time.sleep(WARM_UP_SECONDS)
+        firm.wait_until_warm(seconds=120)
         firm.fill_pools()
         before = _held(firm)
         weathers = _storm(firm, people, seed, minutes * 60, say)

@@ -19,10 +19,11 @@ from ops.sandbox.slack_workspace import SIGNING_SECRET
 from ops.sandbox.xero import environment as xero_environment
 from ops.servers import Servers
 from schemas.database import POOL_SIZE
+from schemas.messages import QUEUES
 from tests.faults.asking import PatientGiven, Traffic
 from tests.faults.proxy import Proxy
 from tests.given import Json, Person
-from tests.installation import PATIENCE, SECRET_KEY, Installation, with_database
+from tests.installation import PATIENCE, SECRET_KEY, Installation, eventually, with_database
 from tests.sandbox import XeroSandbox, a_xero
 from tests.smtp import MailServer, mail_server
 from tests.up import Up
@@ -71,6 +72,13 @@ class WholeFirm:
         self.slack.recovers()
         self.mail.answers.clear()
         self.mail.seconds = 0
+
+    def wait_until_warm(self, *, seconds: float) -> None:
+        """Returns when workers have done some of everything, each kind of which takes memory once: on a busy machine, late."""
+        done = "SELECT count(*) >= 20 FROM messages WHERE queue = %s AND state = 'done'"
+        eventually(
+            lambda: all(self.stint.value(done, queue) for queue in QUEUES), seconds=seconds, why="all queues are worked on"
+        )
 
     def fill_pools(self) -> None:
         """Lets the API open as many connections to Postgres as it ever will: so many readers wait for one table at once."""
