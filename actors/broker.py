@@ -6,7 +6,7 @@ the queue was gone: whatever had been sent to it is then sent again.
 
 import json
 import logging
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
@@ -45,15 +45,17 @@ def read_reference(body: bytes) -> tuple[UUID, int] | None:
         return None
 
 
-def is_well_formed(message: MessageProxy, queue: str, actors: frozenset[str]) -> bool:
+def is_well_formed(message: MessageProxy, queue: str, actors: Mapping[str, dramatiq.Actor[..., Any]]) -> bool:
     """Whether Dramatiq can be let near the message. One whose queue_name differs, or whose options are no object, would
-    kill a worker thread or crash-loop the consumer."""
+    kill a worker thread or crash-loop the consumer. The actor has to be one of that queue: a worker of all queues must refuse
+    what one of this queue alone would not know."""
     inner = message._message
     if not isinstance(inner.kwargs, dict) or set(inner.kwargs) != {"id", "publication"}:
         return False
     return (
         inner.queue_name == queue
         and inner.actor_name in actors
+        and actors[inner.actor_name].queue_name == queue
         and inner.options == {}
         and len(inner.args) == 0
         and isinstance(inner.message_id, str)
@@ -98,9 +100,7 @@ class LedgerConsumer(_RabbitmqConsumer):
 
     def _is_well_formed(self, message: MessageProxy) -> bool:
         try:
-            # of this queue only: a worker of all queues must refuse what one of this queue alone would not know
-            ours = frozenset(name for name, actor in self.broker.actors.items() if actor.queue_name == self.queue_name)
-            return is_well_formed(message, self.queue_name, ours)
+            return is_well_formed(message, self.queue_name, self.broker.actors)
         except Exception:  # whatever a stranger thought of: it must not stop the consumer
             return False
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
-from schemas import ledger
+from schemas import failures, ledger
 from schemas.database import Connection
-from schemas.ledger import Failure, Record, State
+from schemas.failures import Failure
+from schemas.ledger import Record, State
 from schemas.messages import Message, check_body
 
 Function = TypeVar("Function", bound=Callable[..., Awaitable[None]])
@@ -77,7 +78,7 @@ async def take(conn: Connection, delivery: Delivery, *, worker: str, base_second
     record = await ledger.lock(conn, delivery.id)
     if record is None or (record.actor, record.queue) != (delivery.actor, delivery.queue):
         reason = "no message of ours has this id, actor and queue"
-        await ledger.keep_foreign(conn, queue=delivery.queue, reason=reason, body=delivery.body, headers=delivery.headers)
+        await failures.keep_foreign(conn, queue=delivery.queue, reason=reason, body=delivery.body, headers=delivery.headers)
         return None
     if not record.is_delivery(delivery.publication):
         return None
@@ -92,9 +93,9 @@ async def _blame(conn: Connection, record: Record, *, worker: str, base_seconds:
     """Puts the worker's death on the message's account; the first proven one together with the death that raised the
     suspicion, so that the fifth death makes it dead."""
     failure = _worker_died(worker)
-    state = await ledger.fail(conn, record, failure, base_seconds=base_seconds)
+    state = await failures.fail(conn, record, failure, base_seconds=base_seconds)
     if record.crashes == 0 and state is State.ready and (again := await ledger.lock(conn, record.id)) is not None:
-        await ledger.fail(conn, again, failure, base_seconds=base_seconds)
+        await failures.fail(conn, again, failure, base_seconds=base_seconds)
 
 
 # Messages under suspicion run one at a time in each process: were two of them to begin together, the innocent one would be

@@ -15,9 +15,10 @@ from pika.spec import Basic, BasicProperties
 from actors.amqp import Amqp
 from actors.broker import read_reference, xq_arguments
 from actors.handling import WORKER
-from schemas import ledger
+from schemas import failures, ledger
 from schemas.database import Connection, connect
-from schemas.ledger import Failure, Record
+from schemas.failures import Failure
+from schemas.ledger import Record
 from schemas.messages import MODELS, QUEUES
 from schemas.settings import Settings
 
@@ -73,9 +74,9 @@ async def keep(conn: Connection, letter: Letter, *, base_seconds: float) -> None
     if (named := read_reference(letter.body)) is not None:
         record = await ledger.lock(conn, named[0])
         if record is not None and record.is_delivery(named[1]):
-            await ledger.fail(conn, record, _dead_lettered(record, reason), base_seconds=base_seconds)
+            await failures.fail(conn, record, _dead_lettered(record, reason), base_seconds=base_seconds)
             return
-    await ledger.keep_foreign(conn, queue=letter.queue, reason=reason, body=letter.body, headers=letter.headers)
+    await failures.keep_foreign(conn, queue=letter.queue, reason=reason, body=letter.body, headers=letter.headers)
     logger.error("a foreign letter arrived on %s (%s); see it beside the dead letters", letter.queue, reason)
 
 

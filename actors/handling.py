@@ -15,11 +15,12 @@ import uvloop
 
 from actors.calling import CallOut, LeaseLost, Left
 from actors.deliveries import HANDLERS, Delivery, Handler, note_beginning, quarantine, take
-from schemas import ledger
+from schemas import failures, ledger
 from schemas.database import Connection, connect, is_unreachable
 from schemas.errors import Permanent, RetryLater
+from schemas.failures import Failure
 from schemas.heartbeats import Tally
-from schemas.ledger import Failure, State
+from schemas.ledger import State
 from schemas.logs import about
 from schemas.settings import Settings
 
@@ -152,7 +153,7 @@ class Thread:
             ours = record.is_leased(call.token) if call.token else record.is_delivery(delivery.publication)
             if not ours:
                 return
-            state = await ledger.fail(conn, record, failure_of(error), base_seconds=self._settings.stint_retry_base_seconds)
+            state = await failures.fail(conn, record, failure_of(error), base_seconds=self._settings.stint_retry_base_seconds)
         if state is State.dead:
             logger.error("dead after %d attempts: %s", record.attempts + 1, type(error).__name__)
         else:

@@ -5,6 +5,7 @@ import logging
 
 from actors.handling import WORKER
 from schemas import (
+    failures,
     ledger,
     limits,
     replays,
@@ -16,7 +17,8 @@ from schemas import (
     xero_limits,
 )
 from schemas.database import Connection, connect
-from schemas.ledger import Failure, Record
+from schemas.failures import Failure
+from schemas.ledger import Record
 from schemas.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -102,7 +104,7 @@ async def _lapse_one(conn: Connection, *, base_seconds: float) -> Record | None:
         row = await cursor.fetchone()
         record = await ledger.lock(conn, row[0]) if row is not None else None
         if record is not None:
-            await ledger.fail(conn, record, _lapsed(), base_seconds=base_seconds)
+            await failures.fail(conn, record, _lapsed(), base_seconds=base_seconds)
         return record
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from schemas import customers, ledger, reopening, xero_entries, xero_limits, xero_people, xero_tokens
+from schemas import customers, failures, reopening, xero_entries, xero_limits, xero_people, xero_tokens
 from schemas.billing import lock_user
 from schemas.database import Connection
 from schemas.messages import SyncBill
@@ -180,4 +180,4 @@ async def say_failed(conn: Connection, body: dict[str, Any]) -> None:
     )
 
 
-ledger.when_dead[SyncBill.actor] = say_failed
+failures.when_dead[SyncBill.actor] = say_failed

@@ -3,10 +3,14 @@ every answer is there below a second."""
 
 import asyncio
 import json
+import os
+import resource
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any, get_args
 
 import psycopg
@@ -18,15 +22,15 @@ from schemas.dead_letters import LetterFilter, LetterState
 from schemas.listing import Page
 from tests.given import Given
 from tests.installation import Installation, new_database
+from tests.once import once
 from tests.sizes import FULL
 from tests.test_plans import SMALL_TABLE, explained, nodes
 
 pytestmark = [pytest.mark.slow(seconds=40), pytest.mark.timeout(600)]
 
 TIMES = 3 if FULL else 1  # asked, the quickest of which counts
+MOST_SECONDS = 1.0
 DEAD, FOREIGN, DISCARDED, DONE = 100_000, 100_000, 1_000, 1_000_000
-# a full run has the machine for itself; beside other tests only what is of another order is found out
-MOST_SECONDS = 1.0 if FULL else 2.5
 LETTERS = """
     INSERT INTO messages (id, actor, queue, body, state, attempts, allowance, died_at, error, fingerprint)
     SELECT gen_random_uuid(), (ARRAY['send_mail', 'stop_timer', 'sync_bill'])[1 + n %% 3],
@@ -37,11 +41,9 @@ LETTERS = """
 """
 
 
-@pytest.fixture(scope="module")
-def many(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """Nothing runs on it: what is measured is Postgres, and the command."""
-    stint = Installation(new_database(database_url), "amqp://127.0.0.1:1/", tmp_path_factory.mktemp("many"))
-    with stint.sql() as conn:
+def filled(database_url: str) -> str:
+    url = new_database(database_url)
+    with psycopg.connect(url, autocommit=True) as conn:
         conn.execute(LETTERS, {"state": "dead", "count": DEAD})
         conn.execute(LETTERS, {"state": "discarded", "count": DISCARDED})
         conn.execute(
@@ -70,7 +72,14 @@ def many(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             "INSERT INTO failure_groups SELECT 'group' || n, 'send_mail', 'ValueError', '' FROM generate_series(0, 49) n"
         )
         conn.execute("VACUUM ANALYZE")
-    yield stint
+    return url
+
+
+@pytest.fixture(scope="module")
+def many(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """Nothing runs on it: what is measured is Postgres, and the command."""
+    url = once("many-letters", lambda: filled(database_url))
+    yield Installation(url, "amqp://127.0.0.1:1/", tmp_path_factory.mktemp("many"))
 
 
 def filters() -> dict[str, LetterFilter]:
@@ -171,25 +180,47 @@ COMMANDS = {
 }
 
 
+def quickest(spent: Callable[[], float], work: Callable[[], object]) -> float:
+    """Seconds of `work`: on the clock in a full run, which has the machine for itself. Beside other tests a clock says how busy
+    they are, so it is what `spent` counts, the processor's time; what Postgres does for it is bounded by the plans above."""
+    count = time.monotonic if FULL else spent
+    took = []
+    for _ in range(TIMES):
+        begun = count()
+        work()
+        took.append(count() - begun)
+    return min(took)
+
+
+def spent_by_commands() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def spent_by(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_answers_below_a_second(many: Installation, name: str) -> None:
     row = str(many.value("SELECT id FROM messages WHERE state = 'dead' LIMIT 1"))
     words = [row if word == "ID" else word for word in COMMANDS[name]]
-    took = []
-    for _ in range(TIMES):
-        begun = time.monotonic()
+
+    def ask() -> None:
         result = many.command("dead", *words)
-        took.append(time.monotonic() - begun)
         assert result.returncode == 0, result.stderr
-    print(f"./stint dead {' '.join(COMMANDS[name])}: {min(took):.2f} s")
-    assert min(took) < MOST_SECONDS
+
+    took = quickest(spent_by_commands, ask)
+    print(f"./stint dead {' '.join(COMMANDS[name])}: {took:.2f} s")
+    assert 0 < took < MOST_SECONDS
 
 
 def test_the_api_answers_below_a_second(many: Installation) -> None:
     many.start("api").wait_until_ready()
     given = Given(many)
     try:
-        admin = given.admin()
+        admin, api = given.admin(), many.processes["api"].pid
         row = str(many.value("SELECT id FROM messages WHERE state = 'dead' LIMIT 1"))
         for path, parameters in {
             "/groups": {},
@@ -198,13 +229,10 @@ def test_the_api_answers_below_a_second(many: Installation) -> None:
             "?q": {"q": "jo-77777@"},
             "?actor": {"actor": "stop_timer"},
         }.items():
-            took = []
-            for _ in range(TIMES):
-                begun = time.monotonic()
-                admin.get(f"/api/dead-letters{path.partition('?')[0]}", **parameters)
-                took.append(time.monotonic() - begun)
-            print(f"GET /api/dead-letters{path}: {min(took):.2f} s")
-            assert min(took) < MOST_SECONDS
+            address = f"/api/dead-letters{path.partition('?')[0]}"
+            took = quickest(lambda: spent_by(api), partial(admin.get, address, **parameters))
+            print(f"GET /api/dead-letters{path}: {took:.2f} s")
+            assert took < MOST_SECONDS
     finally:
         given.close()
         many.kill("api", signal.SIGTERM)

@@ -21,6 +21,7 @@ from schemas.time_bills import BillFilter
 from schemas.time_entries import EntryFilter
 from schemas.users import Role, User
 from tests.installation import new_database
+from tests.once import once
 
 pytestmark = [pytest.mark.slow(seconds=25), pytest.mark.timeout(600)]
 
@@ -89,12 +90,12 @@ def firm_of(database_url: str, entries: int) -> Firm:
 
 @pytest.fixture(scope="module")
 def million(database_url: str) -> Iterator[Firm]:
-    yield firm_of(database_url, 1_000_000)
+    yield once("million", lambda: firm_of(database_url, 1_000_000))
 
 
 @pytest.fixture(scope="module")
 def tenth(database_url: str) -> Iterator[Firm]:
-    yield firm_of(database_url, 100_000)
+    yield once("tenth", lambda: firm_of(database_url, 100_000))
 
 
 def internal() -> User:

@@ -10,8 +10,9 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 from psycopg import AsyncConnection
 
+from schemas import failures
 from schemas import ledger as the_ledger
-from schemas.ledger import Failure
+from schemas.failures import Failure
 from tests.actors.probe import Probe
 from tests.actors.probing import Ledger
 from tests.actors.strangers import dramatiq
@@ -93,8 +94,8 @@ def test_those_that_fail_of_the_same_at_once_do_not_wait_for_each_other(own: Ins
         await conn.execute("UPDATE messages SET state = 'sent', publication = 1, sent_at = now() WHERE id = %s", (message_id,))
         record = await the_ledger.lock(conn, message_id)
         assert record is not None
-        assert await the_ledger.fail(conn, record, failure, base_seconds=1) == "dead"
-        await the_ledger.keep_foreign(conn, queue="bills", reason="a stranger", body=b"x")
+        assert await failures.fail(conn, record, failure, base_seconds=1) == "dead"
+        await failures.keep_foreign(conn, queue="bills", reason="a stranger", body=b"x")
 
     async def three_of_them() -> None:
         async with (

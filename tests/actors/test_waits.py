@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 
-from schemas import ledger, letter_moves
+from schemas import failures, ledger, letter_moves
 from schemas.database import Connection
-from schemas.ledger import Failure, State
+from schemas.failures import Failure
+from schemas.ledger import State
 from schemas.messages import MODELS, Message, PostTaskCreated, SendMail, StopTimer, SyncBill
 from tests.installation import new_database
 
@@ -29,7 +30,7 @@ async def waits_of(url: str, message: Message, *, free: int = 0, replays: int = 
         for number in range(1000):
             record = await ledger.lock(conn, message_id)
             assert record is not None
-            state = await ledger.fail(conn, record, gratis if number < free else failure, base_seconds=1)
+            state = await failures.fail(conn, record, gratis if number < free else failure, base_seconds=1)
             if state is State.dead and replays:
                 replays, waits = replays - 1, []
                 await letter_moves.replay(conn, [message_id], who="somebody", reason="mended")
