@@ -7,13 +7,15 @@ FULL = os.environ.get("STINT_TEST_FULL") == "1"
 BACKLOG = 100_000 if FULL else 2_000  # messages, half of them bills and half mail
 
 STOPS_WITHOUT_RABBITMQ = 1_000 if FULL else 500
-OUTAGE_SECONDS = 40 if FULL else 5  # of Postgres
+OUTAGE_SECONDS = 40 if FULL else 3  # of Postgres
 
 STOPS, KILLS = (1_000, 50) if FULL else (200, 12)  # of workers and relay
 APPROVALS, APPROVAL_KILLS = (500, 50) if FULL else (100, 6)
 STORM_BILLS, STORM_KILLS = (500, 50) if FULL else (90, 6)  # with a Xero at its worst
 API_KILLS = 30 if FULL else 6
+DEATHS = 4 if FULL else 2  # at each point of a message's way
 
 LETTERS = 200 if FULL else 60  # of each of five kinds
 HISTORIES = 500 if FULL else 150  # of two desktops
+SLACK_ASKED = 1_000 if FULL else 300  # times, a hundred at once
 MUTATIONS = 10_000 if FULL else 4_000  # of what Slack sends

@@ -11,7 +11,7 @@ import pytest
 from tests.faults.crashing import POINTS
 from tests.given import Given, Json, Person
 from tests.installation import Installation, eventually
-from tests.sizes import APPROVAL_KILLS, APPROVALS, KILLS, STOPS
+from tests.sizes import APPROVAL_KILLS, APPROVALS, DEATHS, KILLS, STOPS
 
 PARTS = ("relay", "work:timers", "work:bills")
 
@@ -125,7 +125,7 @@ def test_a_kill_at_any_point_loses_and_doubles_nothing(point: str, running: tupl
         stint.kill(name)
     deaths = tmp_path / "deaths"
     deaths.mkdir()
-    for number in range(4):
+    for number in range(DEATHS):
         (deaths / str(number)).touch()
     stint.environment |= {"CRASH_AT": point, "CRASH_DEATHS": str(deaths), "STINT_TEST_MODULE": "tests.faults.crashing"}
     keep_alive(stint, *PARTS)

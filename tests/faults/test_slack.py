@@ -20,12 +20,12 @@ from ops.sandbox.slack_workspace import new_hook, new_trigger
 from ops.servers import Servers
 from tests.given import Given, Json
 from tests.installation import Installation, eventually, new_database
+from tests.sizes import SLACK_ASKED
 from tests.workspace import SlackSandbox, a_slack
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(400)]
 PARTS = ("relay", "work")
 AT_ONCE = 100
-ASKED = 1000
 ANSWER_SECONDS = 3.0
 
 
@@ -98,7 +98,7 @@ class Crowd:
         view_id = f"V{title.replace(' ', '').upper()}"
         return {"id": view_id, "type": "modal", "callback_id": "create_task", "private_metadata": metadata, "blocks": blocks}
 
-    def ask(self, *makers: Maker, count: int = ASKED, beside: Awaitable[None] | None = None) -> list[Answered]:
+    def ask(self, *makers: Maker, count: int = SLACK_ASKED, beside: Awaitable[None] | None = None) -> list[Answered]:
         """So many requests, by turns, a hundred at a time."""
         return asyncio.run(self._ask(makers, count, beside))
 
@@ -167,7 +167,7 @@ def created(crowd: Crowd) -> list[str]:
     return [row[0] for row in crowd.stint.rows("SELECT title FROM tasks ORDER BY title")]
 
 
-def test_a_thousand_commands_and_forms(crowd: Crowd) -> None:
+def test_a_crowd_with_commands_and_forms(crowd: Crowd) -> None:
     answers = crowd.ask(crowd.command, crowd.submission)
     in_time(answers, "all is well")
     opened_in_time(crowd, answers)
@@ -175,21 +175,21 @@ def test_a_thousand_commands_and_forms(crowd: Crowd) -> None:
     assert created(crowd) == sorted(answer.title for answer in answers if answer.title.startswith("submission"))
 
 
-def test_a_thousand_without_rabbitmq(crowd: Crowd, servers: Servers) -> None:
+def test_a_crowd_without_rabbitmq(crowd: Crowd, servers: Servers) -> None:
     servers.rabbitmq.kill()
     try:
         answers = crowd.ask(crowd.command, crowd.submission)
         in_time(answers, "RabbitMQ is down")
         opened_in_time(crowd, answers)
         assert not any(answer.is_apology for answer in answers)
-        assert len(created(crowd)) == ASKED / 2
+        assert len(created(crowd)) == SLACK_ASKED / 2
     finally:
         servers.rabbitmq.start()
         servers.rabbitmq.wait()
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["people that are known", "people that Slack would have to tell of"])
-def test_a_thousand_while_slack_stalls(known: bool, crowd: Crowd) -> None:
+def test_a_crowd_while_slack_stalls(known: bool, crowd: Crowd) -> None:
     if known:
         crowd.ask(crowd.submission, count=20)
     before = len(created(crowd))
@@ -201,11 +201,11 @@ def test_a_thousand_while_slack_stalls(known: bool, crowd: Crowd) -> None:
     commands = [answer for answer in answers if answer.title.startswith("command")]
     assert all(answer.is_apology and answer.content["response_type"] == "ephemeral" for answer in commands if answer.content)
     assert all(answer.is_apology for answer in commands)
-    assert len(created(crowd)) == (ASKED / 2 if known else before) + (20 if known else 0) - (10 if known else 0)
+    assert len(created(crowd)) == (SLACK_ASKED / 2 if known else before) + (20 if known else 0) - (10 if known else 0)
 
 
 @pytest.mark.parametrize("how", ["kill", "freeze"])
-def test_a_thousand_while_postgres_goes_and_comes_back(how: str, crowd: Crowd, servers: Servers) -> None:
+def test_a_crowd_while_postgres_goes_and_comes_back(how: str, crowd: Crowd, servers: Servers) -> None:
     async def restart() -> None:
         await asyncio.sleep(1)
         if how == "kill":
@@ -219,7 +219,7 @@ def test_a_thousand_while_postgres_goes_and_comes_back(how: str, crowd: Crowd, s
             await asyncio.sleep(4)
             signal_all(pids, signal.SIGCONT)
 
-    answers = crowd.ask(crowd.command, crowd.submission, count=3 * ASKED, beside=restart())
+    answers = crowd.ask(crowd.command, crowd.submission, count=3 * SLACK_ASKED, beside=restart())
 
     in_time(answers, f"Postgres: {how}")
     assert any(answer.is_apology for answer in answers) and not all(answer.is_apology for answer in answers)

@@ -69,16 +69,16 @@ def test_each_broken_invariant_is_named(breakages: dict[str, str], approved: boo
     given.close()
     own.verify()
     own.stop()  # nobody mends it meanwhile
-    sound = own.database_url
 
     for what, breakage in breakages.items():
-        own.environment["DATABASE_URL"] = own.database_url = copy_of(sound)
-        with own.sql() as conn:
+        broken = Installation(copy_of(own.database_url), own.amqp_url, own.directory)
+        with broken.sql() as conn:
             conn.execute(breakage.encode())
         tables = ("time_entries", "messages", "time_bills", "tasks", "customers", "pillars")
-        rows = own.rows(" UNION ".join(f"SELECT id FROM {table}" for table in tables))
+        rows = broken.rows(" UNION ".join(f"SELECT id FROM {table}" for table in tables))
         ids = {bill["id"], *(str(row[0]) for row in rows)}
-        found = own.command("verify")
+        found = broken.command("verify")
+        broken.stop()
         assert found.returncode == 1, (what, found.stdout)
         assert all(any(one in line for one in ids) for line in found.stdout.splitlines() if line.startswith("BROKEN")), (
             what,
