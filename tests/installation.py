@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,6 +120,7 @@ class Installation:
         self.processes.clear()
         if self._reading is not None:
             self._reading.close()
+            self._reading = None
 
     def log(self, name: str) -> str:
         path = self._log_file(name)
@@ -143,6 +145,7 @@ class Installation:
                     if not self._reading.closed:
                         raise
             self._reading = psycopg.connect(self.database_url, autocommit=True)
+            weakref.finalize(self, self._reading.close)
             return self._reading.execute(query.encode(), parameters).fetchall()
 
     def value(self, query: str, *parameters: Any) -> Any:
