@@ -165,9 +165,9 @@ def _allowed(error: HTTPException) -> str:
 
 def _postgres(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     if is_unreachable(error):
-        logger.warning("Postgres is away: %s", type(error).__name__)
+        logger.warning("Postgres is busy or away: %s", type(error).__name__)
         if isinstance(error, PoolTimeout):
-            return _answer(request, 503, "The database can't be reached right now; nothing was changed. Try again in a moment.")
+            return _answer(request, 503, "The database is busy or away; nothing was changed. Try again in a moment.")
         return _answer(
             request, 503, "The database went away in the middle of it; look whether the change was made before you repeat it."
         )
