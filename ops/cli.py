@@ -235,9 +235,9 @@ def _up(arguments: argparse.Namespace) -> int:
 
 def _test(arguments: argparse.Namespace) -> int:
     chosen = any(argument.startswith(("-n", "--numprocesses", "--pdb")) for argument in arguments.rest)
-    # two more than there are processors: much of it waits for what it has killed to come back. Each takes a run of neighbours,
+    # one more than there are processors: much of it waits for what it has killed to come back. Each takes a run of neighbours,
     # which share what their module starts, and who is done takes half of what another has left
-    parallel = [] if chosen else ["-n", str(min(4, (os.cpu_count() or 1) + 2)), "--dist", "worksteal"]
+    parallel = [] if chosen else ["-n", str(min(4, (os.cpu_count() or 1) + 1)), "--dist", "worksteal"]
     os.chdir(CHECKOUT)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # tests start hundreds of processes, which need not compile everything anew
     return _become("pytest", *parallel, *arguments.rest)

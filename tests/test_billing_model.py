@@ -41,7 +41,7 @@ from tests.installation import Installation, eventually, new_database
 from tests.sandbox import a_xero
 from tests.sizes import FULL
 
-EXAMPLES, STEPS = (150, 60) if FULL else (6, 50)
+EXAMPLES, STEPS = (150, 60) if FULL else (4, 50)
 # a worker that is killed in a call to Xero holds its lease for 21 seconds more
 ACCIDENTS = PARTS if FULL else PARTS[:2]
 

@@ -119,16 +119,14 @@ def test_approvals_survive_kills_of_workers_and_relay(running: tuple[Installatio
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", POINTS)
-def test_a_kill_at_any_point_loses_and_doubles_nothing(point: str, running: tuple[Installation, Given], tmp_path: Path) -> None:
-    stint, given = running
-    for name in PARTS:
-        stint.kill(name)
+def test_a_kill_at_any_point_loses_and_doubles_nothing(point: str, own: Installation, tmp_path: Path) -> None:
     deaths = tmp_path / "deaths"
     deaths.mkdir()
     for number in range(DEATHS):
         (deaths / str(number)).touch()
-    stint.environment |= {"CRASH_AT": point, "CRASH_DEATHS": str(deaths), "STINT_TEST_MODULE": "tests.faults.crashing"}
-    keep_alive(stint, *PARTS)
+    own.environment |= {"CRASH_AT": point, "CRASH_DEATHS": str(deaths), "STINT_TEST_MODULE": "tests.faults.crashing"}
+    own.start("api", *PARTS).wait_until_ready()
+    given = Given(own)
     admin = given.admin()
     task = given.task(admin)
     people = given.people(4)
@@ -136,8 +134,8 @@ def test_a_kill_at_any_point_loses_and_doubles_nothing(point: str, running: tupl
         stops = [stop for done in pool.map(lambda person: work_for(person, task, 5), people) for stop in done]
 
     def over() -> bool:
-        keep_alive(stint, *PARTS)
-        if not is_over(stint):
+        keep_alive(own, *PARTS)
+        if not is_over(own):
             return False
         if any(deaths.iterdir()):  # something more to die of
             stops.extend(work_for(people[0], task, 1))
@@ -145,4 +143,5 @@ def test_a_kill_at_any_point_loses_and_doubles_nothing(point: str, running: tupl
         return True
 
     eventually(over, seconds=60, why="every message is done and every death was died")
-    check(stint, stops)
+    check(own, stops)
+    given.close()

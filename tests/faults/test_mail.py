@@ -7,6 +7,7 @@ import pytest
 
 from tests.given import Given
 from tests.installation import Installation, eventually
+from tests.sizes import MAIL_KILLS
 from tests.smtp import MailServer, mail_server
 
 
@@ -29,7 +30,7 @@ def test_20_people_hear_of_a_pillar_while_the_worker_is_killed(own: Installation
     assert len(expected) == 20
 
     admin.put(f"{path}/{pillar['id']}", {"active": False})
-    for kill in range(5):
+    for kill in range(MAIL_KILLS):
         # each kill finds some mail sent and some not, whatever the machine's speed
         eventually(lambda least=3 * (kill + 1): len(post.mails) >= least, seconds=60, why="mail goes on between kills")
         own.kill("work:mail")

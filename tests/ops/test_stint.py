@@ -3,12 +3,12 @@
 import os
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from ops.state import CHECKOUT
+from tests.once import once
 
 pytestmark = pytest.mark.slow  # each makes a virtual environment, which takes seconds
 
@@ -25,6 +25,20 @@ def checkout(tmp_path: Path) -> Path:
     return checkout
 
 
+@pytest.fixture
+def made(checkout: Path) -> Path:
+    """One that has its environment already: a copy of what the first test made that asked."""
+    kept = Path(os.environ["STINT_TEST_HOME"]) / "environment"
+
+    def make() -> None:
+        run(checkout)
+        (checkout / ".venv").rename(kept)
+
+    once("environment", make)
+    shutil.copytree(kept, checkout / ".venv", symlinks=True)
+    return checkout
+
+
 def run(checkout: Path, *words: str, cwd: Path | None = None, path: str | None = None) -> subprocess.CompletedProcess[str]:
     environment = dict(os.environ) | ({"PATH": path} if path else {})
     return subprocess.run(
@@ -32,31 +46,27 @@ def run(checkout: Path, *words: str, cwd: Path | None = None, path: str | None =
     )
 
 
-def test_the_first_start_makes_the_environment_and_the_next_one_is_quick(checkout: Path, tmp_path: Path) -> None:
+def test_the_first_start_makes_the_environment_and_the_next_one_finds_it(checkout: Path, tmp_path: Path) -> None:
     first = run(checkout, "a b", "c", cwd=tmp_path)
     assert (first.returncode, first.stdout) == (0, "ran a b c\n")
     assert "first start: installing" in first.stderr
-    started = time.monotonic()
     second = run(checkout, "again", cwd=Path("/"))
-    assert (second.stdout, second.stderr) == ("ran again\n", "")
-    assert time.monotonic() - started < 1
+    assert (second.stdout, second.stderr) == ("ran again\n", "")  # it would say so if it installed anything
 
 
-def test_a_changed_lock_is_noticed_once(checkout: Path) -> None:
-    run(checkout)
-    (checkout / "requirements.lock").write_text("# none still\n")
-    assert "requirements.lock has changed" in run(checkout).stderr
-    assert run(checkout).stderr == ""
+def test_a_changed_lock_is_noticed_once(made: Path) -> None:
+    (made / "requirements.lock").write_text("# none still\n")
+    assert "requirements.lock has changed" in run(made).stderr
+    assert run(made).stderr == ""
 
 
-def test_an_interrupted_start_is_repaired(checkout: Path) -> None:
-    run(checkout)
-    (checkout / ".venv" / "stint-lock").unlink()
-    (checkout / ".venv" / "stint-unfinished").touch()
-    (checkout / ".venv" / "half").touch()
-    repaired = run(checkout)
+def test_an_interrupted_start_is_repaired(made: Path) -> None:
+    (made / ".venv" / "stint-lock").unlink()
+    (made / ".venv" / "stint-unfinished").touch()
+    (made / ".venv" / "half").touch()
+    repaired = run(made)
     assert (repaired.returncode, repaired.stdout) == (0, "ran\n")
-    assert not (checkout / ".venv" / "half").exists()
+    assert not (made / ".venv" / "half").exists()
 
 
 def test_two_first_starts_at_once_share_the_work(checkout: Path) -> None:
@@ -68,9 +78,9 @@ def test_two_first_starts_at_once_share_the_work(checkout: Path) -> None:
     assert sum("installing" in err and "first start" in err for _, err in ends) == 1
 
 
-def test_a_link_to_the_script_works_and_so_does_a_directory_called_ops(checkout: Path, tmp_path: Path) -> None:
+def test_a_link_to_the_script_works_and_so_does_a_directory_called_ops(made: Path, tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "stint").symlink_to(checkout / "stint")
+    (tmp_path / "bin" / "stint").symlink_to(made / "stint")
     (tmp_path / "ops").mkdir()
     (tmp_path / "ops" / "__init__.py").write_text("raise SystemExit('not this one')\n")
     assert run(tmp_path / "bin", "x", cwd=tmp_path).stdout == "ran x\n"
