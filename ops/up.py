@@ -102,6 +102,8 @@ class _Up:
         token = await self._make_token()
         if self.xero:
             await self.xero.let_in(self.url, token)
+        if self.slack:
+            await until(self.slack.is_ready)  # its page is named as one to type into
         self.supervisor.settled = True
         self.supervisor.terminal.say(self._status(token))
 

@@ -35,6 +35,10 @@ def sandbox(up: Up) -> str:
     return f"http://127.0.0.1:{up.port + 1}"
 
 
+def slack(up: Up) -> str:
+    return f"http://127.0.0.1:{up.port + 2}"
+
+
 def entries(up: Up) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = httpx.get(f"{sandbox(up)}/sandbox/entries").json()
     return found
@@ -112,7 +116,7 @@ def test_a_stand_in_that_dies_comes_back_with_what_it_knew(up: Up, arrived: dict
     eventually(lambda: len(set(up.run_json()["pids"]["sandbox"]) - set(pids)) == 2)
     for name in ("xero", "slack"):
         eventually(lambda name=name: f"sandbox {name} killed by SIGKILL; starting it again" in up.said())  # type: ignore[misc]
-    eventually(lambda: is_up(f"{sandbox(up)}/health"))
+    eventually(lambda: is_up(f"{sandbox(up)}/health") and is_up(f"{slack(up)}/health"))
     assert entries(up) == [arrived]
 
 
@@ -127,9 +131,8 @@ def test_the_next_start_finds_it_all_again_and_connects_anew(up: Up, arrived: di
 
 
 def test_slack_is_a_page_to_type_commands_into(up: Up) -> None:
-    slack = f"http://127.0.0.1:{up.port + 2}"
-    assert slack in up.said()
-    typed = httpx.get(slack)
+    assert slack(up) in up.said()
+    typed = httpx.get(slack(up))
     assert typed.is_success and "/task" in typed.text
     assert stint_says(up, "/api/me")["email"] == "admin@example.com"
 
