@@ -105,6 +105,7 @@ def test_a_server_that_is_away_is_waited_for(own: Installation) -> None:
         pass
     own.environment["SMTP_URL"] = gone.url
     own.start("relay", "work:mail")
+    eventually(lambda: "working on" in own.log("work:mail"), seconds=40)
     message_id = put(own)
     eventually(lambda: own.value("SELECT attempts FROM messages WHERE id = %s", message_id) >= 2)
     assert own.value("SELECT state <> 'dead' FROM messages WHERE id = %s", message_id)
