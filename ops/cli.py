@@ -50,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refused(arguments, error, error.code)
     except KeyboardInterrupt:
         print("stint: interrupted", file=sys.stderr)
+        # if Ctrl-C came in an exec (dataclasses are made by one), Python would end by SIGINT all the same; another clears that
+        exec("")  # noqa: S102
         return 130
     except Exception as error:
         if not _is_foreseen(error):
