@@ -20,6 +20,7 @@ import httpx
 import psycopg
 
 from ops.sandbox.slack_workspace import SIGNING_SECRET
+from tests.nursery import Process
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 SECRET_KEY = "a secret for tests: 32 bytes long"
@@ -63,21 +64,15 @@ class Installation:
             **PATIENCE,
             **environment,
         }
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.processes: dict[str, Process] = {}
         self._reading: psycopg.Connection[Any] | None = None
         self._one_reads = threading.Lock()
 
     def start(self, *names: str) -> "Installation":
         """Starts parts by name: `api`, `relay`, `work` (all queues) or `work:timers`; all three without names."""
         for name in names or ("api", "relay", "work"):
-            with self._log_file(name).open("ab") as log:
-                self.processes[name] = subprocess.Popen(
-                    [sys.executable, "-m", *self._command(name)],
-                    cwd=CHECKOUT,
-                    env=os.environ | self.environment,
-                    stdout=subprocess.DEVNULL,
-                    stderr=log,
-                )
+            environment = os.environ | self.environment
+            self.processes[name] = Process(self._command(name), cwd=CHECKOUT, env=environment, log=self._log_file(name))
         return self
 
     def _command(self, name: str) -> list[str]:
@@ -110,13 +105,9 @@ class Installation:
 
     def stop(self) -> None:
         for process in self.processes.values():
-            process.terminate()
+            process.kill()
         for process in self.processes.values():
-            try:
-                process.wait(12)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.wait()
         self.processes.clear()
         if self._reading is not None:
             self._reading.close()

@@ -223,7 +223,10 @@ def test_one_that_is_killed_midway_leaves_nothing_and_can_be_run_again(own: Inst
     finally:
         killed.kill()
         killed.wait()
-    others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    others = """
+        SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+    """
     eventually(lambda: own.value(others) == 0, why="Postgres has noticed")
     assert [own.value(f"SELECT count(*) FROM {table}") for table in FILLED_TABLES] == [0] * len(FILLED_TABLES)
     assert own.rows(SCHEMA) == schema
