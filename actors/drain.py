@@ -14,7 +14,7 @@ from pika.spec import Basic, BasicProperties
 
 from actors.amqp import Amqp
 from actors.broker import read_reference, xq_arguments
-from actors.handling import WORKER
+from actors.handling import process_name
 from schemas import failures, ledger
 from schemas.database import Connection, connect
 from schemas.failures import Failure
@@ -93,4 +93,4 @@ def _dead_lettered(record: Record, reason: str) -> Failure:
         reason = f"there is no actor {record.actor} in this version ({reason})"
     elif model.queue != record.queue:
         reason = f"{record.actor} belongs on the queue {model.queue}, not on {record.queue} ({reason})"
-    return Failure(error_class="DeadLettered", error=reason, traceback="", worker=WORKER)
+    return Failure(error_class="DeadLettered", error=reason, traceback="", worker=process_name())

@@ -27,13 +27,17 @@ from schemas.settings import Settings
 logger = logging.getLogger(__name__)
 
 TALLY = Tally()  # what this process's handlers did; the heartbeat takes it along
-WORKER = f"{socket.gethostname()}:{os.getpid()}"
 ROOT = Path(__file__).resolve().parents[1]
 # A handler that loses its connection this often in a row is what brings Postgres down, not its victim.
 LOST_CONNECTIONS = 5
 STUCK_SECONDS = 60  # what locks and the writing down of a failure may take beside the handler itself
 # It lost against another transaction; nothing is wrong with it.
 BUSY = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure, psycopg.errors.LockNotAvailable)
+
+
+def process_name() -> str:
+    """Names this process in the ledger and among the heartbeats."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 class Thread:
@@ -90,7 +94,7 @@ class Thread:
             connection=self._connection,
             deadline_seconds=handler.model.deadline_seconds,
             margin_seconds=self._settings.stint_lease_margin_seconds,
-            worker=WORKER,
+            worker=process_name(),
             base_seconds=self._settings.stint_retry_base_seconds,
         )
         begun, well = time.perf_counter(), False
@@ -123,7 +127,7 @@ class Thread:
         """False, and nothing was done, when the message is under suspicion and its beginning is not noted yet."""
         base_seconds = self._settings.stint_retry_base_seconds
         async with asyncio.timeout(handler.model.deadline_seconds), conn.transaction():
-            taken = await take(conn, delivery, worker=WORKER, base_seconds=base_seconds, noted=noted)
+            taken = await take(conn, delivery, worker=process_name(), base_seconds=base_seconds, noted=noted)
             if taken is None:
                 return True
             if not taken.may_begin:
@@ -170,7 +174,7 @@ def failure_of(error: BaseException) -> Failure:
         error_class=name,
         error=str(error),
         traceback="".join(traceback.format_exception(error)),
-        worker=WORKER,
+        worker=process_name(),
         frame=where,
         free=isinstance(error, (RetryLater, *BUSY)),
         final=isinstance(error, Permanent),

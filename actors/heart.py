@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import psycopg
 
-from actors.handling import TALLY, WORKER
+from actors.handling import TALLY, process_name
 from schemas import heartbeats
 from schemas.database import Connection, connect, is_unreachable
 from schemas.heartbeats import EVERY_SECONDS, Tally
@@ -23,7 +23,7 @@ async def beat(settings: Settings, *, kind: str, queues: list[str]) -> None:
             async with await connect(settings) as conn:
                 while True:
                     async with conn.transaction():
-                        await heartbeats.beat(conn, process=WORKER, kind=kind, queues=queues, started_at=started_at)
+                        await heartbeats.beat(conn, process=process_name(), kind=kind, queues=queues, started_at=started_at)
                     await write_down(conn, TALLY)
                     await asyncio.sleep(EVERY_SECONDS)
         except psycopg.Error as error:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 
-from actors.handling import WORKER
+from actors.handling import process_name
 from schemas import (
     failures,
     ledger,
@@ -113,7 +113,7 @@ def _lapsed() -> Failure:
         error_class="LeaseLapsed",
         error="the worker ended or hung during the call; whether the call went through is not known",
         traceback="",
-        worker=WORKER,
+        worker=process_name(),
         crash=True,
     )
 

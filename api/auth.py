@@ -108,11 +108,8 @@ class BearerAuth(AbstractAuthenticationMiddleware):
         authenticator: Authenticator = connection.app.state.authenticator
         token = await authenticator.verified(bearer(connection.headers))
 
-        async def find_user() -> User:
-            async with database.connection() as conn:
-                return await authenticator.user(conn, token)
-
-        return AuthenticationResult(user=await database.promptly(find_user()), auth=None)
+        async with database.connection() as conn:
+            return AuthenticationResult(user=await authenticator.user(conn, token), auth=None)
 
 
 async def internal(connection: ASGIConnection[Any, User, Any, Any], _: BaseRouteHandler) -> None:

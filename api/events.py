@@ -18,7 +18,7 @@ from api.server import LINE, Line
 from api.tokens import bearer, ends_at
 from schemas.database import Database, is_unreachable
 from schemas.settings import Settings
-from schemas.users import Role, User
+from schemas.users import User
 
 logger = logging.getLogger("stint.events")
 
@@ -63,11 +63,9 @@ class Access:
     async def check(self) -> None:
         """Raises BadRequest (401) for somebody who may do nothing any more, or other things than before."""
 
-        async def find_role() -> Role | None:
-            async with self._database.connection() as conn:
-                return await self._authenticator.role(conn, self._token)
-
-        if await self._database.promptly(find_role()) is not self.user.role:
+        async with self._database.connection() as conn:
+            role = await self._authenticator.role(conn, self._token)
+        if role is not self.user.role:
             raise BadRequest(401, "What you may do has changed; connect again.")
 
 

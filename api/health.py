@@ -57,7 +57,7 @@ async def ready(database: TheDatabase) -> Response[Health]:
 
 
 async def _lacks_migrations(database: Database) -> bool:
-    async with database.connection() as conn:
+    async with database.connection(patient=False) as conn:
         return await pending(conn)
 
 
@@ -72,7 +72,7 @@ async def jwks(database: TheDatabase, identity: TheIdentity, settings: TheSettin
 
 
 async def _ledger(database: Database) -> list[str]:
-    async with database.connection() as conn:
+    async with database.connection(patient=False) as conn:
         return await queues.metrics(conn)
 
 

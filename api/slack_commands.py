@@ -56,7 +56,7 @@ async def _do(desk: Desk, command: Command, handler: Handler) -> Response[Any]:
     caller = await desk.caller(command.user_id, team_id=command.team_id, channel_id=command.channel_id)
     if caller.user is None:
         return ephemeral(caller.refusal or "")
-    async with desk.database.transaction() as conn:
+    async with desk.transaction() as conn:
         if handler is _stop and not await slack_receipts.first_time(conn, f"trigger:{command.trigger_id}"):
             return nothing()
         return ephemeral(*await handler(conn, desk, caller, caller.user))

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -133,11 +133,15 @@ class Desk:
             asking.add_done_callback(lambda _: self._asking.pop(slack_id, None))
         return await asyncio.shield(asking)
 
+    def transaction(self) -> AbstractAsyncContextManager[Connection]:
+        """One that is had at once or not at all: Slack does not wait, and what it was told has failed must not happen later."""
+        return self.database.transaction(patient=False)
+
     async def read(self, work: Callable[[Connection], Coroutine[Any, Any, Result]]) -> Result:
         """What a short look into Postgres gives. Raises PoolTimeout within two seconds."""
 
         async def with_connection() -> Result:
-            async with self.database.connection() as conn:
+            async with self.database.connection(patient=False) as conn:
                 return await work(conn)
 
         return await self.database.promptly(with_connection())

@@ -28,7 +28,7 @@ async def receive(desk: Desk, callback: EventCallback) -> Response[Any]:
         raise Unavailable("Slack does not say which workspace is ours; send this again.") from None
 
     async def take_in() -> None:
-        async with desk.database.transaction() as conn:
+        async with desk.transaction() as conn:
             if await slack_receipts.first_time(conn, f"event:{callback.event_id}"):
                 await effect(conn, desk, callback.event)
 

@@ -66,7 +66,7 @@ async def _create(desk: Desk, sent: ViewSubmission, origin: Origin) -> dict[str,
         return {title: caller.refusal or ""}
     try:
         new = slack_forms.read_form(view, team_id=sent.team.id, place=caller.place)
-        async with desk.database.transaction() as conn:
+        async with desk.transaction() as conn:
             await slack_forms.create(conn, view, new, by=caller.user, slack_id=slack_id, channel_id=origin.channel_id)
     except Invalid as error:
         return slack_forms.faults(view, error.errors)
@@ -126,7 +126,7 @@ async def _press(desk: Desk, pressed: BlockActions, action: Action) -> str | Non
     caller = await desk.caller(pressed.user.id, team_id=pressed.team.id, channel_id=channel_id)
     if caller.user is None:
         return caller.refusal
-    async with desk.database.transaction() as conn:
+    async with desk.transaction() as conn:
         if await slack_receipts.first_time(conn, f"trigger:{pressed.trigger_id}"):
             said = await _do(conn, desk, action, caller, caller.user)
             if pressed.response_url is not None:

@@ -23,6 +23,7 @@ from schemas.settings import Settings
 from schemas.watch import Watch
 
 POOL_SIZE = 16  # connections that requests of one API process use, beside one that listens and one that watches
+BUSY_SECONDS = 10.0  # that a request waits for one while others have them all and Postgres is well
 TURN_SECONDS = 20  # that a request of many transactions waits for its turn
 MARGIN_SECONDS = 3.0  # for the way there and back, beside what a statement may take
 
@@ -110,8 +111,8 @@ async def connect(settings: Settings) -> Connection:
 
 
 class Database:
-    """The connections of one API process. A request that can't have one within `stint_connect_seconds` gets PoolTimeout; one
-    that has one is told within two seconds when Postgres falls silent."""
+    """The connections of one API process. A request that can't have one within `stint_connect_seconds` gets PoolTimeout, unless
+    Postgres is only busy; one that has one is told within two seconds when Postgres falls silent."""
 
     def __init__(self, settings: Settings, *, size: int = POOL_SIZE) -> None:
         self._settings = settings
@@ -148,11 +149,12 @@ class Database:
         self._all.add(conn)
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
-        """One connection, in autocommit: a single statement needs no transaction."""
+    async def connection(self, *, patient: bool = True) -> AsyncIterator[Connection]:
+        """One connection, in autocommit: a single statement needs no transaction. Who is not patient does not wait for those
+        that others have, either."""
         try:
-            async with self._lent() as conn:
-                with self._watch.over():
+            with self._watch.over():  # also over the wait, which lasts for as long as Postgres is heard
+                async with self._lent(BUSY_SECONDS if patient else self._settings.stint_connect_seconds) as conn:
                     yield conn
         except UNREACHABLE as error:
             if not isinstance(error, ITS_OWN_FAULT):
@@ -160,18 +162,25 @@ class Database:
             raise
 
     @asynccontextmanager
-    async def _lent(self) -> AsyncIterator[Connection]:
+    async def _lent(self, seconds: float) -> AsyncIterator[Connection]:
         """One that is alive, as far as is known: those that were idle when Postgres was restarted are nobody's failure."""
-        ends = time.monotonic() + self._settings.stint_connect_seconds
-        conn = await self._pool.getconn()
+        ends = time.monotonic() + seconds
+        conn = await self._next(ends)
         while conn.closed or conn.is_cut():
             await conn.close()
             await self._pool.putconn(conn)  # which makes another in its place
-            conn = await self._pool.getconn(max(0.01, ends - time.monotonic()))
+            conn = await self._next(ends)
         try:
             yield conn
         finally:
             await self._pool.putconn(conn)
+
+    async def _next(self, ends: float) -> Connection:
+        try:
+            async with self._watch.while_heard(self._settings.stint_connect_seconds):
+                return await self._pool.getconn(max(0.01, ends - time.monotonic()))  # once: whoever asks again is the last
+        except TimeoutError:
+            raise PoolTimeout("Postgres is not heard") from None
 
     @asynccontextmanager
     async def long_connection(self) -> AsyncIterator[Connection]:
@@ -189,9 +198,9 @@ class Database:
             self._long_turns.release()
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
+    async def transaction(self, *, patient: bool = True) -> AsyncIterator[Connection]:
         """One connection inside a transaction: committed at the end, rolled back on any exception."""
-        async with self.connection() as conn, conn.transaction():
+        async with self.connection(patient=patient) as conn, conn.transaction():
             yield conn
 
     async def promptly(self, work: Coroutine[Any, Any, Result]) -> Result:

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
@@ -21,12 +21,14 @@ class Watch:
     was there is trusted any more, for some networks forget them for good."""
 
     SLOW_SECONDS, IDLE_SECONDS, EVERY_SECONDS = 0.8, 2.0, 0.25
+    HEARD_SECONDS = 1.0  # after an answer it is believed to be there
     LOOKS, LOOK_SECONDS = 8, 0.1  # many short ones, so that an event loop that lags itself does not blame Postgres
 
     def __init__(self, connect: "Callable[[], Awaitable[Connection]]", connections: "WeakSet[Connection]") -> None:
         self._connect, self._connections = connect, connections
         self._since: dict[object, float] = {}  # when work that is not over began, oldest first
         self._running: asyncio.Task[None] | None = None
+        self._limits: set[asyncio.Timeout] = set()
 
     def open(self) -> None:
         self._running = asyncio.create_task(self._run())
@@ -46,6 +48,22 @@ class Watch:
             yield
         finally:
             del self._since[work]
+
+    @asynccontextmanager
+    async def while_heard(self, seconds: float) -> AsyncIterator[None]:
+        """Limits a wait to that long, or for as long as Postgres answers. Raises TimeoutError."""
+        async with asyncio.timeout(seconds) as limit:
+            self._limits.add(limit)
+            try:
+                yield
+            finally:
+                self._limits.discard(limit)
+
+    def _prolong(self) -> None:
+        soonest = asyncio.get_running_loop().time() + self.HEARD_SECONDS
+        for limit in self._limits:
+            if not limit.expired() and (ends := limit.when()) is not None and ends < soonest:
+                limit.reschedule(soonest)
 
     async def _run(self) -> None:
         while True:
@@ -82,6 +100,7 @@ class Watch:
             while looks < self.LOOKS:
                 if (await asyncio.wait({asking}, timeout=self.LOOK_SECONDS))[0]:
                     asking.result()
+                    self._prolong()
                     return True
                 looks += self._is_slow()
             return False

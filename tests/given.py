@@ -14,7 +14,6 @@ import httpx
 from schemas import keys, sign_in, users
 from schemas.database import connect
 from schemas.messages import SendCode
-from schemas.settings import Settings
 from tests.installation import Installation, eventually
 
 Json = dict[str, Any]
@@ -167,13 +166,8 @@ class Given:
         return str(uuid4())
 
 
-def _settings(stint: Installation) -> Settings:
-    environment: dict[str, Any] = {name.lower(): value for name, value in stint.environment.items()}
-    return Settings(**environment)
-
-
 async def _code(stint: Installation, email: str) -> str:
-    asked, settings = SendCode(email=email, asked_at=datetime.now(UTC)), _settings(stint)
+    asked, settings = SendCode(email=email, asked_at=datetime.now(UTC)), stint.settings
     async with await connect(settings) as conn:
         letter = await sign_in.issue(conn, asked, secret_key=settings.secret_key.get_secret_value())
     assert letter is not None, f"{email} may sign in"
@@ -182,7 +176,7 @@ async def _code(stint: Installation, email: str) -> str:
 
 async def _token(stint: Installation, *, role: str, email: str, customer_id: str | None) -> str:
     """What `./stint token` prints, without the half second that a process of its own takes."""
-    settings = _settings(stint)
+    settings = stint.settings
     claim, customer = None if role == "none" else role, UUID(customer_id) if customer_id else None
     name = email.partition("@")[0]
     async with await connect(settings) as conn:

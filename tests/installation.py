@@ -20,6 +20,7 @@ import httpx
 import psycopg
 
 from ops.sandbox.slack_workspace import SIGNING_SECRET
+from schemas.settings import Settings
 from tests.nursery import Process
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -67,6 +68,12 @@ class Installation:
         self.processes: dict[str, Process] = {}
         self._reading: psycopg.Connection[Any] | None = None
         self._one_reads = threading.Lock()
+
+    @property
+    def settings(self) -> Settings:
+        """What its processes read from their environment."""
+        environment: dict[str, Any] = {name.lower(): value for name, value in self.environment.items()}
+        return Settings(**environment)
 
     def start(self, *names: str) -> "Installation":
         """Starts parts by name: `api`, `relay`, `work` (all queues) or `work:timers`; all three without names."""

@@ -97,10 +97,7 @@ class Local(Identity):
 
     async def public_keys(self) -> list[Jwk]:
         assert self._database is not None, "only the API verifies tokens"
-        return await self._database.promptly(self._keys(self._database))
-
-    async def _keys(self, database: Database) -> list[Jwk]:
-        async with database.connection() as conn:
+        async with self._database.connection() as conn:
             return [key.jwk for key in await keys.public_keys(conn)]
 
 

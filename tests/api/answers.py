@@ -1,8 +1,6 @@
 """What every answer of the API is held against."""
 
 import re
-import time
-from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -55,14 +53,6 @@ def refused_fields(answer: httpx.Response) -> list[str]:
     errors = problem(answer, 422)["errors"]
     assert errors and all(set(error) == {"path", "message"} and error["message"] for error in errors), errors
     return [error["path"] for error in errors]
-
-
-def served(ask: Callable[[], httpx.Response]) -> httpx.Response:
-    """The answer when there was a connection to Postgres to be had: more ask at once than there are, and whoever waited for too
-    long is told to ask again. Any other 503 is an answer."""
-    while (answer := ask()).status_code == 503 and "busy or away" in problem(answer, 503)["detail"]:
-        time.sleep(int(answer.headers["Retry-After"]))
-    return answer
 
 
 def at(other: Installation, token: str) -> httpx.Client:

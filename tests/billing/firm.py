@@ -10,7 +10,6 @@ import pika
 
 from actors.broker import reference
 from ops.verify import verify
-from schemas.settings import Settings
 from tests.api.test_sync import Store
 from tests.billing.books import Books
 from tests.billing.facts import bill_facts, entry_facts, key_of, shown_bill, shown_entry
@@ -45,7 +44,7 @@ class House:
 
     def __init__(self, stint: Installation, xero: XeroSandbox) -> None:
         self.stint, self.xero = stint, xero
-        self.settings = Settings(**{name.lower(): value for name, value in stint.environment.items()})
+        self.settings = stint.settings
         xero.without_limits()
         xero.user(FALLBACK)
         given = Given(stint)

@@ -1,0 +1,101 @@
+"""More requests at once than there are connections to Postgres: while it is well they wait for each other, and in order."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import asynccontextmanager, contextmanager
+
+import pytest
+from psycopg_pool import PoolTimeout
+
+from schemas.database import POOL_SIZE, Database
+from tests.faults.proxy import Proxy, target_of, through
+from tests.given import Given, Person
+from tests.installation import Installation, eventually
+
+TOLD_SECONDS = 2.5  # "within about 2 seconds"
+HELD_SECONDS = 4.0  # much longer than a request waits for a Postgres that does not answer
+MANY = 3 * POOL_SIZE
+
+
+@contextmanager
+def held(stint: Installation, person: Person) -> Iterator[None]:
+    """The row of somebody, so that whatever begins a timer of theirs waits."""
+    with stint.sql() as conn, conn.transaction():
+        conn.execute("SELECT FROM users WHERE id = %s FOR UPDATE", (person.id,))
+        yield
+
+
+def waiting(stint: Installation) -> int:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    return int(stint.value(query))
+
+
+def test_whoever_waits_for_a_connection_while_postgres_is_well_gets_one(stint: Installation, given: Given) -> None:
+    busy, other = given.person(), given.person()
+    task = given.task(busy)
+    with ThreadPoolExecutor(MANY + 1) as pool:
+        with held(stint, busy):
+            asked = [pool.submit(busy.http.post, f"/api/tasks/{task['id']}/start") for _ in range(MANY)]
+            eventually(lambda: waiting(stint) == POOL_SIZE, why="all connections are lent")
+            behind = pool.submit(other.http.get, "/api/me")
+            done, _ = wait([*asked, behind], timeout=HELD_SECONDS)
+            assert not done, [one.result().text for one in done]
+        answers = [one.result() for one in asked]
+    statuses = sorted(answer.status_code for answer in answers)
+    assert statuses == [200] * (MANY - 1) + [201], {answer.text for answer in answers}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert behind.result().status_code == 200
+
+
+@asynccontextmanager
+async def opened(database: Database) -> AsyncIterator[Database]:
+    await database.open()
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+def test_connections_are_had_in_the_order_in_which_they_were_asked_for(stint: Installation) -> None:
+    turns: list[int] = []
+
+    async def ask(database: Database, number: int) -> None:
+        async with database.connection():
+            turns.append(number)
+            await asyncio.sleep(0.1)
+
+    async def main() -> None:
+        async with opened(Database(stint.settings, size=2)) as database:
+            async with database.connection(), database.connection():
+                asked = []
+                for number in range(8):
+                    asked.append(asyncio.create_task(ask(database, number)))
+                    await asyncio.sleep(0.4)
+                assert not turns
+                for one in asked[4:6]:  # who goes leaves nothing behind
+                    one.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+
+    asyncio.run(main())
+    assert turns == [0, 1, 2, 3, 6, 7]
+
+
+def test_who_waits_is_told_in_time_when_postgres_falls_silent(stint: Installation) -> None:
+    async def ask(database: Database) -> None:
+        async with database.connection():
+            raise AssertionError("nobody gives one back")
+
+    async def main() -> None:
+        with Proxy(target_of(stint.database_url)) as wire:
+            settings = stint.settings.model_copy(update={"database_url": through(wire, stint.database_url)})
+            async with opened(Database(settings, size=2)) as database, database.connection(), database.connection():
+                asked = asyncio.create_task(ask(database))
+                done, _ = await asyncio.wait({asked}, timeout=HELD_SECONDS)
+                assert not done
+                wire.blackhole()
+                async with asyncio.timeout(TOLD_SECONDS):
+                    with pytest.raises(PoolTimeout):
+                        await asked
+
+    asyncio.run(main())
