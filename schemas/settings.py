@@ -96,7 +96,7 @@ class Settings(BaseSettings):
     stint_head_seconds: float = Field(10, description="a new connection, or a head once begun, is given up after that long")
     stint_body_seconds: float = Field(20, description="a request's body has to be there within that long")
     stint_statement_seconds: float = Field(30, description="no SQL statement runs longer")
-    stint_connect_seconds: float = Field(1.5, description="how long a request waits for a connection before it answers 503")
+    stint_connect_seconds: float = Field(1.5, description="how long a request waits for a Postgres that does not answer")
     stint_mail_seconds: float = Field(10, description="how long each answer of the mail server is waited for")
     stint_sent_seconds: float = Field(120, description="a message that stayed `sent` longer is sent again")
     stint_lease_margin_seconds: float = Field(30, description="a lease outlives its call's own deadline by this much")
