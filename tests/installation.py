@@ -65,7 +65,8 @@ class Installation:
             **PATIENCE,
             **environment,
         }
-        self.processes: dict[str, Process] = {}
+        self.processes: dict[str, Process | subprocess.Popen[bytes]] = {}
+        self.afresh = False  # its processes are forks: tests/nursery.py
         self._reading: psycopg.Connection[Any] | None = None
         self._one_reads = threading.Lock()
 
@@ -78,9 +79,17 @@ class Installation:
     def start(self, *names: str) -> "Installation":
         """Starts parts by name: `api`, `relay`, `work` (all queues) or `work:timers`; all three without names."""
         for name in names or ("api", "relay", "work"):
-            environment = os.environ | self.environment
-            self.processes[name] = Process(self._command(name), cwd=CHECKOUT, env=environment, log=self._log_file(name))
+            self.processes[name] = self._begun(self._command(name), self._log_file(name))
         return self
+
+    def _begun(self, command: list[str], log: Path) -> Process | subprocess.Popen[bytes]:
+        environment = os.environ | self.environment
+        if not self.afresh:
+            return Process(command, cwd=CHECKOUT, env=environment, log=log)
+        with log.open("ab") as errors:
+            return subprocess.Popen(
+                [sys.executable, "-m", *command], cwd=CHECKOUT, env=environment, stdout=subprocess.DEVNULL, stderr=errors
+            )
 
     def _command(self, name: str) -> list[str]:
         kind, _, queues = name.partition(":")

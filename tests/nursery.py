@@ -1,7 +1,7 @@
 """Processes of Stint that begin as forks of one that has imported everything: what takes `python -m api` a second and a half
-of a processor is there at once. From `__main__` on they run what the others run; tests of `./stint up` start those."""
+of a processor is there at once. From `__main__` on they run what the others run. Whoever looks at the beginning itself, or at
+memory, of which forks share some, starts them afresh."""
 
-import gc
 import multiprocessing
 import os
 import runpy
@@ -63,6 +63,5 @@ def _run(arguments: list[str], cwd: Path, env: dict[str, str], log: Path) -> Non
     os.dup2(errors, 2)
     os.close(nowhere)
     os.close(errors)
-    gc.unfreeze()
     sys.argv = arguments
     runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)

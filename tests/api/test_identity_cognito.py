@@ -361,6 +361,8 @@ def test_without_the_extra_it_is_said_what_to_install(
 ) -> None:
     directory = tmp_path_factory.mktemp("bare")
     (directory / "boto3.py").write_text("raise ModuleNotFoundError(\"No module named 'boto3'\", name='boto3')\n")
-    bare = Installation(firm.database_url, firm.amqp_url, directory, **pool.environment, PYTHONPATH=str(directory)).start("api")
+    bare = Installation(firm.database_url, firm.amqp_url, directory, **pool.environment, PYTHONPATH=str(directory))
+    bare.afresh = True
+    bare.start("api")
     assert bare.processes["api"].wait(60) != 0
     assert "stint[cognito]" in bare.log("api") and "Traceback" not in bare.log("api")

@@ -46,6 +46,7 @@ def post() -> Iterator[Counting]:
 @pytest.fixture
 def running(own: Installation, post: Counting) -> Iterator[Given]:
     own.environment |= {"SMTP_URL": post.url}
+    own.afresh = True
     own.start(*PARTS).wait_until_ready()
     given = Given(own)
     yield given
