@@ -6,28 +6,24 @@ as stale and summed again by an actor, which the same transaction promises.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 from pydantic import Field
 
-from schemas import ledger, users
-from schemas.base import Body, Flag, Second, Text, Version, Whole, json_object
+from schemas import entry_times, ledger, users
+from schemas.base import Body, Flag, Second, Text, Version, json_object
 from schemas.billing import BillKey, lock_bills, lock_user, mark_stale, open_bills, reopen_rejected
 from schemas.database import Connection
+from schemas.entry_times import LONGEST, ChangedDuration, Duration
 from schemas.errors import Conflict, Forbidden, Invalid, NotFound
 from schemas.messages import RecomputeBills
 from schemas.time_entries import UNFINISHED_STOPS, TimeEntry
 from schemas.users import User
 
-# an entry that a person writes; a timer may have run for longer, since a stop is never refused
-LONGEST = timedelta(days=31)
 LONGEST_NOTES = 10_000
 
-Duration = Annotated[Whole, Field(ge=0, le=int(LONGEST.total_seconds()), description="whole seconds")]
-# a timer may have made it longer than may be written by hand; ten years are out of the question
-ChangedDuration = Annotated[Whole, Field(ge=0, le=315_360_000, description="whole seconds")]
 AllowOverlap = Annotated[Flag, Field(description="accept that the entry overlaps others of the same user")]
 
 
@@ -90,7 +86,7 @@ async def create(conn: Connection, new: NewTimeEntry, *, by: User, zone: str) ->
         raise Invalid("userId", "Nobody who logs time has this id; GET /api/tasks/internal-users lists them.")
     if new.id is not None and (before := await _created_before(conn, new, user_id)) is not None:
         return before
-    start, end = _times(new.start_time, new.end_time, new.duration)
+    start, end = entry_times.of_new(new.start_time, new.end_time, new.duration)
     entry_id = new.id or uuid4()
     key = await _key(conn, new.task_id, user_id, start, zone)
     if not new.allow_overlap:
@@ -119,7 +115,8 @@ async def change(conn: Connection, entry_id: UUID, wanted: TimeEntryChange, *, b
     whoever is neither the owner nor an admin.
     """
     entry = await _lock_entry(conn, entry_id, wanted.version, by=by)
-    start, end = _new_times(entry, wanted)
+    before = (entry.start_time, entry.end_time)
+    start, end = entry_times.of_changed(before, wanted.start_time, wanted.end_time, wanted.duration)
     day = await _day(conn, start, zone)
     bill_id = await _bill_for_change(conn, entry, day)
     if not wanted.allow_overlap:
@@ -247,38 +244,6 @@ async def _lock_entry(conn: Connection, entry_id: UUID, version: int | None, *, 
     if version is not None and version != entry.version:
         raise Conflict("The entry has changed since you read it.", current=await _current(conn, entry_id))
     return entry
-
-
-def _new_times(entry: _Entry, wanted: TimeEntryChange) -> tuple[datetime, datetime]:
-    start, end, seconds = wanted.start_time, wanted.end_time, wanted.duration
-    if start is None and end is None and seconds is None:
-        raise Invalid("", "Send at least one of startTime, endTime and duration.")
-    if seconds is None:
-        start, end = start or entry.start_time, end or entry.end_time
-    elif start is None:
-        start = end - timedelta(seconds=seconds) if end is not None else entry.start_time
-    start, end = _times(start, end, seconds, lasted=entry.end_time - entry.start_time)
-    return start, end
-
-
-def _times(
-    start: datetime | None, end: datetime | None, seconds: int | None, *, lasted: timedelta = LONGEST
-) -> tuple[datetime, datetime]:
-    """Start and end from a start and an end, a duration, or both. `lasted` is how long the entry was before: one that a timer
-    made longer than may be written by hand can be moved, or cut, but not made longer."""
-    assert start is not None
-    if end is None and seconds is None:
-        raise Invalid("endTime", "Send endTime or duration.")
-    end = end if end is not None else start + timedelta(seconds=seconds or 0)
-    if seconds is not None and end - start != timedelta(seconds=seconds):
-        raise Invalid("duration", "startTime, endTime and duration do not agree; leave one of them out.")
-    if end < start:
-        raise Invalid("endTime", "The entry would end before it starts.")
-    if start.year < 1900 or end.year > 9000:
-        raise Invalid("duration", "The entry would leave the years from 1900 to 9000.")
-    if end - start > max(LONGEST, lasted):
-        raise Invalid("endTime", f"An entry lasts {LONGEST.days} days at most; make several of it.")
-    return start, end
 
 
 async def _bill_for_change(conn: Connection, entry: _Entry, day: date) -> UUID:

@@ -15,7 +15,7 @@ from schemas import ledger, nudges, users
 from schemas.base import Body, Row, Second, Sql, Text, Version, json_object
 from schemas.billing import lock_user
 from schemas.database import Connection, one_json
-from schemas.editing import LONGEST
+from schemas.entry_times import LONGEST
 from schemas.errors import Conflict, Invalid, NotFound
 from schemas.messages import StopTimer
 from schemas.time_bills import TimeBill
