@@ -38,6 +38,14 @@ def unprivileged_account() -> pwd.struct_passwd | None:
         ) from None
 
 
+def follow(parent: int, death_signal: signal.Signals = signal.SIGKILL) -> None:
+    """Has the kernel send this process the signal when its parent ends."""
+    if sys.platform == "linux":
+        _LIBC.prctl(_PR_SET_PDEATHSIG, int(death_signal))
+    if os.getppid() != parent:  # it died before the line above took effect
+        os._exit(1)
+
+
 def spawn(
     argv: Sequence[str | Path],
     *,
@@ -52,13 +60,6 @@ def spawn(
     ends, the kernel sends the program `death_signal`: call it from the main thread, or one that lives as long."""
     parent = os.getpid()
 
-    def follow_parent() -> None:
-        # Popen runs this after setuid, which would have cleared the setting.
-        if sys.platform == "linux":
-            _LIBC.prctl(_PR_SET_PDEATHSIG, int(death_signal))
-        if os.getppid() != parent:  # it died before the line above took effect
-            os._exit(1)
-
     opened = open(log, "ab", opener=private) if isinstance(log, Path) else contextlib.nullcontext(log)
     with opened as output:
         return subprocess.Popen(  # noqa: S603 - what it runs is ours
@@ -69,7 +70,7 @@ def spawn(
             stderr=output,
             cwd=directory or "/",
             start_new_session=True,
-            preexec_fn=follow_parent,
+            preexec_fn=lambda: follow(parent, death_signal),  # after setuid, which would have cleared the setting
             pass_fds=pass_fds,
             user=account.pw_uid if account else None,
             group=account.pw_gid if account else None,

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+from ops.processes import follow
+
 PRELOADED = "tests.preloaded"
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload([PRELOADED])
@@ -55,6 +57,7 @@ class Process:
 
 def _run(arguments: list[str], cwd: Path, env: dict[str, str], log: Path) -> None:
     """`python -m ARGUMENTS`, in the fork."""
+    follow(os.getppid())  # which ends with the tests
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
