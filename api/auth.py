@@ -49,10 +49,9 @@ class Authenticator:
         email, name = token.email or (known.email if known else ""), token.name or (known.name if known else "")
         return User(id=token.sub, email=email, name=name, role=role, customer_id=customer_id)
 
-    async def role(self, conn: Connection, text: str) -> Role | None:
+    async def role(self, conn: Connection, token: Token) -> Role | None:
         """What a user whom `user` has let in may do now: nothing that they tell of themselves is remembered anew. Raises
         BadRequest (401) when their access was removed."""
-        token = await self.verified(text)
         return self.standing(token, await self._known(conn, token))[0]
 
     async def _known(self, conn: Connection, token: Token) -> Known | None:

@@ -5,6 +5,7 @@ import logging
 import time
 from typing import Any
 
+import psycopg
 from litestar import get
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.response.base import ASGIResponse
@@ -16,7 +17,7 @@ from api.problems import BadRequest
 from api.requests import StrictRequest
 from api.server import LINE, Line
 from api.tokens import bearer, ends_at
-from schemas.database import Database, is_unreachable
+from schemas.database import Database
 from schemas.settings import Settings
 from schemas.users import User
 
@@ -62,9 +63,9 @@ class Access:
 
     async def check(self) -> None:
         """Raises BadRequest (401) for somebody who may do nothing any more, or other things than before."""
-
+        token = await self._authenticator.verified(self._token)  # first: it may need a connection itself
         async with self._database.connection() as conn:
-            role = await self._authenticator.role(conn, self._token)
+            role = await self._authenticator.role(conn, token)
         if role is not self.user.role:
             raise BadRequest(401, "What you may do has changed; connect again.")
 
@@ -123,10 +124,8 @@ class EventStream(ASGIResponse):
             await self._access.check()
         except BadRequest:
             listener.end("revoked")
-        except Exception as error:
-            if not is_unreachable(error):
-                raise
-            listener.end("unsure")  # Postgres went away in the middle of it; whoever connects again is looked at again
+        except psycopg.Error:  # away, or locked for long; whoever connects again is looked at again
+            listener.end("unsure")
 
     async def _send(self, listener: Listener, send: Any, events: bytes) -> None:
         """What a client does not read piles up here and in the kernel until sending has to wait, for so long and no longer."""

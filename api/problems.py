@@ -166,7 +166,7 @@ def _allowed(error: HTTPException) -> str:
 def _postgres(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     if is_unreachable(error):
         logger.warning("Postgres is busy or away: %s", type(error).__name__)
-        if isinstance(error, PoolTimeout):
+        if isinstance(error, PoolTimeout | TooManyRequests):
             return _answer(request, 503, "The database is busy or away; nothing was changed. Try again in a moment.")
         return _answer(
             request, 503, "The database went away in the middle of it; look whether the change was made before you repeat it."

@@ -22,8 +22,10 @@ from schemas.errors import Unavailable
 from schemas.settings import Settings
 from schemas.watch import Watch
 
-POOL_SIZE = 16  # connections that requests of one API process use, beside one that listens and one that watches
-BUSY_SECONDS = 10.0  # that a request waits for one while others have them all and Postgres is well
+# connections that one API process uses, beside one that listens and one that watches: for most requests, and for those that
+# can't wait in line with them
+POOL_SIZE, APART_SIZE = 16, 8
+BUSY_SECONDS = 5.0  # that a request waits for one while others have them all and Postgres is well
 TURN_SECONDS = 20  # that a request of many transactions waits for its turn
 MARGIN_SECONDS = 3.0  # for the way there and back, beside what a statement may take
 
@@ -117,20 +119,9 @@ class Database:
     def __init__(self, settings: Settings, *, size: int = POOL_SIZE) -> None:
         self._settings = settings
         self._all: WeakSet[Connection] = WeakSet()
-        self._watch = Watch(lambda: connect(settings), self._all)
-        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
-            settings.database_url,
-            connection_class=Connection,
-            kwargs=connection_options(settings),
-            configure=self._enlist,
-            min_size=2,
-            max_size=size,
-            timeout=settings.stint_connect_seconds,
-            # come back within seconds of Postgres, not on the far end of an exponential wait
-            reconnect_timeout=3,
-            max_waiting=1_000,
-            open=False,
-        )
+        self._lent_out = 0
+        self._watch = Watch(lambda: connect(settings), self._all, are_lent=lambda: self._lent_out > 0)
+        self._pool, self._apart = self._new_pool(2, size), self._new_pool(1, APART_SIZE)
         self._prompt_seconds = settings.stint_connect_seconds + 0.4
         self._long_turns = asyncio.Semaphore(max(1, size // 4))
         self._checking: asyncio.Task[None] | None = None
@@ -138,11 +129,26 @@ class Database:
     async def open(self) -> None:
         """Starts connecting; does not wait, so that the API starts while Postgres is away."""
         await self._pool.open(wait=False)
+        await self._apart.open(wait=False)
         self._watch.open()
 
     async def close(self) -> None:
         await self._watch.close()
-        await self._pool.close(timeout=2)
+        await asyncio.gather(self._pool.close(timeout=2), self._apart.close(timeout=2))
+
+    def _new_pool(self, least: int, most: int) -> AsyncConnectionPool[Connection]:
+        return AsyncConnectionPool(
+            self._settings.database_url,
+            connection_class=Connection,
+            kwargs=connection_options(self._settings),
+            configure=self._enlist,
+            min_size=least,
+            max_size=most,
+            # come back within seconds of Postgres, not on the far end of an exponential wait
+            reconnect_timeout=3,
+            max_waiting=1_000,
+            open=False,
+        )
 
     async def _enlist(self, conn: Connection) -> None:
         conn.patience_seconds = self._settings.stint_statement_seconds + MARGIN_SECONDS
@@ -150,11 +156,11 @@ class Database:
 
     @asynccontextmanager
     async def connection(self, *, patient: bool = True) -> AsyncIterator[Connection]:
-        """One connection, in autocommit: a single statement needs no transaction. Who is not patient does not wait for those
-        that others have, either."""
+        """One connection, in autocommit: a single statement needs no transaction. Who is not patient does not stand in line
+        behind those who are."""
         try:
             with self._watch.over():  # also over the wait, which lasts for as long as Postgres is heard
-                async with self._lent(BUSY_SECONDS if patient else self._settings.stint_connect_seconds) as conn:
+                async with self._patiently() if patient else self._at_once() as conn:
                     yield conn
         except UNREACHABLE as error:
             if not isinstance(error, ITS_OWN_FAULT):
@@ -162,25 +168,26 @@ class Database:
             raise
 
     @asynccontextmanager
-    async def _lent(self, seconds: float) -> AsyncIterator[Connection]:
-        """One that is alive, as far as is known: those that were idle when Postgres was restarted are nobody's failure."""
-        ends = time.monotonic() + seconds
-        conn = await self._next(ends)
-        while conn.closed or conn.is_cut():
-            await conn.close()
-            await self._pool.putconn(conn)  # which makes another in its place
-            conn = await self._next(ends)
+    async def _patiently(self) -> AsyncIterator[Connection]:
+        try:
+            async with self._watch.while_heard(self._settings.stint_connect_seconds):
+                conn = await _alive(self._pool, BUSY_SECONDS)
+        except TimeoutError:
+            raise PoolTimeout("Postgres is not heard") from None
+        self._lent_out += 1
         try:
             yield conn
         finally:
+            self._lent_out -= 1
             await self._pool.putconn(conn)
 
-    async def _next(self, ends: float) -> Connection:
+    @asynccontextmanager
+    async def _at_once(self) -> AsyncIterator[Connection]:
+        conn = await _alive(self._apart, self._settings.stint_connect_seconds)
         try:
-            async with self._watch.while_heard(self._settings.stint_connect_seconds):
-                return await self._pool.getconn(max(0.01, ends - time.monotonic()))  # once: whoever asks again is the last
-        except TimeoutError:
-            raise PoolTimeout("Postgres is not heard") from None
+            yield conn
+        finally:
+            await self._apart.putconn(conn)
 
     @asynccontextmanager
     async def long_connection(self) -> AsyncIterator[Connection]:
@@ -217,7 +224,22 @@ class Database:
     def _replace_the_dead(self) -> None:
         # a restarted Postgres leaves every idle connection dead: find out at once instead of one request after another
         if self._checking is None or self._checking.done():
-            self._checking = asyncio.create_task(self._pool.check())
+            self._checking = asyncio.create_task(self._check())
+
+    async def _check(self) -> None:
+        await asyncio.gather(self._pool.check(), self._apart.check())
+
+
+async def _alive(pool: AsyncConnectionPool[Connection], seconds: float) -> Connection:
+    """One that is alive, as far as is known: those that were idle when Postgres was restarted are nobody's failure. Raises
+    PoolTimeout."""
+    ends = time.monotonic() + seconds
+    conn = await pool.getconn(seconds)
+    while conn.closed or conn.is_cut():
+        await conn.close()
+        await asyncio.shield(pool.putconn(conn))  # which makes another in its place; a wait cut short must not lose that
+        conn = await pool.getconn(max(0.01, ends - time.monotonic()))
+    return conn
 
 
 async def one_json(conn: Connection, query: str, parameters: Any = None) -> bytes | None:

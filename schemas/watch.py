@@ -21,11 +21,17 @@ class Watch:
     was there is trusted any more, for some networks forget them for good."""
 
     SLOW_SECONDS, IDLE_SECONDS, EVERY_SECONDS = 0.8, 2.0, 0.25
-    HEARD_SECONDS = 1.0  # after an answer it is believed to be there
+    DIAL_SECONDS = 2.0
     LOOKS, LOOK_SECONDS = 8, 0.1  # many short ones, so that an event loop that lags itself does not blame Postgres
 
-    def __init__(self, connect: "Callable[[], Awaitable[Connection]]", connections: "WeakSet[Connection]") -> None:
-        self._connect, self._connections = connect, connections
+    def __init__(
+        self,
+        connect: "Callable[[], Awaitable[Connection]]",
+        connections: "WeakSet[Connection]",
+        are_lent: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`are_lent` says whether anybody has a connection that others may wait for."""
+        self._connect, self._connections, self._are_lent = connect, connections, are_lent
         self._since: dict[object, float] = {}  # when work that is not over began, oldest first
         self._running: asyncio.Task[None] | None = None
         self._limits: set[asyncio.Timeout] = set()
@@ -51,7 +57,7 @@ class Watch:
 
     @asynccontextmanager
     async def while_heard(self, seconds: float) -> AsyncIterator[None]:
-        """Limits a wait to that long, or for as long as Postgres answers. Raises TimeoutError."""
+        """Limits a wait for somebody's connection: to that long, or until Postgres falls silent. Raises TimeoutError."""
         async with asyncio.timeout(seconds) as limit:
             self._limits.add(limit)
             try:
@@ -60,24 +66,43 @@ class Watch:
                 self._limits.discard(limit)
 
     def _prolong(self) -> None:
-        soonest = asyncio.get_running_loop().time() + self.HEARD_SECONDS
+        """Postgres answers: whoever waits for what others have may go on. That it can be reached does not say that it gives
+        us any more connections, if nobody has one."""
+        if not self._are_lent():
+            return self._give_up(self.SLOW_SECONDS)
         for limit in self._limits:
-            if not limit.expired() and (ends := limit.when()) is not None and ends < soonest:
-                limit.reschedule(soonest)
+            if not limit.expired():
+                limit.reschedule(None)
+
+    def _give_up(self, seconds: float) -> None:
+        """Whoever was told to go on waits for so long still, and then no longer."""
+        ends = asyncio.get_running_loop().time() + seconds
+        for limit in self._limits:
+            if not limit.expired() and limit.when() is None:
+                limit.reschedule(ends)
 
     async def _run(self) -> None:
         while True:
             before = list(self._connections)
             try:
-                async with await self._connect() as line:
+                async with await self._dial() as line:
                     before.clear()
                     await self._until_silent(line)
+                    self._give_up(0)
                     _hang_up(self._connections)
             except psycopg.errors.ConnectionTimeout:  # silent, too; what came about meanwhile is not
+                self._give_up(0)
                 _hang_up(before)
-            except psycopg.Error:
-                pass
+            except psycopg.Error:  # it is restarted, or hung up on this line alone
+                self._give_up(self.SLOW_SECONDS)
             await asyncio.sleep(self.EVERY_SECONDS)
+
+    async def _dial(self) -> "Connection":
+        try:
+            async with asyncio.timeout(self.DIAL_SECONDS):
+                return await self._connect()
+        except TimeoutError:
+            raise psycopg.errors.ConnectionTimeout from None
 
     async def _until_silent(self, line: "Connection") -> None:
         asked = 0.0

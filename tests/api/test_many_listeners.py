@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas.database import APART_SIZE, POOL_SIZE
 from tests.api.streams import Stream, asked, listening, metric, request
 from tests.api.wire import Wire
 from tests.given import Given, Person
@@ -107,8 +108,8 @@ def test_a_thousand_listeners_cost_one_connection_and_little_memory(begun: Insta
             WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
             """
         )
-        # the pool's sixteen, whoever listens; the one that reads; the one that watches over Postgres
-        assert len(connections) <= 18, connections
+        # those for requests, whoever listens; the one that reads; the one that watches over Postgres
+        assert len(connections) <= POOL_SIZE + APART_SIZE + 2, connections
         assert sum("pg_visible_in_snapshot" in query for *_, query in connections) == 1
         assert by.get("/api/me")["id"] == by.id  # they hold none of the pool's
 
