@@ -28,7 +28,7 @@ class Watch:
         self,
         connect: "Callable[[], Awaitable[Connection]]",
         connections: "WeakSet[Connection]",
-        are_lent: Callable[[], bool] = lambda: True,
+        are_lent: Callable[[], bool],
     ) -> None:
         """`are_lent` says whether anybody has a connection that others may wait for."""
         self._connect, self._connections, self._are_lent = connect, connections, are_lent

@@ -158,6 +158,12 @@ class Installation:
     def value(self, query: str, *parameters: Any) -> Any:
         return self.rows(query, *parameters)[0][0]
 
+    def blocked(self) -> int:
+        """How many connections wait for a lock."""
+        return int(
+            self.value("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+        )
+
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Runs `./stint …` against this installation."""
         return subprocess.run(

@@ -34,18 +34,13 @@ def held(stint: Installation, person: Person) -> Iterator[None]:
         yield
 
 
-def waiting(stint: Installation) -> int:
-    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    return int(stint.value(query))
-
-
 def test_whoever_waits_for_a_connection_while_postgres_is_well_gets_one(stint: Installation, given: Given) -> None:
     busy, other = given.person(), given.person()
     task = given.task(busy)
     with ThreadPoolExecutor(MANY + 1) as pool:
         with held(stint, busy):
             asked = [pool.submit(busy.http.post, f"/api/tasks/{task['id']}/start") for _ in range(MANY)]
-            eventually(lambda: waiting(stint) == POOL_SIZE, why="all connections are lent")
+            eventually(lambda: stint.blocked() == POOL_SIZE, why="all connections are lent")
             behind = pool.submit(other.http.get, "/api/me")
             done, _ = wait([*asked, behind], timeout=HELD_SECONDS)
             assert not done, [one.result().text for one in done]
@@ -67,7 +62,7 @@ def test_a_server_that_stops_answers_those_who_wait(own: Installation) -> None:
     with ThreadPoolExecutor(POOL_SIZE + len(others)) as pool:
         with held(own, busy):
             asked = [pool.submit(busy.http.post, f"/api/tasks/{task['id']}/start") for _ in range(POOL_SIZE)]
-            eventually(lambda: waiting(own) == POOL_SIZE, why="all connections are lent")
+            eventually(lambda: own.blocked() == POOL_SIZE, why="all connections are lent")
             behind = [pool.submit(other.http.get, "/api/me") for other in others]
             wait(behind, timeout=0.5)
             own.processes["api"].send_signal(signal.SIGTERM)

@@ -12,7 +12,6 @@ import pytest
 
 from schemas import tasks, timers
 from schemas.database import Connection, connect
-from schemas.settings import Settings
 from schemas.tasks import NewTask
 from schemas.users import Role, User
 from tests.api.answers import Json, problem, refused_fields
@@ -235,14 +234,12 @@ def as_user(by: Person) -> User:
 
 def deleted_while(stint: Installation, place: Place, work: Callable[[Connection], Any]) -> httpx.Response:
     """The answer to a deletion that begins after the work is done in a transaction, and before that is committed."""
-    environment: dict[str, Any] = {name.lower(): value for name, value in stint.environment.items()}
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
     async def run(pool: ThreadPoolExecutor) -> "Future[httpx.Response]":
-        async with await connect(Settings(**environment)) as conn, conn.transaction():
+        async with await connect(stint.settings) as conn, conn.transaction():
             await work(conn)
             answer = pool.submit(place.delete)
-            eventually(lambda: answer.done() or stint.value(waiting) > 0)
+            eventually(lambda: answer.done() or stint.blocked() > 0)
         return answer
 
     with ThreadPoolExecutor(1) as pool:

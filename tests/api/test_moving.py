@@ -12,7 +12,6 @@ import pytest
 from schemas import approval
 from schemas.approval import TimeBillChange
 from schemas.database import connect
-from schemas.settings import Settings
 from schemas.users import Role, User
 from tests.api.answers import Json, problem
 from tests.given import Given, Person
@@ -237,14 +236,12 @@ def test_a_task_that_moves_while_a_bill_is_reopened_leaves_nothing_behind(given:
     task, there = given.task(by), given.customer(by)
     bill = given.approved_bill(by, admin, task)
     reopening = User(id=UUID(admin.id), email=admin.email, name="", role=Role.admin, customer_id=None)
-    environment: dict[str, Any] = {name.lower(): value for name, value in stint.environment.items()}
 
     async def reopen_slowly(moving: "ThreadPoolExecutor") -> None:
-        async with await connect(Settings(**environment)) as conn, conn.transaction():
+        async with await connect(stint.settings) as conn, conn.transaction():
             await approval.change(conn, UUID(bill["id"]), TimeBillChange(status="pending"), by=reopening, zone="UTC")
             asked = moving.submit(move, by, task, there)
-            waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            eventually(lambda: asked.done() or stint.value(waiting) > 0)
+            eventually(lambda: asked.done() or stint.blocked() > 0)
             if asked.done():
                 given.settled()  # its actor has found the bill still approved
         assert asked.result()["customerId"] == there["id"]

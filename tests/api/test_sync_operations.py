@@ -454,7 +454,6 @@ def test_what_was_asked_for_is_forgotten_after_90_days(given: Given, stint: Inst
 
     from schemas import sync_operations
     from schemas.database import connect
-    from schemas.settings import Settings
 
     by = given.person()
     entry = given.logged(by)
@@ -463,8 +462,7 @@ def test_what_was_asked_for_is_forgotten_after_90_days(given: Given, stint: Inst
     stint.rows("UPDATE sync_operations SET at = at - interval '91 days' WHERE op_id = %s RETURNING 1", old["opId"])
 
     async def prune() -> None:
-        environment: dict[str, Any] = {name.lower(): value for name, value in stint.environment.items()}
-        async with await connect(Settings(**environment)) as conn:
+        async with await connect(stint.settings) as conn:
             await sync_operations.prune(conn, rows=100)
 
     asyncio.run(prune())
@@ -479,10 +477,7 @@ def test_many_who_push_at_once_leave_room_for_short_requests(given: Given, stint
         with stint.sql() as conn, conn.transaction():
             conn.execute("SELECT 1 FROM customers WHERE id = %s FOR UPDATE", (customer["id"],))  # for which all of them wait
             answers = [pool.submit(pushed, person, operation) for person, operation in zip(people, new, strict=True)]
-            waiting = (
-                "SELECT count(*) >= 4 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            )
-            eventually(lambda: stint.value(waiting))
+            eventually(lambda: stint.blocked() >= 4)
             time.sleep(0.3)
             assert [other.http.get("/api/me").status_code for _ in range(5)] == [200] * 5
         assert [outcomes(answer.result()) for answer in answers] == [["applied"]] * 20

@@ -157,8 +157,7 @@ def test_a_bill_is_approved_when_it_was_had_not_when_it_was_asked_for(given: Giv
         with stint.sql() as conn, conn.transaction():
             conn.execute("SELECT 1 FROM time_bills WHERE id = %s FOR UPDATE", (bill["id"],))
             approving = pool.submit(change, admin, bill, status="approved")
-            waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            eventually(lambda: stint.value(waiting) > 0, why="the approval waits for the bill")
+            eventually(lambda: stint.blocked() > 0, why="the approval waits for the bill")
             released = stint.value("SELECT clock_timestamp()")
         approved = approving.result().json()
     # whoever changed an entry while the approval waited began before this moment: ./stint verify relies on it

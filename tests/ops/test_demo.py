@@ -13,7 +13,6 @@ import pytest
 
 from ops.demo import Filled, fill
 from schemas.database import connect
-from schemas.settings import Settings
 from tests.faults.test_events import frozen
 from tests.installation import CHECKOUT, Installation, eventually, new_database
 
@@ -49,7 +48,7 @@ class Firm:
 def firm(database_url: str, amqp_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firm]:
     """Nobody changes it."""
     stint = Installation(new_database(database_url), amqp_url, tmp_path_factory.mktemp("demo"), STINT_TIMEZONE=ZONE)
-    settings = Settings(**{name.lower(): value for name, value in stint.environment.items()})  # type: ignore[arg-type]
+    settings = stint.settings
 
     async def made() -> Filled:
         async with await connect(settings) as conn:
