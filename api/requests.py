@@ -6,6 +6,7 @@ import logging
 import math
 import re
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
@@ -15,6 +16,7 @@ from uuid import uuid4
 import msgspec
 from litestar import Request
 from litestar.exceptions import InternalServerException
+from litestar.typing import FieldDefinition
 from prometheus_client import Counter, Histogram
 
 from api.connections import MAX_HEAD_BYTES, TOO_LARGE
@@ -126,24 +128,29 @@ async def _refuse(send: Send, request_id: str, status: int, detail: str) -> None
 
 
 async def refuse_doubtful_query(request: Request[Any, Any, Any]) -> None:
-    """The framework takes the text `null` in a query for a parameter that was left out: `userId=null` would list everybody's;
-    and of a parameter that comes twice it takes one and forgets the other. Raises Invalid."""
+    """The framework takes the word `null` in a query for a parameter that was left out, unless that is a text: `userId=null`
+    would list everybody's; and of a parameter that comes twice it takes one and forgets the other. Raises Invalid."""
     values = request.query_params.dict()
     for name, given in values.items():
-        if any(value.lower() == "null" for value in given):
+        if any(value.lower() == "null" for value in given) and name not in _parameters(request, _is_text):
             raise Invalid(name, "null is no value here; leave the parameter out.")
-        if len(given) > 1 and name not in _lists(request):
+        if len(given) > 1 and name not in _parameters(request, _is_list):
             raise Invalid(name, "This came more than once; send one value.")
 
 
-def _lists(request: Request[Any, Any, Any]) -> set[str]:
-    """The parameters of the route that may come more than once."""
+def _parameters(request: Request[Any, Any, Any], kind: Callable[[FieldDefinition], bool]) -> set[str]:
+    """The names of the route's parameters of a kind."""
     fields = request.route_handler.parsed_fn_signature.parameters.values()
-    return {
-        getattr(field.kwarg_definition, "name", None) or field.name
-        for field in fields
-        if any(part.is_non_string_collection for part in (field, *field.inner_types))
-    }
+    return {getattr(field.kwarg_definition, "name", None) or field.name for field in fields if kind(field)}
+
+
+def _is_text(field: FieldDefinition) -> bool:
+    return any(part.annotation is str for part in (field, *field.inner_types))
+
+
+def _is_list(field: FieldDefinition) -> bool:
+    """May it come more than once?"""
+    return any(part.is_non_string_collection for part in (field, *field.inner_types))
 
 
 class StrictRequest(Request[Any, Any, Any]):

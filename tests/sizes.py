@@ -7,7 +7,7 @@ FULL = os.environ.get("STINT_TEST_FULL") == "1"
 BACKLOG = 100_000 if FULL else 2_000  # messages, half of them bills and half mail
 
 STOPS_WITHOUT_RABBITMQ = 1_000 if FULL else 500
-OUTAGE_SECONDS = 40 if FULL else 3  # of Postgres
+OUTAGE_SECONDS = 40 if FULL else 5  # of Postgres: longer than two requests in a row that get their 503 after 2 s
 
 STOPS, KILLS = (1_000, 50) if FULL else (200, 12)  # of workers and relay
 APPROVALS, APPROVAL_KILLS = (500, 50) if FULL else (100, 6)
