@@ -181,6 +181,7 @@ def test_a_relay_frozen_for_a_while_comes_back_to_a_settled_ledger(stint: Instal
     check(stint, stops)
 
 
+@pytest.mark.alone
 def test_a_rabbitmq_that_takes_nothing_delays_no_stop_and_loses_none(
     stint: Installation, servers: Servers, given: Given
 ) -> None:

@@ -12,6 +12,8 @@ from tests.given import Json
 from tests.installation import Installation, eventually
 from tests.workspace import Member, SlackSandbox, texts
 
+pytestmark = pytest.mark.alone
+
 SORRY = "Sorry, Stint can't reach its database"
 
 
