@@ -218,6 +218,7 @@ def test_a_filter_finds_what_it_names_and_nothing_else(admin: Person, stint: Ins
     assert (
         found(q=mark, actor="stop_timer") == found(q=mark, queue="bills") == found(q=mark, until="2026-01-01T00:00:00Z") == []
     )
+    assert found(q=mark, actor="null") == found(q=mark, queue="null") == found(q=mark, fingerprint="NULL") == []
     assert found(q=mark, state="discarded") == []
     died = admin.get(f"/api/dead-letters/{rows[1]}")["diedAt"]
     assert found(q=mark, since=died) == rows[:0:-1]

