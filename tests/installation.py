@@ -26,6 +26,7 @@ from tests.nursery import Process
 CHECKOUT = Path(__file__).resolve().parents[1]
 SECRET_KEY = "a secret for tests: 32 bytes long"
 # short patience, so that what a person would wait a minute for takes a test a second
+OTHERS_SECONDS = 120  # that a transaction in another test's database may last, as one that fills it does
 PATIENCE = {"STINT_RETRY_BASE_SECONDS": "0.2", "STINT_LEASE_MARGIN_SECONDS": "1"}
 
 
@@ -42,9 +43,11 @@ def eventually(check: Callable[[], Any], *, seconds: float = 20, why: str = "") 
 
 
 def free_port() -> int:
-    """A port below the range that outgoing connections take theirs from, so that none of them gets there first."""
+    """A port below the range that outgoing connections take theirs from, so that none of them gets there first. Of every four
+    one is given out, for `./stint up --sandbox` takes the next ones, too; and each process of the tests has its own."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
     while True:
-        port = random.randrange(10_000, 21_000)
+        port = 10_000 + 4 * random.randrange(worker, 2_752, 4)
         with socket.socket() as sock, contextlib.suppress(OSError):
             sock.bind(("127.0.0.1", port))
             return port

@@ -37,8 +37,20 @@ class Probe(Message, queue="bills", deadline_seconds=3):
     key: str
 
 
+class ProbeAtLeisure(Message, queue="bills"):
+    """A Probe that may take the usual time."""
+
+    key: str
+
+
 class ProbeCall(Message, queue="mail", deadline_seconds=2):
     """Calls out: writes its key into `probe_calls` on a connection of its own."""
+
+    key: str
+
+
+class ProbeCallAtLeisure(Message, queue="mail"):
+    """A ProbeCall that may take the usual time."""
 
     key: str
 
@@ -92,9 +104,14 @@ async def _obey(conn: Connection, order: str) -> None:
 
 
 @handles(Probe)
-async def probe(conn: Connection, message: Probe) -> None:
+async def probe(conn: Connection, message: Probe | ProbeAtLeisure) -> None:
     await conn.execute("INSERT INTO probe (key) VALUES (%s)", (message.key,))
     await _obey(conn, await _order(conn, message.key))
+
+
+@handles(ProbeAtLeisure)
+async def probe_at_leisure(conn: Connection, message: ProbeAtLeisure) -> None:
+    await probe(conn, message)
 
 
 @handles(ProbeChain)
@@ -122,6 +139,11 @@ async def probe_call(work: CallOut) -> None:
         await asyncio.sleep(float(what))
     async with work.settle() as conn:
         await conn.execute("INSERT INTO probe (key) VALUES (%s)", (message.key,))
+
+
+@handles(ProbeCallAtLeisure, calls_out=True)
+async def probe_call_at_leisure(work: CallOut) -> None:
+    await probe_call(work)
 
 
 def put(conn: psycopg.Connection[Any], *messages: Message) -> list[UUID]:

@@ -7,7 +7,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from tests.actors.probe import Probe, ProbeCall, ProbeChain
+from tests.actors.probe import Probe, ProbeAtLeisure, ProbeCall, ProbeCallAtLeisure, ProbeChain
 from tests.actors.probing import Ledger
 from tests.installation import eventually
 
@@ -150,9 +150,11 @@ def test_a_restart_costs_what_was_prefetched_nothing(ledger: Ledger) -> None:
     keys = [f"k{number}" for number in range(12)]
     for key in keys:
         ledger.order(key, "sleep:2")
-    ids = ledger.put(*[Probe(key=key) for key in keys])
-    eventually(lambda: ledger.one("SELECT count(*) FROM messages WHERE state = 'sent'") == 12)
+    ids = ledger.put(*[ProbeAtLeisure(key=key) for key in keys])
+    standing = "SELECT count(*) FROM messages WHERE state = %s"
+    eventually(lambda: ledger.one(standing, "ready") == 0 and ledger.one(standing, "done") > 0)
     ledger.stint.kill("work", signal.SIGTERM)
+    assert ledger.one(standing, "sent") > 0
     ledger.stint.start("work")
     for message_id in ids:
         ledger.becomes(message_id, "done", seconds=60)
@@ -169,11 +171,13 @@ def test_an_exception_of_any_kind_and_text_is_written_down(ledger: Ledger, order
 
 
 def test_a_call_out_holds_no_transaction_and_settles_with_its_result(ledger: Ledger) -> None:
-    ledger.order("k", "before sleep:1")
-    (message_id,) = ledger.put(ProbeCall(key="k"))
+    ledger.order("k", "before sleep:4")
+    (message_id,) = ledger.put(ProbeCallAtLeisure(key="k"))
     ledger.becomes(message_id, "calling")
     open_transactions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%%'"
-    assert ledger.one(open_transactions) == 0
+    # others are in one for moments; the call's would be there until it is over
+    eventually(lambda: ledger.one(open_transactions) == 0)
+    assert ledger.state(message_id) == "calling"
     ledger.becomes(message_id, "done")
     assert (ledger.calls("k"), ledger.effects("k")) == ([False], 1)
 

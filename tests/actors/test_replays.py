@@ -296,7 +296,8 @@ def test_letters_of_five_kinds_are_drained_while_everything_is_killed(ledger: Le
                 ledger.stint.kill(name)
                 ledger.stint.start(name)
         # somebody else is impatient
-        dead_command(ledger, "replay", "--all", "--reason", "me too", code=0 if ledger.one(dead_now) else 4)
+        impatient = ledger.stint.command("dead", "--json", "replay", "--all", "--reason", "me too")
+        assert impatient.returncode == (0 if json.loads(impatient.stdout)["selected"] else 4), impatient.stderr
     eventually(lambda: ledger.one("SELECT count(*) FROM replays WHERE state = 'running'") == 0, seconds=90)
 
     assert {ledger.state(message_id) for message_id in ids} == {"done"}

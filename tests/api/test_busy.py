@@ -20,6 +20,8 @@ from tests.faults.proxy import Proxy, target_of, through
 from tests.given import Given, Person
 from tests.installation import Installation, eventually
 
+pytestmark = pytest.mark.alone
+
 TOLD_SECONDS = 2.5  # "within about 2 seconds"
 HELD_SECONDS = 2.5  # longer than a request waits for a Postgres that does not answer, shorter than BUSY_SECONDS
 MANY = 3 * POOL_SIZE

@@ -78,6 +78,7 @@ def test_options_answers_204_to_anybody(template: str, stint: Installation) -> N
     assert_cors(answer)
 
 
+@pytest.mark.alone
 def test_options_asks_postgres_nothing(without_postgres: Installation) -> None:
     answer = httpx.options(f"{without_postgres.url}/api/tasks", headers={"Authorization": "Bearer none"})
     assert answer.status_code == 204

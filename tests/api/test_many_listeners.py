@@ -178,6 +178,7 @@ def test_who_falls_behind_but_reads_on_starts_over(own: Installation, given_own:
         behind.close()
 
 
+@pytest.mark.alone
 def test_a_server_that_stops_ends_its_streams_at_once(begun: Installation, given_own: Given) -> None:
     by = given_own.person()
     given_own.task(by)

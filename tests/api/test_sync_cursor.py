@@ -11,7 +11,7 @@ import pytest
 
 from tests.api.answers import Json, refused_fields
 from tests.given import Given, Person
-from tests.installation import Installation, eventually
+from tests.installation import OTHERS_SECONDS, Installation, eventually
 
 
 def pages(by: Person, since: str, **parameters: Any) -> Iterator[Json]:
@@ -66,7 +66,8 @@ def caught_up(stint: Installation) -> None:
     """Waits until no transaction is left that an old cursor would have to wait for: then nothing comes twice."""
     ours = "SELECT pg_current_xact_id()::text::numeric"
     now = stint.value(ours)
-    eventually(lambda: stint.value("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::numeric") > now)
+    oldest = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::numeric"
+    eventually(lambda: stint.value(oldest) > now, seconds=OTHERS_SECONDS)
 
 
 def ids(items: list[Json]) -> set[str]:

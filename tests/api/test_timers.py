@@ -113,11 +113,9 @@ def test_who_waits_holds_no_connection(idle: Installation) -> None:
     for person in people:
         person.post(f"/api/tasks/{task['id']}/start")
     with ThreadPoolExecutor(20) as pool:
-        waiting = [pool.submit(person.post, f"/api/tasks/{task['id']}/stop", status=202, wait=2) for person in people]
+        waiting = [pool.submit(person.post, f"/api/tasks/{task['id']}/stop", status=202, wait=8) for person in people]
         eventually(lambda: idle.value("SELECT count(*) FROM timers WHERE task_id = %s", task["id"]) == 0)
-        begun = time.monotonic()
-        people[0].get("/api/me")
-        assert time.monotonic() - begun < 1
+        people[0].get("/api/me")  # which a held connection would have to be given back for
         assert not any(waiter.done() for waiter in waiting)
         assert len({waiter.result()["entryId"] for waiter in waiting}) == 20
     given.close()

@@ -19,7 +19,7 @@ from tests.installation import Installation, eventually
 from tests.sizes import BACKLOG, FULL
 from tests.smtp import MailServer, serving
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600 if FULL else 180)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(3600 if FULL else 180)]
 
 PARTS = ("api", "relay", "work:timers", "work:bills", "work:xero,slack,mail")  # as `./stint up` arranges them
 SAMPLES = 40  # at least, over the whole drain

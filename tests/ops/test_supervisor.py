@@ -29,22 +29,32 @@ class Script(Child):
         self.process = spawn(["/bin/sh", "-c", self.script], log=self.log, environment=PLAIN_ENVIRONMENT)
 
 
-def watch(*children: Child, settled: bool, seconds: float = 30) -> list[str]:
-    """Keeps the children for a while, or until the supervisor gives up; returns what it said."""
+def watch(*children: Child, settled: bool, seconds: float = 30, lines: int = 1_000) -> list[str]:
+    """Keeps the children for a while, or until the supervisor gives up or has said so much; returns what it said."""
 
     async def all_of_it() -> list[str]:
         said: list[str] = []
+        enough = asyncio.Event()
+
+        def say(text: str) -> None:
+            said.append(text)
+            if len(said) >= lines:
+                enough.set()
+
         supervisor = Supervisor(verbose=False, on_change=lambda: None)
         supervisor.settled = settled
-        supervisor.say = lambda text: said.append(text)  # type: ignore[method-assign]
+        supervisor.say = say  # type: ignore[method-assign]
         for child in children:
             supervisor.do(supervisor.keep(child))
+        waiting = [asyncio.create_task(supervisor.until_over()), asyncio.create_task(enough.wait())]
         try:
-            async with asyncio.timeout(seconds):
-                await supervisor.until_over()
-        except TimeoutError:
-            pass
+            over, _ = await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            for one in over:
+                one.result()
         finally:
+            for one in waiting:
+                one.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
             await supervisor.end(children)
         return said
 
@@ -53,15 +63,14 @@ def watch(*children: Child, settled: bool, seconds: float = 30) -> list[str]:
 
 def test_a_dead_child_is_started_again_with_growing_pauses_and_said_so(tmp_path: Path) -> None:
     child = Script(tmp_path, "exit 3")
-    said = watch(child, settled=True, seconds=1.2)
-    assert said[:3] == [f"script ended with 3; starting it again in {pause} s" for pause in ("0.1", "0.2", "0.4")]
+    said = watch(child, settled=True, lines=3)
+    assert said == [f"script ended with 3; starting it again in {pause} s" for pause in ("0.1", "0.2", "0.4")]
     assert child.launches in (3, 4)
 
 
 def test_who_has_lived_a_while_starts_again_with_the_first_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor_module, "_STEADY_SECONDS", 0.2)
-    said = watch(Script(tmp_path, "sleep 0.3"), settled=True, seconds=1.5)
-    assert len(said) >= 2
+    said = watch(Script(tmp_path, "sleep 0.3"), settled=True, lines=3)
     assert all("in 0.1 s" in line for line in said)
 
 
@@ -84,7 +93,7 @@ def test_a_program_that_is_not_there_is_said(tmp_path: Path) -> None:
         def launch(self) -> None:
             self.process = spawn(["/no/such/program"], log=self.log, environment=PLAIN_ENVIRONMENT)
 
-    said = watch(Missing(tmp_path, ""), settled=True, seconds=0.15)
+    said = watch(Missing(tmp_path, ""), settled=True, lines=1)
     assert "could not be started" in said[0] and "No such file" in said[0]
 
 

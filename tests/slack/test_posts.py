@@ -4,7 +4,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from itertools import pairwise
 
 import pytest
 
@@ -37,15 +36,15 @@ def channel_of_the_customer(member: Member, person: Person, customer: Json) -> N
 
 
 def test_a_channel_gets_about_one_message_a_second(member: Member, person: Person, stint: Installation, customer: Json) -> None:
-    member.slack.sets(channelSeconds=0.9)
+    begun = time.time()
     for number in range(6):
         confirmed(member, person, customer, f"Task {number}")
 
     eventually(lambda: len(member.slack.messages(member.channel)) == 6, seconds=40)
 
-    at = [message["at"] for message in member.slack.messages(member.channel)]
-    assert min(later - earlier for earlier, later in pairwise(at)) > 0.9
-    assert max(call["status"] for call in member.slack.calls("chat.postMessage")) == 200  # it never had to say so
+    at = sorted(message["at"] for message in member.slack.messages(member.channel))
+    # each has a place, a second after the one before; it may be late there, and so nearer to the next, but is never early
+    assert all(posted >= begun + number for number, posted in enumerate(at)), (begun, at)
     eventually(lambda: is_confirmed(stint, member))
     attempts = "SELECT count(*) FROM message_attempts JOIN messages ON id = message_id WHERE body->>'channel_id' = %s"
     assert stint.value(attempts, member.channel) == 0  # to wait for one's turn is no failure

@@ -172,7 +172,7 @@ def dump(firm: Firm) -> str:
 
 
 def test_disconnecting_revokes_and_nothing_is_sent_until_it_is_connected_again(firm: Firm) -> None:
-    firm.xero.sets(latencySeconds=0.2)
+    firm.xero.sets(latencySeconds=1)  # five at once: ten seconds for all of them
     bills = firm.given.many_bills(firm.by, firm.task, 50)
     firm.approve_all(bills)
 
@@ -191,6 +191,7 @@ def test_disconnecting_revokes_and_nothing_is_sent_until_it_is_connected_again(f
     assert firm.stint.rows(TOKENS) == [(None, None)]
     problem(firm.admin.http.get("/api/xero/projects"), 409)
 
+    firm.xero.sets(latencySeconds=0)
     firm.connect()
 
     eventually(lambda: len(firm.entries()) == 50, seconds=60)

