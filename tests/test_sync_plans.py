@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -14,6 +13,7 @@ from schemas import customers, sync
 from schemas.listing import Page
 from schemas.users import Role, User
 from tests.installation import new_database
+from tests.once import once
 from tests.test_plans import Recorded, buffers, explained, nodes, recording, touched
 
 CHANGED = 10
@@ -27,8 +27,12 @@ NOW = "SELECT id::text || '.' || pg_snapshot_xmax(pg_current_snapshot())::text F
 
 
 @pytest.fixture(scope="module")
-def firm(database_url: str) -> Iterator[tuple[str, str]]:
+def firm(database_url: str) -> tuple[str, str]:
     """The URL of its database, and a sync timestamp after which 10 customers changed."""
+    return once("synced-customers", lambda: with_customers(database_url))
+
+
+def with_customers(database_url: str) -> tuple[str, str]:
     url = new_database(database_url)
     with psycopg.connect(url, autocommit=True) as conn:
         conn.execute(FILL.encode())
@@ -39,7 +43,7 @@ def firm(database_url: str) -> Iterator[tuple[str, str]]:
         row = conn.execute(NOW).fetchone()
         assert row is not None
         conn.execute("UPDATE customers SET notes = 'new' WHERE id IN (SELECT id FROM customers LIMIT 10)")
-    yield url, row[0]
+    return url, row[0]
 
 
 @pytest.mark.parametrize("by_time", [False, True])
@@ -100,9 +104,13 @@ SYNCED = ("customers", "pillars", "tasks", "time_bills", "time_entries")
 
 
 @pytest.fixture(scope="module")
-def hours(firm: tuple[str, str]) -> tuple[str, User, str]:
+def hours(database_url: str) -> tuple[str, User, str]:
     """The URL, a consultant, and a sync timestamp after which 10 rows of each kind changed, and 10 bills were approved."""
-    url, _ = firm
+    return once("synced-hours", lambda: with_hours(database_url))
+
+
+def with_hours(database_url: str) -> tuple[str, User, str]:
+    url, _ = with_customers(database_url)
     with psycopg.connect(url, autocommit=True) as conn:
         for table in SYNCED:  # rows that nobody has touched for a day
             conn.execute(f"ALTER TABLE {table} DISABLE TRIGGER touch".encode())
@@ -112,9 +120,7 @@ def hours(firm: tuple[str, str]) -> tuple[str, User, str]:
         for table in SYNCED:
             conn.execute(f"ALTER TABLE {table} ENABLE TRIGGER touch".encode())
             conn.execute(f"VACUUM ANALYZE {table}".encode())
-        row = conn.execute(
-            "SELECT id::text || '.' || pg_snapshot_xmax(pg_current_snapshot())::text FROM installation"
-        ).fetchone()
+        row = conn.execute(NOW).fetchone()
         own = conn.execute("SELECT user_id FROM time_bills GROUP BY 1 ORDER BY count(*) DESC LIMIT 1").fetchone()
         assert row is not None and own is not None
         for table in SYNCED:
