@@ -42,7 +42,7 @@ class Run:
         while words not in self.said():
             assert self.process.poll() is None and time.monotonic() < end, self.said()
             self._look()
-            time.sleep(0.05)
+            time.sleep(0.25)
         return self
 
     def wait(self, *, seconds: float = 150) -> int:
@@ -50,7 +50,7 @@ class Run:
         while self.process.poll() is None:
             assert time.monotonic() < end, self.said()
             self._look()
-            time.sleep(0.05)
+            time.sleep(0.25)
         return self.process.returncode
 
     def left_behind(self) -> list[object]:
