@@ -1,4 +1,4 @@
-# One image for every part of Stint; compose.yaml names the command of each.
+# One image for every process of Stint; compose.yaml has the command of each.
 FROM python:3.12-slim AS packages
 COPY requirements.lock /
 RUN python -m venv /opt/venv \

@@ -1,1 +1,1 @@
-"""The queue door: one message in, one transaction out."""
+"""Handlers of messages: one function per message. The code that runs them is in actors/runtime/."""

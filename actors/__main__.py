@@ -5,7 +5,7 @@ import sys
 
 import uvloop
 
-from schemas.logs import start_logging
+from schemas.logs import configure_logging
 from schemas.messages import QUEUES
 from schemas.settings import SettingsMissing, settings
 
@@ -16,22 +16,22 @@ def main() -> None:
     kinds = parser.add_subparsers(dest="kind", required=True)
     worker = kinds.add_parser("work", help="handle messages")
     worker.add_argument("--queues", default=",".join(QUEUES), help="comma-separated; all of them by default")
-    worker.add_argument("--threads", type=int, default=4, help="messages handled at once")
-    kinds.add_parser("relay", help="publish, sweep and drain")
+    worker.add_argument("--threads", type=int, default=4, help="number of messages handled at the same time")
+    kinds.add_parser("relay", help="publish messages; rescue, replay and prune them")
     arguments = parser.parse_args()
-    start_logging(arguments.kind)
+    configure_logging(arguments.kind)
     try:
         if arguments.kind == "relay":
-            from actors.relay import relay
+            from actors.runtime.relay import relay
 
             uvloop.run(relay(settings()))
         else:
             queues = {queue.strip() for queue in arguments.queues.split(",") if queue.strip()}
             if unknown := queues - set(QUEUES):
-                parser.error(f"no such queue: {', '.join(sorted(unknown))}; there are {', '.join(QUEUES)}")
-            # only here: a relay handles nothing, and starts in half the time without what the handlers need
-            from actors import mail, people, slack, tasks, time_bills, timers, xero  # noqa: F401  (which registers them)
-            from actors.worker import work
+                parser.error(f"no such queue: {', '.join(sorted(unknown))}; the queues are {', '.join(QUEUES)}")
+            # only here: a relay handles no messages, and without these imports it starts in half the time
+            from actors import customer_users, mail, slack, tasks, time_bills, timers, xero  # noqa: F401  (registers them)
+            from actors.runtime.worker import work
 
             work(settings(), queues=queues, threads=arguments.threads)
     except SettingsMissing as error:

@@ -1,11 +1,11 @@
-"""What happens behind the queue to mail. A server whose answer is lost is asked again: nobody can know whether it arrived."""
+"""Sends mail. After a lost response the mail is sent again, because SMTP cannot tell whether it arrived."""
 
 import logging
 
-from actors.calling import CallOut
-from actors.deliveries import handles
-from schemas import sign_in
-from schemas.clients import mail
+from actors.runtime.external_calls import ExternalCall
+from actors.runtime.handlers import handles
+from schemas.identity import sign_in_codes
+from schemas.mail import smtp
 from schemas.messages import SendCode, SendMail
 from schemas.settings import settings
 
@@ -13,29 +13,29 @@ logger = logging.getLogger(__name__)
 
 
 @handles(SendMail, calls_out=True)
-async def send_mail(work: CallOut) -> None:
+async def send_mail(message: SendMail, call: ExternalCall) -> None:
     """Sends one mail to its one recipient."""
-    async with work.begin() as (_, message):
-        letter: SendMail = message
-    await _deliver(work, letter)
-    async with work.settle():
-        pass
+    await _deliver(message, call)
 
 
 @handles(SendCode, calls_out=True)
-async def send_code(work: CallOut) -> None:
-    """Makes a code and sends it, if there is anybody with that address and they still wait for it."""
-    async with work.begin() as (conn, message):
-        asked: SendCode = message
-        letter = await sign_in.issue(conn, asked, secret_key=settings().secret_key.get_secret_value())
-    if letter is not None:
-        await _deliver(work, letter)
-    async with work.settle():
+async def send_code(call: ExternalCall) -> None:
+    """Creates a sign-in code and sends it, if the address has a user and the request is not too old."""
+    async with call.start() as (conn, message):
+        mail = await sign_in_codes.issue_code(conn, message, secret_key=settings().secret_key.get_secret_value())
+        if mail is None:
+            call.skip()
+    # only for the type checker: after `skip`, the end of the block raised AlreadySettled
+    assert mail is not None
+    async with call.timeout():
+        await _deliver(mail, call)
+    async with call.complete():
         pass
 
 
-async def _deliver(work: CallOut, letter: SendMail) -> None:
-    if work.unsure:
-        logger.warning("sending this mail again; should the attempt before have arrived, somebody gets it twice")
-    async with work.calling():
-        await mail.deliver(letter, message_id=work.id, settings=settings())
+async def _deliver(mail: SendMail, call: ExternalCall) -> None:
+    if call.outcome_unknown:
+        logger.warning(
+            "sending this mail again: the last attempt failed; if only its response was lost, the mail arrives twice"
+        )
+    await smtp.deliver(mail, message_id=call.id, settings=settings())

@@ -1,160 +1,158 @@
-"""What happens behind the queue in Slack: confirmations, answers, and nudges.
+"""Calls to Slack that are not part of an HTTP request: confirmations, answers, updates of modals, and nudges.
 
-Slack cannot tell whether a message whose answer was lost has arrived, but in channels that we may read we can look: it carries
-our message's id. Elsewhere it is posted again, and that is logged.
+If the response to a post is lost, Stint does not know whether Slack has the post. In a channel whose history the app may read,
+Stint searches for the outbox message's id in the posts' metadata. Elsewhere it posts again and logs that.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable
 
-from actors.calling import CallOut
-from actors.deliveries import handles
-from schemas import nudges, slack_people, slack_posts
-from schemas.clients import slack
-from schemas.clients.slack import Profile, Slack, SlackAway, SlackRefuses
-from schemas.database import Connection
-from schemas.errors import Permanent, RetryLater
+from actors.runtime.external_calls import ExternalCall
+from actors.runtime.handlers import handles
+from schemas.errors import NonRetryable, RetryAfter
+from schemas.hours import timer_reminders
 from schemas.messages import AnswerSlack, NudgeOwner, PostTaskCreated, UpdateView
+from schemas.postgres.connection import Connection
 from schemas.settings import settings
-from schemas.slack_posts import Post, Turn
+from schemas.slack import client, members, posts
+from schemas.slack.client import Profile, Slack, SlackRefused, SlackUnavailable
+from schemas.slack.posts import Post, Slot
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_SECONDS = 1.0
+MAX_SLEEP_SECONDS = 1.0  # a worker sleeps at most this long until a slot; for a later slot the message is rescheduled
 CALL_SECONDS = 4.0
-LOOK_SECONDS = 3.0
-# the person went on meanwhile: there is nothing left to answer, or to fill in
-OVER = {"not_found", "expired_trigger_id", "hash_conflict", "status_404", "status_410"}
+LOOKUP_SECONDS = 3.0
+# the modal was closed, or the response_url has expired: the user does not wait for this any more
+EXPIRED_CODES = {"not_found", "expired_trigger_id", "hash_conflict", "status_404", "status_410"}
 
 
 @handles(AnswerSlack, calls_out=True)
-async def answer_slack(work: CallOut) -> None:
-    """Says something to whoever pressed a button or chose an action."""
-    async with work.begin() as (_, message):
-        answer: AnswerSlack = message
-    content = {"text": answer.text, "replace_original": answer.replace}
-    if not answer.replace:
+async def answer_slack(message: AnswerSlack) -> None:
+    """Answers a button or a message action at its response_url."""
+    content = {"text": message.text, "replace_original": message.replace}
+    if not message.replace:
         content |= {"response_type": "ephemeral"}
-    async with work.calling(), slack.connected(settings()) as api:
-        await _unless_over(api.answer(answer.response_url, content, seconds=CALL_SECONDS))
-    async with work.settle():
-        pass
+    async with client.open_client(settings()) as slack:
+        await _ignore_expired(slack.respond(message.response_url, content, seconds=CALL_SECONDS))
 
 
 @handles(UpdateView, calls_out=True)
-async def update_view(work: CallOut) -> None:
-    """Fills a modal that is open."""
-    async with work.begin() as (_, message):
-        wanted: UpdateView = message
-    async with work.calling(), slack.connected(settings()) as api:
-        await _unless_over(api.update_view(wanted.view_id, wanted.view, seconds=CALL_SECONDS))
-    async with work.settle():
-        pass
+async def update_view(message: UpdateView) -> None:
+    """Replaces the content of an open modal."""
+    async with client.open_client(settings()) as slack:
+        await _ignore_expired(slack.update_view(message.view_id, message.view, seconds=CALL_SECONDS))
 
 
 @handles(PostTaskCreated, calls_out=True)
-async def post_task_created(work: CallOut) -> None:
-    """Confirms a task that was created in Slack."""
-    async with work.begin() as (conn, message):
-        post = await slack_posts.confirmation(conn, message, settings=settings())
+async def post_task_created(call: ExternalCall) -> None:
+    """Posts the confirmation of a task that was created in Slack."""
+    async with call.start() as (conn, message):
+        post = await posts.build_confirmation(conn, message, settings=settings())
         if post is None:
-            work.finish()
+            call.skip()
         else:
-            turn = await _turn(conn, work, post.channel_id)
+            slot = await _reserve_slot(conn, call, post.channel_id)
     assert post is not None
-    async with work.calling(), slack.connected(settings()) as api:
-        posted = await _post(api, work, post, turn)
-    async with work.settle() as conn:
-        await slack_posts.went_out(conn, work.id, *posted)
+    async with call.timeout(), client.open_client(settings()) as slack:
+        posted = await _post(slack, call, post, slot)
+    async with call.complete() as conn:
+        await posts.mark_posted(conn, call.id, *posted)
 
 
 @handles(NudgeOwner, calls_out=True)
-async def nudge_owner(work: CallOut) -> None:
-    """Asks whose timer still runs whether that is right."""
+async def nudge_owner(call: ExternalCall) -> None:
+    """Asks a user whose timer has run for hours whether it should go on."""
     known, post, posted = settings(), None, None
-    async with work.begin() as (conn, message):
-        asked: NudgeOwner = message
-        overdue = await nudges.look(conn, asked, hours=known.stint_nudge_hours)
+    async with call.start() as (conn, message):
+        nudge: NudgeOwner = message
+        overdue = await timer_reminders.get_timer(conn, nudge, hours=known.stint_nudge_hours)
         if overdue is not None and not overdue.due:
-            await nudges.plan(conn, asked.timer_id, user_id=asked.user_id, start_time=overdue.start_time)
+            if (hours := known.reminder_hours) is not None:
+                await timer_reminders.schedule(
+                    conn, nudge.timer_id, user_id=nudge.user_id, start_time=overdue.start_time, hours=hours
+                )
         elif overdue is not None:
-            post = await slack_posts.nudge(conn, asked, overdue, settings=known)
+            post = await posts.build_nudge(conn, nudge, overdue, settings=known)
         if overdue is None or post is None:
-            work.finish()
+            call.skip()
         else:
-            slack_id = await slack_people.slack_id_of(conn, overdue.email)
-            turn = await _turn(conn, work, slack_id or overdue.email)
+            slack_id = await members.find_slack_id(conn, overdue.email)
+            slot = await _reserve_slot(conn, call, slack_id or overdue.email)
     assert overdue is not None and post is not None
-    async with work.calling(), slack.connected(known) as api:
-        owner = await _owner(api, overdue.email) if slack_id is None else Profile(slack_id, overdue.email, None)
+    async with call.timeout(), client.open_client(known) as slack:
+        owner = await _find_owner(slack, overdue.email) if slack_id is None else Profile(slack_id, overdue.email, None)
         if owner is not None and owner.refusal is None:
-            posted = await _post(api, work, Post(owner.slack_id, post.text, post.blocks), turn)
-    async with work.settle() as conn:
+            posted = await _post(slack, call, Post(owner.slack_id, post.text, post.blocks), slot)
+    async with call.complete() as conn:
         if owner is not None and slack_id is None:
-            await slack_people.remember(conn, owner)
+            await members.save_profile(conn, owner)
         if posted is not None:
-            await slack_posts.went_out(conn, work.id, *posted)
+            await posts.mark_posted(conn, call.id, *posted)
 
 
-async def _owner(api: Slack, email: str) -> Profile | None:
+async def _find_owner(slack: Slack, email: str) -> Profile | None:
     try:
-        return await api.user_by_email(email, team=await api.team(seconds=LOOK_SECONDS), seconds=LOOK_SECONDS)
-    except SlackRefuses as error:
-        raise _hopeless(error) from error
+        return await slack.user_by_email(email, team=await slack.team(seconds=LOOKUP_SECONDS), seconds=LOOKUP_SECONDS)
+    except SlackRefused as error:
+        raise _non_retryable(error) from error
 
 
-async def _turn(conn: Connection, work: CallOut, channel_id: str) -> Turn:
-    """The message's turn in the channel; one that is far away is waited for in the ledger."""
-    turn = await slack_posts.take_turn(conn, work.id, channel_id, patience_seconds=PATIENCE_SECONDS)
-    if turn.wait_seconds > PATIENCE_SECONDS:
-        work.put_off(turn.wait_seconds)
-    return turn
+async def _reserve_slot(conn: Connection, call: ExternalCall, channel_id: str) -> Slot:
+    """The message's slot in the channel. If it is more than MAX_SLEEP_SECONDS away, the message is rescheduled."""
+    slot = await posts.reserve_slot(conn, call.id, channel_id, max_wait_seconds=MAX_SLEEP_SECONDS)
+    if slot.wait_seconds > MAX_SLEEP_SECONDS:
+        call.reschedule(slot.wait_seconds)
+    return slot
 
 
-async def _post(api: Slack, work: CallOut, post: Post, turn: Turn) -> tuple[str, str]:
-    """Posts once, as far as anybody can know; returns in which channel that is, and the ts."""
-    if turn.unsure_since is not None:
-        found = await api.find_posted(turn.unsure_in, message_id=work.id, since=turn.unsure_since, seconds=LOOK_SECONDS)
+async def _post(slack: Slack, call: ExternalCall, post: Post, slot: Slot) -> tuple[str, str]:
+    """Posts, unless an earlier attempt's post is found. Returns the channel and the ts of the post."""
+    if slot.unknown_since is not None:
+        channel_id = slot.unknown_channel_id
+        found = await slack.find_posted(channel_id, message_id=call.id, since=slot.unknown_since, seconds=LOOKUP_SECONDS)
         if found is not None:
-            return turn.unsure_in, found
-        logger.warning("posting this again; should the attempt before have arrived, it is there twice")
-    await asyncio.sleep(turn.wait_seconds)
+            return channel_id, found
+        logger.warning("posting this again: the response to the last attempt was lost, so it may be posted twice")
+    await asyncio.sleep(slot.wait_seconds)
     try:
         try:
-            ts = await api.post(post.channel_id, post.text, post.blocks, message_id=work.id, seconds=CALL_SECONDS)
-        except SlackRefuses as error:
-            if post.else_to is None:
+            ts = await slack.post(post.channel_id, post.text, post.blocks, message_id=call.id, seconds=CALL_SECONDS)
+        except SlackRefused as error:
+            if post.fallback_user_id is None:
                 raise
-            logger.info("the channel does not take it (%s); telling its creator alone", error.code)
-            ts = await api.post(post.else_to, post.text, post.blocks, message_id=work.id, seconds=CALL_SECONDS)
-            return post.else_to, ts
+            logger.info("the channel refused the post code=%s; sending a direct message to the task's creator", error.code)
+            ts = await slack.post(post.fallback_user_id, post.text, post.blocks, message_id=call.id, seconds=CALL_SECONDS)
+            return post.fallback_user_id, ts
         return post.channel_id, ts
-    except SlackRefuses as error:
-        await _did_not_go(work, post)
-        raise _hopeless(error) from error
-    except RetryLater as error:
-        await _did_not_go(work, post, held_back_seconds=error.seconds)
+    except SlackRefused as error:
+        await _mark_not_posted(call, post)
+        raise _non_retryable(error) from error
+    except RetryAfter as error:
+        await _mark_not_posted(call, post, pause_seconds=error.seconds)
         raise
-    except SlackAway as error:
-        if error.unsent:
-            await _did_not_go(work, post)
+    except SlackUnavailable as error:
+        if error.not_sent:
+            await _mark_not_posted(call, post)
         raise
 
 
-async def _did_not_go(work: CallOut, post: Post, *, held_back_seconds: float = 0) -> None:
-    async with work.noting() as conn:
-        await slack_posts.did_not_go(conn, work.id, post.channel_id, held_back_seconds=held_back_seconds)
+async def _mark_not_posted(call: ExternalCall, post: Post, *, pause_seconds: float = 0) -> None:
+    async with call.record_under_lease() as conn:
+        await posts.mark_not_posted(conn, call.id, post.channel_id, pause_seconds=pause_seconds)
 
 
-async def _unless_over(call: Awaitable[None]) -> None:
+async def _ignore_expired(request: Awaitable[None]) -> None:
     try:
-        await call
-    except SlackRefuses as error:
-        if error.code not in OVER:
-            raise _hopeless(error) from error
-        logger.info("nobody waits for this any more: %s", error.code)
+        await request
+    except SlackRefused as error:
+        if error.code not in EXPIRED_CODES:
+            raise _non_retryable(error) from error
+        logger.info("the user does not wait for this answer any more code=%s", error.code)
 
 
-def _hopeless(error: SlackRefuses) -> Permanent:
-    return Permanent(f"Slack refuses it: {error.code}. docs/slack.md says what the app needs; mend that, then replay this.")
+def _non_retryable(error: SlackRefused) -> NonRetryable:
+    return NonRetryable(
+        f"Slack refused the call: {error.code}. docs/slack.md lists what the app needs; fix that, then replay this message."
+    )

@@ -1,14 +1,14 @@
-"""What happens behind the queue to a task."""
+"""Handler of moved tasks."""
 
-from actors.deliveries import handles
-from schemas import ledger
-from schemas.database import Connection
+from actors.runtime.handlers import handles
+from schemas.hours import entry_moves
 from schemas.messages import MoveEntries
-from schemas.moving import move_entries as move_some
+from schemas.outbox import outbox
+from schemas.postgres.connection import Connection
 
 
 @handles(MoveEntries)
 async def move_entries(conn: Connection, message: MoveEntries) -> None:
-    """Moves the task's open hours to where it is now, some at a time."""
-    if await move_some(conn, message.task_id):
-        await ledger.put(conn, message)
+    """Moves a chunk of the task's entries to its customer and pillar, and enqueues the same message while there are more."""
+    if await entry_moves.move_chunk(conn, message.task_id):
+        await outbox.enqueue(conn, message)

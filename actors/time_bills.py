@@ -1,20 +1,20 @@
-"""What happens behind the queue to time bills."""
+"""Handlers of time bills' recompute messages."""
 
-from actors.deliveries import handles
-from schemas import recompute_chunks
-from schemas.billing import lock_bills, sum_again
-from schemas.database import Connection
+from actors.runtime.handlers import handles
+from schemas.hours.bill_sums import lock_bills, recalculate
+from schemas.hours.recompute import chunks
 from schemas.messages import Recompute, RecomputeBills
+from schemas.postgres.connection import Connection
 
 
 @handles(RecomputeBills)
 async def recompute_bills(conn: Connection, message: RecomputeBills) -> None:
-    """Sums the bills again; an approved one is left alone."""
+    """Recalculates the sums of the bills, except approved ones."""
     await lock_bills(conn, message.bill_ids)
-    await sum_again(conn, message.bill_ids)
+    await recalculate(conn, message.bill_ids)
 
 
 @handles(Recompute)
 async def recompute(conn: Connection, message: Recompute) -> None:
-    """Does one chunk of a recompute job, and promises the next."""
-    await recompute_chunks.go_on(conn, message)
+    """Processes one chunk of a recompute job, and enqueues the next one."""
+    await chunks.process_chunk(conn, message)

@@ -1,14 +1,13 @@
-"""What happens behind the queue when a timer is stopped."""
+"""Handler of stopped timers."""
 
-from actors.deliveries import handles
-from schemas import time_entries
-from schemas.database import Connection
+from actors.runtime.handlers import handles
+from schemas.hours import time_entries
 from schemas.messages import StopTimer
+from schemas.postgres.connection import Connection
 from schemas.settings import settings
 
 
 @handles(StopTimer)
 async def stop_timer(conn: Connection, message: StopTimer) -> None:
-    """Makes the time entry and puts it on its bill."""
-    limits = settings()
-    await time_entries.add_stopped(conn, message, zone=limits.stint_timezone, long_seconds=limits.stint_long_hours * 3600)
+    """Creates the time entry of a stopped timer on its bill."""
+    await time_entries.create_from_stop(conn, message, zone=settings().stint_timezone)

@@ -1,1 +1,1 @@
-"""The HTTP door: authorize, read, write, answer."""
+"""The HTTP entry point: handlers authorize, read, write and answer."""

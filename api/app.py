@@ -1,197 +1,219 @@
-"""The application: every route in one table, and what stands around them."""
+"""The application: the table of all routes, and the wiring around them."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
-from litestar import Litestar
+from litestar import Litestar, Request
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.handlers import HTTPRouteHandler
 from litestar.middleware import DefineMiddleware
 from litestar.plugins.pydantic import PydanticPlugin
 
-from api import (
-    active_timers,
-    channel_mappings,
-    customer_users,
-    customers,
-    dead_letters,
-    events,
-    focus,
-    health,
-    leads,
-    me,
-    pillars,
-    sign_in,
-    slack,
-    sync,
-    tasks,
-    time_bills,
-    time_entries,
-    timers,
-    xero,
-)
-from api.auth import Authenticator, BearerAuth
-from api.cors import Application, with_cors, with_preflight
-from api.docs import ASSETS_ROUTER, CONFIG, document_errors
-from api.head import with_head
-from api.listeners import Listeners
-from api.outcomes import Outcomes
-from api.problems import HANDLERS
-from api.requests import MAX_BODY_BYTES, StrictRequest, observed, refuse_doubtful_query
-from api.shapes import ModelShapes
-from api.slack_desk import Desk
-from schemas.clients import slack as slack_client
-from schemas.clients.identity import identity
-from schemas.database import Database
+from api import dead_letters, health, me, sign_in, xero
+from api.auth.auth import Authenticator, BearerAuth
+from api.customers import channel_mappings, customer_users, customers, focus, leads, pillars, tasks
+from api.heartbeat import beating
+from api.hours import active_timers, time_bills, time_entries, timers
+from api.http.bodies import refuse_body
+from api.http.cors import Application, with_preflight
+from api.http.head import with_head
+from api.http.limits.clients import count_client
+from api.http.limits.validation import BoundedValidation
+from api.http.openapi import ASSETS_ROUTER, CONFIG, document_routes, show_docs
+from api.http.openapi_models import PydanticSchemas
+from api.http.problems import HANDLERS
+from api.http.queries import reject_wrong_query
+from api.http.requests import MAX_BODY_BYTES, StrictRequest, with_request_log
+from api.http.responses import get_page
+from api.http.security import with_common_headers
+from api.outbox_metrics import OutboxMetrics
+from api.outcome_waiter import OutcomeWaiter
+from api.readiness import Readiness
+from api.slack import routes as slack
+from api.slack.responder import Responder
+from api.sync import events, sync
+from api.sync.event_listeners import Subscribers
+from schemas.identity.current_user import current_user_id
+from schemas.identity.provider import identity_provider
+from schemas.identity.users import User
+from schemas.postgres.pool import Database
 from schemas.settings import Settings
-from schemas.users import User
+from schemas.slack import client as slack_client
 
-ROUTES = [
-    # who am I
-    me.get_me,
+# Each method and path is repeated in the handler's decorator; tests/api/test_openapi.py compares them.
+ROUTES: list[tuple[str, str, HTTPRouteHandler]] = [
+    # the current user
+    ("GET", "/api/me", me.get_me),
     # customers
-    customers.list_customers,
-    customers.create_customer,
-    customers.get_customer,
-    customers.change_customer,
-    customers.delete_customer,
+    ("GET", "/api/customers", customers.list_customers),
+    ("POST", "/api/customers", customers.create_customer),
+    ("GET", "/api/customers/{customer_id:str}", customers.get_customer),
+    ("PUT", "/api/customers/{customer_id:str}", customers.change_customer),
+    ("DELETE", "/api/customers/{customer_id:str}", customers.delete_customer),
     # a customer's users
-    customer_users.list_customer_users,
-    customer_users.invite,
-    customer_users.resend_invitation,
-    customer_users.remove_customer_user,
+    ("GET", "/api/customers/{customer_id:str}/users", customer_users.list_customer_users),
+    ("POST", "/api/customers/{customer_id:str}/users/invite", customer_users.invite),
+    ("POST", "/api/customers/{customer_id:str}/users/resend-invite", customer_users.resend_invitation),
+    ("DELETE", "/api/customers/{customer_id:str}/users/{user_id:str}", customer_users.remove_customer_user),
     # leads
-    leads.list_leads,
+    ("GET", "/api/leads", leads.list_leads),
     # pillars
-    pillars.list_pillars,
-    pillars.create_pillar,
-    pillars.get_pillar,
-    pillars.change_pillar,
-    pillars.delete_pillar,
-    # who is looking at which customer
-    focus.put_focus,
-    focus.clear_focus,
-    focus.list_focus,
-    # what changes, while it does
-    events.listen,
+    ("GET", "/api/customers/{customer_id:str}/pillars", pillars.list_pillars),
+    ("POST", "/api/customers/{customer_id:str}/pillars", pillars.create_pillar),
+    ("GET", "/api/customers/{customer_id:str}/pillars/{pillar_id:str}", pillars.get_pillar),
+    ("PUT", "/api/customers/{customer_id:str}/pillars/{pillar_id:str}", pillars.change_pillar),
+    ("DELETE", "/api/customers/{customer_id:str}/pillars/{pillar_id:str}", pillars.delete_pillar),
+    # focus: which customer an internal user is looking at
+    ("PUT", "/api/customers/{customer_id:str}/focus", focus.put_focus),
+    ("DELETE", "/api/customers/{customer_id:str}/focus", focus.clear_focus),
+    ("GET", "/api/focus", focus.list_focus),
+    # live events
+    ("GET", "/api/events", events.listen),
     # tasks
-    tasks.list_tasks,
-    tasks.create_task,
-    tasks.list_internal_users,
-    tasks.get_task,
-    tasks.change_task,
+    ("GET", "/api/tasks", tasks.list_tasks),
+    ("POST", "/api/tasks", tasks.create_task),
+    ("GET", "/api/tasks/internal-users", tasks.list_internal_users),
+    ("GET", "/api/tasks/{task_id:str}", tasks.get_task),
+    ("PUT", "/api/tasks/{task_id:str}", tasks.change_task),
     # timers
-    timers.start_timer,
-    timers.stop_timer,
-    active_timers.get_active_timer,
-    active_timers.put_active_timer,
-    active_timers.discard_active_timer,
+    ("POST", "/api/tasks/{task_id:str}/start", timers.start_timer),
+    ("POST", "/api/tasks/{task_id:str}/stop", timers.stop_timer),
+    ("GET", "/api/active-timers", active_timers.list_active_timers),
+    ("GET", "/api/active-timers/{owner:str}", active_timers.get_active_timer),
+    ("PUT", "/api/active-timers/{owner:str}", active_timers.put_active_timer),
+    ("DELETE", "/api/active-timers/{owner:str}", active_timers.discard_active_timer),
+    ("POST", "/api/active-timers/{owner:str}/stop", active_timers.stop_active_timer),
     # time entries
-    time_entries.list_time_entries,
-    time_entries.create_time_entry,
-    time_entries.get_time_entry,
-    time_entries.change_time_entry,
-    time_entries.delete_time_entry,
-    time_entries.write_notes,
+    ("GET", "/api/time-entries", time_entries.list_time_entries),
+    ("POST", "/api/time-entries", time_entries.create_time_entry),
+    ("GET", "/api/time-entries/{entry_id:str}", time_entries.get_time_entry),
+    ("PATCH", "/api/time-entries/{entry_id:str}", time_entries.change_time_entry),
+    ("DELETE", "/api/time-entries/{entry_id:str}", time_entries.delete_time_entry),
+    ("POST", "/api/time-entries/{entry_id:str}/notes", time_entries.write_notes),
     # time bills
-    time_bills.list_time_bills,
-    time_bills.approve_all,
-    time_bills.start_recompute,
-    time_bills.get_recompute,
-    time_bills.get_time_bill,
-    time_bills.change_time_bill,
+    ("GET", "/api/time-bills", time_bills.list_time_bills),
+    ("POST", "/api/time-bills/approve-all", time_bills.approve_all),
+    ("POST", "/api/time-bills/recompute", time_bills.start_recompute),
+    ("GET", "/api/time-bills/recompute/{job_id:str}", time_bills.get_recompute),
+    ("GET", "/api/time-bills/{bill_id:str}", time_bills.get_time_bill),
+    ("PATCH", "/api/time-bills/{bill_id:str}", time_bills.change_time_bill),
     # Slack
-    slack.receive_event,
-    slack.receive_interaction,
-    channel_mappings.list_channel_mappings,
-    channel_mappings.create_channel_mapping,
-    channel_mappings.change_channel_mapping,
-    channel_mappings.delete_channel_mapping,
+    ("POST", "/api/slack/events", slack.receive_event),
+    ("POST", "/api/slack/interactivity", slack.receive_interaction),
+    ("GET", "/api/slack/channel-mappings", channel_mappings.list_channel_mappings),
+    ("POST", "/api/slack/channel-mappings", channel_mappings.create_channel_mapping),
+    ("PUT", "/api/slack/channel-mappings/{mapping_id:str}", channel_mappings.change_channel_mapping),
+    ("DELETE", "/api/slack/channel-mappings/{mapping_id:str}", channel_mappings.delete_channel_mapping),
     # dead letters
-    dead_letters.list_dead_letters,
-    dead_letters.list_dead_letter_groups,
-    dead_letters.replay_dead_letters,
-    dead_letters.get_replay,
-    dead_letters.cancel_replay,
-    dead_letters.discard_dead_letters,
-    dead_letters.restore_dead_letters,
-    dead_letters.get_dead_letter,
-    dead_letters.edit_dead_letter,
-    # all of it, for clients that work offline
-    sync.pull_changes,
-    sync.push_operations,
+    ("GET", "/api/dead-letters", dead_letters.list_dead_letters),
+    ("GET", "/api/dead-letters/groups", dead_letters.list_dead_letter_groups),
+    ("POST", "/api/dead-letters/replay", dead_letters.replay_dead_letters),
+    ("GET", "/api/dead-letters/replays/{replay_id:str}", dead_letters.get_replay),
+    ("DELETE", "/api/dead-letters/replays/{replay_id:str}", dead_letters.cancel_replay),
+    ("POST", "/api/dead-letters/discard", dead_letters.discard_dead_letters),
+    ("POST", "/api/dead-letters/restore", dead_letters.restore_dead_letters),
+    ("GET", "/api/dead-letters/{letter_id:str}", dead_letters.get_dead_letter),
+    ("POST", "/api/dead-letters/{letter_id:str}/edit", dead_letters.edit_dead_letter),
+    # sync, for clients that work offline
+    ("GET", "/api/sync", sync.pull_changes),
+    ("POST", "/api/sync", sync.push_operations),
     # Xero
-    xero.get_auth_url,
-    xero.connect,
-    xero.get_status,
-    xero.disconnect,
-    xero.list_projects,
-    xero.list_tasks,
-    # without a token
-    sign_in.ask_for_code,
-    sign_in.sign_in_with_code,
-    leads.receive_lead,
-    health.live,
-    health.ready,
-    health.metrics,
-    health.jwks,
+    ("GET", "/api/xero/auth-url", xero.get_auth_url),
+    ("POST", "/api/xero/connect", xero.connect),
+    ("GET", "/api/xero/status", xero.get_status),
+    ("DELETE", "/api/xero/disconnect", xero.disconnect),
+    ("POST", "/api/xero/time-bills/send", xero.send_time_bills),
+    ("POST", "/api/xero/time-bills/accept", xero.accept_time_bills),
+    ("GET", "/api/xero/reconciliation", xero.get_reconciliation),
+    ("GET", "/api/xero/projects", xero.list_projects),
+    ("GET", "/api/xero/projects/{project_id:str}/tasks", xero.list_tasks),
+    ("POST", "/auth/sign-out", sign_in.sign_out),
+    # public: no token
+    ("POST", "/auth/code", sign_in.ask_for_code),
+    ("POST", "/auth/token", sign_in.sign_in_with_code),
+    ("POST", "/api/leads", leads.receive_lead),
+    ("GET", "/health/live", health.live),
+    ("GET", "/health/ready", health.ready),
+    ("GET", "/metrics", health.metrics),
+    ("GET", "/.well-known/jwks.json", health.jwks),
 ]
 
 
+async def check_request(request: Request[Any, Any, Any]) -> None:
+    """Raises RateLimited for a client that has had too many requests; and Invalid for what the handler would ignore: wrong
+    parameters in the query, and a body for a route without one."""
+    count_client(request)
+    user: User | None = request.scope.get("user")
+    current_user_id.set(user.id if user is not None else None)
+    await reject_wrong_query(request)
+    await refuse_body(request)
+
+
 def create_app(settings: Settings) -> Application:
-    """The ASGI application; it starts whether Postgres is there or not."""
+    """The ASGI application. It starts even while Postgres is away."""
+    app = with_head(create_routes(settings))
+    return with_common_headers(with_request_log(with_preflight(app)), settings.public_url)
+
+
+def create_routes(settings: Settings) -> Litestar:
+    """The routes with what they depend on, without what surrounds every request."""
     database = Database(settings)
-    outcomes = Outcomes(database)
-    provider = identity(settings, database)
+    provider = identity_provider(settings, database)
     authenticator = Authenticator(settings, provider)
-    listeners = Listeners(settings)
+    subscribers = Subscribers(settings)
 
     @asynccontextmanager
-    async def connected(started: Litestar) -> AsyncIterator[None]:
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
         await database.open()
-        if settings.people_are_outside:
-            authenticator.keys.read()  # nobody who comes has to wait for it
-        listeners.open()
-        async with slack_client.connected(settings) as slack_api:
-            desk = started.state.desk = Desk(database, settings, slack_api)
+        if settings.uses_external_identity:
+            authenticator.keys.refresh()  # so that the first request does not wait for it
+        subscribers.open()
+        async with slack_client.open_client(settings) as slack_api, beating(settings):
+            responder = app.state.responder = Responder(database, settings, slack_api)
             yield
-            await desk.close()
-        await listeners.close()
+            await responder.close()
+        await subscribers.close()
         await database.close()
 
-    async def the_desk(state: State) -> Desk:
-        desk: Desk = state.desk
-        return desk
+    async def get_responder(state: State) -> Responder:
+        responder: Responder = state.responder
+        return responder
 
     async def current_user(request: StrictRequest) -> User:
         user: User = request.user
         return user
 
-    def always(value: object) -> Provide:
+    def constant(value: object) -> Provide:
         return Provide(lambda: value, sync_to_thread=False)
 
     app = Litestar(
-        [*map(document_errors, ROUTES), ASSETS_ROUTER],
-        lifespan=[connected],
+        [*(handler for _, _, handler in ROUTES), show_docs, ASSETS_ROUTER],
+        lifespan=[lifespan],
         state=State({"database": database, "authenticator": authenticator, "settings": settings}),
         dependencies={
-            "database": always(database),
-            "outcomes": always(outcomes),
-            "identity": always(provider),
-            "listeners": always(listeners),
-            "authenticator": always(authenticator),
-            "settings": always(settings),
-            "desk": Provide(the_desk),
+            "database": constant(database),
+            "outcomes": constant(OutcomeWaiter(database)),
+            "outbox_metrics": constant(OutboxMetrics(database, seconds=settings.stint_metrics_seconds)),
+            "readiness": constant(Readiness(database)),
+            "identity_provider": constant(provider),
+            "subscribers": constant(subscribers),
+            "authenticator": constant(authenticator),
+            "settings": constant(settings),
+            "responder": Provide(get_responder),
             "user": Provide(current_user),
+            "page": Provide(get_page, sync_to_thread=False),
         },
         middleware=[DefineMiddleware(BearerAuth, exclude=["^/docs"])],
         request_class=StrictRequest,
-        before_request=refuse_doubtful_query,
+        before_request=check_request,
         request_max_body_size=MAX_BODY_BYTES,
         exception_handlers=HANDLERS,
         openapi_config=CONFIG,
-        plugins=[ModelShapes(prefer_alias=True), PydanticPlugin(prefer_alias=True)],
-        logging_config=None,  # ours is set up already, for every library alike
+        plugins=[PydanticSchemas(prefer_alias=True), PydanticPlugin(prefer_alias=True), BoundedValidation()],
+        logging_config=None,  # schemas/logs.py configures the logs of all libraries
         debug=False,
     )
-    return with_cors(observed(with_preflight(with_head(app))))
+    document_routes(app)
+    return app

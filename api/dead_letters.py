@@ -1,30 +1,36 @@
 """Dead letters, for administrators: the same as `./stint dead`, over HTTP."""
 
+from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Annotated
 from uuid import UUID
 
 from litestar import Response, delete, get, post
+from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, JSONBody, QueryParameter
 from pydantic import TypeAdapter, ValidationError
 
-from api.answers import Cursor, Limit, Listed, json_answer
-from api.auth import admin
-from api.dependencies import TheDatabase, TheUser
-from schemas import dead_letters, letter_moves, replays
+from api.auth.auth import require_admin
+from api.dependencies import TheDatabase, TheSettings, TheUser
+from api.http.responses import Cursor, Limit, Listed, ListQuery, json_response
 from schemas.base import Instant
-from schemas.dead_letters import DeadLetter, Groups, LetterFilter, LetterState, WholeLetter
 from schemas.errors import Invalid
-from schemas.letter_moves import Edit, Move, Moved
-from schemas.listing import Page
-from schemas.replays import NewReplay, Replay
+from schemas.hours.entry_rules import EntryRules, check_edited
+from schemas.masking import Redactor
+from schemas.outbox import dead_letter_actions, dead_letter_details, dead_letters, replays
+from schemas.outbox.dead_letter_actions import Action, ActionResult, Edit
+from schemas.outbox.dead_letter_details import DeadLetterDetail
+from schemas.outbox.dead_letters import DeadLetter, DeadLetterFilter, DeadLetterState, Groups
+from schemas.outbox.replays import NewReplay, Replay
+from schemas.postgres.listing import Page
 
 Since = Annotated[
     str | None,
     QueryParameter(
         name="since",
         max_length=40,
-        description="Only those that died then or later: a time (RFC 3339)",
+        description="Only those that died at this time (RFC 3339) or later",
         schema_extra={"format": "date-time"},
     ),
 ]
@@ -33,23 +39,28 @@ Until = Annotated[
     QueryParameter(
         name="until",
         max_length=40,
-        description="Only those that died before: a time (RFC 3339)",
+        description="Only those that died before this time (RFC 3339)",
         schema_extra={"format": "date-time"},
     ),
 ]
-_MOMENT: TypeAdapter[datetime] = TypeAdapter(Instant)
+_INSTANT: TypeAdapter[datetime] = TypeAdapter(Instant)
 
 
-def _moment(name: str, text: str | None) -> datetime | None:
+def _parse_time(name: str, text: str | None) -> datetime | None:
     try:
-        return None if text is None else _MOMENT.validate_python(text)
+        return None if text is None else _INSTANT.validate_python(text)
     except ValidationError:
         raise Invalid(name, "Send a time such as 2026-11-25T09:30:00Z.") from None
 
 
-@get("/api/dead-letters", summary="List dead letters", guards=[admin])
-async def list_dead_letters(
-    database: TheDatabase,
+@dataclass(frozen=True)
+class DeadLetterQuery(ListQuery[DeadLetterFilter]):
+    """The whole query of the list of dead letters."""
+
+    state: DeadLetterState = "dead"
+
+
+def get_list_query(
     actor: Annotated[str | None, QueryParameter(name="actor", max_length=100, description="Only this actor's")] = None,
     queue: Annotated[str | None, QueryParameter(name="queue", max_length=100, description="Only this queue's")] = None,
     fingerprint: Annotated[
@@ -60,76 +71,104 @@ async def list_dead_letters(
     q: Annotated[
         str | None, QueryParameter(name="q", min_length=1, max_length=200, description="Text in the error or the body")
     ] = None,
-    letter_state: Annotated[LetterState, QueryParameter(name="state", description="Dead, or discarded by somebody")] = "dead",
+    letter_state: Annotated[DeadLetterState, QueryParameter(name="state", description="`dead`, or `discarded`")] = "dead",
     limit: Limit = 200,
     page_cursor: Cursor = None,
-) -> Response[Listed[DeadLetter]]:
-    """Messages that nobody will try again by themselves, and foreign letters, the latest death first. Secrets are masked."""
-    chosen = LetterFilter(
-        actor=actor, queue=queue, fingerprint=fingerprint, since=_moment("since", since), until=_moment("until", until), q=q
+) -> DeadLetterQuery:
+    """The query of the list. Raises Invalid for a time that cannot be parsed."""
+    filters = DeadLetterFilter(
+        actor=actor,
+        queue=queue,
+        fingerprint=fingerprint,
+        since=_parse_time("since", since),
+        until=_parse_time("until", until),
+        q=q,
     )
+    return DeadLetterQuery(filters, Page(limit, page_cursor), state=letter_state)
+
+
+@get(
+    "/api/dead-letters",
+    summary="List dead letters",
+    guards=[require_admin],
+    dependencies={"list_query": Provide(get_list_query, sync_to_thread=False)},
+)
+async def list_dead_letters(
+    database: TheDatabase, settings: TheSettings, list_query: NamedDependency[DeadLetterQuery]
+) -> Response[Listed[DeadLetter]]:
+    """Messages that will not be retried automatically, and unrecognized messages, the latest death first. Secrets are
+    masked."""
+    redactor = Redactor(settings)
     async with database.connection() as conn:
-        return json_answer(await dead_letters.list_page(conn, Page(limit, page_cursor), chosen, state=letter_state))
+        page = await dead_letters.list_page(conn, list_query.page, list_query.filters, redactor, state=list_query.state)
+    return json_response(page)
 
 
-@get("/api/dead-letters/groups", summary="What letters die of", guards=[admin])
-async def list_dead_letter_groups(database: TheDatabase) -> Groups:
-    """Dead letters by actor, error and the innermost place of ours, the latest death first."""
+@get("/api/dead-letters/groups", summary="List groups of dead letters", guards=[require_admin])
+async def list_dead_letter_groups(database: TheDatabase, settings: TheSettings) -> Groups:
+    """Dead letters grouped by actor, error, and the innermost stack frame in Stint's own code, the latest death first."""
     async with database.connection() as conn:
-        return await dead_letters.groups(conn)
+        return await dead_letters.list_groups(conn, Redactor(settings))
 
 
-@get("/api/dead-letters/{letter_id:uuid}", summary="Read a dead letter", guards=[admin])
-async def get_dead_letter(database: TheDatabase, letter_id: FromPath[UUID]) -> WholeLetter:
-    """One message or foreign letter with all that is known of it: its body with secrets masked, every attempt with its
-    traceback, what caused it and what it caused, and what was done to it."""
+@get("/api/dead-letters/{letter_id:str}", summary="Read a dead letter", guards=[require_admin])
+async def get_dead_letter(database: TheDatabase, settings: TheSettings, letter_id: FromPath[UUID]) -> DeadLetterDetail:
+    """Everything about one message or unrecognized message: its body with secrets masked, every attempt with its traceback,
+    its cause, the messages that it caused, and its history."""
     async with database.connection() as conn:
-        return await dead_letters.show(conn, letter_id)
+        return await dead_letter_details.get_detail(conn, letter_id, Redactor(settings))
 
 
-@post("/api/dead-letters/replay", summary="Replay dead letters", guards=[admin], status_code=202)
+@post("/api/dead-letters/replay", summary="Replay dead letters", guards=[require_admin], status_code=202)
 async def replay_dead_letters(database: TheDatabase, user: TheUser, data: JSONBody[NewReplay]) -> Replay:
-    """Sends a selection again, which is frozen now: as fast as `ratePerSecond` says, after a `canary` if one is asked for. With
-    `dryRun` nothing is sent. Letters that are under way or done are left alone, so that replaying twice does nothing twice."""
+    """Sends a selection again, which is fixed now: at `ratePerSecond`, and after a `canary`, if they are given. With `dryRun`
+    nothing is sent. Messages that are not dead are skipped, so that two replays do nothing twice."""
     async with database.transaction() as conn:
-        return await replays.begin(conn, data, who=user.email or str(user.id))
+        return await replays.start_replay(conn, data, who=user.email or str(user.id))
 
 
-@get("/api/dead-letters/replays/{replay_id:uuid}", summary="Follow a replay", guards=[admin])
+@get("/api/dead-letters/replays/{replay_id:str}", summary="Follow a replay", guards=[require_admin])
 async def get_replay(database: TheDatabase, replay_id: FromPath[UUID]) -> Replay:
-    """How many were selected, sent, succeeded, and died again."""
+    """A replay and its progress: how many were selected, sent, succeeded, and died again."""
     async with database.connection() as conn:
-        return await replays.read(conn, replay_id)
+        return await replays.get_replay(conn, replay_id)
 
 
-@delete("/api/dead-letters/replays/{replay_id:uuid}", summary="Cancel a replay", guards=[admin])
+@delete("/api/dead-letters/replays/{replay_id:str}", summary="Cancel a replay", guards=[require_admin])
 async def cancel_replay(database: TheDatabase, replay_id: FromPath[UUID]) -> None:
-    """What was not sent yet stays dead. 409 for a replay that has ended."""
+    """Ends a running replay; messages that were not sent stay dead. 409 for a replay that has ended."""
     async with database.transaction() as conn:
         await replays.cancel(conn, replay_id)
 
 
-@post("/api/dead-letters/discard", summary="Discard dead letters", guards=[admin], status_code=200)
-async def discard_dead_letters(database: TheDatabase, user: TheUser, data: JSONBody[Move]) -> Moved:
-    """Puts letters away that nobody needs done. They are kept, and can be restored. Foreign letters, too: what a
-    filter lists, it discards."""
+@post("/api/dead-letters/discard", summary="Discard dead letters", guards=[require_admin], status_code=200)
+async def discard_dead_letters(database: TheDatabase, user: TheUser, data: JSONBody[Action]) -> ActionResult:
+    """Discards dead letters whose work nobody needs, and unrecognized messages. They are kept, and can be restored. A filter
+    discards what it lists."""
     async with database.transaction() as conn:
-        return await letter_moves.discard(conn, data, who=user.email or str(user.id))
+        return await dead_letter_actions.discard(conn, data, who=user.email or str(user.id))
 
 
-@post("/api/dead-letters/restore", summary="Restore discarded letters", guards=[admin], status_code=200)
-async def restore_dead_letters(database: TheDatabase, user: TheUser, data: JSONBody[Move]) -> Moved:
-    """Makes discarded letters dead ones again."""
+@post("/api/dead-letters/restore", summary="Restore discarded dead letters", guards=[require_admin], status_code=200)
+async def restore_dead_letters(database: TheDatabase, user: TheUser, data: JSONBody[Action]) -> ActionResult:
+    """Makes discarded dead letters dead again."""
     async with database.transaction() as conn:
-        return await letter_moves.restore(conn, data, who=user.email or str(user.id))
+        return await dead_letter_actions.restore(conn, data, who=user.email or str(user.id))
 
 
-@post("/api/dead-letters/{letter_id:uuid}/edit", summary="Correct and replay a dead letter", guards=[admin], status_code=200)
+@post(
+    "/api/dead-letters/{letter_id:str}/edit",
+    summary="Correct and replay a dead letter",
+    guards=[require_admin],
+    status_code=200,
+)
 async def edit_dead_letter(
-    database: TheDatabase, user: TheUser, letter_id: FromPath[UUID], data: JSONBody[Edit]
-) -> WholeLetter:
-    """Replays one dead letter with another body, which has to fit its actor: 422 names the field that does not. What is left as
-    it was shown masked keeps its secret."""
+    database: TheDatabase, settings: TheSettings, user: TheUser, letter_id: FromPath[UUID], data: JSONBody[Edit]
+) -> DeadLetterDetail:
+    """Replays one dead letter with another body. The body must be valid for its actor; 422 names a field that is not. Masked
+    values that are left as they were shown keep their secret. The times of a stop have the limits of an entry's."""
+    redactor = Redactor(settings)
     async with database.transaction() as conn:
-        await letter_moves.edit(conn, letter_id, data, who=user.email or str(user.id))
-        return await dead_letters.show(conn, letter_id)
+        check = partial(check_edited, rules=EntryRules.of(settings))
+        await dead_letter_actions.edit(conn, letter_id, data, redactor, check=check, who=user.email or str(user.id))
+        return await dead_letter_details.get_detail(conn, letter_id, redactor)

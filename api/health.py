@@ -1,90 +1,117 @@
-"""Health, metrics, and the public keys: what needs no token."""
+"""Health, metrics, and public keys. These routes need no token."""
 
+import hmac
 from typing import Any
+from urllib.parse import urlsplit
 
 from litestar import Response, get
 from litestar.openapi.datastructures import ResponseSpec
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from api.dependencies import TheDatabase, TheIdentity, TheSettings
-from schemas import keys, queues
+from api.dependencies import TheDatabase, TheIdentityProvider, TheOutboxMetrics, TheReadiness, TheSettings
+from api.http.limits.clients import COUNT_CLIENT
+from api.http.problems import BadRequest
+from api.http.queries import ANY_QUERY
+from api.http.requests import StrictRequest, is_local
 from schemas.base import Row
-from schemas.database import Database, is_unreachable
 from schemas.errors import NotFound
-from schemas.migrate import pending
+from schemas.identity import signing_keys as keys
+from schemas.postgres.pool import Database
+from schemas.settings import LOOPBACK, Settings
 
+USER_POOL = "Tokens are signed by the user pool, not here; its keys are at AUTH_JWKS_URL."
+NOT_LOCAL = "Metrics need METRICS_TOKEN: Authorization: Bearer METRICS_TOKEN. Without it, they are for this machine only."
 PUBLIC = {"exclude_from_auth": True}
+# load balancers and monitors add parameters of their own against caches; a probe must not fail because of them
+PROBE = PUBLIC | {ANY_QUERY: True}
+KEYS = PUBLIC | {COUNT_CLIENT: True, "also_answers": {404: USER_POOL, 429: ""}}
 
 
 class Health(Row):
-    """`ok`, or what is wrong and so what to look at."""
+    """`ok`, or `unavailable` with the problems."""
 
     status: str
     problems: tuple[str, ...] = ()
 
 
 class KeySet(Row):
-    """RFC 7517: the keys that tokens of the local identity provider are signed with."""
+    """A JSON Web Key Set (RFC 7517): the public keys for tokens of the local identity provider."""
 
     keys: list[dict[str, Any]]
 
 
-@get("/health/live", summary="Is the process alive", opt=PUBLIC)
+@get("/health/live", summary="Is the process alive", opt=PROBE)
 async def live() -> Health:
-    """200 as long as the process answers at all."""
+    """200 while the process can answer."""
     return Health(status="ok")
 
 
 @get(
     "/health/ready",
     summary="Can it serve",
-    opt=PUBLIC,
+    opt=PROBE,
     responses={503: ResponseSpec(Health, description="What is wrong", generate_examples=False)},
 )
-async def ready(database: TheDatabase) -> Response[Health]:
-    """200 when Postgres answers and has every migration; else 503 with what is wrong. RabbitMQ is no part of it: no request
-    waits for it."""
-    problems = []
-    try:
-        if await database.promptly(_lacks_migrations(database)):
-            problems.append("The database lacks migrations; run ./stint migrate.")
-    except Exception as error:
-        if not is_unreachable(error):
-            raise
-        problems.append("Postgres can't be reached; check DATABASE_URL and the server.")
-    health = Health(status="unavailable" if problems else "ok", problems=tuple(problems))
+async def ready(readiness: TheReadiness) -> Response[Health]:
+    """200 if Postgres answers and has all migrations; otherwise 503 with the problems. RabbitMQ is not checked, because no
+    request needs it. Checks start half a second apart at least; requests in between get the result of the last one."""
+    problems = await readiness.problems()
+    health = Health(status="unavailable" if problems else "ok", problems=problems)
     return Response(health, status_code=503 if problems else 200, headers={"Retry-After": "1"} if problems else {})
 
 
-async def _lacks_migrations(database: Database) -> bool:
-    async with database.connection(patient=False) as conn:
-        return await pending(conn)
-
-
-@get("/.well-known/jwks.json", summary="Public keys", opt=PUBLIC | {"also_answers": (404,)})
-async def jwks(database: TheDatabase, identity: TheIdentity, settings: TheSettings) -> Response[KeySet]:
-    """The public keys of the local identity provider; 404 with another, whose keys are its own to serve."""
-    if settings.people_are_outside:
-        raise NotFound("Tokens are signed by the user pool, not here; its keys stand where AUTH_JWKS_URL says.")
+@get("/.well-known/jwks.json", summary="Public keys", opt=KEYS)
+async def jwks(database: TheDatabase, identity_provider: TheIdentityProvider, settings: TheSettings) -> Response[KeySet]:
+    """The public keys of the local identity provider; 404 with an external one, which serves its own keys."""
+    if settings.uses_external_identity:
+        raise NotFound(USER_POOL)
     async with database.connection() as conn:
         await keys.ensure_key(conn, settings.secret_key.get_secret_value())
-    return Response(KeySet(keys=await identity.public_keys()), headers={"Cache-Control": "public, max-age=300"})
+    return Response(KeySet(keys=await identity_provider.public_keys()), headers={"Cache-Control": "public, max-age=300"})
 
 
-async def _ledger(database: Database) -> list[str]:
-    async with database.connection(patient=False) as conn:
-        return await queues.metrics(conn)
-
-
-@get("/metrics", summary="Prometheus metrics", opt=PUBLIC, media_type="text/plain")
-async def metrics(database: TheDatabase) -> Response[bytes]:
-    """Requests of this process, and the ledger as all processes see it: messages by queue and state, how long the oldest has
-    been due, what handlers did, dead letters, replays, and who is alive."""
-    try:
-        lines = ["# TYPE stint_postgres_up gauge", "stint_postgres_up 1", *await database.promptly(_ledger(database))]
-    except Exception as error:
-        if not is_unreachable(error):
-            raise
-        lines = ["# TYPE stint_postgres_up gauge", "stint_postgres_up 0"]
+@get("/metrics", summary="Prometheus metrics", opt=PUBLIC | {"also_answers": {401: NOT_LOCAL}}, media_type="text/plain")
+async def metrics(
+    request: StrictRequest, settings: TheSettings, database: TheDatabase, outbox_metrics: TheOutboxMetrics
+) -> Response[bytes]:
+    """Requests and connections of this process; and of the whole installation: messages by queue and state, how long the oldest
+    one has been due, handlers, dead letters, replays, and processes that are alive; these are a few seconds old at most. For
+    those that send METRICS_TOKEN as a bearer token, and for clients on the same machine while TRUSTED_PROXIES is empty and
+    PUBLIC_URL names this machine."""
+    if not _may_read_metrics(request, settings):
+        raise BadRequest(401, NOT_LOCAL)
+    lines = [*_pool_metrics(database), *await outbox_metrics.lines()]
     body = generate_latest() + ("\n".join(lines) + "\n").encode()
-    return Response(body, media_type=CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8"))  # which the framework adds
+    return Response(body, media_type=CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8"))  # the framework adds it
+
+
+def _pool_metrics(database: Database) -> list[str]:
+    lines = ["# TYPE stint_connections gauge", "# TYPE stint_connections_most gauge", "# TYPE stint_connection_waits gauge"]
+    for pool in database.pools():
+        lines += [
+            f'stint_connections{{pool="{pool.name}",state="{state}"}} {number}'
+            for state, number in (("in_use", pool.in_use), ("idle", pool.idle), ("missing", pool.missing))
+        ]
+        lines.append(f'stint_connections_most{{pool="{pool.name}"}} {pool.most}')
+        lines.append(f'stint_connection_waits{{pool="{pool.name}"}} {pool.waiting}')
+    return lines
+
+
+def _may_read_metrics(request: StrictRequest, settings: Settings) -> bool:
+    token = settings.metrics_token
+    sent = request.headers.getall("authorization", [])
+    if token is not None and len(sent) == 1:
+        scheme, _, text = sent[0].partition(" ")
+        if scheme.lower() == "bearer" and hmac.compare_digest(text.strip().encode(), token.get_secret_value().encode()):
+            return True
+    return is_local(request) and not _is_behind_a_proxy(settings)
+
+
+def _is_behind_a_proxy(settings: Settings) -> bool:
+    """Whether clients reach this API through a proxy, by its settings: then a request from this machine may be anybody's, also
+    one without a proxy's headers."""
+    try:
+        host = urlsplit(settings.public_url).hostname
+    except ValueError:
+        return True
+    return bool(settings.trusted_proxies) or host not in LOOPBACK

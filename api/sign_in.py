@@ -1,47 +1,62 @@
-"""Signing in by a code that comes by mail, at the local identity provider."""
+"""Sign-in by a code in a mail, at the local identity provider; signing out."""
 
 from litestar import post
 from litestar.params import JSONBody
 
-from api.dependencies import TheDatabase, TheSettings
-from api.problems import BadRequest
-from api.requests import StrictRequest, client_of
-from schemas import sign_in
+from api.auth.auth import Session
+from api.dependencies import TheDatabase, TheSettings, TheUser
+from api.http.limits.clients import COUNT_CLIENT
+from api.http.limits.json_text import FORM_BOUNDS, JSON_BOUNDS
+from api.http.problems import BadRequest
+from api.http.requests import StrictRequest, client_key
 from schemas.errors import NotFound
+from schemas.identity import sign_in_codes, users
+from schemas.identity.sign_in_codes import CodeRequest, CodeSent, CodeSubmission, SignedIn
 from schemas.settings import Settings
-from schemas.sign_in import CodeOnItsWay, CodeTyped, CodeWanted, SignedIn
 
-# 404 where people sign in at a user pool
-CODE = {"exclude_from_auth": True, "also_answers": (404,)}
-TOKEN = {"exclude_from_auth": True, "also_answers": (401, 404)}
+USER_POOL = "Users of this installation sign in at its user pool; send the ID token that you get there."
+WRONG_CODE = "This code is wrong, or no longer valid; ask for a new one at POST /auth/code."
+PUBLIC = {"exclude_from_auth": True, COUNT_CLIENT: True, JSON_BOUNDS: FORM_BOUNDS}
+CODE = PUBLIC | {"also_answers": {404: USER_POOL, 429: ""}}
+TOKEN = PUBLIC | {"also_answers": {401: WRONG_CODE, 404: USER_POOL, 429: ""}}
+MAX_SIGN_IN_BYTES = 2 * 1024
 
 
-@post("/auth/code", summary="Ask for a code to sign in", opt=CODE, status_code=202)
+@post("/auth/code", summary="Ask for a code to sign in", opt=CODE, status_code=202, request_max_body_size=MAX_SIGN_IN_BYTES)
 async def ask_for_code(
-    request: StrictRequest, database: TheDatabase, settings: TheSettings, data: JSONBody[CodeWanted]
-) -> CodeOnItsWay:
-    """Sends a code to the address, if somebody has it; the answer is the same if nobody does. How often can be asked for one is
-    limited: 429 says when to try again. 404 where people sign in elsewhere (IDENTITY)."""
-    _only_here(settings)
+    request: StrictRequest, database: TheDatabase, settings: TheSettings, data: JSONBody[CodeRequest]
+) -> CodeSent:
+    """Sends a code to the address if it has an account; the answer is the same if it has none. Requests are limited, for each
+    client on its own: 429 says when to try again. 404 where users sign in at a user pool (IDENTITY=cognito)."""
+    _require_local_identity(settings)
     async with database.transaction() as conn:
-        await sign_in.ask(conn, data.email, client=client_of(request))
-    return CodeOnItsWay()
+        code_id = await sign_in_codes.request_code(conn, data.email, client=client_key(request))
+    return CodeSent(code_id=code_id)
 
 
-@post("/auth/token", summary="Sign in with the code", opt=TOKEN, status_code=200)
+@post("/auth/token", summary="Sign in with the code", opt=TOKEN, status_code=200, request_max_body_size=MAX_SIGN_IN_BYTES)
 async def sign_in_with_code(
-    request: StrictRequest, database: TheDatabase, settings: TheSettings, data: JSONBody[CodeTyped]
+    request: StrictRequest, database: TheDatabase, settings: TheSettings, data: JSONBody[CodeSubmission]
 ) -> SignedIn:
-    """Exchanges the code that came by mail for an ID token, valid for 12 hours. A code works once, within 10 minutes, and is
-    useless after 5 wrong tries: 401."""
-    _only_here(settings)
+    """Exchanges the code from the mail for an ID token, valid for 12 hours. A code works once, within 10 minutes, and is
+    invalid after 5 wrong tries: 401. Tries of other clients do not count if you send the `codeId`."""
+    _require_local_identity(settings)
     async with database.transaction() as conn:
-        signed_in = await sign_in.enter(conn, data, client=client_of(request), settings=settings)
+        signed_in = await sign_in_codes.verify_code(conn, data, client=client_key(request), settings=settings)
     if signed_in is None:
-        raise BadRequest(401, "This code is not right, or no longer; ask for a new one at POST /auth/code.")
+        raise BadRequest(401, WRONG_CODE)
     return signed_in
 
 
-def _only_here(settings: Settings) -> None:
-    if settings.people_are_outside:
-        raise NotFound("Nobody signs in here: people of this installation sign in at its user pool, and bring its tokens.")
+@post("/auth/sign-out", summary="End all your sessions", status_code=204)
+async def sign_out(request: StrictRequest, database: TheDatabase, user: TheUser) -> None:
+    """Ends all sessions of the user, on every device: the token of this request and every other one are refused from the next
+    request on. Sign in again for a new one. At a user pool, sign out there, too."""
+    session: Session = request.auth
+    async with database.connection() as conn:
+        await users.end_sessions(conn, user.id, began_at=session.began_at)
+
+
+def _require_local_identity(settings: Settings) -> None:
+    if settings.uses_external_identity:
+        raise NotFound(USER_POOL)

@@ -1,68 +1,164 @@
-"""Xero: connecting it, and what there is in it to map customers and pillars to."""
+"""Routes of Xero: connecting and disconnecting it, and the projects and tasks to which customers and pillars are mapped."""
 
-from typing import Annotated
+import asyncio
+import json
+from datetime import date
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
 
-from litestar import Response, delete, get, post
-from litestar.params import FromPath, JSONBody, PathParameter
+from litestar import Request, Response, delete, get, post
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromPath, JSONBody, PathParameter, QueryParameter
 
-from api.answers import json_answer
-from api.auth import admin, internal
-from api.dependencies import TheDatabase, TheSettings, TheUser
-from schemas import xero_asking, xero_connection
-from schemas.xero_asking import XeroProjects, XeroTasks
-from schemas.xero_connection import Callback, Consent, XeroStatus
+from api.auth.auth import require_admin, require_internal
+from api.dependencies import TheDatabase, ThePage, TheSettings, TheUser
+from api.http.responses import json_response
+from schemas.xero import choices, connection, sending
+from schemas.xero.access import connecting, status
+from schemas.xero.access.status import XeroStatus
+from schemas.xero.choices import XeroProjects, XeroTasks
+from schemas.xero.connection import Callback, Consent
+from schemas.xero.differences import accepting
+from schemas.xero.differences.accepting import AcceptAnswer, BillsToAccept
+from schemas.xero.reconciliation import comparison
+from schemas.xero.reconciliation.models import Reconciliation
+from schemas.xero.reconciliation.table import as_csv
+from schemas.xero.sending import BillsToSend, SendAnswer
 
-CONFLICTS = {"also_answers": {409}}  # 409 while Xero is not set up, or not connected
-ProjectId = Annotated[FromPath[str], PathParameter(max_length=100, description="as GET /api/xero/projects gives it")]
+NOT_SET_UP = {"also_answers": {409: connection.NOT_SET_UP}}
+NOT_CONNECTED = {"also_answers": {409: connection.NOT_CONNECTED}}
+ProjectId = Annotated[FromPath[str], PathParameter(max_length=100, description="an id from GET /api/xero/projects")]
 
 
-@get("/api/xero/auth-url", summary="Where to let Stint into Xero", guards=[admin], opt=CONFLICTS)
+@get("/api/xero/auth-url", summary="Get the page that gives Stint access to Xero", guards=[require_admin], opt=NOT_SET_UP)
 async def get_auth_url(database: TheDatabase, user: TheUser, settings: TheSettings) -> Consent:
-    """The page at Xero on which an admin lets Stint in. Its `state` works once, within 10 minutes, for this user. 409 while no
-    app is set up."""
+    """The page at Xero on which an admin gives Stint access. Its `state` works once, within 10 minutes, for this user. 409
+    while XERO_CLIENT_ID and XERO_CLIENT_SECRET are not set."""
     async with database.connection() as conn:
-        return await xero_connection.begin(conn, by=user, settings=settings)
+        return await connection.start_consent(conn, by=user, settings=settings)
 
 
-@post("/api/xero/connect", summary="Connect Xero", guards=[admin], status_code=200)
+@post(
+    "/api/xero/connect",
+    summary="Connect Xero",
+    guards=[require_admin],
+    status_code=200,
+    responses={202: ResponseSpec(XeroStatus, description="Xero has not answered yet", generate_examples=False)},
+    opt=NOT_SET_UP,
+)
 async def connect(
     database: TheDatabase, user: TheUser, settings: TheSettings, data: JSONBody[Callback]
 ) -> Response[XeroStatus]:
-    """Exchanges the `code` that Xero gave for tokens, and connects the organisation: `tenantId`, or that which was chosen last.
-    Approved bills that waited for it go there by themselves. 503 when Xero does not answer within 3 seconds: begin again."""
-    xero_connection.check_set_up(settings)
+    """Exchanges the `code` for tokens, and connects the organisation: `tenantId`, or the one that was chosen last at Xero.
+    Approved bills that waited for the connection are sent automatically. 202 with `connecting: true` when Xero has not answered
+    after 3 seconds: Stint continues for up to a minute, and GET /api/xero/status has the outcome, `connected` or
+    `connectError`."""
+    connection.require_app_credentials(settings)
     async with database.transaction() as conn:
-        await xero_connection.use_up(conn, data.state, by=user)
-    tokens, found = await xero_asking.sign_in(settings, data.code)
-    async with database.transaction() as conn:
-        chosen = xero_connection.choose(found, data.tenant_id)
-        await xero_connection.connect(conn, tokens, chosen, by=user, settings=settings)
-        return json_answer(await xero_connection.status(conn))
-
-
-@get("/api/xero/status", summary="How Stint stands with Xero", guards=[internal])
-async def get_status(database: TheDatabase) -> Response[XeroStatus]:
-    """Whether Xero is connected, to what, and how many bills are on their way or failed."""
+        attempt_id = await connecting.begin(conn, data, by=user)
+    status_code, refusal = 200, None
+    try:
+        async with asyncio.timeout(choices.DEADLINE_SECONDS):
+            refusal = await database.to_its_end(connecting.finish(database, settings, data, attempt_id, by=user))
+    except TimeoutError:
+        status_code = 202
+    if refusal is not None:
+        raise refusal
     async with database.connection() as conn:
-        return json_answer(await xero_connection.status(conn))
+        return json_response(await status.status(conn, settings), status=status_code)
 
 
-@delete("/api/xero/disconnect", summary="Disconnect Xero", guards=[admin])
+@get("/api/xero/status", summary="Get the state of the connection to Xero", guards=[require_internal])
+async def get_status(database: TheDatabase, settings: TheSettings) -> Response[XeroStatus]:
+    """Whether Xero is connected, by whom, and to which organisation; whether it gives access, and if not, since when, why, and
+    what to do; its limits; and how many bills have each status."""
+    async with database.connection() as conn:
+        return json_response(await status.status(conn, settings))
+
+
+@delete(
+    "/api/xero/disconnect",
+    summary="Disconnect Xero",
+    guards=[require_admin],
+    opt={"also_answers": {409: connection.UNKNOWN_APP}},
+)
 async def disconnect(database: TheDatabase, settings: TheSettings) -> None:
-    """Revokes what Xero was given, then forgets it. Nothing is sent from then on; what is there stays. 503, and still
-    connected, when Xero does not answer within 3 seconds."""
+    """Revokes the tokens at Xero, then deletes them. Nothing is sent from then on; entries that exist in Xero stay there. 503,
+    and still connected, when Xero does not answer within 3 seconds; 409 when it does not accept the app's credentials."""
     async with database.transaction() as conn:
-        await xero_asking.disconnect(conn, settings)
+        await choices.disconnect(conn, settings)
 
 
-@get("/api/xero/projects", summary="List Xero's projects", guards=[internal], opt=CONFLICTS)
+@post("/api/xero/time-bills/send", summary="Send failed bills again", guards=[require_admin], status_code=200)
+async def send_time_bills(database: TheDatabase, user: TheUser, data: JSONBody[BillsToSend]) -> SendAnswer:
+    """Sends time bills that have failed to Xero again: up to 1,000 `ids`, or those that match a `filter`. Their dead letters
+    are replayed, and each has the `reason` and your address in its history. A bill whose time entry was changed or deleted in
+    Xero by hand (`differs`) is written there as it is in Stint. Bills that do not need that, or are being sent already, are
+    skipped with the reason, so the request can be repeated safely."""
+    async with database.transaction() as conn:
+        return await sending.send_selected(conn, data, by=user)
+
+
+@post(
+    "/api/xero/time-bills/accept",
+    summary="Accept what differs in Xero",
+    guards=[require_admin],
+    status_code=200,
+)
+async def accept_time_bills(database: TheDatabase, user: TheUser, data: JSONBody[BillsToAccept]) -> AcceptAnswer:
+    """Leaves in Xero what somebody has changed in the time entries of bills, for up to 1,000 `ids`, or those that match a
+    `filter`. The bills are `synced` then, and `xero.accepted` says who accepted which minutes, when and why. That ends when the
+    entry is changed again, or the bill is reopened or sent again. Bills that do not differ are skipped with the reason, so the
+    request can be repeated safely."""
+    async with database.transaction() as conn:
+        return await accepting.accept_selected(conn, data, by=user)
+
+
+@get("/api/xero/reconciliation", summary="Compare bills with Xero", guards=[require_internal])
+async def get_reconciliation(
+    request: Request[Any, Any, Any],
+    database: TheDatabase,
+    settings: TheSettings,
+    page: ThePage,
+    start_date: Annotated[
+        date | None, QueryParameter(name="startDate", description="First day, inclusive; without days the last year")
+    ] = None,
+    end_date: Annotated[
+        date | None, QueryParameter(name="endDate", description="Last day, inclusive: 366 days in all at most, and by default")
+    ] = None,
+    answer_format: Annotated[
+        Literal["json", "csv"], QueryParameter(name="format", description="`csv`: only the items, for a spreadsheet")
+    ] = "json",
+) -> Response[Reconciliation]:
+    """Approved bills against time entries in Xero, latest day first: what agrees, differs, is missing or is too many, and why;
+    the totals; and when Stint last read each project in Xero. It is made of what was read then: Xero is not called. A page of
+    CSV names the next one in the header `Link`."""
+    async with database.connection() as conn:
+        first, last = await comparison.days(conn, start_date, end_date, settings)
+        compared = await comparison.compare(conn, first, last, page, settings)
+    if answer_format == "json":
+        return json_response(compared)
+    content = json.loads(compared)
+    headers = {"Content-Disposition": f'attachment; filename="xero-{first}-{last}.csv"'}
+    if content["nextCursor"] is not None:
+        query = urlencode(dict(request.query_params.items()) | {"cursor": content["nextCursor"]})
+        headers["Link"] = f'<{request.url.path}?{query}>; rel="next"'
+    return Response(as_csv(content["items"]).encode(), media_type="text/csv", headers=headers)  # type: ignore[arg-type]
+
+
+@get("/api/xero/projects", summary="List Xero's projects", guards=[require_internal], opt=NOT_CONNECTED)
 async def list_projects(database: TheDatabase, settings: TheSettings) -> XeroProjects:
-    """The projects in Xero that go on, to choose a customer's `xeroProjectId` from. 409 while Xero is not connected, 503 when
-    it does not answer within 3 seconds, or a limit of its is used up."""
-    return await xero_asking.projects(database, settings)
+    """The projects in progress, to choose a customer's `xeroProjectId`. 409 while Xero is not connected, 503 when it does not
+    answer within 3 seconds or its rate limit is reached."""
+    return await choices.list_projects(database, settings)
 
 
-@get("/api/xero/projects/{project_id:str}/tasks", summary="List the tasks of a Xero project", guards=[internal], opt=CONFLICTS)
+@get(
+    "/api/xero/projects/{project_id:str}/tasks",
+    summary="List the tasks of a Xero project",
+    guards=[require_internal],
+    opt={"also_answers": {404: "Xero has no such project.", 409: connection.NOT_CONNECTED}},
+)
 async def list_tasks(database: TheDatabase, settings: TheSettings, project_id: ProjectId) -> XeroTasks:
-    """Its tasks, to choose a pillar's `xeroTaskId` from. 404 when Xero has no such project."""
-    return await xero_asking.tasks(database, settings, project_id)
+    """The project's tasks, to choose a pillar's `xeroTaskId`. 404 when Xero has no such project."""
+    return await choices.list_tasks(database, settings, project_id)

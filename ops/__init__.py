@@ -1,1 +1,1 @@
-"""The terminal door: what a person runs. It starts the other two doors as processes and never imports them."""
+"""The command line, `./stint`. It starts the API, workers and relay as processes, and never imports them."""

@@ -1,77 +1,67 @@
-"""The commands of `./stint`: each parsed here, done elsewhere, and imported only when it is asked for."""
+"""The commands of `./stint`. Each is parsed here and run by a module of its own, which is imported only when it is needed."""
 
 import argparse
 import asyncio
 import json
 import os
-import select
 import sys
 from collections.abc import Callable, Sequence
-from datetime import date
 from importlib import import_module
 from pathlib import Path
+from typing import TypeAlias
 
-from ops.dead_command import add_actions
-from ops.errors import CommandError
+from ops import arguments
+from ops.dead.arguments import add_actions
+from ops.errors import CommandError, close_stdout_if_unread, explains_itself
 from ops.state import CHECKOUT, DEFAULT, State
 
-_EXAMPLES = """\
-examples:
-  ./stint up                                  everything, at http://127.0.0.1:8000
-  ./stint up --port 8100 --state /tmp/second  a second one beside it
-  ./stint up --sandbox                        with stand-ins for Xero and Slack, to see bills arrive and type /task
-  ./stint test                                the tests; `./stint test --all` with the slow ones
-  ./stint token --role internal_admin --email a@example.com
-  ./stint user add jo@example.com --name Jo
-  ./stint demo                                a firm to look at: customers, consultants, a year of hours
-  ./stint doctor                              what is wrong with the running one, why, and what to do
-  ./stint dead                                what failed for good; ./stint dead replay sends it again
-  ./stint verify                              check the invariants of the running one's database
-"""
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code: 0 done, 1 failed, 2 not understood; `dead` has more."""
+    """Runs one command and returns its exit code: 0 done, 1 failed, 2 wrong usage. `dead` has further codes."""
     parser = _parser()
-    arguments, rest = parser.parse_known_args(argv)
-    if rest and not arguments.passes_on:
-        arguments.parser.error(f"unknown arguments: {' '.join(rest)}")
-    arguments.rest = rest
+    args, rest = parser.parse_known_args(argv)
+    if rest and not args.passes_on:
+        args.parser.error(f"unknown arguments: {' '.join(rest)}")
+    if not args.passes_on and (text := _undecodable(args)) is not None:
+        args.parser.error(f"{text!a} is not valid UTF-8")
+    args.rest = rest
     try:
-        command: Callable[[argparse.Namespace], int] = arguments.command
-        code = command(arguments)
+        command: Callable[[argparse.Namespace], int] = args.command
+        code = command(args)
         sys.stdout.flush()
         return code
     except BrokenPipeError as error:
-        if not _nobody_reads():
-            return _refused(arguments, error, 1)
+        if not close_stdout_if_unread():
+            return _report(args, error, 1)
         return 141
     except CommandError as error:
-        return _refused(arguments, error, error.code)
+        return _report(args, error, error.code)
     except KeyboardInterrupt:
         print("stint: interrupted", file=sys.stderr)
-        # if Ctrl-C came in an exec (dataclasses are made by one), Python would end by SIGINT all the same; another clears that
+        # If Ctrl-C arrived within an exec (dataclasses are made by one), Python would still end by SIGINT. Another exec
+        # clears that.
         exec("")  # noqa: S102
         return 130
     except Exception as error:
-        if not _is_foreseen(error):
+        if not explains_itself(error):
             raise
-        return _refused(arguments, error, 1)
+        return _report(args, error, 1)
 
 
-def _nobody_reads() -> bool:
-    """Whether our output is what broke, as when `| head` has seen enough; then nothing more is tried."""
-    output = select.poll()
-    output.register(sys.stdout.fileno(), select.POLLOUT)
-    if not any(event & select.POLLERR for _, event in output.poll(0)):
-        return False
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return True
+def _undecodable(args: argparse.Namespace) -> str | None:
+    """An argument that is not UTF-8, which Postgres would refuse. Paths need not be."""
+    for value in vars(args).values():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and any("\ud800" <= character <= "\udfff" for character in text):
+                return text
+    return None
 
 
-def _refused(arguments: argparse.Namespace, error: Exception, code: int) -> int:
-    """Says why; to a program that asked for JSON, in JSON, too."""
-    if getattr(arguments, "json", None) is True:
+def _report(args: argparse.Namespace, error: Exception, code: int) -> int:
+    """Prints the error to stderr, with `--json` also as JSON to stdout, and returns the exit code."""
+    if getattr(args, "json", None) is True:
         print(json.dumps({"error": str(error)}))
     print(f"stint: {error}", file=sys.stderr)
     return code
@@ -81,109 +71,86 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="./stint",
         description="Stint, the back end of a firm that sells its hours.",
-        epilog=_EXAMPLES,
+        epilog=arguments.EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    up = _command(commands, "up", _up, "start Postgres, RabbitMQ, API, workers and relay", "./stint up --port 8100")
-    up.add_argument("--port", type=_port, default=8000, metavar="N", help="the API's port on 127.0.0.1 (default: 8000)")
-    play = "with stand-ins for Xero and Slack, on the next two ports; nothing goes there"
-    up.add_argument("--sandbox", action="store_true", help=play)
-    up.add_argument("--verbose", action="store_true", help="show all that the parts log, not only warnings and errors")
-
-    test = "run the tests; further arguments go to pytest, --all adds the slow ones"
-    _command(commands, "test", _test, test, "./stint test -k reopening", passes_on=True)
-
-    storm = "let a firm work while everything fails around it, and compare what is there with what was promised"
-    _command(commands, "faults", _faults, storm, "./stint faults --minutes 10 --seed 7", passes_on=True)
-
-    api = "run the API alone; further arguments: --host HOST, --port N"
-    _command(commands, "api", _module("api"), api, "./stint api --port 8001", passes_on=True)
-    work = "run a worker alone; further arguments: --queues A,B, --threads N"
-    _command(commands, "work", _module("actors", "work"), work, "./stint work --queues timers,bills", passes_on=True)
-    _command(commands, "relay", _module("actors", "relay"), "run a relay alone", "./stint relay", passes_on=True)
-
-    _command(commands, "migrate", _migrate, "bring the database up to date", "DATABASE_URL=… ./stint migrate")
-    _command(commands, "verify", _in("ops.verify"), "check the invariants of a live database; exit 1 names what is broken")
-
-    rotate = "encrypt what is secret in the database anew, under the first key of SECRET_KEY"
-    _command(commands, "rotate-keys", _in("ops.keys"), rotate, "SECRET_KEY=new,old ./stint rotate-keys")
-
-    recompute = "sum all time bills again, and give bills to entries that have none; in the running one, by its workers"
-    again = _command(
-        commands, "recompute", _in("ops.recompute"), recompute, "./stint recompute --dry-run --start-date 2026-01-01"
-    )
-    again.add_argument("--start-date", type=_day, metavar="DAY", help="first day, inclusive (YYYY-MM-DD)")
-    again.add_argument("--end-date", type=_day, metavar="DAY", help="last day, inclusive")
-    again.add_argument("--customer", metavar="ID", help="only this customer's")
-    again.add_argument("--user", metavar="ID", help="only this user's")
-    again.add_argument("--dry-run", action="store_true", help="change nothing; show what would change")
-    again.add_argument("--json", action="store_true", help="the finished job as JSON")
-
-    fill = "fill an empty installation with a believable firm: customers, consultants, a year of hours"
-    demo = _command(commands, "demo", _in("ops.demo"), fill, "./stint demo --entries 100000")
-    demo.add_argument("--entries", type=_positive, default=10_000, metavar="N", help="time entries (default: 10000)")
-
-    measure = "measure Stint against floors in the same run: raw SQL, raw RabbitMQ, a bare ASGI app"
-    bench = _command(
-        commands, "bench", _in("ops.bench", enters=False), measure, "./stint bench --entries 100000 --json bench.json"
-    )
-    bench.add_argument("--entries", type=_positive, default=1_000_000, metavar="N", help="of demo data (default: 1000000)")
-    bench.add_argument("--only", action="append", metavar="NAME", help="only this comparison; may be repeated")
-    bench.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too; - is standard output")
-    bench.add_argument("--rounds", type=_positive, default=3, metavar="N", help="of each side, in turn (default: 3)")
-    bench.add_argument("--seconds", type=_positive, default=4, metavar="N", help="of load in each round (default: 4)")
-
-    token = _command(
-        commands,
-        "token",
-        _in("ops.users", "run_token"),
-        "print a token, and nothing else",
-        "./stint token --role none --email a@b.c",
-    )
-    roles = "internal_admin, internal_user, customer_admin, customer_user, or none"
-    token.add_argument("--role", required=True, help=roles)
-    token.add_argument("--email", required=True, help="whose token it is")
-    token.add_argument("--customer", metavar="ID", help="the customer's id, for a customer's user")
-
-    _add_user_commands(commands)
-    rotate = "make a new key to sign tokens with; those signed before stay good until they expire"
-    key = _command(commands, "rotate-signing-key", _in("ops.users", "run_rotate"), rotate, "./stint rotate-signing-key")
-    distrust = "somebody else may have the old keys: believe nothing that they signed, so that everybody signs in again"
-    key.add_argument("--distrust", action="store_true", help=distrust)
-
-    stands = _command(commands, "status", _in("ops.status"), "how it stands: queues, workers, servers, dead letters")
-    stands.add_argument("--json", action="store_true", help="as JSON")
-    wrong = _command(
-        commands, "doctor", _in("ops.status", "run_doctor"), "what is wrong, why, and what to do; exit 1 if anything is"
-    )
-    wrong.add_argument("--json", action="store_true", help="as JSON")
-    letters = "dead letters: what failed for good; find, understand and replay it"
-    dead = _command(
-        commands, "dead", _in("ops.dead_letters"), letters, "./stint dead replay --group G --canary 1 --reason mended --watch"
-    )
-    add_actions(dead, _with_state, _positive)
+    _add_processes(commands)
+    _add_maintenance(commands)
+    _add_data(commands)
+    _add_accounts(commands)
+    _add_diagnosis(commands)
     return parser
 
 
-def _add_user_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    people = "add, list or remove the firm's own people"
-    user = _command(commands, "user", _in("ops.users", "run_user"), people, "./stint user add jo@example.com")
-    actions = user.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
-    add = _with_state(actions.add_parser("add", help="add a person", allow_abbrev=False))
-    add.add_argument("email")
-    add.add_argument("--name", help="the name to show")
-    add.add_argument("--role", choices=["internal_user", "internal_admin"], default="internal_user")
-    listing = _with_state(actions.add_parser("list", help="list the people", allow_abbrev=False))
-    listing.add_argument("--json", action="store_true", help="as JSON")
-    remove = _with_state(actions.add_parser("remove", help="remove a person", allow_abbrev=False))
-    remove.add_argument("email")
+def _add_processes(commands: Commands) -> None:
+    up = _command(commands, "up", _up, "start Postgres, RabbitMQ, API, workers and relay", "./stint up --port 8100")
+    arguments.add_up(up)
+
+    test = "run the tests; further arguments go to pytest; --all adds the slow ones, -m unit runs those without servers"
+    _command(commands, "test", _test, test, "./stint test -k reopening", passes_on=True)
+    check = "lint, format, types, import ladder, words, docs and unit tests of the checkout; exit 1 says what to do"
+    _command(commands, "check", _in("ops.check", loads_environment=False), check)
+
+    faults = "run a simulated firm while servers and processes fail, then compare the database with what was answered"
+    _command(commands, "faults", _faults, faults, "./stint faults --minutes 10 --seed 7", passes_on=True)
+    mutants = "change a copy of the code in small ways, one at a time, and check that a test notices each; --list prints them"
+    _command(commands, "mutants", _mutants, mutants, "./stint mutants 'rescuer-*'", passes_on=True)
+
+    api = "run only the API; further arguments: --host HOST, --port N"
+    _command(commands, "api", _module("api"), api, "./stint api --port 8001", passes_on=True)
+    work = "run only a worker; further arguments: --queues A,B, --threads N"
+    _command(commands, "work", _module("actors", "work"), work, "./stint work --queues timers,bills", passes_on=True)
+    _command(commands, "relay", _module("actors", "relay"), "run only a relay", "./stint relay", passes_on=True)
+
+
+def _add_maintenance(commands: Commands) -> None:
+    _command(commands, "migrate", _migrate, "apply the missing migrations to the database", "DATABASE_URL=… ./stint migrate")
+    _command(commands, "verify", _in("ops.verify"), "check the invariants of a live database; exit 1 names the broken rows")
+    page = "print docs/schema.md: the tables of the database as diagrams, with a line each"
+    _command(commands, "schema", _in("ops.schema_page"), page, "./stint schema > docs/schema.md")
+    rotate = "encrypt all secrets in the database again, with the first key of SECRET_KEY"
+    _command(commands, "rotate-keys", _in("ops.rotate_keys"), rotate, "SECRET_KEY=new,old ./stint rotate-keys")
+    recompute = "recalculate all time bills, and assign bills to entries without one; the workers of the running Stint do it"
+    example = "./stint recompute --dry-run --start-date 2026-01-01"
+    arguments.add_recompute(_command(commands, "recompute", _in("ops.recompute"), recompute, example))
+
+
+def _add_data(commands: Commands) -> None:
+    fill = "fill an empty installation with a realistic firm: customers, consultants, a year of hours"
+    arguments.add_demo(_command(commands, "demo", _in("ops.demo.run"), fill, "./stint demo --entries 100000"))
+    measure = "measure Stint against baselines in the same run: raw SQL, raw RabbitMQ, a bare ASGI app"
+    example = "./stint bench --entries 100000 --json bench.json"
+    arguments.add_bench(_command(commands, "bench", _in("ops.bench", loads_environment=False), measure, example))
+
+
+def _add_accounts(commands: Commands) -> None:
+    example = "./stint token --role none --email a@b.c"
+    arguments.add_token(_command(commands, "token", _in("ops.users", "run_token"), "print a token, and nothing else", example))
+    users = "add, list or remove the firm's own users, or sign a user out"
+    user = _command(commands, "user", _in("ops.users", "run_user"), users, "./stint user add jo@example.com")
+    arguments.add_user_actions(user)
+    rotate = "create a new key that signs tokens; tokens signed before remain valid until they expire"
+    key = _command(commands, "rotate-signing-key", _in("ops.users", "run_rotate"), rotate, "./stint rotate-signing-key")
+    revoke = "the old keys may be known to somebody else: reject every token that they signed, so that all users sign in again"
+    key.add_argument("--distrust", action="store_true", help=revoke)
+
+
+def _add_diagnosis(commands: Commands) -> None:
+    status = _command(commands, "status", _in("ops.status"), "show the state of queues, workers, servers and dead letters")
+    doctor = _command(commands, "doctor", _in("ops.doctor"), "say what is wrong, why, and what to do; exit 1 if anything is")
+    xero = _command(commands, "xero", _in("ops.xero.check"), "compare approved bills with Xero", "./stint xero check --fresh")
+    arguments.add_xero_actions(xero)
+    for parser in (status, doctor):
+        parser.add_argument("--json", action="store_true", help="as JSON")
+    dead = "find, understand and replay dead letters: messages whose retries are exhausted or pointless"
+    example = "./stint dead replay --group G --canary 1 --reason fixed --watch"
+    add_actions(_command(commands, "dead", _in("ops.dead.run"), dead, example))
 
 
 def _command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    commands: Commands,
     name: str,
     command: Callable[[argparse.Namespace], int],
     summary: str,
@@ -199,107 +166,91 @@ def _command(
         allow_abbrev=False,
     )
     parser.set_defaults(command=command, passes_on=passes_on, parser=parser)
-    where = "the installation's directory (default: .stint in the checkout)"
-    parser.add_argument("--state", type=Path, default=DEFAULT, metavar="DIR", help=where)
+    directory = "the installation's directory (default: .stint in the checkout)"
+    parser.add_argument("--state", type=Path, default=DEFAULT, metavar="DIR", help=directory)
     return parser
 
 
-def _with_state(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """`--state` may stand after the action too; when it does not, the one before it counts."""
-    parser.add_argument("--state", type=Path, default=argparse.SUPPRESS, metavar="DIR", help=argparse.SUPPRESS)
-    return parser
+def _up(args: argparse.Namespace) -> int:
+    from ops.up.up import run
+
+    return run(State(args.state), port=args.port, verbose=args.verbose, sandbox=args.sandbox)
 
 
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"{text} is not a port: name a number from 1 to 65535")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-    return int(text)
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text} is not a day: write YYYY-MM-DD") from None
-
-
-def _up(arguments: argparse.Namespace) -> int:
-    from ops.up import run
-
-    return run(State(arguments.state), port=arguments.port, verbose=arguments.verbose, sandbox=arguments.sandbox)
-
-
-def _test(arguments: argparse.Namespace) -> int:
-    chosen = any(argument.startswith(("-n", "--numprocesses", "--pdb")) for argument in arguments.rest)
-    # one more than there are processors: much of it waits for what it has killed to come back. Each takes a run of neighbours,
-    # which share what their module starts, and who is done takes half of what another has left
-    parallel = [] if chosen else ["-n", str(min(4, (os.cpu_count() or 1) + 1)), "--dist", "worksteal"]
+def _test(args: argparse.Namespace) -> int:
     os.chdir(CHECKOUT)
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # tests start hundreds of processes, which need not compile everything anew
-    return _become("pytest", *parallel, *arguments.rest)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # tests start hundreds of processes, which should compile nothing twice
+    return _become("pytest", *_parallel(args.rest), *args.rest)
 
 
-def _faults(arguments: argparse.Namespace) -> int:
+def _parallel(rest: Sequence[str]) -> list[str]:
+    """How many processes run tests. Each starts a Stint of its own, so one file, and tests without servers, get none."""
+    chosen = any(argument.startswith(("-n", "--numprocesses", "--pdb")) for argument in rest)
+    one_file = sum(argument.partition("::")[0].endswith(".py") for argument in rest) == 1
+    if chosen or one_file or "--stop" in rest or "unit" in rest:
+        return []
+    # Two more than there are processors: many tests wait for a killed process to start again. Each test process gets
+    # neighbouring tests, which share what their module starts, and an idle one takes half of another's remaining tests.
+    return ["-n", str(min(4, (os.cpu_count() or 1) + 2)), "--dist", "worksteal"]
+
+
+def _faults(args: argparse.Namespace) -> int:
     os.chdir(CHECKOUT)
-    return _become("tests.faults", *arguments.rest)
+    return _become("tests.faults", *args.rest)
+
+
+def _mutants(args: argparse.Namespace) -> int:
+    os.chdir(CHECKOUT)
+    return _become("tests.mutants", *args.rest)
 
 
 def _module(*start: str) -> Callable[[argparse.Namespace], int]:
-    def run_module(arguments: argparse.Namespace) -> int:
-        _enter(arguments, "DATABASE_URL", "AMQP_URL")
-        return _become(*start, *arguments.rest)
+    """A command that becomes `python -m START …`, with the environment of the running Stint."""
+
+    def run_module(args: argparse.Namespace) -> int:
+        _load_environment(args, "DATABASE_URL", "AMQP_URL")
+        from schemas.postgres.migrate import check_version
+
+        asyncio.run(check_version(os.environ["DATABASE_URL"]))
+        return _become(*start, *args.rest)
 
     return run_module
 
 
-def _in(module: str, function: str = "run", *, enters: bool = True) -> Callable[[argparse.Namespace], int]:
-    """A command that has a module of its own, imported only when it is asked for: starting stays quick."""
+def _in(module: str, function: str = "run", *, loads_environment: bool = True) -> Callable[[argparse.Namespace], int]:
+    """A command that a function of another module runs. The module is imported only then, so that `./stint` starts quickly."""
 
-    def run_there(arguments: argparse.Namespace) -> int:
-        if enters:
-            _enter(arguments)
+    def run_there(args: argparse.Namespace) -> int:
+        if loads_environment:
+            _load_environment(args)
         command: Callable[[argparse.Namespace], int] = getattr(import_module(module), function)
-        return command(arguments)
+        return command(args)
 
     return run_there
 
 
-def _migrate(arguments: argparse.Namespace) -> int:
-    _enter(arguments)
-    from schemas.migrate import migrate
+def _migrate(args: argparse.Namespace) -> int:
+    _load_environment(args)
+    from schemas.postgres.migrate import migrate
+    from schemas.settings import long_hours
 
-    applied = asyncio.run(migrate(os.environ["DATABASE_URL"]))
+    applied = asyncio.run(migrate(os.environ["DATABASE_URL"], long_hours=long_hours()))
     print("\n".join(f"applied {name}" for name in applied) or "nothing to do: the database is up to date")
     return 0
 
 
-def _enter(arguments: argparse.Namespace, *need: str) -> None:
-    """Puts what the state knows into os.environ, whose own values win."""
-    os.environ.update(State(arguments.state).environment(need=need or ("DATABASE_URL",)))
+def _load_environment(args: argparse.Namespace, *need: str) -> None:
+    """Adds the settings of the state directory to os.environ; variables that are set already keep their values."""
+    os.environ.update(State(args.state).environment(need=need or ("DATABASE_URL",)))
 
 
 def _become(*module: str) -> int:
-    """Replaces this process by `python -m MODULE …`. -P: the current directory's modules are not ours."""
+    """Replaces this process by `python -m MODULE …`. -P: never import modules of the current directory."""
     os.environ["PYTHONPATH"] = str(CHECKOUT)
     sys.stdout.flush()
-    os.execv(  # noqa: S606 - no shell is wanted
+    os.execv(  # noqa: S606 - without a shell
         sys.executable, [sys.executable, "-P", "-m", *module]
     )
-
-
-def _is_foreseen(error: Exception) -> bool:
-    """Whether its text says enough: wrong settings, a database that is away, a file that cannot be used."""
-    import psycopg
-
-    from schemas.settings import SettingsMissing
-
-    return isinstance(error, SettingsMissing | psycopg.Error | OSError)
 
 
 if __name__ == "__main__":

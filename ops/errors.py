@@ -1,10 +1,35 @@
-"""What a command says instead of a traceback."""
+"""Errors of commands: what is reported as one line instead of a traceback."""
+
+import os
+import select
+import sys
 
 
 class CommandError(Exception):
-    """A failure that was foreseen. Its text is one clear sentence or two: what is wrong, and what to do next. The command exits
-    with `code`."""
+    """An expected failure. Its text is one or two sentences: what is wrong, and what to do next. The command exits with
+    `code`."""
 
     def __init__(self, text: str, *, code: int = 1) -> None:
         super().__init__(text)
         self.code = code
+
+
+def explains_itself(error: Exception) -> bool:
+    """Whether the error's text is enough without a traceback: wrong settings, an unreachable database or one of another
+    version, an unusable file."""
+    import psycopg
+
+    from schemas.postgres.migrate import WrongVersion
+    from schemas.settings import SettingsMissing
+
+    return isinstance(error, SettingsMissing | WrongVersion | psycopg.Error | OSError)
+
+
+def close_stdout_if_unread() -> bool:
+    """Whether the reader of our output has ended, as `| head` does. If so, output goes to /dev/null from now on."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), select.POLLOUT)
+    if not any(event & select.POLLERR for _, event in output.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True

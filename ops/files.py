@@ -1,4 +1,4 @@
-"""Files for nobody else to read, and locks on files."""
+"""Files that only their owner can read, and locks on files."""
 
 import fcntl
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def write_private(file: Path, content: str | bytes) -> None:
-    """Replaces a file as a whole: who reads it sees the old content or the new one."""
+    """Replaces a file atomically: a reader sees the old content or the new one."""
     unfinished = file.with_name(f"{file.name}.unfinished")
     unfinished.unlink(missing_ok=True)
     with open(unfinished, "xb", opener=private) as output:
@@ -15,12 +15,13 @@ def write_private(file: Path, content: str | bytes) -> None:
 
 
 def private(path: str, flags: int) -> int:
-    """An `opener` for open(): what it makes, only its owner can read."""
+    """An `opener` for open() that creates files with mode 600."""
     return os.open(path, flags, 0o600)
 
 
 def try_lock(descriptor: int, *, shared: bool = False) -> bool:
-    """Takes the lock of an open file when it is free; the kernel gives it back when its holder closes it or dies."""
+    """Locks an open file if it is free, and returns whether it did. The kernel releases the lock when the process closes the
+    file or ends."""
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:

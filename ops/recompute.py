@@ -1,4 +1,4 @@
-"""`./stint recompute`: the job that `POST /api/time-bills/recompute` starts, begun in a terminal and followed to its end."""
+"""`./stint recompute`: starts the job of `POST /api/time-bills/recompute` from a terminal and shows its progress to the end."""
 
 import argparse
 import asyncio
@@ -13,23 +13,24 @@ from rich.console import Console
 from rich.table import Table
 
 from ops.errors import CommandError
-from ops.progress import At, progress
-from schemas import recompute
-from schemas.database import Connection, connect
+from ops.progress import Update, progress
+from schemas import wording
 from schemas.errors import StintError
-from schemas.recompute import RecomputeScope
+from schemas.hours.recompute import jobs
+from schemas.hours.recompute.jobs import RecomputeScope
+from schemas.postgres.connection import Connection, connect
 from schemas.settings import settings
 
 POLL_SECONDS = 0.2
-PATIENCE_SECONDS = 10  # until it says that no worker has taken the job
-SHOWN = 20  # changes, in the table
+NO_WORKER_SECONDS = 10  # after these it prints that no worker has taken the job
+MAX_SHOWN = 20  # changes in the table
 
 Json = dict[str, Any]
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints what changed, or with `--dry-run` what would; with `--json` the whole job, every change included."""
-    wanted = {
+    """Prints what changed, or with `--dry-run` what would change. With `--json` it prints the whole job with all changes."""
+    scope = {
         "startDate": args.start_date,
         "endDate": args.end_date,
         "customerId": _id("--customer", args.customer),
@@ -37,10 +38,9 @@ def run(args: argparse.Namespace) -> int:
         "dryRun": args.dry_run,
     }
     try:
-        job = asyncio.run(_follow(RecomputeScope.model_validate(wanted)))
+        job = asyncio.run(_follow(RecomputeScope.model_validate(scope)))
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        raise CommandError(f"{fault['loc'][0]}: {fault['msg']}.") from None
+        raise CommandError(wording.problems(RecomputeScope, error)[0].message) from None
     except StintError as error:
         raise CommandError(error.detail) from error
     if args.json:
@@ -54,47 +54,49 @@ def _id(option: str, text: str | None) -> UUID | None:
     try:
         return UUID(text) if text is not None else None
     except ValueError:
-        raise CommandError(f"{option}: {text} is no id.") from None
+        raise CommandError(f"{option}: {text} is not an id.") from None
 
 
 async def _follow(scope: RecomputeScope) -> Json:
     async with await connect(settings()) as conn:
         async with conn.transaction():
-            job_id = await recompute.begin(conn, scope, by=None)
+            job_id = await jobs.start_job(conn, scope, by=None)
         try:
-            with progress("recompute") as at:
-                await _until_it_ends(conn, job_id, at)
+            with progress("recompute") as update:
+                await _wait_for_end(conn, job_id, update)
         except (KeyboardInterrupt, asyncio.CancelledError):
-            print(f"The job goes on without you: GET /api/time-bills/recompute/{job_id} follows it.", file=sys.stderr)
+            print(f"The job continues: GET /api/time-bills/recompute/{job_id} shows its state.", file=sys.stderr)
             raise
-        return await _all_of(conn, job_id)
+        return await _get_all(conn, job_id)
 
 
-async def _until_it_ends(conn: Connection, job_id: UUID, at: At) -> None:
-    begun, said = time.monotonic(), False
+async def _wait_for_end(conn: Connection, job_id: UUID, update: Update) -> None:
+    started, warned = time.monotonic(), False
     while True:
-        job: Json = json.loads(await recompute.read(conn, job_id, limit=1))
+        job: Json = json.loads(await jobs.get_job(conn, job_id, limit=1))
         match job["state"]:
             case "done":
-                at(job["done"], job["total"])
+                update(job["done"], job["total"])
                 return
             case "failed":
                 raise CommandError(
-                    f"The job {job_id} stopped: its message is a dead letter. Mend the cause and replay it: the job goes on."
+                    f"The job {job_id} stopped: its message is a dead letter. Fix the cause and replay it (./stint dead): the "
+                    "job then continues."
                 )
             case "queued":
-                if not said and time.monotonic() - begun > PATIENCE_SECONDS:
-                    print("No worker has taken the job yet: ./stint up runs them.", file=sys.stderr)
-                    said = True
+                if not warned and time.monotonic() - started > NO_WORKER_SECONDS:
+                    print("No worker has taken the job yet: ./stint up runs workers.", file=sys.stderr)
+                    warned = True
             case _:
-                at(job["done"], job["total"])
+                update(job["done"], job["total"])
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def _all_of(conn: Connection, job_id: UUID) -> Json:
-    job: Json = json.loads(await recompute.read(conn, job_id, limit=1000))
+async def _get_all(conn: Connection, job_id: UUID) -> Json:
+    """The job with every page of its changes."""
+    job: Json = json.loads(await jobs.get_job(conn, job_id, limit=1000))
     while job["nextCursor"] is not None:
-        page = json.loads(await recompute.read(conn, job_id, limit=1000, after=job["nextCursor"]))
+        page = json.loads(await jobs.get_job(conn, job_id, limit=1000, after=job["nextCursor"]))
         job["changes"] += page["changes"]
         job["nextCursor"] = page["nextCursor"]
     return job
@@ -104,15 +106,16 @@ def _show(job: Json) -> None:
     changed, would = job["changed"], "would be " if job["dryRun"] else ""
     if job["changes"]:
         table = Table("day", "user", "customer", "pillar", "seconds before", "after", "entries added")
-        for change in job["changes"][:SHOWN]:
+        for change in job["changes"][:MAX_SHOWN]:
             before = "none" if change["secondsBefore"] is None else change["secondsBefore"]
             ids = (change[name][:8] for name in ("userId", "customerId", "pillarId"))
             table.add_row(change["date"], *ids, str(before), str(change["secondsAfter"]), str(change["entriesAdded"]))
         Console().print(table)
-        if len(job["changes"]) > SHOWN:
-            print(f"… and {len(job['changes']) - SHOWN:,} more; --json shows all of them.")
+        if len(job["changes"]) > MAX_SHOWN:
+            print(f"… and {len(job['changes']) - MAX_SHOWN:,} more; --json shows all of them.")
     print(
-        f"{job['done']:,} gone through: {changed['timeBillsMade']:,} time bills {would}made, "
-        f"{changed['timeBillsCorrected']:,} {would}corrected, {changed['entriesAdded']:,} entries {would}given a bill; "
-        f"{changed['seconds']:+,} seconds in all."
+        f"{job['done']:,} checked: {changed['timeBillsMade']:,} time bills {would}created, "
+        f"{changed['timeBillsCorrected']:,} {would}corrected, {changed['timeBillsRemoved']:,} without entries {would}removed, "
+        f"{changed['entriesAdded']:,} entries {would}put on a bill; "
+        f"{changed['seconds']:+,} seconds in total."
     )

@@ -1,4 +1,4 @@
-"""A state directory: one installation's data, secret key and logs, and what is known of the `./stint up` on it."""
+"""A state directory: the data, secret key and logs of one installation, and the address of the `./stint up` that runs on it."""
 
 import contextlib
 import json
@@ -16,10 +16,21 @@ from ops.files import private, try_lock, write_private
 CHECKOUT = Path(__file__).resolve().parents[1]
 DEFAULT = CHECKOUT / ".stint"
 
+# From where boto3 takes AWS's credentials. They belong together: a command that has one of them has all of its own.
+_AWS_CREDENTIALS = frozenset(
+    {
+        "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN",
+        "AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE",
+        "AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME", "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    }
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Run:
-    """What `run.json` tells other programs about a running `./stint up`."""
+    """The content of `run.json`: how other programs reach a running `./stint up`."""
 
     url: str
     database_url: str
@@ -28,21 +39,21 @@ class Run:
 
 
 class State:
-    """The directory that `--state` names. Reading it makes nothing; `hold` makes it."""
+    """The directory that `--state` names. Only `lock` creates it."""
 
     def __init__(self, directory: Path = DEFAULT) -> None:
         self.directory = Path(os.path.abspath(directory.expanduser()))
 
     @contextlib.contextmanager
-    def hold(self) -> Iterator[None]:
-        """Makes the directory and keeps every other `up` off it; raises CommandError when one is on it already."""
-        with contextlib.ExitStack() as held:
+    def lock(self) -> Iterator[None]:
+        """Creates the directory and locks it against any other `up`. Raises CommandError when one runs on it already."""
+        with contextlib.ExitStack() as files:
             try:
                 self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-                lock = held.enter_context(open(self.directory / "lock", "a+", opener=private))
+                lock = files.enter_context(open(self.directory / "lock", "a+", opener=private))
             except OSError as error:
                 raise CommandError(f"The state directory cannot be used ({error}): name another with --state.") from error
-            # Others look whether it is held by holding it for a moment, so one refusal proves nothing.
+            # Other commands test the lock by taking it for a moment, so a single failure proves nothing.
             deadline = time.monotonic() + 0.5
             while not try_lock(lock.fileno()):
                 if time.monotonic() > deadline:
@@ -51,15 +62,15 @@ class State:
             lock.truncate(0)
             lock.write(f"{os.getpid()}\n")
             lock.flush()
-            self.remove_run()  # of one that was killed
+            self._remove_run()  # left by an `up` that was killed
             try:
                 yield
             finally:
-                self.remove_run()
+                self._remove_run()
 
     def running(self) -> Run | None:
-        """The `up` that runs now, None when there is none; the file of a killed one does not count."""
-        if not self._is_held():
+        """The `up` that runs now, or None. The file that a killed one left is ignored."""
+        if not self._is_locked():
             return None
         return self._read_run()
 
@@ -67,14 +78,15 @@ class State:
         self._write_private("run.json", json.dumps(asdict(run), indent=2) + "\n")
 
     def write_settings(self, settings: Mapping[str, str]) -> None:
-        """Keeps what the commands beside `up` must agree on with it."""
+        """Stores the settings of the running `up`, secrets too, for other commands on this state."""
         self._write_private("settings.json", json.dumps(dict(settings), indent=2) + "\n")
 
-    def remove_run(self) -> None:
-        (self.directory / "run.json").unlink(missing_ok=True)
+    def _remove_run(self) -> None:
+        for name in ("run.json", "settings.json"):
+            (self.directory / name).unlink(missing_ok=True)
 
     def secret_key(self) -> str | None:
-        """The key that `up` made here, if it made one."""
+        """The secret key that `up` created here, or None."""
         try:
             return (self.directory / "secret_key").read_text().strip() or None
         except FileNotFoundError:
@@ -82,8 +94,8 @@ class State:
         except OSError as error:
             raise CommandError(f"The secret key of this state cannot be read: {error}.") from error
 
-    def make_secret_key(self) -> str:
-        """The key of this state, made at the first call."""
+    def get_or_create_secret_key(self) -> str:
+        """The secret key of this state; the first call creates it."""
         if key := self.secret_key():
             return key
         key = secrets.token_urlsafe(48)
@@ -91,34 +103,51 @@ class State:
         return key
 
     def environment(self, *, need: tuple[str, ...] = ("DATABASE_URL",)) -> dict[str, str]:
-        """What a command beside `up` lacks in its own environment, which wins. Raises CommandError when one of `need`
-        stands in neither."""
+        """The settings of the running `up` that a command's own environment lacks; none, if that names another database: the
+        command is about another installation then. Raises CommandError when one of `need` is in neither."""
         run = self.running()
-        known = {"SECRET_KEY": self.secret_key()}
-        if run:
-            known |= {"DATABASE_URL": run.database_url, "AMQP_URL": run.amqp_url, "PUBLIC_URL": run.url}
+        known: dict[str, str] = {}
+        if run is not None and self._is_of(run):
+            known = {"DATABASE_URL": run.database_url, "AMQP_URL": run.amqp_url, "PUBLIC_URL": run.url}
+            if key := self.secret_key():
+                known["SECRET_KEY"] = key
             known |= self._read_settings()
-        lacking = {name: value for name, value in known.items() if value and not os.environ.get(name)}
+        lacking = {name: value for name, value in known.items() if _lacks(name, value)}
+        if any(os.environ.get(name) for name in _AWS_CREDENTIALS):
+            lacking = {name: value for name, value in lacking.items() if name not in _AWS_CREDENTIALS}
         for name in need:
             if not os.environ.get(name) and name not in lacking:
-                raise CommandError(self._nothing_runs(name))
+                raise CommandError(self._is_missing(name, run))
         return lacking
 
-    def _nothing_runs(self, name: str) -> str:
-        if self._is_held():
+    def api_url(self) -> str | None:
+        """Where this machine reaches the API of the installation that the command's environment names. PUBLIC_URL may be an
+        address of a proxy, which this machine need not reach."""
+        run = self.running()
+        return run.url if run is not None and self._is_of(run) else os.environ.get("PUBLIC_URL")
+
+    @staticmethod
+    def _is_of(run: Run) -> bool:
+        """Whether a command with this environment is about the installation that runs."""
+        return (os.environ.get("DATABASE_URL") or run.database_url) == run.database_url
+
+    def _is_missing(self, name: str, run: Run | None) -> str:
+        if run is not None:
+            return f"DATABASE_URL is another database than that of the Stint on {self.directory}: set {name} for it, too."
+        if self._is_locked():
             return f"The Stint on {self.directory} is still starting: try again in a moment."
         start = "./stint up" if self.directory == DEFAULT else f"./stint up --state {shlex.quote(str(self.directory))}"
         return f"No Stint runs on {self.directory} and {name} is not set: start one with `{start}`, or set {name}."
 
     def _already_running(self) -> str:
         run = self._read_run()
-        where = f"at {run.url}" if run else "and is just starting"
+        where = f"at {run.url}" if run else "and is still starting"
         return (
             f"A Stint already runs on {self.directory} {where}: "
             "use that one, stop it with Ctrl-C, or start another with --state and --port."
         )
 
-    def _is_held(self) -> bool:
+    def _is_locked(self) -> bool:
         try:
             with open(self.directory / "lock") as lock:
                 return not try_lock(lock.fileno(), shared=True)
@@ -144,3 +173,9 @@ class State:
             write_private(self.directory / name, text)
         except OSError as error:
             raise CommandError(f"The state directory cannot be written: {error}.") from error
+
+
+def _lacks(name: str, value: str) -> bool:
+    """Whether a command's own environment lacks this setting. An empty variable counts as absent, unless the empty value is
+    what is missing: that of INTERNAL_CLIENT_IDS has a meaning."""
+    return not os.environ.get(name) if value else name not in os.environ

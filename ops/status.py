@@ -1,126 +1,135 @@
-"""`./stint status`: how the installation stands. `./stint doctor`: what is wrong with it, why, and what to do."""
+"""`./stint status`: the state of the installation: servers, queues, processes, dead letters."""
 
 import argparse
 import asyncio
-import json
-import os
-from dataclasses import dataclass, field
+import socket
+from dataclasses import asdict, dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.table import Table
 
-from schemas import dead_letters, heartbeats, queues, slack_posts, xero_connection
-from schemas.database import Connection, connect
-from schemas.heartbeats import Process
-from schemas.messages import QUEUES
-from schemas.migrate import pending
-from schemas.queues import Queue
+from ops.state import State
+from schemas.identity import leftovers, user_pool
+from schemas.masking import Redactor
+from schemas.outbox import clocks, dead_letters, heartbeats, metrics
+from schemas.outbox.heartbeats import Process
+from schemas.outbox.metrics import QueueDepth
+from schemas.postgres.connection import Connection, connect
+from schemas.postgres.migrate import pending
 from schemas.settings import Settings, settings
+from schemas.slack import posts
+from schemas.xero.access import status as xero_status
+from schemas.xero.access.status import XeroStatus
+from schemas.xero.checks import strays
+from schemas.xero.differences import alerts
+from schemas.xero.differences.alerts import WaitingBills
 
 CONNECT_SECONDS = 3.0
-LATE_SECONDS = 60.0  # a message that could be handled has waited for longer than it should
 PORTS = {"amqp": 5672, "amqps": 5671, "smtp": 25, "smtps": 465, "http": 80, "https": 443}
 
 
 @dataclass
-class Standing:
-    """What could be found out. Without Postgres that is little."""
+class InstallationStatus:
+    """What could be read. Most of it is in Postgres, so it stays empty while Postgres is unreachable."""
 
     servers: dict[str, str] = field(default_factory=dict)  # "ok", "not set", or what is wrong
+    cures: dict[str, str] = field(default_factory=dict)  # of a server with a problem that is known: what to do
     processes: list[Process] = field(default_factory=list)
-    queues: list[Queue] = field(default_factory=list)
+    queues: list[QueueDepth] = field(default_factory=list)
     dead: int = 0
     groups: int = 0
-    foreign: int = 0
+    unrecognized: int = 0
     lacks_migrations: bool = False
+    wrong_clocks: list[str] = field(default_factory=list)  # each with its difference
+    stray_entries: list[str] = field(default_factory=list)  # in Xero, each described
+    xero_differs: int = 0  # bills whose time entries were changed in Xero by hand
+    xero_waiting: list[WaitingBills] = field(default_factory=list)  # bills that wait until a person acts
+    timers_without_access: list[str] = field(default_factory=list)  # the addresses of their users
 
     def alive(self, kind: str, queue: str | None = None) -> list[Process]:
-        """The processes of that kind that are alive, and serve that queue."""
+        """The living processes of that kind; with `queue`, only those that serve it."""
         return [each for each in self.processes if each.alive and each.kind == kind and (queue is None or queue in each.queues)]
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Something wrong, and what to do about it."""
-
-    what: str
-    why: str
-    do: str
-
-
 def run(args: argparse.Namespace) -> int:
-    """Shows how it stands; always 0, since `doctor` judges."""
-    standing = asyncio.run(look(settings()))
+    """Prints the status. Always returns 0: `./stint doctor` judges it."""
+    status = asyncio.run(collect(settings(), api_url=State(args.state).api_url()))
     if args.json:
-        Console().print_json(data=_plain(standing))
+        Console().print_json(data=_plain(status))
     else:
-        _show(standing)
+        _show(status)
     return 0
 
 
-def run_doctor(args: argparse.Namespace) -> int:
-    """Names what is wrong: 0 when nothing is, else 1."""
-    findings = examine(asyncio.run(look(settings())))
-    if args.json:
-        Console().print_json(data=[finding.__dict__ for finding in findings])
-    for finding in [] if args.json else findings:
-        print(f"{finding.what}\n  why: {finding.why}\n  do:  {finding.do}\n")
-    if not args.json:
-        print("Nothing is wrong." if not findings else f"That is {len(findings)} in all.")
-    return 1 if findings else 0
-
-
-async def look(given: Settings) -> Standing:
-    """Asks everything that Stint depends on, each for a few seconds at most."""
-    standing = Standing()
-    windows = {
-        "RabbitMQ": given.amqp_url,
-        "API": os.environ.get("PUBLIC_URL"),
-        "mail": given.smtp_url.get_secret_value() if given.smtp_url else None,
+async def collect(settings: Settings, *, api_url: str | None) -> InstallationStatus:
+    """Probes everything that Stint depends on, each for a few seconds at most. Without `api_url` the API is not probed."""
+    status = InstallationStatus()
+    probes = {
+        "Postgres": _read_database(settings, status),
+        "RabbitMQ": _probe(settings.amqp_url),
+        "API": _probe_api(api_url),
+        "mail": _probe(settings.smtp_url.get_secret_value() if settings.smtp_url else None),
     }
-    answers = await asyncio.gather(_read(given, standing), *(_reach(url) for url in windows.values()))
-    standing.servers = dict(zip(("Postgres", *windows), answers, strict=True)) | standing.servers
-    return standing
+    status.servers = dict(zip(probes, await asyncio.gather(*probes.values()), strict=True)) | status.servers
+    return status
 
 
-async def _read(given: Settings, standing: Standing) -> str:
+async def _read_database(settings: Settings, status: InstallationStatus) -> str:
+    """Fills in what Postgres knows, and returns the state of Postgres itself."""
     try:
-        async with asyncio.timeout(10), await connect(given) as conn:
+        async with asyncio.timeout(10), await connect(settings) as conn:
             if await pending(conn):
-                standing.lacks_migrations = True
+                status.lacks_migrations = True
                 return "lacks migrations"
-            standing.queues = await queues.read(conn)
-            standing.processes = await heartbeats.processes(conn)
-            found = await dead_letters.groups(conn)
-            standing.dead, standing.groups, standing.foreign = found.dead, len(found.items), found.foreign
-            standing.servers |= {"Xero": await _xero(conn, given), "Slack": await _slack(conn, given)}
-    except Exception as error:  # whatever it is, it is what is shown
+            status.queues = await metrics.queue_depths(conn)
+            status.processes = await heartbeats.processes(conn)
+            own_seconds = await clocks.seconds_ahead(conn)
+            status.wrong_clocks = clocks.wrong_clocks(status.processes, host=socket.gethostname(), own_seconds=own_seconds)
+            found = await dead_letters.list_groups(conn, Redactor(settings))
+            status.dead, status.groups, status.unrecognized = found.dead, len(found.items), found.unrecognized
+            status.stray_entries = await strays.stray_entries(conn, settings)
+            status.timers_without_access = await leftovers.timers_without_access(conn)
+            if settings.uses_external_identity:
+                status.servers["user pool"] = await _user_pool(conn, settings)
+            status.servers |= {"Xero": await _xero(conn, settings, status), "Slack": await _slack(conn, settings)}
+    except Exception as error:  # any error means that Postgres cannot be used, and is shown as its state
         return f"does not answer: {type(error).__name__}"
     return "ok"
 
 
-async def _xero(conn: Connection, given: Settings) -> str:
-    """As it was last seen: nothing is asked of Xero itself, whose limits are for the work."""
-    if given.xero_client_id is None:
+async def _user_pool(conn: Connection, settings: Settings) -> str:
+    reading = await user_pool.last_reading(conn)
+    if reading.age_seconds is not None and reading.age_seconds < user_pool.LATE_SECONDS + settings.stint_pool_seconds:
+        return "ok"
+    when = "was never read" if reading.age_seconds is None else f"was last read {reading.age_seconds:,.0f} s ago"
+    return f"{when}: {reading.error}" if reading.error else when
+
+
+async def _xero(conn: Connection, settings: Settings, status: InstallationStatus) -> str:
+    """The state that was last recorded. Xero itself is not called: its rate limits are needed for the bills."""
+    if settings.xero_client_id is None:
         return "not set"
-    status = json.loads(await xero_connection.status(conn))
-    if status["needsReconnect"]:
-        return "does not let Stint in any more"
-    if not status["connected"]:
+    found = XeroStatus.from_json(await xero_status.status(conn, settings))
+    status.xero_differs = found.bills.differs
+    status.xero_waiting = await alerts.waiting_bills(conn)
+    if found.access_lost is not None:
+        status.cures["Xero"] = found.access_lost.cure
+        return f"gives no access since {found.access_lost.since:%Y-%m-%d %H:%M} UTC: {found.access_lost.text}"
+    if not found.connected:
         return "is not connected"
-    return f"has refused {status['failed']:,} bills" if status["failed"] else "ok"
+    return f"has refused {found.failed:,} bills" if found.failed else "ok"
 
 
-async def _slack(conn: Connection, given: Settings) -> str:
-    if given.slack_bot_token is None:
+async def _slack(conn: Connection, settings: Settings) -> str:
+    if settings.slack_bot_token is None:
         return "not set"
-    return "took our bot token back" if await slack_posts.is_removed(conn, given) else "ok"
+    return "revoked the bot token" if await posts.is_token_revoked(conn, settings) else "ok"
 
 
-async def _reach(url: str | None) -> str:
-    """Whether something listens there."""
+async def _probe(url: str | None) -> str:
+    """Whether a server accepts connections at the URL."""
     if not url:
         return "not set"
     parts = urlsplit(url)
@@ -133,105 +142,53 @@ async def _reach(url: str | None) -> str:
     return "ok"
 
 
-def examine(standing: Standing) -> list[Finding]:
-    """What is wrong, the cause before what follows from it."""
-    findings = [_of_server(name, state) for name, state in standing.servers.items() if state not in ("ok", "not set")]
-    if standing.servers.get("Postgres") != "ok":
-        return findings
-    if not standing.alive("relay"):
-        findings.append(
-            Finding(
-                "No relay is alive.",
-                "nothing is handed to RabbitMQ, swept or replayed",
-                "./stint up runs one; or ./stint relay",
-            )
-        )
-    for queue in standing.queues:
-        if queue.name not in QUEUES:
-            if queue.ready:
-                findings.append(
-                    Finding(
-                        f"{queue.ready:,} messages are for a queue that this version does not know: {queue.name}.",
-                        "another version put them, or somebody wrote them into the database",
-                        "start that version's relay and workers, which take them up; nothing else does",
-                    )
-                )
-        elif not standing.alive("work", queue.name):
-            findings.append(
-                Finding(
-                    f"No worker is alive for the queue {queue.name}.",
-                    f"{queue.ready + queue.sent:,} messages wait for one",
-                    f"./stint up runs them; or ./stint work --queues {queue.name}",
-                )
-            )
-        elif queue.oldest_due_seconds > LATE_SECONDS:
-            findings.append(
-                Finding(
-                    f"Messages of {queue.name} wait too long: the oldest for {queue.oldest_due_seconds:,.0f} s.",
-                    f"{queue.ready:,} are ready, {queue.sent:,} with RabbitMQ, {queue.calling:,} calling out",
-                    "look at the worker's log; start another worker for this queue if they are just many",
-                )
-            )
-    if standing.dead:
-        findings.append(
-            Finding(
-                f"Dead letters: {standing.dead:,}, in {standing.groups} groups.",
-                "they failed as often as they may, or no retry could help; nothing more happens to them by itself",
-                "./stint dead shows of what; mend the cause, then ./stint dead replay --group G --canary 1 --reason '…'",
-            )
-        )
-    if standing.foreign:
-        findings.append(
-            Finding(
-                f"Foreign letters came through RabbitMQ: {standing.foreign:,}.",
-                "somebody publishes into our queues, or an older version's message came back",
-                "./stint dead list and show; ./stint dead discard ID --reason '…' once you know whose they are",
-            )
-        )
-    return findings
+async def _probe_api(url: str | None) -> str:
+    """Whether the API is ready, or what it says is wrong: it may be busy, or have lost a server that this command reaches."""
+    import httpx2  # importing it takes 0.25 s
+
+    state = await _probe(url)
+    if url is None or state != "ok":
+        return state
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS), httpx2.AsyncClient(timeout=CONNECT_SECONDS) as client:
+            answer = await client.get(f"{url.rstrip('/')}/health/ready")
+        problems = answer.json().get("problems") if answer.status_code == 503 else None
+    except (httpx2.HTTPError, TimeoutError, ValueError, AttributeError) as error:  # for example a proxy's page instead of JSON
+        return f"is not ready: {type(error).__name__}"
+    return f"is not ready: {' '.join(map(str, problems))}".rstrip(".") if isinstance(problems, list) else "ok"
 
 
-def _of_server(name: str, state: str) -> Finding:
-    if state == "lacks migrations":
-        return Finding("The database lacks migrations.", "a newer version of Stint runs on it", "./stint migrate")
-    follows = {
-        "Postgres": ("the API answers 503 and workers wait; nothing is lost", "start it, or mend DATABASE_URL"),
-        "RabbitMQ": ("the API serves as usual; what it promised waits in Postgres", "start it, or mend AMQP_URL"),
-        "API": ("nobody is served", "./stint up, or ./stint api; its log says why it ended"),
-        "Xero": (
-            "approved bills wait; they go there by themselves once it is mended",
-            "docs/xero.md says what, by the bill's status",
-        ),
-        "Slack": ("nothing is posted there; confirmations become dead letters", "install the app again: docs/slack.md"),
-        "mail": ("mails are tried again, for about an hour each; then they are dead letters", "start it, or mend SMTP_URL"),
-    }
-    why, do = follows[name]
-    return Finding(f"{name} {state}.", why, do)
-
-
-def _show(standing: Standing) -> None:
-    for name, state in standing.servers.items():
+def _show(status: InstallationStatus) -> None:
+    for name, state in status.servers.items():
         print(f"{name:<10}{state}")
+        if cure := status.cures.get(name):
+            print(f"{'':<10}what to do: {cure}")
     console = Console(highlight=False)
-    if standing.queues:
+    if status.queues:
         table = Table("queue", "ready", "sent", "calling", "oldest due", "dead", "workers", box=None)
-        for queue in standing.queues:
+        for queue in status.queues:
             table.add_row(
                 queue.name, f"{queue.ready:,}", f"{queue.sent:,}", f"{queue.calling:,}", f"{queue.oldest_due_seconds:.0f} s",
-                f"{queue.dead:,}", str(len(standing.alive("work", queue.name))),
+                f"{queue.dead:,}", str(len(status.alive("work", queue.name))),
             )  # fmt: skip
         console.print(table)
-        print(
-            f"relays: {len(standing.alive('relay'))}; foreign letters: {standing.foreign:,}. ./stint doctor says what is wrong."
-        )
+        if status.xero_differs:
+            print(f"bills that differ from their time entries in Xero: {status.xero_differs:,}")
+        for waiting in status.xero_waiting:
+            print(f"bills that wait: {waiting.count:,}, of {', '.join(waiting.customers)}: {waiting.error}")
+        relays = len(status.alive("relay"))
+        print(f"relays: {relays}; unrecognized messages: {status.unrecognized:,}. ./stint doctor says what is wrong.")
 
 
-def _plain(standing: Standing) -> dict[str, Any]:
+def _plain(status: InstallationStatus) -> dict[str, Any]:
     return {
-        "servers": standing.servers,
-        "queues": [queue.model_dump(mode="json") for queue in standing.queues],
-        "processes": [process.model_dump(mode="json") for process in standing.processes],
-        "deadLetters": standing.dead,
-        "groups": standing.groups,
-        "foreignLetters": standing.foreign,
+        "servers": status.servers,
+        "cures": status.cures,
+        "queues": [queue.model_dump(mode="json") for queue in status.queues],
+        "processes": [process.model_dump(mode="json") for process in status.processes],
+        "deadLetters": status.dead,
+        "groups": status.groups,
+        "unrecognizedMessages": status.unrecognized,
+        "xeroDiffers": status.xero_differs,
+        "xeroWaiting": [asdict(waiting) for waiting in status.xero_waiting],
     }

@@ -1,119 +1,144 @@
-"""`./stint token`, `./stint user` and `./stint rotate-signing-key`: people, tokens and keys of the local identity provider."""
+"""`./stint token`, `./stint user` and `./stint rotate-signing-key`: users, tokens and keys of the local identity provider."""
 
 import argparse
 import asyncio
 import json
 from collections.abc import Coroutine
+from datetime import datetime
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
+
+from pydantic import TypeAdapter, ValidationError
 
 from ops.errors import CommandError
-from schemas import customers, keys, sign_in, users
-from schemas.database import Connection, connect
-from schemas.keys import Claims
+from schemas.base import Name
+from schemas.customers import customers
+from schemas.errors import Conflict, Invalid, NotFound
+from schemas.hours import timer_stops
+from schemas.hours.timer_stops import TimerStop
+from schemas.identity import leftovers, local_accounts, signing_keys, users
+from schemas.identity.local_accounts import AccountRemoved, NewAccount
+from schemas.identity.users import LocalUser
+from schemas.postgres.connection import Connection, connect
 from schemas.settings import settings
-from schemas.users import Account
 
 
 def run_token(args: argparse.Namespace) -> int:
-    """Prints a token for `--role`, `--email` and perhaps `--customer`, and nothing else."""
+    """Prints only a token, for `--role`, `--email` and `--customer`."""
     return _run(_token(args.role, args.email, args.customer))
 
 
 def run_user(args: argparse.Namespace) -> int:
-    """`add`, `list` or `remove`, by `args.action`."""
+    """Runs `add`, `list`, `remove` or `sign-out`."""
     match args.action:
         case "add":
             return _run(_add(args.email, args.name, args.role))
         case "list":
             return _run(_list(as_json=args.json))
+        case "remove":
+            if args.end_time is not None and not args.stop_timer:
+                raise CommandError("--end-time needs --stop-timer.")
+            return _run(_remove(args.email, stop_timer=args.stop_timer, end_time=args.end_time))
         case _:
-            return _run(_remove(args.email))
+            return _run(_sign_out(args.email), any_provider=True)
 
 
 def run_rotate(args: argparse.Namespace) -> int:
-    """Makes a new key to sign with; with `args.distrust` nothing is believed that was signed before."""
-    return _run(_rotate(distrust=args.distrust))
+    """Creates a new signing key. With `--distrust` all tokens that older keys signed become invalid."""
+    return _run(_rotate(revoke_old=args.distrust))
 
 
-def _run(command: Coroutine[Any, Any, str]) -> int:
-    if settings().people_are_outside:
+def _run(command: Coroutine[Any, Any, str], *, any_provider: bool = False) -> int:
+    if settings().uses_external_identity and not any_provider:
         command.close()
         raise CommandError(
-            f"This is for the local identity provider, and IDENTITY is {settings().identity}: people, tokens and keys are "
-            "those of its user pool; see to them there."
+            f"This command is for the local identity provider, and IDENTITY is {settings().identity}: manage users, tokens and "
+            "keys in its user pool."
         )
     print(asyncio.run(command))
     return 0
 
 
 async def make_token(*, role: str, email: str, customer_id: UUID | None = None) -> str:
-    """A token valid for 12 hours. The same address gets the same user each time; a new one is made on the way.
+    """A token that is valid for 12 hours. A user is created for a new address; a known user gets this role and customer.
 
-    `role` is any `custom:userRole`, or `none` to leave it out. Raises CommandError for a removed user.
+    `role` is any `custom:userRole`, or `none` for a token without one. Raises CommandError for a removed user.
     """
-    given = settings()
-    claim = None if role == "none" else role
-    async with await connect(given) as conn, conn.transaction():
-        account = await _account(conn, email)
-        if account is None:
-            account = await _create(conn, email=email, name=_name_of(email), role=claim, customer_id=customer_id)
-        elif account.revoked:
-            raise CommandError(f"{email} was removed; ./stint user add {email} lets them in again.")
-        claims = Claims(account.id, account.email, account.name, claim, customer_id)
-        return await keys.sign(
-            conn,
-            claims,
-            secret_key=given.secret_key.get_secret_value(),
-            issuer=given.auth_issuer,
-            client_id=given.own_client_id,
-        )
+    new = NewAccount(email, _name_of(email), None if role == "none" else role, customer_id)
+    async with await connect(settings()) as conn, conn.transaction():
+        try:
+            return await local_accounts.issue_token(conn, new, settings())
+        except AccountRemoved as error:
+            raise CommandError(str(error)) from None
+
+
+async def token_of_first_admin(email: str) -> str | None:
+    """A token for the admin of a new installation, who is created. None if somebody has removed that user or given them another
+    role since, and if the users are in a user pool."""
+    if settings().uses_external_identity:
+        return None
+    async with await connect(settings()) as conn, conn.transaction():
+        account = await local_accounts.find(conn, email)
+        if account is not None and (account.revoked or account.role != "internal_admin"):
+            return None
+        return await local_accounts.issue_token(conn, NewAccount(email, _name_of(email), "internal_admin"), settings())
 
 
 async def _token(role: str, email: str, customer: str | None) -> str:
-    is_a_customers = users.is_a_customers(role)
+    is_a_customers = users.is_customer_role(role)
     if is_a_customers != (customer is not None):
         raise CommandError(
-            f"The role {role} needs --customer ID: whose data it may see."
+            f"The role {role} needs --customer ID: the customer whose data it may see."
             if is_a_customers
-            else f"--customer goes with the roles customer_admin and customer_user only, not with {role}."
+            else f"--customer is only for the roles customer_admin and customer_user, not for {role}."
         )
     try:
         customer_id = UUID(customer) if customer is not None else None
     except ValueError:
-        raise CommandError(f"{customer} is no customer's id; GET /api/customers lists them.") from None
-    if role != "none" and users.role_of(role) is None:
+        raise CommandError(f"{customer} is not a customer's id; GET /api/customers lists them.") from None
+    if role != "none" and users.parse_role(role) is None:
         raise CommandError(
-            f"{role} is no role; take internal_admin, internal_user (or another that begins with internal_), customer_admin, "
-            "customer_user, or none to leave it out."
+            f"{role} is not a role; use internal_admin, internal_user (or another that begins with internal_), customer_admin, "
+            "customer_user, or none for a token without a role."
         )
-    _check(email)
+    email = _checked(email)
     if customer_id is not None:
         async with await connect(settings()) as conn:
             if not await customers.exists(conn, customer_id):
-                raise CommandError(f"There is no customer {customer_id}, or no longer; GET /api/customers lists them.")
+                raise CommandError(f"There is no customer {customer_id}; GET /api/customers lists them.")
     return await make_token(role=role, email=email, customer_id=customer_id)
 
 
-async def _add(email: str, name: str | None, role: str) -> str:
-    _check(email)
+async def _add(email: str, name: str | None, role: str | None) -> str:
+    email, name = _checked(email), _checked_name(name)
     async with await connect(settings()) as conn, conn.transaction():
-        account = await _account(conn, email)
+        account = await local_accounts.find(conn, email)
         if account is None:
-            account = await _create(conn, email=email, name=name or _name_of(email), role=role, customer_id=None)
-            return f"Added {account.email} ({role}), id {account.id}."
-        await users.remember(conn, account.id, email=account.email, name=name or account.name, role=role, customer_id=None)
-        await users.set_revoked(conn, account.id, False)
-        return f"{account.email} may sign in ({role}), id {account.id}."
+            account = await local_accounts.create(conn, NewAccount(email, name or _name_of(email), role or "internal_user"))
+            return f"Added {account.email} ({account.role}), id {account.id}."
+        role = role or _present_role(account)
+        await local_accounts.change(conn, account, name=name, role=role)
+        return f"{account.email} can sign in ({role}), id {account.id}."
+
+
+def _present_role(account: LocalUser) -> str:
+    """The role that a known user has after `user add` without `--role`. Raises CommandError for a customer's user, who must not
+    become one of the firm's own people by the way."""
+    if account.customer_id is not None or users.is_customer_role(account.role):
+        raise CommandError(
+            f"{account.email} is a customer's user. --role internal_user makes them one of the firm's own people; an "
+            "invitation (POST /api/customers/ID/users/invite) gives a removed one access to their customer again."
+        )
+    return "internal_user" if account.revoked or account.role is None else account.role
 
 
 async def _list(*, as_json: bool) -> str:
     async with await connect(settings()) as conn:
-        accounts = await users.accounts(conn)
+        accounts = await users.list_local_users(conn)
     if as_json:
         return json.dumps([account.model_dump(mode="json") for account in accounts], indent=2)
     if not accounts:
-        return "Nobody yet; ./stint user add EMAIL adds a consultant."
+        return "No users yet; ./stint user add EMAIL adds a consultant."
     width = max(len(account.email) for account in accounts)
     return "\n".join(
         f"{account.email:<{width}}  {account.role or 'no role':<16}  {account.id}{'  removed' if account.revoked else ''}"
@@ -121,41 +146,72 @@ async def _list(*, as_json: bool) -> str:
     )
 
 
-async def _remove(email: str) -> str:
+async def _remove(email: str, *, stop_timer: bool, end_time: datetime | None) -> str:
     async with await connect(settings()) as conn, conn.transaction():
-        account = await _account(conn, email)
-        if account is None:
-            raise CommandError(f"Nobody has the address {email}; ./stint user list shows who is there.")
-        await users.set_revoked(conn, account.id, True)
-        await sign_in.forget(conn, account.id)
-        return f"Removed {account.email}: every request of theirs is refused from now on. Their hours stay."
+        account = await _find(conn, email)
+        await local_accounts.remove(conn, account.id)
+        said = [f"Removed {account.email}: all their requests are refused from now on. Their hours stay."]
+        if stop_timer:
+            said.append(await _stop_timer(conn, account, end_time))
+        return "\n".join([*said, *(await leftovers.find(conn, account.id)).sentences(account.id, account.email)])
 
 
-async def _rotate(*, distrust: bool) -> str:
+async def _stop_timer(conn: Connection, account: LocalUser, end_time: datetime | None) -> str:
+    try:
+        receipt = await timer_stops.stop_any(conn, TimerStop.model_validate({"endTime": end_time}), user_id=account.id, by=None)
+    except NotFound:
+        return "No timer of theirs is running."
+    except (Conflict, Invalid) as error:
+        raise CommandError(f"Nothing was changed: {error.detail}") from None
+    stop = receipt.stop
+    return f"Their timer ended at {stop.end_time:%Y-%m-%dT%H:%M:%SZ}, after {stop.duration:,} s: time entry {stop.entry_id}."
+
+
+async def _sign_out(email: str) -> str:
+    async with await connect(settings()) as conn, conn.transaction():
+        account = await _find(conn, email)
+        # the pool's clock may be ahead of Postgres's
+        wait_seconds = users.CLOCK_SECONDS if settings().uses_external_identity else 0
+        await users.end_sessions(conn, account.id, ahead_seconds=wait_seconds)
+        again = "in a minute" if wait_seconds else "again"
+        return f"Signed out {account.email}: every token that they have is refused from now on. They can sign in {again}."
+
+
+async def _find(conn: Connection, email: str) -> LocalUser:
+    from schemas.email_addresses import one_spelling
+
+    for spelling in dict.fromkeys((email, one_spelling(email))) if email else ():  # users without an address have ""
+        if (account := await local_accounts.find(conn, spelling)) is not None:
+            return account
+    raise CommandError(f"No user has the address {email!a}; ./stint user list shows all of them.")
+
+
+async def _rotate(*, revoke_old: bool) -> str:
     async with await connect(settings()) as conn:
-        kid = await keys.rotate(conn, settings().secret_key.get_secret_value(), distrust=distrust)
-    if distrust:
-        return f"The key {kid} signs from now on. Older tokens are refused within two minutes: everybody has to sign in again."
-    return f"The key {kid} signs from now on. Tokens signed before stay good until they expire, 12 hours at most."
-
-
-async def _account(conn: Connection, email: str) -> Account | None:
-    """The user with that address. Two commands at once for a new address queue up here, so that only one makes it."""
-    await conn.execute("SELECT pg_advisory_xact_lock(hashtextextended(lower(%s), 0))", (email,))
-    return next(iter(await users.accounts(conn, email)), None)
-
-
-async def _create(conn: Connection, *, email: str, name: str, role: str | None, customer_id: UUID | None) -> Account:
-    user_id = uuid4()
-    await users.remember(conn, user_id, email=email, name=name, role=role, customer_id=customer_id)
-    return Account(id=user_id, email=email, name=name, role=role, customer_id=customer_id, revoked=False)
+        kid = await signing_keys.rotate_keys(conn, settings().secret_key.get_secret_value(), revoke_old=revoke_old)
+    if revoke_old:
+        return f"The key {kid} signs from now on. Older tokens are refused within two minutes: all users have to sign in again."
+    return f"The key {kid} signs from now on. Older tokens remain valid until they expire, after 12 hours at most."
 
 
 def _name_of(email: str) -> str:
     return email.partition("@")[0].replace(".", " ").replace("_", " ").title()
 
 
-def _check(email: str) -> None:
-    local, at, domain = email.partition("@")
-    if not (local and at and domain) or any(character.isspace() for character in email):
-        raise CommandError(f"{email!r} is no e-mail address.")
+def _checked_name(name: str | None) -> str | None:
+    """The name as it is stored. Raises CommandError for one that nobody can read."""
+    try:
+        return TypeAdapter(Name).validate_python(name) if name else None
+    except ValidationError:
+        raise CommandError(f"{name!a} is not a name: it needs 1 to 200 characters that can be seen.") from None
+
+
+def _checked(email: str) -> str:
+    """The address as it is stored. Raises CommandError for one that mail cannot be sent to."""
+    from schemas.email_addresses import MAX_LENGTH, Email
+
+    try:
+        return TypeAdapter(Email).validate_python(email)
+    except ValidationError as error:
+        why = error.errors()[0].get("ctx", {}).get("error") or f"it has more than {MAX_LENGTH} characters"
+        raise CommandError(f"{email!a} is not an e-mail address: {why}.") from None

@@ -1,1 +1,1 @@
-"""The ground floor: every shape that crosses a door, the tables, and the SQL that fills them."""
+"""The domain: models, tables and the SQL that reads and writes them. The entry points api, actors and ops import it."""

@@ -1,7 +1,7 @@
-"""How a shape looks in Python, in SQL and on the wire: one definition for all three.
+"""The base of all models: one definition for Python, SQL and JSON.
 
-A row that is answered is a `Row`. Its JSON is built by Postgres (`json_object`), from the same fields that document it,
-so that a list can pass from the database to the socket as bytes and the two cannot drift apart.
+`Row` is the base of models in responses. Postgres builds their JSON (`json_object`) from the fields that also document them.
+So a list goes from the database to the socket as bytes, and cannot differ from its documentation.
 """
 
 import hashlib
@@ -26,18 +26,20 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema
 
+from schemas import names
+
 
 @dataclass(frozen=True)
 class Sql:
-    """Marks a field whose value is not the column of its own name; `{t}` stands for the table's alias."""
+    """Marks a field whose value is not the column of the same name. In the expression, `{t}` is the table's alias."""
 
     expression: str
 
 
 @dataclass(frozen=True)
 class Lookup:
-    """Marks a field that comes from the row of another `table` whose id stands in `key`; in the expression `{j}` is that row
-    and `{t}` the row itself. Null, or `default`, where there is no such row."""
+    """Marks a field from a row of another `table`, whose id is in the column `key`. In the expression, `{j}` is that row's
+    alias and `{t}` the alias of the row itself. The value is null, or `default`, if there is no such row."""
 
     table: str
     key: str
@@ -49,8 +51,8 @@ class Lookup:
 
 
 @dataclass(frozen=True)
-class Documented:
-    """Adds a keyword to a field's schema in the OpenAPI document, where its type does not tell which values are taken."""
+class SchemaKeyword:
+    """Adds a keyword to a field's schema in the OpenAPI document, if its type does not tell which values are valid."""
 
     keyword: str
     value: str
@@ -59,21 +61,21 @@ class Documented:
         return handler(schema) | {self.keyword: self.value}
 
 
-def _only_text(value: object) -> object:
-    # pydantic would take 5, and "5", for five seconds past 1970: a client that sends a number meant something else
+def _reject_numbers(value: object) -> object:
+    # pydantic would read 5 and "5" as five seconds after 1970; a client that sends a number means something else
     if isinstance(value, date) or (isinstance(value, str) and re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?![0-9])", value)):
         return value
-    raise ValueError("send text, such as 2026-11-23T09:30:00Z or 2026-11-23")
+    raise ValueError("send it as text, with the year, month and day")
 
 
-def _only(kind: type) -> BeforeValidator:
-    """Of that very type. Field(strict=True) does not do it: the framework validates with strict=False, which overrides it, and
-    then "60", true and 60.0 are whole numbers."""
+def _exactly(kind: type) -> BeforeValidator:
+    """Accepts only values of exactly that type. Field(strict=True) has no effect, because Litestar validates with strict=False:
+    then "60", true and 60.0 are accepted as whole numbers."""
 
     def check(value: object) -> object:
         if type(value) is kind:
             return value
-        raise ValueError({int: "send a whole number", bool: "send true or false"}[kind])
+        raise ValueError("send it without quotes and without a fraction" if kind is int else "send it without quotes")
 
     return BeforeValidator(check)
 
@@ -82,9 +84,9 @@ def _in_utc(value: datetime) -> datetime:
     try:
         value = value.astimezone(UTC)
     except OverflowError as error:
-        raise ValueError("the year must lie between 1 and 9999 in UTC") from error
+        raise ValueError("the year must be between 1900 and 9000") from error
     if not 1900 <= value.year <= 9000:
-        raise ValueError("the year must lie between 1900 and 9000")
+        raise ValueError("the year must be between 1900 and 9000")
     return value
 
 
@@ -95,26 +97,31 @@ def _whole_seconds(value: datetime) -> datetime:
 # years from 1900 on, and before 9000
 _YEARS = "^(19|[2-8][0-9])[0-9]{2}-"
 _TIME_SCHEMA = {"type": "string", "format": "date-time", "pattern": _YEARS, "examples": ["2026-11-23T09:30:00Z"]}
+# marks times that Postgres writes in whole seconds; `_object` looks for it. It is no expression, but a mark like the others.
+_WHOLE_SECONDS = Sql("second")
 _DAY_SCHEMA = {"type": "string", "format": "date", "pattern": _YEARS}
 
-# A moment on the wire: RFC 3339 in UTC with Z. `Second` is what hours are made of: fractions are cut off on the way in, so
-# that duration is exactly endTime − startTime.
-Instant = Annotated[AwareDatetime, BeforeValidator(_only_text), AfterValidator(_in_utc), WithJsonSchema(_TIME_SCHEMA)]
-Second = Annotated[Instant, AfterValidator(_whole_seconds), Sql("second")]
-Day = Annotated[date, BeforeValidator(_only_text), Field(ge=date(1900, 1, 1), le=date(9000, 1, 1)), WithJsonSchema(_DAY_SCHEMA)]
+# A time in JSON: RFC 3339 in UTC with Z. `Second` is for the times of timers and entries: fractions of the input are cut off,
+# so that duration is exactly endTime − startTime.
+Instant = Annotated[AwareDatetime, BeforeValidator(_reject_numbers), AfterValidator(_in_utc), WithJsonSchema(_TIME_SCHEMA)]
+Second = Annotated[Instant, AfterValidator(_whole_seconds), _WHOLE_SECONDS]
+Day = Annotated[
+    date, BeforeValidator(_reject_numbers), Field(ge=date(1900, 1, 1), le=date(9000, 1, 1)), WithJsonSchema(_DAY_SCHEMA)
+]
 Name = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
-    Documented("pattern", r"\S"),  # blanks alone are none
+    AfterValidator(names.clean_name),
+    SchemaKeyword("pattern", names.HAS_VISIBLE),  # a name of blanks and invisible characters only is refused
 ]
 Text = Annotated[str, StringConstraints(max_length=10_000)]
-Whole = Annotated[int, _only(int)]
-Flag = Annotated[bool, _only(bool)]
+Whole = Annotated[int, _exactly(int)]
+Flag = Annotated[bool, _exactly(bool)]
 Version = Annotated[Whole, Field(ge=1, le=2**53, description="The row's version as last read; a stale one gets 409")]
 
 
 class Row(BaseModel):
-    """One row as it is answered: frozen, camelCase on the wire. Fields stand in the order of the answer."""
+    """The base of models in responses: frozen, camelCase in JSON. The fields are in the order of the JSON."""
 
     model_config = ConfigDict(
         frozen=True, alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
@@ -122,55 +129,59 @@ class Row(BaseModel):
 
     @classmethod
     def from_json(cls, row: str | bytes) -> Self:
-        """The row from the text that `json_object` made of it."""
+        """The row from the JSON that `json_object` built."""
         return cls.model_validate_json(row)
 
 
 class Body(BaseModel):
-    """What a client sends: frozen, camelCase, unknown fields refused."""
+    """The base of request bodies: frozen, camelCase in JSON, unknown fields refused."""
 
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, extra="forbid", hide_input_in_errors=True)
 
     def fingerprint(self) -> bytes:
-        """Tells whether a repeated create carries the same body."""
-        return hashlib.sha256(self.model_dump_json().encode()).digest()
+        """A hash of the body. It tells whether a repeated create request has the same body.
+
+        Fields with their default values are left out, so that a field which a later version adds does not change the hash of a
+        request that a client repeats after the upgrade.
+        """
+        return hashlib.sha256(self.model_dump_json(exclude_defaults=True).encode()).digest()
 
 
 def json_object(model: type[Row], table: str) -> str:
-    """SQL for one row of `table` (its alias) as a JSON object with the model's fields, in its order. It stands for itself, so
-    that it can be returned by an INSERT or an UPDATE, too: each lookup is a query of its own."""
+    """SQL for one row of `table` (an alias) as a JSON object with the model's fields. It needs no joins, so that an INSERT or
+    UPDATE can return it too: each lookup is a subquery."""
 
-    def looked_up(lookup: Lookup) -> str:
+    def lookup_sql(lookup: Lookup) -> str:
         alias = lookup.alias(table)
         expression = lookup.expression.format(j=alias, t=table)
-        found = f"(SELECT {expression} FROM {lookup.table} {alias} WHERE {alias}.id = {table}.{lookup.key})"
-        return found if lookup.default is None else f"coalesce({found}, {lookup.default})"
+        subquery = f"(SELECT {expression} FROM {lookup.table} {alias} WHERE {alias}.id = {table}.{lookup.key})"
+        return subquery if lookup.default is None else f"coalesce({subquery}, {lookup.default})"
 
-    return _object(model, table, looked_up)
+    return _object(model, table, lookup_sql)
 
 
 def json_joined(model: type[Row], table: str) -> tuple[str, str]:
-    """The same for many rows: the object, and the joins that it needs. One join serves all fields from the same row, and what
-    is looked up again and again is fetched once."""
+    """`json_object` for many rows: the SQL of the object, and the joins that it needs. All fields from the same row share one
+    join."""
     joins: dict[str, str] = {}
 
-    def looked_up(lookup: Lookup) -> str:
+    def lookup_sql(lookup: Lookup) -> str:
         alias = lookup.alias(table)
-        # LIMIT 1 keeps it a look-up by id: hashing the whole other table looks cheap to the planner while that is small
+        # LIMIT 1 forces a lookup by id: while the other table is small, the planner would prefer to hash all of it
         row = f"SELECT * FROM {lookup.table} WHERE {lookup.table}.id = {table}.{lookup.key} LIMIT 1"
         joins[alias] = f"LEFT JOIN LATERAL ({row}) {alias} ON true"
         expression = lookup.expression.format(j=alias, t=table)
         return expression if lookup.default is None else f"coalesce({expression}, {lookup.default})"
 
-    item = _object(model, table, looked_up)
+    item = _object(model, table, lookup_sql)
     return item, " ".join(joins.values())
 
 
-def _object(model: type[Row], table: str, looked_up: Callable[[Lookup], str]) -> str:
+def _object(model: type[Row], table: str, lookup_sql: Callable[[Lookup], str]) -> str:
     pairs = []
     for name, field in model.model_fields.items():
         lookup = next((mark for mark in field.metadata if isinstance(mark, Lookup)), None)
-        value = looked_up(lookup) if lookup else _value(name, field.annotation, field.metadata, table)
+        value = lookup_sql(lookup) if lookup else _value(name, field.annotation, field.metadata, table)
         pairs.append(f"'{field.alias or name}', {value}")
     return f"json_build_object({', '.join(pairs)})"
 
@@ -179,7 +190,7 @@ def _value(name: str, annotation: Any, metadata: list[Any], table: str) -> str:
     column = f"{table}.{name}"
     marks = [mark for mark in metadata if isinstance(mark, Sql)]
     inner, inner_marks = _unwrap(annotation)
-    if any(mark.expression == "second" for mark in marks + inner_marks):
+    if _WHOLE_SECONDS in marks + inner_marks:
         return f"""to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"""
     if marks:
         return marks[0].expression.format(t=table)
@@ -189,7 +200,7 @@ def _value(name: str, annotation: Any, metadata: list[Any], table: str) -> str:
 
 
 def _unwrap(annotation: Any) -> tuple[Any, list[Sql]]:
-    """The type inside Optional and Annotated, and the Sql marks met on the way."""
+    """The type inside Optional and Annotated, and the Sql marks around it."""
     marks: list[Sql] = []
     while True:
         origin = get_origin(annotation)
@@ -205,4 +216,4 @@ def _unwrap(annotation: Any) -> tuple[Any, list[Sql]]:
             return annotation, marks
 
 
-Rounding = Annotated[Literal[1, 5, 6, 10, 15, 30], _only(int)]
+Rounding = Annotated[Literal[1, 5, 6, 10, 15, 30], _exactly(int)]

@@ -1,4 +1,4 @@
-"""What the domain refuses, in its own words: it knows no HTTP (api/problems.py maps these) and no queue."""
+"""The domain's exceptions. They know nothing of HTTP: api/http/problems.py maps those under StintError to status codes."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,7 +7,7 @@ from schemas.base import Row
 
 
 class StintError(Exception):
-    """The base of every refusal; its text is written for the person who made the request."""
+    """The base class. `detail` is shown to the client that made the request."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
@@ -15,7 +15,7 @@ class StintError(Exception):
 
 
 class NotFound(StintError):
-    """The row does not exist, or is not this user's to know about; the two are never told apart."""
+    """The row does not exist, or this user may not know of it; the client cannot tell which."""
 
 
 class Forbidden(StintError):
@@ -23,7 +23,7 @@ class Forbidden(StintError):
 
 
 class Conflict(StintError):
-    """The row's present state does not allow this; `facts` travels to the client beside the sentence."""
+    """The row's current state does not allow this. The client gets `facts` as further fields of the error."""
 
     def __init__(self, detail: str, **facts: Any) -> None:
         super().__init__(detail)
@@ -31,55 +31,46 @@ class Conflict(StintError):
 
 
 class Unavailable(StintError):
-    """Somebody whom we depend on does not answer, and may again in so many seconds; nothing was changed."""
+    """Another system does not answer; it may again in `seconds`. Nothing was changed."""
 
     def __init__(self, detail: str, *, seconds: int = 1) -> None:
         super().__init__(detail)
         self.seconds = seconds
 
 
-class TooMany(StintError):
-    """A limit is used up; there is room again in so many seconds."""
+class RateLimited(StintError):
+    """A rate limit is exhausted. The same request may succeed in `seconds`."""
 
     def __init__(self, detail: str, *, seconds: int) -> None:
         super().__init__(detail)
         self.seconds = seconds
 
 
-@dataclass(frozen=True)
-class FieldError:
-    """One bad input: where it stands (dotted path) and what to do about it."""
-
-    path: str
-    message: str
-
-
 class FieldProblem(Row):
-    """One bad input: where it stands and what to do about it."""
+    """One invalid input: its path, with dots, and how to correct it."""
 
     path: str
     message: str
 
 
 class Invalid(StintError):
-    """The request is well-formed and makes no sense; one FieldError per reason."""
+    """The request is well-formed, but a value in it is not valid."""
 
     def __init__(self, path: str, message: str) -> None:
         super().__init__(message)
-        self.errors = [FieldError(path, message)]
+        self.errors = [FieldProblem(path=path, message=message)]
 
-
-def in_our_words(message: str) -> str:
-    """What a validator says of a value, as it is said to people."""
-    return {
-        "Extra inputs are not permitted": "There is no such field.",
-        "Field required": "This field is needed.",
-    }.get(message, message.removeprefix("Value error, "))
+    @classmethod
+    def because(cls, errors: list[FieldProblem]) -> "Invalid":
+        """With several invalid values."""
+        invalid = cls(errors[0].path, " ".join(error.message for error in errors[:5]))
+        invalid.errors = errors
+        return invalid
 
 
 @dataclass
-class RetryLater(Exception):
-    """Raised by a handler that was told when to come back (Retry-After): costs no attempt."""
+class RetryAfter(Exception):
+    """Raised in a handler: another system asked to be called again in `seconds` (Retry-After). Not counted as an attempt."""
 
     seconds: float
     reason: str = field(default="asked to come back later")
@@ -88,12 +79,17 @@ class RetryLater(Exception):
         return self.reason
 
 
-class Permanent(Exception):
-    """Raised by a handler for which no retry can help: the message is dead at once."""
+class NonRetryable(Exception):
+    """Raised in a handler: a retry cannot help, so the message is dead at once. `refusal`: the words with which another system
+    refused the call. Dead letters with other words are another group."""
+
+    def __init__(self, detail: str, *, refusal: str = "") -> None:
+        super().__init__(detail)
+        self.refusal = refusal
 
 
-class Misfit(Permanent):
-    """The body of a message does not fit its model; `path` is the first field that is wrong."""
+class InvalidBody(NonRetryable):
+    """A message's body does not fit its model. `path` is the first invalid field."""
 
     def __init__(self, detail: str, *, path: str) -> None:
         super().__init__(detail)

@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line on stderr, from our code and from the libraries alike."""
+"""Structured logs: one JSON object per line on stderr, for Stint's own loggers and those of libraries."""
 
 import logging
 import sys
@@ -6,18 +6,18 @@ from contextvars import ContextVar
 
 from pythonjsonlogger.json import JsonFormatter
 
-# What the line is about: the API puts the request's id here, a worker the message's.
-about: ContextVar[dict[str, str] | None] = ContextVar("about", default=None)
+# Fields that are added to each line: the request's id in the API, the message's id and actor in a worker.
+log_context: ContextVar[dict[str, str] | None] = ContextVar("log_context", default=None)
 
 
 class _Formatter(JsonFormatter):
     def add_fields(self, log_data: dict[str, object], record: logging.LogRecord, message_dict: dict[str, object]) -> None:
         super().add_fields(log_data, record, message_dict)
-        log_data.update(about.get() or {})
+        log_data.update(log_context.get() or {})
 
 
-def start_logging(process: str) -> None:
-    """Sends every logger's lines to stderr as JSON, each carrying the name of this process."""
+def configure_logging(process: str) -> None:
+    """Writes the lines of all loggers to stderr as JSON, with the name of this process in each."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         _Formatter(
@@ -29,8 +29,8 @@ def start_logging(process: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
-    # pika and dramatiq tell of every reconnect several times over; what matters of it our own lines say
+    # pika and dramatiq log each reconnect several times; Stint logs the outage itself
     logging.getLogger("pika").setLevel(logging.CRITICAL)
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
-    # one line for each request that goes out says nothing that the ledger does not
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    # a line for each outgoing request adds nothing to what `messages` records
+    logging.getLogger("httpx2").setLevel(logging.WARNING)

@@ -1,96 +1,108 @@
-"""What is secret in the bodies, errors and tracebacks of messages is masked before anybody is shown them."""
+"""Masks secrets in the bodies, errors and tracebacks of messages before they are shown to anybody."""
 
 import re
-from functools import cache
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
 
-from schemas.settings import SettingsMissing, settings
+from schemas.settings import Settings
 
 MASK = "•••"
 
-# a field whose name says that its value opens something
+# fields whose value is a secret, by their name
 _SECRET_NAME = re.compile(
     r"pass(word|wd|phrase)?$|secret|token|authorization|cookie|credential|signature|api_?key|private_?key|(^|_)code$|^pwd$",
     re.IGNORECASE,
 )
-# the same in a text: `password=…`, `"api_key": "…"`, also where JSON stands quoted within JSON
-_NAMED = r"\b[\w-]*(?:pass(?:word|wd|phrase)|pwd|secret|token|cookie|credentials?|api[_-]?key|private[_-]?key|signature)"
-_BETWEEN = rf"{_NAMED}\\*[\"']?\s*[=:]\s*[bBuUrR]?"
-# what can be told by its looks, wherever it stands; the part that is kept comes first
-_LOOKS = [
-    re.compile(r"()\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)*"),  # a JWT
-    re.compile(r"((?:bearer|basic)\s+)[\w.~+/=-]{8,}", re.IGNORECASE),  # an Authorization header
-    re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s/:@\"'\\]*:)[^\s/@\"'\\]+(?=@)", re.IGNORECASE),  # a URL's password
-    re.compile(r"()\bx(?:ox[a-z]|app)-[\w-]{8,}"),  # Slack's
-    re.compile(r"()\bhttps://hooks\.slack\.com/[\w/-]+"),  # opens a channel for a while
-    re.compile(r"()-----BEGIN [A-Z ]*PRIVATE KEY-----(?:[^-]|-(?!----END))*-----END [A-Z ]*PRIVATE KEY-----"),
-    re.compile(r"()-----BEGIN [A-Z ]*PRIVATE KEY-----[\w\s+/=\\]*"),  # what is left of one that was cut off
-    # up to the quote that ends it, spaces and all; then what stands without quotes, or behind one that is never closed
-    re.compile(rf"({_BETWEEN}(?P<quote>\\*[\"']))[^\r\n]*?(?<!\\)(?=(?P=quote))", re.IGNORECASE),
-    re.compile(rf"({_BETWEEN}(?:\\*[\"'])?)[^\s\"'\\&,;)}}\]]+", re.IGNORECASE),
+# Secrets in a text, with what precedes them in the first group, which is kept. Anybody can send such a text (a lead, a message
+# in RabbitMQ), so each pattern takes time in proportion to its length: no part of it can be matched from many starts. That is
+# why runs are possessive (`*+`), why a run is only looked at from its beginning, and why nothing precedes a name.
+# tests/test_regexes.py measures them.
+
+# the name of a secret in a text: `password=…`, `"api_key": "…"`, also in JSON that is quoted within JSON
+_NAMED = r"(?:pass(?:word|wd|phrase)|pwd|secret|token|cookie|credentials?|api[_-]?key|private[_-]?key|signature)"
+_BETWEEN = rf"{_NAMED}\\*+[\"']?+\s*+[=:]\s*+[bBuUrR]?"
+_KEY_NAME = "[A-Z ]{0,40}PRIVATE KEY-----"
+_PATTERNS = [
+    # a JWT; the lookahead shows that a dot follows, before the run is searched for its start
+    re.compile(r"((?<![\w-])(?=[\w-]*+\.[\w-])[\w-]*?\b)eyJ[\w-]{8,}+\.[\w-]++(?:\.[\w-]*+)*+"),
+    re.compile(r"((?:bearer|basic)\s++)[\w.~+/=-]{8,}+", re.IGNORECASE),  # an Authorization header
+    re.compile(r"((?<=[a-z0-9+.-])://[^\s/:@\"'\\]*+:)[^\s/@\"'\\]++(?=@)", re.IGNORECASE),  # the password in a URL
+    re.compile(r"()\bx(?:ox[a-z]|app)-[\w-]{8,}+"),  # a token of Slack's
+    re.compile(r"()\bhttps://hooks\.slack\.com/[\w/-]++"),  # anybody who has this URL can post to the channel for a while
+    re.compile(rf"()-----BEGIN {_KEY_NAME}(?:[^-]|-(?!----(?:BEGIN|END)))*+-----END {_KEY_NAME}"),
+    re.compile(rf"()-----BEGIN {_KEY_NAME}[\w\s+/=\\]*+"),  # a private key that was cut off
+    # A quoted value, up to the closing quote. Within JSON in JSON, a quote has one, three or seven backslashes. Of each quote
+    # only the last one in a line can be without its end.
+    re.compile(rf"({_BETWEEN}(?P<quote>\\{{0,7}}[\"']))[^\r\n]*?(?<!\\)(?=(?P=quote))", re.IGNORECASE),
+    # an unquoted value, or one whose quote is never closed
+    re.compile(rf"({_BETWEEN}(?:\\*+[\"'])?)[^\s\"'\\&,;)}}\]]++", re.IGNORECASE),
 ]
 
 
-def masked_text(text: str) -> str:
-    """The text without what looks like a secret, and without the values of this installation's own."""
-    for own in _own_secrets():
-        text = text.replace(own, MASK)
-    for looks in _LOOKS:
-        text = looks.sub(rf"\g<1>{MASK}", text)
-    return text
+class Redactor:
+    """Replaces secrets with MASK: what has the form or the name of a secret, and the values of this installation's own secret
+    settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._own_secrets = _secrets_of(settings)
+
+    def text(self, text: str) -> str:
+        """The text with secrets masked."""
+        for secret in self._own_secrets:
+            text = text.replace(secret, MASK)
+        for pattern in _PATTERNS:
+            text = pattern.sub(rf"\g<1>{MASK}", text)
+        return text
+
+    def json(self, value: Any, name: str = "") -> Any:
+        """The JSON value with secrets masked: all of a field whose name is that of a secret, and secrets within other texts."""
+        if isinstance(value, dict):
+            return {key: self.json(item, key) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.json(item, name) for item in value]
+        if value is not None and not isinstance(value, bool) and _SECRET_NAME.search(_snake_case(name)):
+            return MASK
+        return self.text(value) if isinstance(value, str) else value
+
+    def restore(self, edited: Any, original: Any) -> Any:
+        """The edited value, in which texts that are still as `json` masked them have their original value again."""
+        if isinstance(edited, dict) and isinstance(original, dict):
+            return {key: self.restore(item, original.get(key)) for key, item in edited.items()}
+        if isinstance(edited, list) and isinstance(original, list) and len(edited) == len(original):
+            return [self.restore(item, before) for item, before in zip(edited, original, strict=True)]
+        if not isinstance(edited, str) or MASK not in edited:
+            return edited
+        is_masked = edited == MASK or (isinstance(original, str) and edited == self.text(original))
+        return original if is_masked else edited
 
 
-def masked(value: Any, name: str = "") -> Any:
-    """The JSON value without secrets: those of fields that are named like one, and what looks like one anywhere."""
-    if isinstance(value, dict):
-        return {key: masked(item, key) for key, item in value.items()}
-    if isinstance(value, list):
-        return [masked(item, name) for item in value]
-    if value is not None and not isinstance(value, bool) and _SECRET_NAME.search(_snake(name)):
-        return MASK
-    return masked_text(value) if isinstance(value, str) else value
-
-
-def unmasked(edited: Any, original: Any) -> Any:
-    """What somebody made of a masked value, with what they left masked as it was."""
-    if isinstance(edited, dict) and isinstance(original, dict):
-        return {key: unmasked(item, original.get(key)) for key, item in edited.items()}
-    if isinstance(edited, list) and isinstance(original, list) and len(edited) == len(original):
-        return [unmasked(item, before) for item, before in zip(edited, original, strict=True)]
-    shown = (MASK, masked_text(original)) if isinstance(original, str) else (MASK,)
-    return original if isinstance(edited, str) and MASK in edited and edited in shown else edited
-
-
-def half_masked(edited: Any, original: Any, path: str = "body") -> str | None:
-    """Where a mask is still in what `unmasked` returned, and was not in the original: written there, it would take the place
-    of the secret. None: nowhere."""
+def leftover_mask(edited: Any, original: Any, path: str = "body") -> str | None:
+    """The path of a mask that `restore` could not replace and that was not in the original: stored, it would overwrite the
+    secret. None if there is none."""
     if isinstance(edited, dict):
         before = original if isinstance(original, dict) else {}
-        found = (half_masked(item, before.get(key), f"{path}.{key}") for key, item in edited.items())
-        return next((place for place in found if place), None)
+        paths = (leftover_mask(item, before.get(key), f"{path}.{key}") for key, item in edited.items())
+        return next((found for found in paths if found), None)
     if isinstance(edited, list):
-        # items may have moved: what was anywhere in the original list is no mask of ours
-        found = (half_masked(item, original, f"{path}.{number}") for number, item in enumerate(edited))
-        return next((place for place in found if place), None)
-    masked_now = isinstance(edited, str) and MASK in edited
-    known = edited == original or (isinstance(original, list) and edited in original)
-    return path if masked_now and not known else None
+        # items may have moved, so a text that is anywhere in the original list is not a mask
+        if isinstance(original, list):
+            original = frozenset(item for item in original if isinstance(item, str))
+        paths = (leftover_mask(item, original, f"{path}.{number}") for number, item in enumerate(edited))
+        return next((found for found in paths if found), None)
+    if not isinstance(edited, str) or MASK not in edited:
+        return None
+    return None if edited == original or (isinstance(original, frozenset) and edited in original) else path
 
 
-def _snake(name: str) -> str:
+def _snake_case(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
-@cache
-def _own_secrets() -> tuple[str, ...]:
-    """The values of the settings that are secret, longest first; and the passwords in URLs."""
-    try:
-        values = settings().model_dump().values()
-    except SettingsMissing:
-        return ()
+def _secrets_of(settings: Settings) -> tuple[str, ...]:
+    """The values of the secret settings and the passwords in URLs, the longest first."""
+    values = settings.model_dump().values()
     secrets = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
     parts = {part.strip() for secret in secrets for part in (secret, *secret.split(","))}
     parts |= {form for value in (*values, *secrets) if isinstance(value, str) for form in _passwords(value)}
@@ -98,7 +110,7 @@ def _own_secrets() -> tuple[str, ...]:
 
 
 def _passwords(url: str) -> tuple[str, ...]:
-    """The password in a URL, as it stands there and as it is said to the server."""
+    """The password in a URL: as written there, and decoded, as it is sent to the server."""
     try:
         password = urlsplit(url).password or ""
     except ValueError:

@@ -1,93 +1,97 @@
-"""Every message, one frozen model each, named in the imperative; its actor is the same name in snake_case.
+"""All messages. Each is a frozen model with an imperative name; the actor that handles it has the same name in snake_case.
 
-The model is the body, checked when it is put, when it is edited and when it is handled. The queue is part of the class.
+The model's fields are the body. It is validated when the message is enqueued, edited and handled. The queue belongs to the
+class.
 """
 
 import re
-from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from schemas.errors import Misfit
+from schemas import wording
+from schemas.base import Instant, Second
+from schemas.errors import InvalidBody
 
-DEFAULT_ALLOWANCE = 5  # attempts
-# Declared from the start, each with a worker of its own kind: slow Xero never delays a stop.
+DEFAULT_MAX_ATTEMPTS = 5
+# Each queue can have workers of its own, so that a slow Xero does not delay the stop of a timer.
 QUEUES = ("timers", "bills", "xero", "slack", "mail")
 
 
-# Each message's model, by its actor's name.
+# The models, by the actor's name. Filled by __init_subclass__.
 MODELS: "dict[str, type[Message]]" = {}
 
 
 class Message(BaseModel):
-    """A piece of work that was promised. Subclasses say `class StopTimer(Message, queue="timers")`."""
+    """The base class of messages: `class StopTimer(Message, queue="timers")`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     actor: ClassVar[str]
     queue: ClassVar[str]
-    allowance: ClassVar[int]  # attempts before it is a dead letter
-    deadline_seconds: ClassVar[float]  # of the handler; for a call-out, of the call
-    ahead_seconds: ClassVar[float]  # it goes before all that waits in its queue for less than that: somebody sits there for it
+    max_attempts: ClassVar[int]  # after this many failed attempts it is dead
+    timeout_seconds: ClassVar[float]  # of the handler's transaction, or of its external call
+    # available_at is set this much into the past, so it overtakes messages that became due less than this ago. For messages
+    # that a person waits for.
+    priority_seconds: ClassVar[float]
 
     def __init_subclass__(
         cls,
         *,
         queue: str,
-        allowance: int = DEFAULT_ALLOWANCE,
-        deadline_seconds: float = 25,
-        ahead_seconds: float = 0,
+        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+        timeout_seconds: float = 25,
+        priority_seconds: float = 0,
         **rest: Any,
     ) -> None:
         super().__init_subclass__(**rest)
         if queue not in QUEUES:
-            raise TypeError(f"{cls.__name__}: {queue!r} is no queue of ours; take one of {', '.join(QUEUES)}")
+            raise TypeError(f"{cls.__name__}: there is no queue {queue!r}; the queues are {', '.join(QUEUES)}")
         cls.actor = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
-        cls.queue, cls.allowance = queue, allowance
-        cls.deadline_seconds, cls.ahead_seconds = deadline_seconds, ahead_seconds
+        cls.queue, cls.max_attempts = queue, max_attempts
+        cls.timeout_seconds, cls.priority_seconds = timeout_seconds, priority_seconds
         MODELS[cls.actor] = cls
 
 
-def check_body(actor: str, body: object) -> Message:
-    """The body as its actor's message. Raises Misfit when there is no such actor, or the body does not fit it."""
+def parse_body(actor: str, body: object) -> Message:
+    """The body as its actor's model. Raises InvalidBody if there is no such actor, or if the body does not fit the model."""
     if (model := MODELS.get(actor)) is None:
-        raise Misfit(f"there is no actor {actor} in this version", path="actor")
+        raise InvalidBody(f"there is no actor {actor} in this version", path="actor")
     try:
         return model.model_validate(body)
     except ValidationError as error:
-        faults = [(".".join(map(str, fault["loc"])), fault["msg"]) for fault in error.errors(include_input=False)]
-        text = "; ".join(f"{path}: {message}" for path, message in faults)
-        raise Misfit(f"the body no longer fits {actor}: {text}", path=faults[0][0]) from None
+        errors = wording.problems(model, error)
+        raise InvalidBody(f"the body no longer fits {actor}: {wording.sentence(errors)}", path=errors[0].path) from None
 
 
 class StopTimer(Message, queue="timers"):
-    """A timer was stopped: make it a time entry on its bill. Carries the facts, since the timer is gone already."""
+    """A timer was stopped: create its time entry and add it to a bill. Contains all facts, because the timer is deleted
+    already."""
 
     entry_id: UUID
     user_id: UUID
     task_id: UUID
-    start_time: datetime
-    end_time: datetime
+    start_time: Second
+    end_time: Second
     notes: str
 
 
 class RecomputeBills(Message, queue="bills"):
-    """Entries of these bills changed: sum them again. An approved bill is left as it is."""
+    """Entries of these bills have changed: recalculate the sums. Approved bills do not change."""
 
     bill_ids: Annotated[tuple[UUID, ...], Field(min_length=1, max_length=1000)]
 
 
 class MoveEntries(Message, queue="bills"):
-    """A task has another customer or pillar: its entries that are not on approved bills follow, and their bills with them.
-    A chunk of them; what is left over goes into the next message."""
+    """A task has another customer or pillar: move its entries that are not on approved bills to the matching bills. One chunk
+    of entries; a further message follows for the rest."""
 
     task_id: UUID
 
 
 class Link(BaseModel):
-    """Where a mail leads to: a button in HTML, a line in plain text."""
+    """A link in a mail: a button in HTML, a line in plain text."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -95,8 +99,8 @@ class Link(BaseModel):
     url: str
 
 
-class SendMail(Message, queue="mail", allowance=15, deadline_seconds=30):
-    """One mail to one recipient, so that trying again repeats it for nobody else."""
+class SendMail(Message, queue="mail", max_attempts=15, timeout_seconds=30):
+    """Send a mail. One recipient each, so that a retry does not repeat it for others."""
 
     to: str
     subject: str
@@ -105,81 +109,98 @@ class SendMail(Message, queue="mail", allowance=15, deadline_seconds=30):
     reply_to: str | None = None
 
 
-class SendCode(Message, queue="mail", allowance=15, deadline_seconds=30, ahead_seconds=86_400):
-    """Somebody asked for a code to sign in with. It is made when it is sent, so that it lies nowhere readable."""
+class SendCode(Message, queue="mail", max_attempts=15, timeout_seconds=30, priority_seconds=86_400):
+    """Mail a sign-in code. The handler creates the code, so that it is not stored in readable form."""
 
     email: str
-    asked_at: datetime
+    asked_at: Instant
+    code_id: UUID | None = None  # the id that the code gets
+    client: str | None = None  # the network of the client that asks
 
 
-class RemindInvited(Message, queue="mail", allowance=15, deadline_seconds=15):
-    """Somebody was invited and has not come yet: let the identity provider, which writes its own mail, write to them again."""
+class RemindInvited(Message, queue="mail", max_attempts=15, timeout_seconds=15):
+    """Repeat an invitation that was not accepted yet. The identity provider outside sends its own mail."""
 
     email: str
 
 
-class RemoveAccount(Message, queue="mail", allowance=15, deadline_seconds=15):
-    """Somebody's access was taken away here, from that moment on: take their account away at the identity provider, too."""
+class RemoveAccount(Message, queue="mail", max_attempts=15, timeout_seconds=15):
+    """Delete the account at the identity provider of a user whose access was removed. In Stint it is removed already."""
 
     username: str
 
 
+class ReadUserPool(Message, queue="mail", max_attempts=15, timeout_seconds=100):
+    """Read all accounts of the user pool, and revoke the access of those that are disabled or deleted. It runs again and again:
+    the handler reschedules it."""
+
+
 class Recompute(Message, queue="bills"):
-    """The next chunk of a recompute job; `after` is the last row of the one before it."""
+    """Process the next chunk of a recompute job. `after` is the last row of the previous chunk."""
 
     job_id: UUID
     phase: Literal["entries", "bills"] = "entries"
     after: str | None = None
 
 
-class AnswerSlack(Message, queue="slack", deadline_seconds=8):
-    """Says something to one person in Slack, at the URL that came with what they did. `replace` puts it in the place of the
-    message that the button stood in."""
+class AnswerSlack(Message, queue="slack", timeout_seconds=8):
+    """Answer one person in Slack, at the response URL of their command or click. `replace`: instead of the message with the
+    button that was clicked."""
 
     response_url: str
     text: str
     replace: bool = False
 
 
-class PostTaskCreated(Message, queue="slack", allowance=15, deadline_seconds=15):
-    """A task was created in Slack: confirm it in the channel, if that is its customer's, else to its creator alone."""
+class PostTaskCreated(Message, queue="slack", max_attempts=15, timeout_seconds=15):
+    """A task was created in Slack: confirm it in the channel if that is mapped to its customer, otherwise only to its
+    creator."""
 
     task_id: UUID
     channel_id: str
     slack_user_id: str
 
 
-class UpdateView(Message, queue="slack", deadline_seconds=8):
-    """Puts what it was waiting for into a modal that is open, after Slack did not take it from the request itself."""
+class UpdateView(Message, queue="slack", timeout_seconds=8):
+    """Update an open modal with its content, after the update from the request itself failed."""
 
     view_id: str
     view: dict[str, Any]
 
 
-class NudgeOwner(Message, queue="slack", allowance=15, deadline_seconds=15):
-    """A timer has run for long, if it still runs when this is due: ask its owner."""
+class NudgeOwner(Message, queue="slack", max_attempts=15, timeout_seconds=15):
+    """Remind the owner of a timer that has been running for long, if it is still running when this message is due."""
 
     timer_id: UUID
     user_id: UUID
 
 
-class SyncBill(Message, queue="xero", allowance=25, deadline_seconds=20):
-    """Make Xero agree with the bill: approved, one time entry with its minutes; anything else, none. Safe at any time."""
+class SyncBill(Message, queue="xero", max_attempts=25, timeout_seconds=20):
+    """Sync a bill to Xero: one time entry with its minutes if it is approved, otherwise none. May be sent at any time."""
 
     bill_id: UUID
 
 
 class QueueBills(Message, queue="bills"):
-    """Approved bills that waited for something may go to Xero now: somebody connected it (`connected`), or mapped what was not
-    (`mapped`, of that customer or of all). A chunk of them; `after` is the last bill of the one before it."""
+    """Queue approved bills that can be synced to Xero now, because Xero was connected or something was mapped (of that
+    customer, or of all); `access`: bills that failed because Xero gave no access. One chunk of bills; `after` is the last bill
+    of the previous chunk."""
 
-    because: Literal["connected", "mapped"]
+    because: Literal["connected", "mapped", "access"]
     customer_id: UUID | None = None
     after: UUID | None = None
 
 
-class CheckInvoiced(Message, queue="xero", deadline_seconds=20):
-    """Ask Xero which entries of a project are invoiced by now; puts its successor, for later or for the next page."""
+class CheckAccess(Message, queue="xero", timeout_seconds=30):
+    """Ask Xero whether Stint still has access to the connected organisation, after a call was refused. The handler enqueues the
+    next check while it has none."""
+
+
+class CheckInvoiced(Message, queue="xero", timeout_seconds=20):
+    """Read a page of a project's time entries in Xero: which are invoiced, changed by hand, or too many. The handler enqueues
+    the next page, or the next check. Of a large project the last days are read first (`recent`), then the rest (`older`)."""
 
     project_id: str | None = None
     page: int = 1
+    part: Literal["all", "recent", "older"] = "all"
+    started_at: Instant | None = None  # when the first page of the project was asked for

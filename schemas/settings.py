@@ -1,127 +1,178 @@
-"""Every setting, with its meaning. They come from the environment; `./stint up` fills in what a fresh machine lacks."""
+"""All settings and their meaning. They come from the environment; `./stint up` sets what a fresh machine lacks."""
 
 import os
-import re
 from functools import cache
 from typing import Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from schemas import setting_values
+
 SLACK_API_URL = "https://slack.com/api/"
+# Hosts of this machine: what is sent to them crosses no network, so it needs no TLS.
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+DEFAULT_LONG_HOURS = 12.0
 
 
 class Settings(BaseSettings):
-    """Read once per process, never changed. Lists are comma-separated."""
+    """Read once per process and never changed. Lists are comma-separated."""
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore", hide_input_in_errors=True)
 
-    # where the truth is, and what carries references to workers
+    # Postgres, RabbitMQ and the installation
     database_url: str = Field(description="PostgreSQL 15 or newer; a direct connection, since the relay uses LISTEN")
-    amqp_url: str | None = Field(None, description="RabbitMQ 3.10 or newer; the API alone needs none")
+    amqp_url: str | None = Field(None, description="RabbitMQ 3.10 or newer; only the API runs without it")
     secret_key: SecretStr = Field(
         min_length=16,
-        description="encrypts what is secret at rest: signing keys, Xero's tokens; a list while it is changed: the first one "
-        "encrypts, all of them decrypt",
+        description="encrypts the secrets in Postgres (signing keys, Xero's tokens); while it is changed, a list: the first "
+        "key encrypts, all keys decrypt",
     )
-    stint_timezone: str = Field("UTC", description="the firm's time zone: it decides which day an entry is billed on")
+    stint_timezone: str = Field("UTC", description="the firm's time zone: it decides on which day an entry is billed")
 
-    # who may come in
+    # identity and tokens
     identity: Literal["local", "cognito"] = Field(
-        "local", description="the identity provider: local keeps its users in Postgres, cognito in a user pool at AWS"
+        "local", description="the identity provider: local has its users in Postgres, cognito in a user pool of AWS"
     )
-    auth_issuer: str = Field("urn:stint:local", description="the exact `iss` of every token; of a user pool its own URL")
-    auth_jwks_url: str | None = Field(None, description="where a user pool's public keys stand; below the issuer without it")
-    auth_client_ids: str = Field("stint", description="clients whose tokens are taken (`aud` or `client_id`); cognito: needed")
+    auth_issuer: str = Field(
+        "urn:stint:local", description="the exact `iss` of every token; cognito: default: the URL of the user pool"
+    )
+    auth_jwks_url: str | None = Field(
+        None, description="the URL of the user pool's public keys; default: below the issuer's URL"
+    )
+    auth_client_ids: str = Field(
+        "stint", description="clients whose tokens are accepted (`aud` or `client_id`); cognito: required"
+    )
     internal_client_ids: str = Field(
-        # the one setting whose empty value means something: nobody
+        # the only setting whose empty value has a meaning (no client), although env_ignore_empty is set
         default_factory=lambda: os.environ.get("INTERNAL_CLIENT_IDS", "stint"),
-        description="clients whose ID tokens without a role may mean legacy admin; empty: nobody's, as with cognito by default",
+        description="clients whose ID tokens without a role may mean a legacy admin; empty: none, the default with cognito",
     )
-    legacy_unset_role: Literal["on", "off"] = Field("on", description="whether an absent role can mean admin at all")
+    legacy_unset_role: Literal["on", "off"] = Field("on", description="off: a token without a role never means admin")
     cognito_user_pool_id: str | None = Field(
-        None, pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]+_[0-9a-zA-Z]+$", description="such as eu-central-1_AbCdEfGhI"
+        None, pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]+_[0-9a-zA-Z]+$", description="the user pool, such as eu-central-1_AbCdEfGhI"
     )
-    cognito_endpoint_url: str | None = Field(None, description="in place of AWS's own, for a stand-in")
+    cognito_endpoint_url: str | None = Field(None, description="another URL than AWS's, for a stand-in")
 
     # mail
     smtp_url: SecretStr | None = Field(
         None,
-        description="smtp://user:password@host:587 (TLS where the server offers it; a password never goes without), "
+        description="smtp://user:password@host:587 (TLS if the server offers it; a password is never sent without TLS), "
         "or smtps://host:465",
     )
-    mail_from: str = Field("Stint <stint@localhost>", description="whom mail comes from")
+    mail_from: str = Field("Stint <stint@localhost>", description="the sender of all mail")
     ops_email: str | None = Field(
-        None, description="who is told when messages die of something new, or foreign ones come; without it, only the log"
+        None,
+        description="gets mail about new kinds of dead letters and unrecognized messages; default: only the log shows them",
     )
-    firm_email: str | None = Field(None, description="where leads go; without it they are only stored")
+    firm_email: str | None = Field(None, description="gets a mail about each lead; default: leads are only stored")
 
     # Slack
     slack_signing_secret: SecretStr | None = Field(
-        None, description="what Slack signs its requests with; two, comma-separated, while it is being changed"
+        None, description="the secret with which Slack signs its requests; while it is changed, two, comma-separated"
     )
-    slack_bot_token: SecretStr | None = Field(None, description="xoxb-…; without it Stint calls nothing at Slack")
-    slack_api_url: str = Field(SLACK_API_URL, description="Slack's Web API; another for tests and the sandbox")
-    slack_team_id: str | None = Field(None, description="the workspace, T…; without it the bot token's own, as Slack says")
-    stint_nudge_hours: float = Field(8, gt=0, description="a timer that has run this long nudges its owner in Slack")
+    slack_bot_token: SecretStr | None = Field(None, description="xoxb-…; without it Stint does not call Slack")
+    slack_api_url: str = Field(SLACK_API_URL, description="the URL of Slack's Web API; another one in tests and the sandbox")
+    slack_team_id: str | None = Field(None, description="the workspace, T…; default: the bot token's, as Slack reports it")
+    stint_nudge_hours: float = Field(
+        8, gt=0, description="a timer that has run this long gets its owner a nudge (a reminder) in Slack"
+    )
 
-    # Xero: an app of one's own, from developer.xero.com
-    xero_client_id: str | None = Field(None, description="without it nobody can connect Xero")
-    xero_client_secret: SecretStr | None = Field(None, description="goes with xero_client_id")
-    xero_redirect_uri: str | None = Field(None, description="where Xero brings people back; APP_URL/xero/callback without it")
+    # Xero: your own app, from developer.xero.com
+    xero_client_id: str | None = Field(None, description="the app's client id; without it nobody can connect Xero")
+    xero_client_secret: SecretStr | None = Field(None, description="the app's client secret")
+    xero_redirect_uri: str | None = Field(
+        None, description="where Xero redirects after its login; default: APP_URL/xero/callback"
+    )
     xero_fallback_user: str | None = Field(
-        None, description="on whose name, by e-mail address, time goes to Xero of people whom Xero does not know"
+        None, description="e-mail address of the Xero user under whose name the time of users is sent whom Xero does not have"
     )
-    xero_api_url: str = Field("https://api.xero.com", description="the Projects API and the list of organisations")
-    xero_identity_url: str = Field("https://identity.xero.com", description="where tokens come from")
-    xero_login_url: str = Field("https://login.xero.com", description="where people are led to let Stint in")
-    xero_calls_at_once: int = Field(5, ge=1, description="Xero's limit for one organisation, whoever calls")
-    xero_calls_per_minute: int = Field(60, ge=1, description="likewise, in any sixty seconds")
-    xero_calls_per_day: int = Field(5000, ge=1, description="likewise, in any 24 hours; 1,000 on Xero's starter tier")
+    xero_api_url: str = Field(
+        "https://api.xero.com", description="the URL of the Projects API and of the list of organisations"
+    )
+    xero_identity_url: str = Field("https://identity.xero.com", description="the URL that issues tokens")
+    xero_login_url: str = Field("https://login.xero.com", description="the URL where an admin grants Stint access")
+    xero_calls_at_once: int = Field(
+        5, ge=1, description="Xero's limit of concurrent calls for one organisation, over all processes"
+    )
+    xero_calls_per_minute: int = Field(60, ge=1, description="Xero's limit of calls for one organisation in any 60 seconds")
+    xero_calls_per_day: int = Field(
+        5000, ge=1, description="Xero's limit of calls for one organisation in any 24 hours; 1,000 on Xero's starter tier"
+    )
 
-    # where it is found
-    public_url: str = Field("http://127.0.0.1:8000", description="the API's own URL, as others reach it")
-    app_url: str | None = Field(None, description="where people sign in, and links lead; the API's own URL without it")
-    trusted_proxies: str = Field("", description="addresses and networks whose X-Forwarded-For is believed")
+    # the installation's URLs
+    public_url: str = Field("http://127.0.0.1:8000", description="the API's URL, as seen from outside")
+    app_url: str | None = Field(None, description="the web application's URL, where users sign in; default: PUBLIC_URL")
+    trusted_proxies: str = Field("", description="addresses and networks whose X-Forwarded-For header is trusted; *: all")
+    metrics_token: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="with this bearer token clients get /metrics; default: only clients on the same machine do, and none with "
+        "TRUSTED_PROXIES or a PUBLIC_URL elsewhere",
+    )
 
     # live events
-    stint_most_listeners: int = Field(2_000, description="streams of live events that one API process keeps open")
+    stint_most_listeners: int = Field(2_000, description="the most streams of live events that one API process keeps open")
     stint_heartbeat_seconds: float = Field(
-        15, description="a stream that is quiet says so this often, lest it be taken for dead"
+        15, description="how often a stream without events sends a heartbeat, so that proxies keep it open"
     )
-    stint_slow_seconds: float = Field(10, description="who reads nothing of a full stream for this long is cut off")
+    stint_slow_seconds: float = Field(
+        10, description="a client that reads nothing from a full stream for this long is disconnected"
+    )
 
-    # patience, in seconds; tests shorten it
-    stint_head_seconds: float = Field(10, description="a new connection, or a head once begun, is given up after that long")
-    stint_body_seconds: float = Field(20, description="a request's body has to be there within that long")
-    stint_statement_seconds: float = Field(30, description="no SQL statement runs longer")
-    stint_connect_seconds: float = Field(1.5, description="how long a request waits for a Postgres that does not answer")
-    stint_mail_seconds: float = Field(10, description="how long each answer of the mail server is waited for")
-    stint_sent_seconds: float = Field(120, description="a message that stayed `sent` longer is sent again")
-    stint_lease_margin_seconds: float = Field(30, description="a lease outlives its call's own deadline by this much")
-    stint_retry_base_seconds: float = Field(1, description="the first retry waits about this long; each further one twice")
-    stint_xero_minute_seconds: float = Field(60, description="how long the minute of xero_calls_per_minute lasts")
-    stint_xero_call_seconds: int = Field(10, ge=1, description="a call to Xero ends after this, whatever has come by then")
-    stint_xero_late_seconds: float = Field(
-        120, description="a request to Xero whose answer was lost may still be done this much later"
+    # timeouts and intervals, in seconds; tests shorten them
+    stint_head_seconds: float = Field(
+        10, description="the longest time until a new connection has sent a complete request head"
     )
-    stint_xero_check_seconds: float = Field(900, description="how often Xero is asked what is invoiced, one project a time")
-    stint_prune_days: float = Field(30, description="messages that are done are kept this long")
-    stint_long_hours: float = Field(12, description="a stop after longer than this is flagged `long`")
+    stint_body_seconds: float = Field(20, description="the longest time until a request's body is complete")
+    stint_metrics_seconds: float = Field(3, ge=0, description="how old the part of /metrics that is read from Postgres may be")
+    stint_client_requests: int = Field(
+        3_000,
+        gt=0,
+        description="how many requests one client may send at once to the routes that need no token; as many again each minute",
+    )
+    stint_statement_seconds: float = Field(30, description="the longest time of an SQL statement")
+    stint_connect_seconds: float = Field(
+        1.5, description="how long a request waits for a connection while Postgres does not answer"
+    )
+    stint_mail_seconds: float = Field(10, description="the timeout of each response of the mail server")
+    stint_sent_seconds: float = Field(120, description="a message that stays `sent` for longer is published again")
+    stint_lease_margin_seconds: float = Field(30, description="a lease lasts this much longer than the timeout of its call")
+    stint_retry_base_seconds: float = Field(
+        1, description="the approximate wait before the first retry; it doubles with each retry"
+    )
+    stint_xero_minute_seconds: float = Field(60, description="the length of the minute in XERO_CALLS_PER_MINUTE")
+    stint_xero_call_seconds: int = Field(10, ge=1, description="the timeout of a whole call to Xero")
+    stint_xero_late_seconds: float = Field(
+        120, description="how much later Xero may still carry out a request whose response was lost"
+    )
+    stint_xero_lag_seconds: float = Field(60, ge=0, description="how far Xero's lists may be behind its time entries")
+    stint_xero_check_seconds: float = Field(900, description="how often a project's entries are checked for invoices in Xero")
+    stint_xero_access_seconds: float = Field(60, gt=0, description="how soon lost access to Xero is checked again, at first")
+    stint_pool_seconds: float = Field(30, gt=0, description="how long after a reading of the user pool the next one begins")
+    stint_prune_days: float = Field(30, description="done messages are deleted after this many days")
+    stint_long_hours: float = Field(DEFAULT_LONG_HOURS, description="a time entry of more hours gets the flag `long`")
+    stint_future_hours: float = Field(
+        24, ge=0, le=8760, description="hours can be recorded at most this far ahead of the present time"
+    )
 
     @property
     def broker_url(self) -> str:
-        """AMQP_URL, for the processes that can't do without. Raises SettingsMissing."""
+        """AMQP_URL, for the processes that need it. Raises SettingsMissing."""
         if self.amqp_url is None:
             raise SettingsMissing("AMQP_URL is missing: set it to amqp://user:password@host:5672/vhost, or run ./stint up.")
         return self.amqp_url
 
     @property
-    def people_are_outside(self) -> bool:
-        """Whether an identity provider outside Postgres keeps the accounts: it writes to those who are invited itself, and has
-        to be told of who is removed."""
+    def uses_external_identity(self) -> bool:
+        """Whether a provider outside Postgres has the accounts. It sends invitations itself, and removed users have to be
+        deleted there, too."""
         return self.identity != "local"
+
+    @property
+    def legacy_client_ids(self) -> frozenset[str]:
+        """The clients whose ID tokens without a role may mean a legacy admin."""
+        return split_list(self.internal_client_ids) if self.legacy_unset_role == "on" else frozenset()
 
     @property
     def cognito_region(self) -> str:
@@ -131,74 +182,70 @@ class Settings(BaseSettings):
     @property
     def own_client_id(self) -> str:
         """The client that the local identity provider issues tokens to."""
-        return min(listed(self.internal_client_ids) or listed(self.auth_client_ids))
+        return min(split_list(self.internal_client_ids) or split_list(self.auth_client_ids))
+
+    @property
+    def reminder_hours(self) -> float | None:
+        """How many hours a timer runs before its owner is reminded in Slack; None without Slack."""
+        return self.stint_nudge_hours if self.slack_bot_token is not None else None
 
     @property
     def sign_in_url(self) -> str:
-        """Where invitations and links to tasks lead."""
+        """The URL in invitations and links: APP_URL, or else PUBLIC_URL."""
         return self.app_url or self.public_url
-
-    @field_validator("slack_api_url")
-    @classmethod
-    def _is_a_base_url(cls, value: str) -> str:
-        if not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._/-]*)?", value):
-            raise ValueError("name a URL such as https://slack.com/api/")
-        return value.rstrip("/") + "/"
 
     @property
     def redirect_uri(self) -> str:
-        """Where Xero brings people back."""
+        """Where Xero redirects after its login."""
         return self.xero_redirect_uri or f"{self.sign_in_url.rstrip('/')}/xero/callback"
+
+    _check_keys = field_validator("secret_key")(setting_values.keys)
+    _check_time_zone = field_validator("stint_timezone")(setting_values.time_zone)
+    _check_base_url = field_validator("slack_api_url")(setting_values.base_url)
+    _check_proxies = field_validator("trusted_proxies")(setting_values.proxies)
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_in_the_pool(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Where a user pool's tokens come from follows from its id; whose are taken does not, and must be said."""
+    def _fill_in_user_pool(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Fills in the settings that follow from the user pool's id: the issuer and the URL of the keys.
+        Raises ValueError if a required setting is missing."""
         if values.get("identity") != "cognito":
             return values
-        lacking = [name for name in ("cognito_user_pool_id", "auth_client_ids") if not values.get(name)]
-        if lacking:
-            raise ValueError(f"IDENTITY=cognito needs {' and '.join(lacking).upper()}")
+        missing = [name for name in ("cognito_user_pool_id", "auth_client_ids") if not values.get(name)]
+        if missing:
+            raise ValueError(f"IDENTITY=cognito needs {' and '.join(missing).upper()}")
         pool = str(values["cognito_user_pool_id"])
         issuer = values.get("auth_issuer") or f"https://cognito-idp.{pool.partition('_')[0]}.amazonaws.com/{pool}"
         jwks_url = f"{issuer}/.well-known/jwks.json"
         return {"internal_client_ids": "", "auth_jwks_url": jwks_url} | values | {"auth_issuer": issuer}
 
-    @field_validator("secret_key")
-    @classmethod
-    def _are_long_enough(cls, value: SecretStr) -> SecretStr:
-        if any(len(key.strip()) < 16 for key in value.get_secret_value().split(",")):
-            raise ValueError("each key of the list has 16 characters or more")
-        return value
-
-    @field_validator("stint_timezone")
-    @classmethod
-    def _is_a_time_zone(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError) as error:
-            raise ValueError("name a time zone of the tz database, such as Europe/Berlin") from error
-        return value
-
 
 class SettingsMissing(Exception):
-    """The environment lacks a setting or holds a bad one; the text names each and says what to do."""
+    """A setting is missing or invalid; the text names each, and what to do."""
 
 
 @cache
 def settings() -> Settings:
-    """The process's settings. Raises SettingsMissing with a sentence per variable."""
+    """The process's settings. Raises SettingsMissing, whose text names each missing or invalid variable."""
     try:
         return Settings()
     except ValidationError as error:
         faults = [": ".join([*map(str.upper, map(str, fault["loc"][:1])), fault["msg"]]) for fault in error.errors()]
         raise SettingsMissing(
-            "These settings are missing or wrong: "
+            "These settings are missing or invalid: "
             + "; ".join(faults)
-            + ". Set them in the environment, or let ./stint up do it."
+            + ". Set them in the environment, or use ./stint up, which sets what it can."
         ) from None
 
 
-def listed(value: str) -> frozenset[str]:
-    """The entries of a comma-separated setting; the empty string has none."""
+def long_hours() -> float:
+    """STINT_LONG_HOURS, for `./stint migrate`, which needs no other setting. Raises SettingsMissing."""
+    try:
+        return float(os.environ.get("STINT_LONG_HOURS") or DEFAULT_LONG_HOURS)
+    except ValueError:
+        raise SettingsMissing("STINT_LONG_HOURS is invalid: it must be a number, such as 12.") from None
+
+
+def split_list(value: str) -> frozenset[str]:
+    """The entries of a comma-separated setting; none for the empty string."""
     return frozenset(entry.strip() for entry in value.split(",") if entry.strip())

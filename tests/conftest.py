@@ -1,126 +1,204 @@
-"""Real servers for every test: one Postgres and one RabbitMQ a run, a database and a vhost for each of pytest's workers."""
+"""Options, collection and the fixtures that most tests share. tests/support/servers.py starts real servers, once a run."""
 
-import asyncio
+import contextlib
+import gc
 import os
+import random
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import pika
-import psycopg
 import pytest
 
-from ops.servers import Servers
-from schemas.messages import QUEUES
-from schemas.migrate import migrate
-from tests.actors import probe
-from tests.actors.probing import Ledger
-from tests.alone import Room, wants_to_be_alone
-from tests.given import Given
-from tests.installation import Installation, new_database, with_database
+from ops.up.processes import end_with_parent
+from tests.support import servers
+from tests.support.exclusive import ExclusiveTests, is_exclusive
+from tests.support.given import Given
+from tests.support.installation import Installation, emptied, new_database
 
-WORKERS = [f"gw{number}" for number in range(8)] + ["master"]
-VHOSTS = [vhost for worker in WORKERS for vhost in (worker, f"{worker}-own", f"{worker}-slack", f"{worker}-xero")]
-_servers: Servers | None = None
+pytest_plugins = ["tests.support.apis"]
+
+_run = contextlib.ExitStack()  # what the run holds until its end
+_shared: dict[str, Installation] = {}  # `stint`, once a test has asked for it
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--all", action="store_true", help="also run the load, model and fault suites")
+    group = parser.getgroup("stint")
+    group.addoption("--all", action="store_true", help="also run the load, model and fault suites")
+    group.addoption("--keep", action="store_true", help="leave Postgres and RabbitMQ running for the next run with --keep")
+    group.addoption("--stop", action="store_true", help="end the servers that --keep has left, and run nothing")
+    group.addoption("--shuffle", type=int, metavar="SEED", help="modules, and the tests in each, in a random order")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--all"):
-        slow = [item for item in items if item.get_closest_marker("slow")]
-        items[:] = [item for item in items if item not in slow]
-        config.hook.pytest_deselected(items=slow)
-    items.sort(key=_turn)  # stable: neighbours stay neighbours
-    room = config.pluginmanager.get_plugin("room")
-    if room is not None and items and wants_to_be_alone(items[0]):
-        room.expect_somebody()
-
-
-def _turn(item: pytest.Item) -> tuple[bool, float]:
-    """Those that have to be alone begin, while nobody is in the middle of anything, and then the longest, so that at the end
-    nobody waits for one."""
-    marker = item.get_closest_marker("slow")
-    seconds = marker.kwargs.get("seconds", 5) if marker else 0
-    return not wants_to_be_alone(item), -seconds
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    if not config.option.stop:
+        return None
+    print("stopped" if servers.stop(servers.KEPT) else "nothing to stop: no servers run in " + str(servers.KEPT))
+    shutil.rmtree(servers.KEPT, ignore_errors=True)
+    return 0
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The servers start once, in the process that the workers are children of."""
-    global _servers
     if config.option.collectonly:
         return
     if hasattr(config, "workerinput"):
-        config.pluginmanager.register(Room(Path(os.environ["STINT_TEST_HOME"])), "room")
+        end_with_parent(os.getppid())  # a worker of pytest ends with pytest, however that ends
+        config.pluginmanager.register(ExclusiveTests(Path(os.environ["STINT_TEST_HOME"])), "exclusive")
         return
     home = Path(tempfile.mkdtemp(prefix="stint-test-"))
+    _run.callback(shutil.rmtree, home, ignore_errors=True)
+    place = servers.KEPT if config.option.keep else home / "servers"
     os.environ["STINT_TEST_HOME"] = str(home)
-    _servers = Servers(home, durable=False, vhosts=VHOSTS).start().wait()
-    # Nobody here speaks TLS, and each client of httpx would read all of the world's certificates: 25 ms a time.
+    if config.option.all:
+        os.environ["STINT_TEST_ALL"] = "1"
+    os.environ["STINT_TEST_WORKERS"] = str(getattr(config.option, "numprocesses", None) or 0)
+    os.environ[servers.VARIABLE] = str(place)
+    try:
+        _run.enter_context(servers.run_lock(place))
+    except BlockingIOError as error:
+        raise pytest.UsageError(f"--keep: {error}; run without --keep, or wait for it") from error
+    (place / "workers").write_text(os.environ["STINT_TEST_WORKERS"])
+    (place / "failure").unlink(missing_ok=True)
+    if not config.option.keep:
+        _run.callback(servers.end_processes_of, place)
+        _run.callback(servers.stop, place)
+    # Nobody here speaks TLS, and each client of httpx2 would read all of the world's certificates: 25 ms a time.
     no_certificates = home / "certificates"
     no_certificates.mkdir()
     os.environ["SSL_CERT_DIR"] = str(no_certificates)
     os.environ.pop("SSL_CERT_FILE", None)
-    template = with_database(_servers.database_url, "stint_template")
-    with psycopg.connect(_servers.database_url, autocommit=True) as conn:
-        conn.execute("CREATE DATABASE stint_template")
-    asyncio.run(migrate(template))
-    os.environ["STINT_TEST_DATABASE_URL"] = _servers.database_url
-    for vhost in VHOSTS:
-        os.environ[f"STINT_TEST_AMQP_URL_{vhost}"] = _servers.amqp_url_of(vhost)
 
 
-def pytest_unconfigure(config: pytest.Config) -> None:
-    if _servers is not None and not hasattr(config, "workerinput"):
-        _servers.stop()
-        shutil.rmtree(_servers.home, ignore_errors=True)
+def pytest_unconfigure() -> None:
+    _run.close()
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by markers
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.option.all:
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        items[:] = [item for item in items if item not in slow]
+        config.hook.pytest_deselected(items=slow)
+    for item in items:
+        if not any(map(item.get_closest_marker, ("slow", "processes"))) and not {"database_url", "servers"} & _fixtures(item):
+            item.add_marker(pytest.mark.unit)
+    if config.option.shuffle is not None:
+        _shuffle(items, random.Random(config.option.shuffle))
+    items.sort(key=_order)  # stable: neighbours stay neighbours
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """In each process that runs tests: what to run is known now."""
+    if session.config.option.collectonly:
+        return
+    gc.collect()
+    gc.freeze()  # the modules and tests stay until the end: no collection has to look at them again
+    exclusive = session.config.pluginmanager.get_plugin("exclusive")
+    if exclusive is not None and session.items and is_exclusive(session.items[0]):
+        exclusive.expect_one()
+    runs_tests = exclusive is not None or not getattr(session.config.option, "numprocesses", None)
+    if runs_tests and any(map(_needs_servers, session.items)):
+        servers.launch()
+
+
+def _needs_servers(item: pytest.Item) -> bool:
+    return "database_url" in _fixtures(item)
+
+
+def _fixtures(item: pytest.Item) -> set[str]:
+    return set(getattr(item, "fixturenames", ()))
+
+
+def _shuffle(items: list[pytest.Item], order: random.Random) -> None:
+    modules: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        modules.setdefault(item.nodeid.partition("::")[0], []).append(item)
+    shuffled = list(modules.values())
+    order.shuffle(shuffled)
+    for tests in shuffled:
+        order.shuffle(tests)
+    items[:] = [item for tests in shuffled for item in tests]
+
+
+def _order(item: pytest.Item) -> tuple[bool, float]:
+    """First the tests that need the machine for themselves, while no other has begun; then the longest, so that none of them
+    runs alone at the end."""
+    marker = item.get_closest_marker("slow")
+    seconds = marker.kwargs.get("seconds", 5) if marker else 0
+    return not is_exclusive(item), -seconds
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # outside of what the timeout of a test counts: the first start fetches RabbitMQ
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    if _needs_servers(item):
+        with contextlib.suppress(RuntimeError):  # the fixture raises it again, as an error of the test
+            servers.addresses()
+    return (yield)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.option.keep and not config.option.collectonly:
+        terminalreporter.write_line(
+            "Postgres and RabbitMQ keep running for the next `./stint test --keep`; `./stint test --stop` ends them."
+        )
 
 
 @pytest.fixture(scope="session")
 def database_url() -> str:
     """Postgres, with the template that `new_database` clones."""
-    return os.environ["STINT_TEST_DATABASE_URL"]
+    return servers.addresses().database_url
 
 
 @pytest.fixture(scope="session")
-def amqp_url(worker_id: str) -> str:
-    """A vhost that only this pytest worker uses."""
-    return os.environ[f"STINT_TEST_AMQP_URL_{worker_id}"]
+def amqp_url(database_url: str, worker_id: str) -> str:
+    """A virtual host that only this worker of pytest uses."""
+    return servers.addresses().amqp_urls[worker_id]
 
 
 @pytest.fixture(scope="session")
 def stint(database_url: str, amqp_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """A running Stint, shared by the tests of one pytest worker: none of them ends its processes."""
+    """A running Stint, shared by the tests of one worker of pytest: none of them ends its processes."""
     installation = Installation(new_database(database_url), amqp_url, tmp_path_factory.mktemp("stint"))
+    try:
+        yield _shared.setdefault("stint", installation.start().wait_until_ready())
+    finally:
+        installation.stop()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def people_leave() -> Iterator[None]:
+    """After each module nobody has access to the shared database any more: otherwise each pillar that becomes inactive would
+    send a mail to the people of all tests before."""
+    yield
+    if "stint" in _shared:
+        _shared["stint"].rows("UPDATE users SET revoked_at = now() WHERE revoked_at IS NULL RETURNING id")
+
+
+@pytest.fixture(scope="module")
+def amqp_url_apart(database_url: str, worker_id: str) -> str:
+    """For a Stint that the tests of one module share."""
+    return emptied(servers.addresses().amqp_urls[f"{worker_id}-apart"])
+
+
+@pytest.fixture(scope="module")
+def stint_apart(database_url: str, amqp_url_apart: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """A running Stint for one module, which overrides `stint` with it: its tests write thousands of rows, which would make the
+    shared database slow for all tests after them; or they read all rows."""
+    installation = Installation(new_database(database_url), amqp_url_apart, tmp_path_factory.mktemp("apart"))
     try:
         yield installation.start().wait_until_ready()
     finally:
         installation.stop()
 
 
-def emptied_vhost(worker_id: str) -> str:
-    """The vhost beside the shared Stint's: two with different databases on one would take each other's messages."""
-    amqp_url = os.environ[f"STINT_TEST_AMQP_URL_{worker_id}-own"]
-    with pika.BlockingConnection(pika.URLParameters(amqp_url)) as connection:
-        for queue in QUEUES:
-            connection.channel().queue_delete(queue)
-            connection.channel().queue_delete(f"{queue}.XQ")
-    return amqp_url
-
-
-@pytest.fixture(scope="module")
-def amqp_url_apart(worker_id: str) -> str:
-    """For a Stint that the tests of one module share; none of them may ask for `own`, too."""
-    return emptied_vhost(worker_id)
-
-
 @pytest.fixture
 def own(database_url: str, worker_id: str, tmp_path: Path) -> Iterator[Installation]:
     """A Stint for one test alone, with nothing started yet and its queues empty: its processes may be killed."""
-    installation = Installation(new_database(database_url), emptied_vhost(worker_id), tmp_path)
+    amqp_url = emptied(servers.addresses().amqp_urls[f"{worker_id}-own"])
+    installation = Installation(new_database(database_url), amqp_url, tmp_path)
     try:
         yield installation
     finally:
@@ -129,15 +207,6 @@ def own(database_url: str, worker_id: str, tmp_path: Path) -> Iterator[Installat
 
 @pytest.fixture
 def given(stint: Installation) -> Iterator[Given]:
-    made = Given(stint)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def ledger(own: Installation) -> Iterator[Ledger]:
-    own.environment["STINT_TEST_MODULE"] = "tests.actors.probe"
-    with own.sql() as conn:
-        conn.execute(probe.TABLES.encode())
-        own.start("relay", "work")
-        yield Ledger(own, conn)
+    given = Given(stint)
+    yield given
+    given.close()

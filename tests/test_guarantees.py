@@ -26,9 +26,3 @@ def test_each_promise_has_a_mechanism_and_a_test_that_is_there(row: str) -> None
     files = named(test)
     assert files, f"no test is named: {test}"
     assert [str(file) for file in files if not file.exists()] == []
-
-
-def test_all_links_lead_somewhere() -> None:
-    for page in (CHECKOUT / "docs").rglob("*.md"):
-        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"

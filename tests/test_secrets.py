@@ -1,5 +1,5 @@
-"""No secret leaves by a side door: unmistakable values stand in every secret setting and come by in what people and servers
-send; then everything is used, well and badly, and none of them is in a log, an answer, a mail or what the terminal shows."""
+"""No secret is disclosed: recognizable values are set in every secret setting and sent by clients and servers. Then
+everything is used, correctly and wrongly, and no value may be in a log, a response, a mail or the output of a command."""
 
 import base64
 import json
@@ -8,21 +8,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import quote, urlsplit
 
-import httpx
+import httpx2
 import pika
 import pytest
 
-from ops.sandbox import slack_app
-from ops.sandbox.slack_workspace import SIGNING_SECRET
+from ops.sandbox.slack import requests
+from ops.sandbox.slack.workspace import SIGNING_SECRET
+from schemas.encryption import decrypt
 from schemas.messages import QUEUES
-from schemas.sealing import unseal
-from tests.api.tokens import encoded
-from tests.firm_with_xero import Firm
-from tests.given import Given
-from tests.installation import Installation, eventually, new_database
-from tests.sandbox import XeroSandbox, a_xero
-from tests.smtp import MailServer, mail_server
-from tests.workspace import Member, SlackSandbox, a_slack
+from tests.identity.tokens import encoded
+from tests.support.firm_with_xero import Firm
+from tests.support.given import Given
+from tests.support.installation import Installation, eventually, new_database
+from tests.support.slack_sandbox import Member, SlackSandbox, running_slack_sandbox
+from tests.support.smtp import MailServer, mail_server
+from tests.support.xero_sandbox import XeroSandbox, running_xero
 
 NOWHERE = "127.0.0.1:1"
 READ = [
@@ -37,7 +37,7 @@ COMMANDS = [
 
 @dataclass
 class Secrets:
-    """The values that must not be seen, by what they are; and all that was."""
+    """The secret values, by name, and all text that was seen, by place."""
 
     values: dict[str, str] = field(default_factory=dict)
     codes: list[str] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Secrets:
         self.seen[where] = self.seen.get(where, "") + what
 
     def found(self) -> list[str]:
-        """Which secret was seen where, in any of the forms in which it could be."""
+        """Each place where a secret was seen, in any encoding."""
         looked_for = [(name, re.escape(form)) for name, value in self.values.items() for form in forms(value)]
         # six digits may be part of any longer number
         looked_for += [("a code to sign in with", rf"(?<![\w.]){code}(?!\w)") for code in self.codes]
@@ -63,9 +63,9 @@ class Secrets:
 
 
 def forms(value: str) -> set[str]:
-    """The value as it is, and as it stands in URLs, in JSON, in hexadecimal and in base64, wherever it begins there."""
+    """The value itself, and its encodings for URLs, JSON, hexadecimal and base64 at any offset."""
     raw = value.encode()
-    # base64 of the bytes that do not depend on what stands beside them
+    # the base64 characters that do not depend on the neighbouring bytes
     shifted = {base64.b64encode(b"\0" * before + raw)[4 if before else 0 : -4].decode() for before in range(3)}
     url_safe = {text.replace("+", "-").replace("/", "_") for text in shifted}
     return {value, quote(value), quote(value, safe=""), json.dumps(value)[1:-1], raw.hex(), *shifted, *url_safe}
@@ -79,13 +79,13 @@ def mails() -> Iterator[MailServer]:
 
 @pytest.fixture(scope="module")
 def xero() -> Iterator[XeroSandbox]:
-    with a_xero() as sandbox:
+    with running_xero() as sandbox:
         yield sandbox
 
 
 @pytest.fixture(scope="module")
 def slack() -> Iterator[SlackSandbox]:
-    with a_slack() as sandbox:
+    with running_slack_sandbox() as sandbox:
         yield sandbox
 
 
@@ -111,7 +111,7 @@ def stint(
     amqp_url_apart: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Installation]:
-    """Everything is set up, with a canary wherever a secret goes."""
+    """An installation with everything set up, and a known value in every secret setting."""
     environment = xero.environment | slack.environment
     secret.keep(
         **{
@@ -121,7 +121,7 @@ def stint(
         }
     )
     installation = Installation(
-        # the tests' Postgres trusts whoever comes by its socket, and lets them say a password
+        # the tests' Postgres trusts every client of its socket, and ignores the password
         with_password(new_database(database_url), secret.values["the password in DATABASE_URL"]),
         amqp_url_apart,
         tmp_path_factory.mktemp("secrets"),
@@ -142,7 +142,7 @@ def stint(
 
 @pytest.fixture
 def given(stint: Installation, secret: Secrets) -> Iterator[Given]:
-    """Whose every answer is looked at."""
+    """Every response to its clients is searched."""
     made = Watching(stint, secret)
     yield made
     made.close()
@@ -153,25 +153,25 @@ class Watching(Given):
         super().__init__(stint)
         self._secret = secret
 
-    def client(self, headers: dict[str, str]) -> httpx.Client:
+    def client(self, headers: dict[str, str]) -> httpx2.Client:
         client = super().client(headers)
         client.event_hooks["response"].append(self._look)
         if token := headers.get("Authorization"):
             self._secret.keep(**{f"bearer token {len(self._secret.values)}": token.rpartition(".")[2]})
         return client
 
-    def _look(self, answer: httpx.Response) -> None:
-        see(self._secret, answer)
+    def _look(self, answer: httpx2.Response) -> None:
+        search(self._secret, answer)
 
 
-def see(secret: Secrets, answer: httpx.Response) -> None:
+def search(secret: Secrets, answer: httpx2.Response) -> None:
     answer.read()
     where = f"the answer to {answer.request.method} {answer.request.url.path}"
     secret.sees(where, f"{answer.headers.multi_items()} {answer.text}")
 
 
 def with_password(database_url: str, password: str) -> str:
-    """The same URL, saying a password on the way."""
+    """The same URL with a password."""
     scheme, _, rest = database_url.partition("://")
     account, _, place = rest.rpartition("@") if "@" in rest.partition("/")[0] else ("", "", rest)
     user = account.partition(":")[0] or "stint"
@@ -195,13 +195,13 @@ def test_no_secret_is_seen_where_it_does_not_belong(
     given: Given, stint: Installation, secret: Secrets, mails: MailServer, xero: XeroSandbox, slack: SlackSandbox
 ) -> None:
     firm = Firm.new(stint, xero, given, connected=False)
-    connects_to_xero(firm, secret)
-    signs_in(given, stint, secret, mails)
-    works_well(firm, secret, slack, mails)
-    asks_badly(stint, secret)
-    dies(firm, given, stint, secret, mails)
-    is_looked_at(firm, stint, secret)
-    stands_without_its_servers(stint, secret)
+    connect_to_xero(firm, secret)
+    sign_in(given, stint, secret, mails)
+    use_everything(firm, secret, slack, mails)
+    send_invalid_requests(stint, secret)
+    fail_everywhere(firm, given, stint, secret, mails)
+    show_everything(firm, stint, secret)
+    run_without_servers(stint, secret)
 
     for part in ("api", "relay", "work"):
         secret.sees(f"the log of {part}", stint.log(part))
@@ -211,57 +211,57 @@ def test_no_secret_is_seen_where_it_does_not_belong(
     assert secret.found() == []
 
 
-def connects_to_xero(firm: Firm, secret: Secrets) -> None:
+def connect_to_xero(firm: Firm, secret: Secrets) -> None:
     consent = firm.admin.http.get("/api/xero/auth-url").json()
-    back = httpx.URL(httpx.get(f"{consent['url']}&auto=1").headers["Location"]).params
+    back = httpx2.URL(httpx2.get(f"{consent['url']}&auto=1").headers["Location"]).params
     secret.keep(**{"the code from Xero": back["code"]})
     for _ in range(2):  # the second time it was used
         firm.admin.http.post("/api/xero/connect", json={"code": back["code"], "state": back["state"]})
     with firm.stint.sql() as conn:
         [(row, access, refresh)] = conn.execute("SELECT id, access_token, refresh_token FROM xero_connection").fetchall()
-    for name, sealed in (("access_token", access), ("refresh_token", refresh)):
+    for name, encrypted in (("access_token", access), ("refresh_token", refresh)):
         place = f"xero_connection {row} {name}"
-        secret.keep(**{f"Xero's {name}": unseal(sealed, secret_key=firm.stint.environment["SECRET_KEY"], place=place)})
+        secret.keep(**{f"Xero's {name}": decrypt(encrypted, secret_key=firm.stint.environment["SECRET_KEY"], context=place)})
 
 
-def signs_in(given: Given, stint: Installation, secret: Secrets, mails: MailServer) -> None:
-    """The code may stand in its own mail, and the token in the answer to it: nowhere else."""
+def sign_in(given: Given, stint: Installation, secret: Secrets, mails: MailServer) -> None:
+    """The code may be only in its mail, and the token only in the response to the code."""
     person = given.person()
-    with httpx.Client(base_url=stint.url, timeout=20) as client:
-        see(secret, client.post("/auth/code", json={"email": person.email}))
+    with httpx2.Client(base_url=stint.url, timeout=20) as client:
+        search(secret, client.post("/auth/code", json={"email": person.email}))
         code = re.findall(r"\b\d{6}\b", mails.next_to(person.email))[0]
         mails.mails = [mail for mail in mails.mails if person.email not in mail.recipients]
-        see(secret, client.post("/auth/token", json={"email": person.email, "code": f"{code} and more"}))
-        see(secret, client.post("/auth/token", json={"email": person.email, "code": [code]}))
+        search(secret, client.post("/auth/token", json={"email": person.email, "code": f"{code} and more"}))
+        search(secret, client.post("/auth/token", json={"email": person.email, "code": [code]}))
         token = client.post("/auth/token", json={"email": person.email, "code": code}).json()["idToken"]
-        see(secret, client.post("/auth/token", json={"email": person.email, "code": code}))
+        search(secret, client.post("/auth/token", json={"email": person.email, "code": code}))
     secret.keep(**{"the token that the code was good for": token.rpartition(".")[2]})
     secret.codes.append(code)
 
 
-def works_well(firm: Firm, secret: Secrets, slack: SlackSandbox, mails: MailServer) -> None:
-    """Bills go to Xero, tasks come from Slack, people are invited, strangers ask."""
+def use_everything(firm: Firm, secret: Secrets, slack: SlackSandbox, mails: MailServer) -> None:
+    """Bills go to Xero, tasks come from Slack, users are invited, visitors send leads."""
     bill = firm.bill()
     firm.admin.http.patch(f"/api/time-bills/{bill['id']}", json={"status": "approved"})
-    firm.comes_to(bill, "synced")
+    firm.wait_for_status(bill, "synced")
     member = Member(slack, firm.stint, slack.user(firm.by.email), slack.channel())
     for text in ("list", "help", "start nothing like it", ""):
-        see(secret, member.hand_over(member.typing(text)))
+        search(secret, member.post_request(member.command_request(text)))
     invitation = {"email": "ida@secrets.example", "name": "Ida"}
     firm.admin.http.post(f"/api/customers/{firm.customer['id']}/users/invite", json=invitation)
     mails.next_to("ida@secrets.example")
-    see(secret, httpx.post(f"{firm.stint.url}/api/leads", json={"name": "Ada Park", "email": "ada@secrets.example"}))
+    search(secret, httpx2.post(f"{firm.stint.url}/api/leads", json={"name": "Ada Park", "email": "ada@secrets.example"}))
     for path in READ:
         firm.admin.http.get(path)
 
 
-def asks_badly(stint: Installation, secret: Secrets) -> None:
-    """Secrets in every place of a request where one can be put, and forged signatures."""
+def send_invalid_requests(stint: Installation, secret: Secrets) -> None:
+    """Sends secrets in every part of a request, and forged signatures."""
     value = "canary-that-a-client-sends"
     secret.keep(**{"what a client sends": value})
     bearer = {"Authorization": f"Bearer {value}"}
     forged = encoded(json.dumps({"alg": "RS256", "kid": value}).encode()) + f".e30.{value}"
-    with httpx.Client(base_url=stint.url, timeout=20) as client:
+    with httpx2.Client(base_url=stint.url, timeout=20) as client:
         for answer in (
             client.get("/api/tasks", headers=bearer),
             client.get("/api/tasks", headers={"Authorization": f"Bearer {forged}"}),
@@ -273,48 +273,52 @@ def asks_badly(stint: Installation, secret: Secrets) -> None:
             client.post("/api/leads", json={"name": "Ada", "email": value, "password": value}),
             client.post("/api/slack/events", content=f"token={value}", headers={"X-Slack-Signature": f"v0={value}"}),
         ):
-            see(secret, answer)
-        sent = slack_app.form(slack_app.EVENTS, {"token": "x"}, secret=secret.values["SLACK_SIGNING_SECRET"], at=0)
-        see(secret, client.post(sent.path, content=sent.body, headers=sent.headers))
+            search(secret, answer)
+        sent = requests.form(requests.EVENTS, {"token": "x"}, secret=secret.values["SLACK_SIGNING_SECRET"], at=0)
+        search(secret, client.post(sent.path, content=sent.body, headers=sent.headers))
 
 
-def dies(firm: Firm, given: Given, stint: Installation, secret: Secrets, mails: MailServer) -> None:
-    """Servers that say in their refusals what they were told, and letters of strangers that hold secrets."""
+def fail_everywhere(firm: Firm, given: Given, stint: Installation, secret: Secrets, mails: MailServer) -> None:
+    """Servers that repeat secrets in their errors, and unrecognized messages that contain secrets."""
     value = secret.values["the password in SMTP_URL"]
     mails.answers["MAIL"] = [f"550 no such sender, and why is the password {value} or {quote(value, safe='')}?"] * 9
     invitation = {"email": "bo@secrets.example", "name": "Bo"}
     firm.admin.http.post(f"/api/customers/{firm.customer['id']}/users/invite", json=invitation)
-    stranger = "canary-in-a-strangers-letter"
-    secret.keep(**{"what stood in a stranger's letter": stranger})
-    letter = {"password": stranger, "headers": {"Authorization": f"Bearer {stranger}"}, "url": f"amqp://u:{stranger}@host/"}
+    value_sent = "canary-in-an-unrecognized-message"
+    secret.keep(**{"a value in an unrecognized message": value_sent})
+    message = {
+        "password": value_sent,
+        "headers": {"Authorization": f"Bearer {value_sent}"},
+        "url": f"amqp://u:{value_sent}@host/",
+    }
     with pika.BlockingConnection(pika.URLParameters(stint.amqp_url)) as connection:
-        connection.channel().basic_publish("", f"{sorted(QUEUES)[0]}.XQ", json.dumps(letter).encode())
+        connection.channel().basic_publish("", f"{sorted(QUEUES)[0]}.XQ", json.dumps(message).encode())
     eventually(lambda: stint.value("SELECT count(*) FROM messages WHERE state = 'dead'"), why="the invitation's mail is dead")
-    eventually(lambda: stint.value("SELECT count(*) FROM foreign_letters"), why="the stranger's letter is kept")
+    eventually(lambda: stint.value("SELECT count(*) FROM unrecognized_messages"), why="the unrecognized message is recorded")
     mails.answers.clear()
 
 
-def is_looked_at(firm: Firm, stint: Installation, secret: Secrets) -> None:
-    """Over HTTP and at the terminal, as people and as JSON."""
+def show_everything(firm: Firm, stint: Installation, secret: Secrets) -> None:
+    """Shows everything over HTTP and by commands, as text and as JSON."""
     for path in READ:
         firm.admin.http.get(path)
-    letters = [item["id"] for item in firm.admin.http.get("/api/dead-letters").json()["items"]]
-    for letter in letters:
-        firm.admin.http.get(f"/api/dead-letters/{letter}")
-        runs(stint, secret, "dead", "show", letter)
+    messages = [item["id"] for item in firm.admin.http.get("/api/dead-letters").json()["items"]]
+    for message in messages:
+        firm.admin.http.get(f"/api/dead-letters/{message}")
+        run_command(stint, secret, "dead", "show", message)
         edited = {"body": {"to": 5, "password": "x"}, "reason": "to see what is said"}
-        firm.admin.http.post(f"/api/dead-letters/{letter}/edit", json=edited)
+        firm.admin.http.post(f"/api/dead-letters/{message}/edit", json=edited)
     for command in COMMANDS:
-        runs(stint, secret, *command)
+        run_command(stint, secret, *command)
 
 
-def runs(stint: Installation, secret: Secrets, *command: str) -> None:
+def run_command(stint: Installation, secret: Secrets, *command: str) -> None:
     result = stint.command(*command)
     secret.sees(f"./stint {' '.join(command[:2])}", result.stdout + result.stderr)
 
 
-def stands_without_its_servers(stint: Installation, secret: Secrets) -> None:
-    """Everything again where nothing can be reached: what fails to connect likes to say with what it tried to."""
+def run_without_servers(stint: Installation, secret: Secrets) -> None:
+    """Everything again when no server can be reached: errors of connections often contain the URL."""
     password = quote(secret.values["the password in DATABASE_URL"], safe="")
     amqp = str(urlsplit(stint.amqp_url).password)
     mail = quote(secret.values["the password in SMTP_URL"], safe="")
@@ -329,12 +333,12 @@ def stands_without_its_servers(stint: Installation, secret: Secrets) -> None:
     try:
         alone.start()
         eventually(lambda: alone.answers("/health/live"), why=alone.log("api")[-500:])
-        with httpx.Client(base_url=alone.url, timeout=20) as client:
+        with httpx2.Client(base_url=alone.url, timeout=20) as client:
             for path in (*READ, "/health/ready"):
-                see(secret, client.get(path))
-            see(secret, client.post("/api/leads", json={"name": "Ada Park", "email": "ada@secrets.example"}))
+                search(secret, client.get(path))
+            search(secret, client.post("/api/leads", json={"name": "Ada Park", "email": "ada@secrets.example"}))
         for command in COMMANDS[:3]:
-            runs(alone, secret, *command)
+            run_command(alone, secret, *command)
         eventually(lambda: alone.log("work") and alone.log("relay"), why="they say that they reach nothing")
     finally:
         alone.stop()

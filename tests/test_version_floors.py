@@ -9,7 +9,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from tests.installation import CHECKOUT
+from tests.support.installation import CHECKOUT
 
 # the first version without the holes that were known when it was chosen
 FLOORS = {"litestar": "2.22", "pyjwt": "2.13", "urllib3": "2.7", "cryptography": "49"}

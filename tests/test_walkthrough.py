@@ -1,7 +1,7 @@
 """The main job on real input: a stopped timer becomes a time bill, which an admin approves."""
 
-from tests.given import Given
-from tests.installation import Installation
+from tests.support.given import Given
+from tests.support.installation import Installation
 
 
 def test_a_stopped_timer_becomes_a_time_bill_that_an_admin_approves(given: Given, stint: Installation) -> None:

@@ -1,7 +1,7 @@
-"""`./stint bench`: Stint measured side by side with a floor, in the same run, on demo data of its own.
+"""`./stint bench`: measures Stint and baselines in the same run, on demo data of its own.
 
-A floor does the same with nothing around it: the bare SQL, the bare message, the bare ASGI app. Ours and the floor take
-turns, so that whatever else the machine does hits both; what counts is the ratio of their medians.
+A baseline does the same work without Stint around it: bare SQL, a bare message, a bare ASGI app. The rounds of Stint ("ours")
+and of the baseline alternate, so that other load on the machine affects both. The result is the ratio of their medians.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from ops.bench.rounds import Comparison, Line, Plan
 from ops.bench.stage import Stage
 from ops.errors import CommandError
 
-# In this order: what writes a lot comes after what reads, and `relay`, which needs the workers out of the way, at the end.
+# In this order: reads before heavy writes, and `relay` last, because it stops the workers.
 COMPARISONS = (
     empty.COMPARISON,
     lists.COMPARISON,
@@ -33,8 +33,8 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measures what `--only` names, or everything; prints the table, and writes JSON where `--json` says. Returns 0 whatever
-    the figures are. Raises CommandError for an unknown name, before anything is started."""
+    """Measures the comparisons of `--only`, or all; prints the table, and writes JSON to the file of `--json`. Returns 0 even
+    for missed targets. Raises CommandError for an unknown name before it starts anything."""
     chosen = _chosen(arguments.only)
     plan = Plan(rounds=arguments.rounds, seconds=arguments.seconds)
     with _signals_raise():
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def say(text: str) -> None:
-    """Progress goes to stderr: standard output is the result's."""
+    """Prints progress to stderr: standard output is only for the result."""
     print(f"bench: {text}", file=sys.stderr, flush=True)
 
 
@@ -74,10 +74,10 @@ def _measure(stage: Stage, plan: Plan, chosen: list[Comparison]) -> list[Line]:
 
 @contextlib.contextmanager
 def _signals_raise() -> Iterator[None]:
-    """Ctrl-C, SIGTERM and SIGHUP end the measurement with everything cleaned up."""
+    """Makes Ctrl-C, SIGTERM and SIGHUP end the measurement by an exception, so that everything is cleaned up."""
 
     def leave(number: int, _: FrameType | None) -> None:
-        # what is raised in the middle of a destructor gets lost: then it is raised again
+        # an exception within a destructor is ignored: raise it again a moment later
         signal.signal(signal.SIGALRM, lambda *_: leave(number, None))
         signal.setitimer(signal.ITIMER_REAL, RAISE_AGAIN_SECONDS)
         raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
@@ -92,7 +92,7 @@ def _signals_raise() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals_wait() -> Iterator[None]:
-    """Holds signals back, so that a second Ctrl-C does not leave half of it behind."""
+    """Blocks signals during the cleanup, so that a second Ctrl-C does not interrupt it."""
     signal.setitimer(signal.ITIMER_REAL, 0)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {*_ENDING, signal.SIGALRM})
     try:

@@ -1,7 +1,7 @@
-"""`python -m ops.bench.generator FILE`: HTTP load from a process of its own; prints one JSON object.
+"""`python -m ops.bench.generator FILE`: creates HTTP load from its own process, and prints one JSON object.
 
-It reads no more of an answer than its status and length, so that it costs little beside what it measures; what it does cost
-is in its report (`cpu_microseconds`, per request).
+It reads only the status and length of an answer, so that it costs little compared with what it measures. Its own cost is in its
+report (`cpu_microseconds`, per request).
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -18,8 +19,8 @@ import uvloop
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
-class Tally:
-    """What all clients saw between the warm-up and the end."""
+class Measurements:
+    """The measurements of all clients between the warm-up and the end."""
 
     def __init__(self) -> None:
         self.counting = False
@@ -28,22 +29,22 @@ class Tally:
 
 
 class Client(asyncio.Protocol):
-    """One keep-alive connection that sends its requests in turn, the next as soon as the last is answered."""
+    """One keep-alive connection that sends its requests one after the other, in a loop."""
 
-    def __init__(self, requests: Sequence[bytes], tally: Tally) -> None:
-        self._requests, self._tally = requests, tally
+    def __init__(self, requests: Sequence[bytes], measurements: Measurements) -> None:
+        self._requests, self._measurements = requests, measurements
         self._next = 0
         self._answer = b""
-        self._expected = 0  # bytes of the answer that is arriving; 0: its head is not complete
+        self._expected = 0  # length of the present answer in bytes; 0 until its head is complete
         self._sent = 0.0
         self._transport: asyncio.WriteTransport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.WriteTransport, transport)  # uvloop's is none by name
-        self._ask()
+        self._transport = cast(asyncio.WriteTransport, transport)  # uvloop's class is not a subclass
+        self._send()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._tally.failure = self._tally.failure or f"the server hung up ({exc})"
+        self._measurements.failure = self._measurements.failure or f"the server hung up ({exc})"
 
     def data_received(self, data: bytes) -> None:
         self._answer = self._answer + data if self._answer else data
@@ -56,41 +57,41 @@ class Client(asyncio.Protocol):
         if len(self._answer) < self._expected:
             return
         if self._answer[9:10] != b"2":
-            self._tally.failure = self._answer[:600].decode(errors="replace")
-        if self._tally.counting:
-            self._tally.seconds.append(time.perf_counter() - self._sent)
+            self._measurements.failure = self._answer[:600].decode(errors="replace")
+        if self._measurements.counting:
+            self._measurements.seconds.append(time.perf_counter() - self._sent)
         self._answer, self._expected = b"", 0
-        self._ask()
+        self._send()
 
     def close(self) -> None:
-        self._tally.failure = self._tally.failure or ""  # from now on nobody's failure
+        self._measurements.failure = self._measurements.failure or ""  # the end of the connection is no failure from now on
         self._transport.close()
 
-    def _ask(self) -> None:
+    def _send(self) -> None:
         self._sent = time.perf_counter()
         self._transport.write(self._requests[self._next])
         self._next = (self._next + 1) % len(self._requests)
 
 
 async def load(host: str, port: int, clients: list[list[bytes]], *, warm_up: float, seconds: float) -> dict[str, float]:
-    """Keeps every client asking for `seconds`, after `warm_up`. Raises RuntimeError for an answer that is no success."""
-    loop, tally = asyncio.get_running_loop(), Tally()
+    """Keeps every client busy for `warm_up` and then `seconds`. Raises RuntimeError when an answer is not 2xx."""
+    loop, measurements = asyncio.get_running_loop(), Measurements()
     protocols = []
     for requests in clients:
-        _, protocol = await loop.create_connection(lambda requests=requests: Client(requests, tally), host, port)  # type: ignore[misc]
+        _, protocol = await loop.create_connection(partial(Client, requests, measurements), host, port)
         protocols.append(protocol)
     await asyncio.sleep(warm_up)
-    begun, cpu, tally.counting = time.perf_counter(), time.process_time(), True
+    started, cpu, measurements.counting = time.perf_counter(), time.process_time(), True
     await asyncio.sleep(seconds)
-    tally.counting = False
-    elapsed, cpu = time.perf_counter() - begun, time.process_time() - cpu
-    if tally.failure is not None:
-        raise RuntimeError(tally.failure)
+    measurements.counting = False
+    elapsed, cpu = time.perf_counter() - started, time.process_time() - cpu
+    if measurements.failure is not None:
+        raise RuntimeError(measurements.failure)
     for protocol in protocols:
         protocol.close()
-    if not (count := len(tally.seconds)):
+    if not (count := len(measurements.seconds)):
         raise RuntimeError(f"no answer within {seconds:g} s")
-    ordered = sorted(tally.seconds)
+    ordered = sorted(measurements.seconds)
     return {
         "requests": count,
         "per_second": count / elapsed,
@@ -101,7 +102,7 @@ async def load(host: str, port: int, clients: list[list[bytes]], *, warm_up: flo
 
 
 def main() -> None:
-    """Reads what to do from the file, does it, and prints what came of it."""
+    """Reads the load from the file, runs it, and prints the result."""
     todo = json.loads(Path(sys.argv[1]).read_text())
     clients = [[request.encode() for request in requests] for requests in todo["clients"]]
     result = uvloop.run(load(todo["host"], todo["port"], clients, warm_up=todo["warm_up"], seconds=todo["seconds"]))

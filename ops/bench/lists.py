@@ -1,4 +1,4 @@
-"""`list`: one user's month of time entries over HTTP, against pgbench running the very statement that the API sends for it."""
+"""`list`: one user's month of time entries over HTTP, against pgbench with the statement that the API sends for it."""
 
 import asyncio
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from ops.bench.load import Load, load, request
 from ops.bench.pgbench import Pgbench, script
 from ops.bench.rounds import Comparison, Line, Plan, Side, Target, alternate
 from ops.bench.stage import Stage
-from schemas.database import connect
-from schemas.listing import MAX_LIMIT, Page
+from schemas.hours.time_entries import EntryFilter, list_page
+from schemas.identity.users import Role, User
+from schemas.postgres.connection import connect
+from schemas.postgres.listing import MAX_LIMIT, Page
 from schemas.settings import settings
-from schemas.time_entries import EntryFilter, list_page
-from schemas.users import Role, User
 
-ROWS = 150  # what a month of one user is taken to be
+ROWS = 150  # entries of a typical month of one user
 
 
 @dataclass(frozen=True)
 class Month:
-    """Whose month is read, which one it is, and how many entries are in it."""
+    """The month and user of the list, and the number of entries."""
 
     user_id: UUID
     email: str
@@ -34,14 +34,14 @@ class Month:
 
 @dataclass(frozen=True)
 class Statement:
-    """What was sent to Postgres, as psycopg was given it."""
+    """A statement as it was passed to psycopg."""
 
     text: str
     parameters: dict[str, Any]
 
 
 def measure(stage: Stage, plan: Plan) -> list[Line]:
-    """The plain list, and the one with the names behind the ids."""
+    """Measures the plain list, and the one with the names for the ids."""
     month = _month(stage)
     return [_compare(stage, plan, month, enrich=enrich) for enrich in (False, True)]
 
@@ -61,14 +61,14 @@ def _compare(stage: Stage, plan: Plan, month: Month, *, enrich: bool) -> Line:
         loads.append(load(stage, stage.url, question, seconds=plan.seconds))
         return loads[-1].per_second
 
-    def floor() -> float:
+    def baseline() -> float:
         return pgbench.per_second(clients=plan.clients, seconds=plan.seconds)
 
-    our_figures, floor_figures = alternate(stage.say, name, plan, ours, floor)
+    our_figures, baseline_figures = alternate(stage.say, name, plan, ours, baseline)
     return Line(
         name,
         Side(f"GET /api/time-entries of one user's month, {month.entries} rows", "requests/s", our_figures),
-        Side("pgbench, the same statement with the same parameters, prepared", "requests/s", floor_figures),
+        Side("pgbench, the same statement with the same parameters, prepared", "requests/s", baseline_figures),
         None if enrich else Target(0.37, at_least=True),
         {
             "clients": plan.clients,
@@ -80,7 +80,7 @@ def _compare(stage: Stage, plan: Plan, month: Month, *, enrich: bool) -> Line:
 
 
 async def recorded(month: Month, *, enrich: bool) -> list[Statement]:
-    """What the API's own function sends, seen by a cursor that keeps what it runs."""
+    """The statements that the API's own function sends, recorded by a cursor."""
     sent: list[Statement] = []
 
     class Recording(AsyncCursor[tuple[Any, ...]]):
@@ -98,7 +98,7 @@ async def recorded(month: Month, *, enrich: bool) -> list[Statement]:
 
 
 def _month(stage: Stage) -> Month:
-    """The user's month whose number of entries is nearest to the usual; the answer holds all of it."""
+    """The month and user with the number of entries nearest to ROWS, all of which fit in one page."""
     row = stage.sql(
         """
         WITH month AS (

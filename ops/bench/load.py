@@ -1,4 +1,4 @@
-"""Load on an HTTP server, made by a process of its own (generator.py)."""
+"""Load on an HTTP server, created by another process (generator.py)."""
 
 import json
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ WARM_UP_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Load:
-    """What the generator saw, per round. `cpu_microseconds` is its own cost for a request."""
+    """The generator's measurements of one round. `cpu_microseconds` is its own cost of a request."""
 
     requests: int
     per_second: float
@@ -21,14 +21,14 @@ class Load:
 
 
 def request(method: str, path: str, *, token: str | None = None) -> str:
-    """A request without a body, as it goes over the wire."""
+    """A request without a body, as it is sent over the connection."""
     authorization = f"Authorization: Bearer {token}\r\n" if token else ""
     length = "" if method == "GET" else "Content-Length: 0\r\n"
     return f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{authorization}{length}\r\n"
 
 
 def load(stage: Stage, url: str, clients: list[list[str]], *, seconds: float) -> Load:
-    """Keeps one connection per client busy, each with its own requests in turn."""
+    """Keeps one connection for each client busy with the client's requests."""
     parts = urlsplit(url)
     todo = {"host": parts.hostname, "port": parts.port, "clients": clients, "warm_up": WARM_UP_SECONDS, "seconds": seconds}
     file = stage.home / "load.json"

@@ -1,4 +1,4 @@
-"""pgbench, which comes with the private Postgres: statements with nothing of ours around them."""
+"""pgbench, which is part of the private Postgres: SQL without Stint around it."""
 
 import asyncio
 import re
@@ -10,8 +10,8 @@ import psycopg.conninfo
 
 from ops.bench.stage import Stage
 from ops.errors import CommandError
-from ops.postgres_package import runnable_binaries
-from ops.processes import unprivileged_account
+from ops.up.postgres_package import runnable_binaries
+from ops.up.processes import unprivileged_account
 
 _TPS = re.compile(r"^tps = ([0-9.]+)", re.MULTILINE)
 _PARAMETER = re.compile(r"%\((\w+)\)s")
@@ -19,8 +19,8 @@ _LITERAL = re.compile(r"'[^']*'")
 
 
 def script(statements: Iterable[str]) -> str:
-    """psycopg's statements as pgbench reads them: the same text, with `:name` for `%(name)s`. A colon inside a literal would
-    be the beginning of a variable to pgbench, so it is written as an escape there; Postgres reads the same."""
+    """psycopg's statements in pgbench's syntax, with `:name` for `%(name)s`. A colon inside a literal would begin a variable
+    for pgbench, so it becomes an escape sequence, which Postgres reads as a colon."""
     whole = ""
     for statement in statements:
         whole += _PARAMETER.sub(r":\1", _LITERAL.sub(_without_colon, statement)).replace("%%", "%").strip() + ";\n"
@@ -34,7 +34,7 @@ def _without_colon(literal: re.Match[str]) -> str:
 
 
 class Pgbench:
-    """One script, run as often as asked for."""
+    """One script that can be measured repeatedly."""
 
     def __init__(self, stage: Stage, name: str, text: str, parameters: dict[str, Any] | None = None) -> None:
         self._stage = stage
@@ -43,12 +43,12 @@ class Pgbench:
         self._parameters = parameters or {}
 
     def per_second(self, *, clients: int, seconds: int) -> float:
-        """Transactions per second, by prepared statements over the same socket as ours."""
-        given = psycopg.conninfo.conninfo_to_dict(self._stage.servers.database_url)
+        """Transactions per second, with prepared statements over the same socket as Stint."""
+        conninfo = psycopg.conninfo.conninfo_to_dict(self._stage.servers.database_url)
         argv: list[str | Path] = [
             _binaries() / "pgbench", "--no-vacuum", "--protocol=prepared", f"--client={clients}", "--jobs=1",
-            f"--time={seconds}", f"--file={self._file}", f"--host={given['host']}", f"--username={given['user']}",
-            *(f"--define={name}={value}" for name, value in self._parameters.items()), str(given["dbname"]),
+            f"--time={seconds}", f"--file={self._file}", f"--host={conninfo['host']}", f"--username={conninfo['user']}",
+            *(f"--define={name}={value}" for name, value in self._parameters.items()), str(conninfo["dbname"]),
         ]  # fmt: skip
         output = self._stage.measure(*argv)
         if (found := _TPS.search(output)) is None or "aborted" in output:

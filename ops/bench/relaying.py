@@ -1,4 +1,4 @@
-"""`relay`: how fast the relay hands a backlog to RabbitMQ, against publishing the same number of bare messages."""
+"""`relay`: how fast the relay publishes a backlog to RabbitMQ, against publishing the same number of bare messages."""
 
 import json
 import time
@@ -10,33 +10,33 @@ from schemas.messages import RecomputeBills
 
 MESSAGES = 10_000
 QUEUE = RecomputeBills.queue
-PATIENCE_SECONDS = 120
+TIMEOUT_SECONDS = 120
 
 
 def measure(stage: Stage, plan: Plan) -> list[Line]:
-    """A backlog on one queue. No workers run: a sink takes the references and marks their rows done in batches, since the
-    relay keeps only so many rows of a queue in flight. Claim, commit, publish, confirm are all the relay's."""
+    """Measures a backlog on one queue. No workers run: a sink takes the references and marks their rows done in batches,
+    because the relay limits the messages in flight of each queue. Claim, commit, publish and confirm are the relay's own."""
     stage.up.stop()
-    relay = stage.keep(stage.child("relay", "actors", "relay"))
+    relay = stage.keep_running(stage.child("relay", "actors", "relay"))
     count = max(200, round(MESSAGES * plan.share))
     one_by_one: list[float] = []
 
     def ours() -> float:
         return count / _seconds_of_relaying(stage, count)
 
-    def floor() -> float:
-        slow = stage.measure_module("actors.floor", "publish", f"--count={count // 10}", "--window=1")
+    def baseline() -> float:
+        slow = stage.measure_module("actors.runtime.bench_baseline", "publish", f"--count={count // 10}", "--window=1")
         one_by_one.append(slow["messages"] / slow["seconds"])
-        fast = stage.measure_module("actors.floor", "publish", f"--count={count}")
+        fast = stage.measure_module("actors.runtime.bench_baseline", "publish", f"--count={count}")
         return float(fast["messages"] / fast["seconds"])
 
-    _seconds_of_relaying(stage, 100)  # it connects and declares its queues
-    our_figures, floor_figures = alternate(stage.say, "relay", plan, ours, floor)
+    _seconds_of_relaying(stage, 100)  # without measuring: the relay connects and declares its queues
+    our_figures, baseline_figures = alternate(stage.say, "relay", plan, ours, baseline)
     relay.stop()
     stage.up.start()
     what = f"{count:,} messages due on one queue, until the last is delivered to a sink"
     side = Side(what, "messages/s", our_figures)
-    pipelined = Side("pika: publish, 500 unconfirmed at most, until the last confirm", "messages/s", floor_figures)
+    pipelined = Side("pika: publish, 500 unconfirmed at most, until the last confirm", "messages/s", baseline_figures)
     single = Side("pika: publish, wait for its confirm, publish the next", "messages/s", one_by_one)
     return [
         Line("relay", side, pipelined, Target(1_000, at_least=True, of_ours=True), {"messages": count}),
@@ -45,7 +45,7 @@ def measure(stage: Stage, plan: Plan) -> list[Line]:
 
 
 def _seconds_of_relaying(stage: Stage, count: int) -> float:
-    sink = stage.child("sink", "actors.floor", "sink", f"--queue={QUEUE}", f"--count={count}")
+    sink = stage.child("sink", "actors.runtime.bench_baseline", "sink", f"--queue={QUEUE}", f"--count={count}")
     sink.log.unlink(missing_ok=True)
     sink.start()
     try:
@@ -58,16 +58,16 @@ def _seconds_of_relaying(stage: Stage, count: int) -> float:
 
 
 def _put_backlog(stage: Stage, count: int) -> float:
-    """Makes that many messages due in one transaction, and wakes the relay; returns the time just before the commit."""
+    """Enqueues `count` due messages in one transaction, and wakes the relay. Returns the time just before the commit."""
     bill_id = stage.value("SELECT id FROM time_bills LIMIT 1")
     message = RecomputeBills(bill_ids=(bill_id,))
     with stage.conn.transaction():
         stage.sql(
             """
-            INSERT INTO messages (id, actor, queue, body, allowance)
+            INSERT INTO messages (id, actor, queue, body, max_attempts)
             SELECT gen_random_uuid(), %s, %s, %s, %s FROM generate_series(1, %s)
             """,
-            (message.actor, message.queue, message.model_dump_json(), message.allowance, count),
+            (message.actor, message.queue, message.model_dump_json(), message.max_attempts, count),
         )
         stage.sql("SELECT pg_notify('stint_ready', '')")
         started = time.time()
@@ -75,11 +75,11 @@ def _put_backlog(stage: Stage, count: int) -> float:
 
 
 def _wait_for(sink: Module, word: str) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while word not in sink.log.read_text():
         if time.monotonic() > deadline or not sink.is_running():
-            raise CommandError(f"the relay has not handed over its backlog: {sink.last_lines()}")
+            raise CommandError(f"the relay has not published its backlog: {sink.last_lines()}")
         time.sleep(0.02)
 
 
-COMPARISON = Comparison("relay", "a backlog handed to RabbitMQ, against publishing bare messages", measure)
+COMPARISON = Comparison("relay", "a backlog published to RabbitMQ, against publishing bare messages", measure)

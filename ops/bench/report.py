@@ -1,4 +1,4 @@
-"""What was measured, as a table for people and as JSON for programs."""
+"""The results, as a table for people and as JSON for programs."""
 
 import importlib.metadata
 import json
@@ -16,12 +16,12 @@ from rich.table import Table
 from ops.bench.rounds import Line, Plan, Side, Target
 from ops.bench.stage import Stage
 
-BUSY_LOAD = 0.7  # one-minute average before anything is started
+BUSY_LOAD = 0.7  # one-minute load average before the start; above it, a warning is printed
 _PACKAGES = ("litestar", "uvicorn", "uvloop", "httptools", "psycopg", "psycopg-pool", "dramatiq", "pika", "pydantic")
 
 
 def summary(stage: Stage, plan: Plan, lines: Sequence[Line]) -> dict[str, Any]:
-    """Everything that `--json` writes. `passed` is null for a comparison without a target."""
+    """The content of `--json`. `passed` is null for a comparison without a target."""
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "entries": stage.entries,
@@ -34,28 +34,28 @@ def summary(stage: Stage, plan: Plan, lines: Sequence[Line]) -> dict[str, Any]:
 
 
 def print_table(result: dict[str, Any], lines: Sequence[Line], *, to_stderr: bool) -> None:
-    """The figures with their spread, and below them what exactly was compared."""
-    table = Table("", "ours", "floor", "ratio", "target", "")
+    """Prints the figures with their range, and below them what exactly was compared."""
+    table = Table("", "ours", "baseline", "ratio", "target", "")
     for column in table.columns[1:4]:
         column.justify = "right"
         column.no_wrap = True
     for line in lines:
         verdict = {None: "", True: "[green]met[/]", False: "[red]missed[/]"}[line.passed]
-        figures = (_figures(line.ours), _figures(line.floor), f"{line.ratio:.2f}")
+        figures = (_figures(line.ours), _figures(line.baseline), f"{line.ratio:.2f}")
         table.add_row(f"{line.name}\n[dim]{line.ours.unit}[/]", *figures, _target(line.target), verdict)
     console = Console(stderr=to_stderr, highlight=False)
     console.print(table)
     for line in lines:
         notes = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in line.notes.items())
-        console.print(f"[bold]{line.name}[/]: {line.ours.what}; floor: {line.floor.what}. {notes}", soft_wrap=True)
+        console.print(f"[bold]{line.name}[/]: {line.ours.what}; baseline: {line.baseline.what}. {notes}", soft_wrap=True)
     console.print(_words(result["environment"], result["entries"]), soft_wrap=True)
     if result["environment"]["load_average_before"] > BUSY_LOAD:
-        # a floor with eight processes gets more of a crowded machine than one API process does
-        console.print("[yellow]Others were using this machine: that hits ours harder than the floors. Measure again.[/]")
+        # a baseline with eight processes gets more of a busy machine than one API process does
+        console.print("[yellow]The machine was busy, which slows ours more than the baselines. Measure again.[/]")
 
 
 def write_json(file: Path, result: dict[str, Any]) -> None:
-    """Into the file, or on standard output for `-`."""
+    """Writes to the file, or to standard output for `-`."""
     text = json.dumps(result, indent=2) + "\n"
     if str(file) == "-":
         sys.stdout.write(text)
@@ -71,7 +71,7 @@ def _line(line: Line) -> dict[str, Any]:
     return {
         "name": line.name,
         "ours": _side(line.ours),
-        "floor": _side(line.floor),
+        "floor": _side(line.baseline),
         "ratio": round(line.ratio, 4),
         "target": target,
         "passed": line.passed,
@@ -122,5 +122,5 @@ def _words(environment: dict[str, Any], entries: int) -> str:
     return (
         f"{entries:,} entries; {environment['cpus']} CPUs, load {environment['load_average_before']:.2f} before; "
         f"Python {environment['python']}, Postgres {environment['postgres']} ({durable}: as ./stint up has it), "
-        f"RabbitMQ {environment['rabbitmq']}; medians of the rounds, lowest–highest below"
+        f"RabbitMQ {environment['rabbitmq']}; medians of the rounds, with lowest–highest below"
     )

@@ -1,4 +1,4 @@
-"""What a comparison is, and how its two sides take turns."""
+"""A comparison of Stint with a baseline, whose rounds alternate."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """How long to measure: rounds of each side, and seconds of load in each round where that decides."""
+    """The extent of a measurement: rounds of each side, and seconds of load in each round."""
 
     rounds: int = 3
     seconds: int = 4
@@ -19,13 +19,13 @@ class Plan:
 
     @property
     def share(self) -> float:
-        """How much of an ordinary run this is, for what is counted and not timed."""
+        """This run's share of a normal one, for measurements by number instead of time."""
         return min(1.0, self.rounds * self.seconds / 12)
 
 
 @dataclass(frozen=True)
 class Side:
-    """One side's figures, one per round; `what` says exactly what was measured."""
+    """The figures of one side, one for each round. `what` describes exactly what was measured."""
 
     what: str
     unit: str
@@ -38,7 +38,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Target:
-    """What is wanted of the ratio ours/floor, or of ours alone: at least, or at most, the bound."""
+    """The target for the ratio ours/baseline, or for ours alone: at least or at most the bound."""
 
     bound: float
     at_least: bool
@@ -47,17 +47,17 @@ class Target:
 
 @dataclass(frozen=True)
 class Line:
-    """One row of the table. `notes` is what one has to know beside the figures."""
+    """One row of the table. `notes` has further facts about the measurement."""
 
     name: str
     ours: Side
-    floor: Side
+    baseline: Side
     target: Target | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
     def ratio(self) -> float:
-        return self.ours.median / self.floor.median
+        return self.ours.median / self.baseline.median
 
     @property
     def passed(self) -> bool | None:
@@ -69,7 +69,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `--only` names: measured together, it gives one line or more."""
+    """One name of `--only`. Its measurement gives one or several lines."""
 
     name: str
     what: str
@@ -77,12 +77,12 @@ class Comparison:
 
 
 def alternate(
-    say: Callable[[str], None], name: str, plan: Plan, ours: Callable[[], float], floor: Callable[[], float]
+    say: Callable[[str], None], name: str, plan: Plan, ours: Callable[[], float], baseline: Callable[[], float]
 ) -> tuple[list[float], list[float]]:
-    """Ours, the floor, ours, the floor, …: the figures of each, round by round."""
+    """Measures ours and the baseline alternately, and returns the figures of each, one for each round."""
     figures: tuple[list[float], list[float]] = ([], [])
     for number in range(1, plan.rounds + 1):
-        for side, values in zip((ours, floor), figures, strict=True):
+        for side, values in zip((ours, baseline), figures, strict=True):
             values.append(side())
-        say(f"{name}: round {number} of {plan.rounds}: ours {figures[0][-1]:,.5g}, floor {figures[1][-1]:,.5g}")
+        say(f"{name}: round {number} of {plan.rounds}: ours {figures[0][-1]:,.5g}, baseline {figures[1][-1]:,.5g}")
     return figures

@@ -20,10 +20,10 @@ TASKS_PER_USER = 4
 SAMPLES = 210  # stops in all rounds together
 PAUSE_SECONDS = 0.01  # between two, so that each is alone
 POLL_SECONDS = 0.0002
-PATIENCE_SECONDS = 20
+TIMEOUT_SECONDS = 20
 
-# One transaction with one row. The table has the columns, defaults, checks and indexes of time_entries; it has no foreign
-# keys and no trigger, and nothing is read before.
+# One transaction with one row. The table has the columns, defaults, checks and indexes of time_entries, but no foreign keys and
+# no trigger, and the statement reads nothing.
 INSERT_TABLE = "CREATE TABLE bench_inserted (LIKE time_entries INCLUDING ALL)"
 INSERT = """
 INSERT INTO bench_inserted
@@ -34,7 +34,7 @@ VALUES (gen_random_uuid(), :task, :user, :customer, :pillar, date_trunc('second'
 
 
 def measure_start_stop(stage: Stage, plan: Plan) -> list[Line]:
-    """Each user starts and stops one task after the other; relay and workers make the entries meanwhile, as they would."""
+    """Each user starts and stops one task after the other, while relay and workers create the entries."""
     clients = [_starts_and_stops(stage, number) for number in range(plan.clients)]
     stage.sql(INSERT_TABLE)
     names = ("task", "user", "customer", "pillar", "bill")
@@ -47,15 +47,15 @@ def measure_start_stop(stage: Stage, plan: Plan) -> list[Line]:
         stage.drain()
         return loads[-1].per_second
 
-    def floor() -> float:
+    def baseline() -> float:
         return pgbench.per_second(clients=plan.clients, seconds=plan.seconds)
 
-    our_figures, floor_figures = alternate(stage.say, "start-stop", plan, ours, floor)
+    our_figures, baseline_figures = alternate(stage.say, "start-stop", plan, ours, baseline)
     return [
         Line(
             "start-stop",
             Side("POST …/start and …/stop in turn, each a request", "requests/s", our_figures),
-            Side("pgbench, one INSERT into a copy of time_entries per transaction", "requests/s", floor_figures),
+            Side("pgbench, one INSERT into a copy of time_entries per transaction", "requests/s", baseline_figures),
             Target(0.5, at_least=True),
             {
                 "users": plan.clients,
@@ -67,8 +67,8 @@ def measure_start_stop(stage: Stage, plan: Plan) -> list[Line]:
 
 
 def measure_stop_bill(stage: Stage, plan: Plan) -> list[Line]:
-    """One stop at a time, from sending it until another connection sees the entry, and with it the bill: they commit
-    together. A RabbitMQ round trip is one publish, until it is confirmed and its delivery is acknowledged."""
+    """Measures one stop at a time, from the request until another connection reads the entry, and therefore the bill, which is
+    committed with it. The baseline is one publish until its confirm and the acknowledgement of its delivery."""
     stops = Stops(stage)
     count = max(5, round(SAMPLES * plan.share / plan.rounds))
     seen: tuple[list[float], list[float]] = ([], [])
@@ -77,17 +77,19 @@ def measure_stop_bill(stage: Stage, plan: Plan) -> list[Line]:
     def ours() -> float:
         return _median_of(seen[0], stops.milliseconds(count))
 
-    def floor() -> float:
-        measured = stage.measure_module("actors.floor", "round-trip", f"--count={count}", f"--pause={PAUSE_SECONDS}")
+    def baseline() -> float:
+        measured = stage.measure_module(
+            "actors.runtime.bench_baseline", "round-trip", f"--count={count}", f"--pause={PAUSE_SECONDS}"
+        )
         return _median_of(seen[1], measured["milliseconds"])
 
-    our_figures, floor_figures = alternate(stage.say, "stop-bill", plan, ours, floor)
+    our_figures, baseline_figures = alternate(stage.say, "stop-bill", plan, ours, baseline)
     stops.close()
     return [
         Line(
             "stop-bill",
             Side("a stop, from sending it until its entry and bill are committed, p50", "ms", our_figures),
-            Side("pika: publish, confirm, deliver, acknowledge, p50", "ms", floor_figures),
+            Side("pika: publish, confirm, deliver, acknowledge, p50", "ms", baseline_figures),
             Target(4, at_least=False),
             {
                 "samples": len(seen[0]),
@@ -102,7 +104,7 @@ def measure_stop_bill(stage: Stage, plan: Plan) -> list[Line]:
 
 
 class Stops:
-    """One user over one connection, who starts and stops a task again and again."""
+    """One user who starts and stops tasks repeatedly over one connection."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
@@ -117,23 +119,23 @@ class Stops:
         self._connection.close()
 
     def _one(self, task: str) -> float:
-        self._ask(f"/api/tasks/{task}/start")
-        timer = UUID(self._answer()["id"])
+        self._send(f"/api/tasks/{task}/start")
+        timer = UUID(self._read_answer()["id"])
         time.sleep(PAUSE_SECONDS)
         conn, started = self._stage.conn, time.perf_counter()
-        self._ask(f"/api/tasks/{task}/stop")
+        self._send(f"/api/tasks/{task}/stop")
         while conn.execute("SELECT 1 FROM time_entries WHERE id = %s", (timer,), prepare=True).fetchone() is None:
-            if time.perf_counter() - started > PATIENCE_SECONDS:
-                raise CommandError(f"a stop is not on its bill after {PATIENCE_SECONDS} s; see {self._stage.up.log}.")
+            if time.perf_counter() - started > TIMEOUT_SECONDS:
+                raise CommandError(f"the entry of a stop is missing after {TIMEOUT_SECONDS} s; see {self._stage.up.log}.")
             time.sleep(POLL_SECONDS)
         seconds = time.perf_counter() - started
-        self._answer()
+        self._read_answer()
         return seconds * 1000
 
-    def _ask(self, path: str) -> None:
+    def _send(self, path: str) -> None:
         self._connection.request("POST", path, headers={"Authorization": f"Bearer {self._token}"})
 
-    def _answer(self) -> dict[str, Any]:
+    def _read_answer(self) -> dict[str, Any]:
         answer = self._connection.getresponse()
         text = answer.read()
         if answer.status >= 300:
@@ -151,7 +153,7 @@ def _starts_and_stops(stage: Stage, number: int) -> list[str]:
 
 
 def _tasks(stage: Stage, *, skip: int = 0) -> list[UUID]:
-    """Some open tasks, of different customers where there are enough."""
+    """Some open tasks, of different customers if there are enough."""
     rows = stage.sql(
         """
         SELECT id FROM (SELECT DISTINCT ON (customer_id) id FROM tasks WHERE status <> 'archived' AND deleted_at IS NULL

@@ -1,1 +1,1 @@
-"""Stand-ins for services outside: real HTTP servers that can be told to fail. For the tests, and for `./stint up --sandbox`."""
+"""Stand-ins for external services: HTTP servers that can be told to fail. For the tests, and for `./stint up --sandbox`."""

@@ -1,4 +1,4 @@
-"""HTTP/1.1 down to the byte, with nothing between: a stand-in must be able to cut an answer in two."""
+"""HTTP/1.1 at the level of bytes, because a stand-in must be able to send half an answer."""
 
 import asyncio
 import json
@@ -13,12 +13,12 @@ _LARGEST_BODY_BYTES = 4 * 1024 * 1024
 
 
 class BadRequest(Exception):
-    """What came is no HTTP that is understood here."""
+    """The client did not send a valid HTTP request."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request, read to its end. Names of headers are in lower case."""
+    """One complete request. The names of its headers are in lower case."""
 
     method: str
     path: str
@@ -28,7 +28,7 @@ class Request:
     at: float = field(default_factory=time.time)
 
     def json(self) -> Any:
-        """The body as JSON; None when it is none."""
+        """The body as JSON, or None for invalid JSON."""
         try:
             return json.loads(self.body)
         except ValueError:
@@ -39,24 +39,24 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What goes back."""
+class Response:
+    """An answer."""
 
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def json(cls, status: int, body: Any, **headers: str) -> "Answer":
+    def json(cls, status: int, body: Any, **headers: str) -> "Response":
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return cls(status, json.dumps(body).encode(), {"Content-Type": "application/json; charset=utf-8", **named})
 
     @classmethod
-    def html(cls, text: str) -> "Answer":
+    def html(cls, text: str) -> "Response":
         return cls(200, text.encode(), {"Content-Type": "text/html; charset=utf-8"})
 
     def encode(self) -> bytes:
-        """The bytes on the wire."""
+        """The answer as the bytes to send."""
         lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}"]
         lines += [f"{name}: {value}" for name, value in self.headers.items()]
         if self.status != HTTPStatus.NO_CONTENT:
@@ -65,15 +65,15 @@ class Answer:
 
 
 async def read_request(reader: asyncio.StreamReader) -> Request | None:
-    """The next request of a connection; None when the client has closed it. Raises BadRequest."""
+    """The next request of a connection, or None after the client has closed it. Raises BadRequest."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError as error:
         if error.partial:
-            raise BadRequest("cut off in its head") from error
+            raise BadRequest("the head is incomplete") from error
         return None
     except asyncio.LimitOverrunError as error:
-        raise BadRequest("its head is too long") from error
+        raise BadRequest("the head is too long") from error
     first, *lines = head.decode("latin-1").split("\r\n")
     try:
         method, target, _version = first.split(" ")
@@ -99,10 +99,10 @@ async def _read_body(reader: asyncio.StreamReader, headers: Mapping[str, str]) -
 
 def _bounded(size: int) -> int:
     if not 0 <= size <= _LARGEST_BODY_BYTES:
-        raise ValueError("its body is too long")
+        raise ValueError("the body is too long")
     return size
 
 
 def _flat(text: str) -> dict[str, str]:
-    """A query or a form; of a name that comes twice, both values, as the comma-separated list that Xero writes."""
+    """A query or a form. The values of a repeated name are joined with commas, as Xero does."""
     return {name: ",".join(values) for name, values in parse_qs(text, keep_blank_values=True).items()}

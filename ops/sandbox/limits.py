@@ -1,4 +1,4 @@
-"""Xero's limits: calls at once, in any minute and in a day, per organisation."""
+"""Xero's rate limits for an organisation: concurrent calls, calls in a minute, calls in a day."""
 
 import time
 from collections import deque
@@ -7,7 +7,7 @@ _MINUTE_SECONDS, _DAY_SECONDS = 60, 24 * 3600
 
 
 class Limits:
-    """Of one organisation. None means without limit."""
+    """The limits of one organisation. None means no limit."""
 
     concurrent: int | None = 5
     minute: int | None = 60
@@ -15,10 +15,10 @@ class Limits:
 
     def __init__(self) -> None:
         self.inside = 0
-        self._taken: deque[float] = deque()  # the last day's calls that were let in
+        self._taken: deque[float] = deque()  # the times of the accepted calls of the last day
 
     def enter(self) -> tuple[str, int] | None:
-        """Lets a call in, or says which limit it met and after how many seconds there is room again."""
+        """Accepts a call and returns None, or returns the limit that it exceeds and the seconds until it would be accepted."""
         now = time.time()
         while self._taken and self._taken[0] <= now - _DAY_SECONDS:
             self._taken.popleft()
@@ -36,7 +36,7 @@ class Limits:
         self.inside -= 1
 
     def remaining(self) -> dict[str, str]:
-        """The headers that tell what is left."""
+        """The headers with the numbers of calls that are left."""
         now = time.time()
         headers = {}
         if self.minute is not None:

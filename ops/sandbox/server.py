@@ -1,11 +1,11 @@
-"""A stand-in as a server: it logs each call, lets it meet its fault, and takes orders on the side.
+"""The server of a stand-in: it logs each call, applies its fault, and has routes that control it.
 
-Routes that every stand-in has, all free of faults and out of the log:
+Every stand-in has these routes, which have no faults and are not logged:
 
     GET    /sandbox/calls      every call: {n, at, endAt, method, path, query, account, status, key, fault}; times are
-                               seconds since 1970, `status` is what was (or would have been) answered
-    DELETE /sandbox/calls      forgets them
-    PUT    /sandbox/faults     {"rules": [Rule, …]}, see faults.py; replaces what was in force
+                               seconds since 1970, `status` is the one that was (or would have been) answered
+    DELETE /sandbox/calls      deletes the log
+    PUT    /sandbox/faults     {"rules": [Rule, …]}, see faults.py; replaces all rules
     GET    /health             204
 """
 
@@ -24,9 +24,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from ops.sandbox.faults import Fault, Faults
-from ops.sandbox.http import Answer, BadRequest, Request, read_request
+from ops.sandbox.http import BadRequest, Request, Response, read_request
 
-_MOST_CALLS = 100_000  # that are remembered
+_MOST_CALLS = 100_000  # in the log
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Call:
 
 
 class StandIn(ABC):
-    """What differs between stand-ins."""
+    """The part that differs between stand-ins."""
 
     latency_seconds = 0.0
 
@@ -56,45 +56,45 @@ class StandIn(ABC):
         self._numbers = itertools.count(1)
 
     @abstractmethod
-    def order(self, request: Request) -> Answer | None:
-        """Answers what is no part of the service itself: orders of a test, pages for a person; None for all else."""
+    def control(self, request: Request) -> Response | None:
+        """Answers a request that is not part of the service: one that controls the stand-in, or a page. None for others."""
 
     @abstractmethod
-    def enter(self, request: Request) -> Answer | None:
-        """A refusal at the door, or None: then the call is inside until `leave`."""
+    def enter(self, request: Request) -> Response | None:
+        """Refuses a call (no access, over a limit), or returns None: then `leave` follows at its end."""
 
     @abstractmethod
     def leave(self, request: Request) -> None: ...
 
     @abstractmethod
-    def answer(self, request: Request) -> Answer:
-        """Does what the request asks for. What it did stays done, whatever becomes of the answer."""
+    def answer(self, request: Request) -> Response:
+        """Performs the request. Its effect stays, even if the answer does not arrive."""
 
     @abstractmethod
     def account(self, request: Request) -> str | None:
-        """Whose call it is, for the log."""
+        """The account that calls, for the log."""
 
-    def common_order(self, request: Request) -> Answer | None:
+    def common_control(self, request: Request) -> Response | None:
         match request.method, request.path:
             case "GET", "/health":
-                return Answer(204)
+                return Response(204)
             case "GET", "/sandbox/calls":
-                return Answer.json(200, [asdict(call) for call in self.calls])
+                return Response.json(200, [asdict(call) for call in self.calls])
             case "DELETE", "/sandbox/calls":
                 self.calls.clear()
-                return Answer(204)
+                return Response(204)
             case "PUT", "/sandbox/faults":
                 return self._put_faults(request.json())
-        return self.order(request)
+        return self.control(request)
 
-    def _put_faults(self, body: Any) -> Answer:
+    def _put_faults(self, body: Any) -> Response:
         try:
             self.faults.replace(body["rules"])
         except (ValidationError, TypeError, KeyError) as error:
-            return Answer.json(422, {"message": str(error)})
-        return Answer(204)
+            return Response.json(422, {"message": str(error)})
+        return Response(204)
 
-    def begin(self, request: Request) -> Call:
+    def log(self, request: Request) -> Call:
         call = Call(
             next(self._numbers), request.at, request.method, request.path, dict(request.query), self.account(request),
             request.headers.get("idempotency-key"),
@@ -105,42 +105,43 @@ class StandIn(ABC):
 
 async def serve(stand_in: StandIn, *, host: str, port: int, ready: Callable[[int], None] = lambda port: None) -> None:
     """Serves until SIGTERM or SIGINT."""
-    over = asyncio.Event()
+    ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, over.set)
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
 
-    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.CancelledError):
-            await _Conversation(stand_in, reader, writer).hold()
+            await _Connection(stand_in, reader, writer).run()
 
-    server = await asyncio.start_server(converse, host, port)
+    server = await asyncio.start_server(handle, host, port)
     ready(server.sockets[0].getsockname()[1])
-    await over.wait()
+    await ended.wait()
     server.close()
 
 
-class _Conversation:
-    """One connection, from its first request to its end."""
+class _Connection:
+    """One connection of a client."""
 
     def __init__(self, stand_in: StandIn, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.stand_in, self.reader, self.writer = stand_in, reader, writer
 
-    async def hold(self) -> None:
+    async def run(self) -> None:
+        """Answers requests until the connection ends."""
         try:
             while request := await read_request(self.reader):
-                if ordered := self.stand_in.common_order(request):
-                    await self._write(ordered.encode())
+                if answer := self.stand_in.common_control(request):
+                    await self._write(answer.encode())
                 elif not await self._call(request):
                     self.writer.transport.abort()
                     return
         except BadRequest as error:
-            await self._write(Answer.json(400, {"message": str(error)}).encode())
+            await self._write(Response.json(400, {"message": str(error)}).encode())
         finally:
             self.writer.close()
 
     async def _call(self, request: Request) -> bool:
-        """One call of the service; whether the connection goes on."""
-        call = self.stand_in.begin(request)
+        """Handles one call of the service. Returns whether the connection stays open."""
+        call = self.stand_in.log(request)
         refusal = self.stand_in.enter(request)
         if refusal:
             call.status, call.endAt = refusal.status, time.time()
@@ -148,9 +149,9 @@ class _Conversation:
             return True
         try:
             await asyncio.sleep(self.stand_in.latency_seconds)
-            fault = self.stand_in.faults.met_by(request)
+            fault = self.stand_in.faults.for_request(request)
             call.fault = fault.kind if fault else None
-            return await self._meet(fault, request, call) if fault else await self._answer(request, call)
+            return await self._apply(fault, request, call) if fault else await self._answer(request, call)
         finally:
             self.stand_in.leave(request)
             call.endAt = time.time()
@@ -159,12 +160,15 @@ class _Conversation:
         await self._write(self._do(request, call).encode())
         return True
 
-    async def _meet(self, fault: Fault, request: Request, call: Call) -> bool:
+    async def _apply(self, fault: Fault, request: Request, call: Call) -> bool:
         match fault.kind:
             case "status":
                 call.status = fault.status
-                body = {"message": f"{HTTPStatus(fault.status).phrase}: so ordered"}
-                await self._write(Answer.json(fault.status, body, **fault.headers).encode())
+                if fault.body is not None:
+                    await self._write(Response(fault.status, fault.body.encode(), fault.headers).encode())
+                    return True
+                body = {"message": f"{HTTPStatus(fault.status).phrase}: an injected fault"}
+                await self._write(Response.json(fault.status, body, **fault.headers).encode())
                 return True
             case "drop_before":
                 return False
@@ -176,7 +180,7 @@ class _Conversation:
                 return False
             case "half":
                 await self._write(whole[: len(whole) // 2])
-                # the bytes have to leave before the connection is torn
+                # the bytes must be sent before the connection is aborted
                 await asyncio.sleep(0.05)
                 return False
             case "stall":
@@ -191,7 +195,7 @@ class _Conversation:
         return True
 
     async def _late(self, fault: Fault, request: Request, call: Call) -> bool:
-        """The client may have gone, as when a proxy holds the request: it is done all the same."""
+        """Performs the request late, even if the client has left: a proxy may delay a request like this."""
         started = time.monotonic()
         left = await self._client_left(fault.seconds)
         if left:
@@ -201,16 +205,16 @@ class _Conversation:
             await self._write(answer.encode())
         return not left
 
-    def _do(self, request: Request, call: Call) -> Answer:
+    def _do(self, request: Request, call: Call) -> Response:
         answer = self.stand_in.answer(request)
         call.status = answer.status
         return answer
 
     async def _client_left(self, seconds: float) -> bool:
-        """Waits; True as soon as the client has closed the connection."""
+        """Waits for `seconds`. Returns True as soon as the client has closed the connection, else False."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while not self.reader.at_eof() and not self.writer.is_closing():  # noqa: ASYNC110 - no event tells
+                while not self.reader.at_eof() and not self.writer.is_closing():  # noqa: ASYNC110 - there is no event for it
                     await asyncio.sleep(0.02)
                 return True
         return False

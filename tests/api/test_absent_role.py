@@ -1,26 +1,30 @@
-"""What an absent role may mean: the whole table, stated a second time, and that no customer's user ever becomes admin."""
+"""A token without a role: all combinations against a second statement of the rule, and no customer's user becomes admin."""
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 from uuid import UUID, uuid4
 
-import httpx
+import httpx2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api.auth import Authenticator
-from api.tokens import Token
-from schemas.clients.identity import Local
+from api.auth.auth import Authenticator
+from api.auth.tokens import Token
+from schemas.identity.provider import LocalProvider
+from schemas.identity.users import Role, StoredUser
 from schemas.settings import Settings
-from schemas.users import Known, Role
-from tests.api.tokens import ABSENT, Mint
-from tests.given import Given
-from tests.installation import SECRET_KEY, Installation
+from tests.identity.tokens import ABSENT, Mint
+from tests.support.given import Given
+from tests.support.installation import SECRET_KEY, Installation
+from tests.support.sizes import examples
+
+pytestmark = pytest.mark.processes
 
 CUSTOMER, OTHER = UUID(int=1), UUID(int=2)
-# as a token's claim arrives: None is absent, null arrives as ""
+# the claim after verification: None is absent, and null has become ""
 CLAIMS: list[Any] = [
     None, "", " ", "admin", "Internal_admin", "internal", "visitor", "customer", 5, True, ["internal_admin"], {"a": 1},
     "\u0130nternal_admin",
@@ -36,81 +40,79 @@ def authenticator(*, legacy: str, own: str = "stint") -> Authenticator:
         internal_client_ids=own,
         legacy_unset_role=legacy,
     )
-    return Authenticator(made, Local(None))
+    return Authenticator(made, LocalProvider(None))
 
 
 AUTHENTICATORS = {(legacy, own): authenticator(legacy=legacy, own=own) for legacy in ("on", "off") for own in ("stint", "")}
 
 
-def token(role: Any, customer: UUID | None, use: str = "id", client: str = "stint") -> Token:
+def make_token(role: Any, customer: UUID | None, use: str = "id", client: str = "stint") -> Token:
     return Token(uuid4(), use, client, "jo@example.com", "Jo", role, customer, 0.0)
 
 
-def known(role: str | None, customer: UUID | None) -> Known:
-    return Known(email="jo@example.com", name="Jo", role=role, customer_id=customer, joined=True, revoked=False)
+def stored_user(role: str | None, customer: UUID | None) -> StoredUser:
+    return StoredUser(email="jo@example.com", name="Jo", role=role, customer_id=customer, joined=True, revoked=False)
 
 
-def the_rule(said: Token, before: Known | None, *, legacy: str, own: str) -> str | None:
-    """The rule in plain words, without a line of the application."""
-    if said.role is None:
-        never_seen_with_anything = before is None or (before.role is None and before.customer_id is None)
+def the_rule(claims: Token, before: StoredUser | None, *, legacy: str, own: str) -> str | None:
+    """The rule, written without the code of the application."""
+    if claims.role is None:
+        never_seen_with_claims = before is None or (before.role is None and before.customer_id is None)
         if (
             legacy == "on"
-            and said.use == "id"
-            and said.client_id == own
-            and said.customer_id is None
-            and never_seen_with_anything
+            and claims.use == "id"
+            and claims.client_id == own
+            and claims.customer_id is None
+            and never_seen_with_claims
         ):
             return "admin"
         return None
-    if not isinstance(said.role, str):
+    if not isinstance(claims.role, str):
         return None
-    if said.role == "internal_admin":
+    if claims.role == "internal_admin":
         return "admin"
-    if said.role[:9] == "internal_":
+    if claims.role[:9] == "internal_":
         return "internal"
-    if said.role in ("customer_admin", "customer_user") and said.customer_id is not None:
-        return said.role
+    if claims.role in ("customer_admin", "customer_user") and claims.customer_id is not None:
+        return claims.role
     return None
 
 
-def test_the_whole_table() -> None:
-    seen: list[Known | None] = [None, *(known(role, customer) for role, customer in product(
+def test_every_combination_follows_the_rule() -> None:
+    seen: list[StoredUser | None] = [None, *(stored_user(role, customer) for role, customer in product(
         [None, "", "visitor", "internal_admin", "internal_user", "customer_admin", "customer_user"], [None, CUSTOMER]
     ))]  # fmt: skip
     rows = 0
     for (legacy, own), use, client, role, customer, before in product(
         AUTHENTICATORS, ["id", "access"], ["stint", "portal"], CLAIMS, [None, CUSTOMER], seen
     ):
-        said = token(role, customer, use, client)
-        found, whose = AUTHENTICATORS[legacy, own].standing(said, before)
-        expected = the_rule(said, before, legacy=legacy, own=own)
-        assert (found and found.value) == expected, (said, before, legacy, own)
+        claims = make_token(role, customer, use, client)
+        found, found_customer = AUTHENTICATORS[legacy, own].resolve_role(claims, before)
+        expected = the_rule(claims, before, legacy=legacy, own=own)
+        assert (found and found.value) == expected, (claims, before, legacy, own)
         if found is not None:
-            assert whose == (customer if expected in ("customer_admin", "customer_user") else None)
+            assert found_customer == (customer if expected in ("customer_admin", "customer_user") else None)
         rows += 1
     assert rows == 4 * 2 * 2 * len(CLAIMS) * 2 * 15
 
 
 @dataclass
-class Memory:
-    """What the table of users remembers of one."""
+class StoredRow:
+    """The row of one user in the table."""
 
-    row: Known | None = None
+    row: StoredUser | None = None
 
-    def remember(self, said: Token, *, role: str | None, customer: UUID | None) -> None:
-        before = self.row or known(None, None)
-        self.row = replace_known(
-            before, role=role if role is not None else before.role, customer=customer or before.customer_id
-        )
+    def save(self, claims: Token, *, role: str | None, customer: UUID | None) -> None:
+        before = self.row or stored_user(None, None)
+        self.row = with_claims(before, role=role if role is not None else before.role, customer=customer or before.customer_id)
 
 
-def replace_known(before: Known, *, role: str | None, customer: UUID | None) -> Known:
-    return before.model_copy(update={"role": role, "customer_id": customer})
+def with_claims(before: StoredUser, *, role: str | None, customer: UUID | None) -> StoredUser:
+    return replace(before, role=role, customer_id=customer)
 
 
 TOKENS = st.builds(
-    token,
+    make_token,
     st.sampled_from(CLAIMS) | st.text(max_size=20),
     st.sampled_from([None, CUSTOMER, OTHER]),
     st.sampled_from(["id", "access"]),
@@ -118,33 +120,31 @@ TOKENS = st.builds(
 )
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(500), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(history=st.lists(TOKENS, min_size=1, max_size=6), which=st.sampled_from(list(AUTHENTICATORS)))
-def test_no_customers_user_ever_becomes_admin_whatever_tokens_come_in_what_order(
-    history: list[Token], which: tuple[str, str]
-) -> None:
-    """Nor does anybody else become it without a token that says so, or after one that said anything of a role or a customer."""
-    asked, memory, has_shown_anything = AUTHENTICATORS[which], Memory(), False
-    for said in history:
-        role, whose = asked.standing(said, memory.row)
+def test_no_history_of_tokens_makes_a_customers_user_admin(history: list[Token], which: tuple[str, str]) -> None:
+    """Nor does any user become admin without an admin's token, after a token with any role or customer."""
+    authenticator, stored, has_claimed_anything = AUTHENTICATORS[which], StoredRow(), False
+    for claims in history:
+        role, found_customer = authenticator.resolve_role(claims, stored.row)
         if role is Role.admin:
-            assert said.role == "internal_admin" or (said.role is None and not has_shown_anything)
+            assert claims.role == "internal_admin" or (claims.role is None and not has_claimed_anything)
         if role in (Role.customer_admin, Role.customer_user):
-            assert whose == said.customer_id is not None
+            assert found_customer == claims.customer_id is not None
         elif role is not None:
-            assert whose is None
-        has_shown_anything = has_shown_anything or said.role is not None or said.customer_id is not None
-        claimed = None if said.role is None else str(said.role)
-        if memory.row is not None or role is not None or claimed is not None or whose is not None:
-            memory.remember(said, role=claimed, customer=whose)
+            assert found_customer is None
+        has_claimed_anything = has_claimed_anything or claims.role is not None or claims.customer_id is not None
+        claimed = None if claims.role is None else str(claims.role)
+        if stored.row is not None or role is not None or claimed is not None or found_customer is not None:
+            stored.save(claims, role=claimed, customer=found_customer)
 
 
-# the same over HTTP and a real table, where the histories are fewer
+# the same over HTTP with a real table, and fewer histories
 
 
 @pytest.fixture(scope="module")
 def mint(stint: Installation) -> Mint:
-    httpx.get(f"{stint.url}/.well-known/jwks.json").raise_for_status()
+    httpx2.get(f"{stint.url}/.well-known/jwks.json").raise_for_status()
     return Mint(stint)
 
 
@@ -159,31 +159,36 @@ HISTORY = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=list(HealthCheck))
 @given(history=HISTORY)
-def test_it_holds_over_http(history: list[tuple[Any, Any, str]], stint: Installation, mint: Mint) -> None:
-    sub, has_shown_anything = str(uuid4()), False
-    with httpx.Client(base_url=stint.url) as client:
-        for role, customer, use in history:
+def test_no_history_of_tokens_makes_a_customers_user_admin_over_http(
+    history: list[tuple[Any, Any, str]], stint: Installation, mint: Mint
+) -> None:
+    sub, has_claimed_anything = str(uuid4()), False
+    with httpx2.Client(base_url=stint.url) as client:
+        # each token is later than the one before: an older one states nothing new
+        for issued, (role, customer, use) in enumerate(history, int(time.time()) - len(history)):
             who: dict[str, Any] = {"aud": "stint"} if use == "id" else {"aud": ABSENT, "client_id": "stint"}
-            text = mint.token(sub=sub, role=role, customer=customer, token_use=use, **who)
+            text = mint.token(sub=sub, role=role, customer=customer, token_use=use, iat=issued, **who)
             answer = client.get("/api/me", headers={"Authorization": f"Bearer {text}"})
             has_customer = customer in (str(CUSTOMER), str(OTHER))
             assert answer.status_code in (200, 403)
             found = answer.json()["role"] if answer.status_code == 200 else None
             if role is ABSENT:
-                assert found == ("admin" if use == "id" and not has_customer and not has_shown_anything else None)
+                assert found == ("admin" if use == "id" and not has_customer and not has_claimed_anything else None)
             elif role in ("customer_admin", "customer_user"):
                 assert found == (role if has_customer else None)
             else:
                 assert found == {"internal_admin": "admin", "internal_user": "internal"}.get(role)
-            has_shown_anything = has_shown_anything or role is not ABSENT or has_customer
+            has_claimed_anything = has_claimed_anything or role is not ABSENT or has_customer
 
 
-def test_an_invited_user_without_a_role_in_the_token_is_no_admin(given: Given, stint: Installation, mint: Mint) -> None:
+def test_an_invited_user_with_a_token_without_a_role_is_not_admin(given: Given, stint: Installation, mint: Mint) -> None:
     by = given.person()
     customer = given.customer(by)
     body = {"email": f"{given.new_id()}@acme.example", "name": "Jo"}
     invited = by.post(f"/api/customers/{customer['id']}/users/invite", body)
-    answer = httpx.get(f"{stint.url}/api/me", headers={"Authorization": f"Bearer {mint.token(sub=invited['id'], role=ABSENT)}"})
+    answer = httpx2.get(
+        f"{stint.url}/api/me", headers={"Authorization": f"Bearer {mint.token(sub=invited['id'], role=ABSENT)}"}
+    )
     assert answer.status_code == 403

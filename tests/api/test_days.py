@@ -1,14 +1,14 @@
-"""Days are the firm's, also those on which its clocks change: of 23 hours, of 25, and with a midnight that comes twice."""
+"""Days are in the firm's time zone, also when its clocks change: days of 23 and 25 hours, and days with two midnights."""
 
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.api.answers import Json, at, problem
-from tests.api.conftest import Another
-from tests.given import Given
-from tests.installation import Installation
+from tests.support.answers import Json, at, problem
+from tests.support.apis import Another
+from tests.support.given import Given
+from tests.support.installation import Installation
 
 # zone, day, its hours
 CHANGES = [
@@ -16,7 +16,7 @@ CHANGES = [
     ("Europe/Berlin", date(2026, 10, 25), 25),
     ("America/New_York", date(2026, 3, 8), 23),
     ("America/New_York", date(2026, 11, 1), 25),
-    # here clocks change at midnight: it does not exist, comes twice, or the hour before it does
+    # clocks change at midnight: midnight does not exist or exists twice, or the hour before it exists twice
     ("America/Havana", date(2026, 3, 8), 23),
     ("America/Havana", date(2026, 11, 1), 25),
     ("Atlantic/Azores", date(2026, 10, 25), 25),
@@ -26,7 +26,7 @@ CHANGES = [
 
 
 def midnight(zone: str, day: date) -> datetime:
-    """The first moment of that day, found by asking each moment for its day."""
+    """The first moment of that day, found by computing the day of each moment before it."""
     moment = datetime.combine(day, time(), UTC) - timedelta(hours=15)
     while moment.astimezone(ZoneInfo(zone)).date() < day:
         moment += timedelta(minutes=15)
@@ -38,20 +38,20 @@ def iso(moment: datetime) -> str:
 
 
 @pytest.mark.parametrize(("zone", "day", "hours"), CHANGES)
-def test_hours_around_a_change_are_billed_and_found_on_their_day(
+def test_entries_around_a_clock_change_are_billed_and_listed_on_their_day(
     zone: str, day: date, hours: int, given: Given, stint: Installation, another: Another
 ) -> None:
     by = given.person()
     task = given.task(by)
-    begins, ends = midnight(zone, day), midnight(zone, day + timedelta(days=1))
-    assert ends - begins == timedelta(hours=hours)
+    start, end = midnight(zone, day), midnight(zone, day + timedelta(days=1))
+    assert end - start == timedelta(hours=hours)
     before, after = day - timedelta(days=1), day + timedelta(days=1)
-    # a minute each: at the end of the day before, over the day, closer at its ends, and at the begin of the day after
-    within = {begins + timedelta(hours=hour) for hour in range(hours)}
-    within |= {begins + timedelta(minutes=15 * number) for number in range(9)}
-    within |= {ends - timedelta(minutes=15 * number) for number in range(1, 9)}
-    moments = dict.fromkeys([*within, ends - timedelta(seconds=1)], day)
-    moments |= {begins - timedelta(seconds=1): before, ends: after}
+    # entries of a minute: at the end of the day before, through the day, more of them at its ends, and at the start of the next
+    within = {start + timedelta(hours=hour) for hour in range(hours)}
+    within |= {start + timedelta(minutes=15 * number) for number in range(9)}
+    within |= {end - timedelta(minutes=15 * number) for number in range(1, 9)}
+    moments = dict.fromkeys([*within, end - timedelta(seconds=1)], day)
+    moments |= {start - timedelta(seconds=1): before, end: after}
 
     with at(another(STINT_TIMEZONE=zone), by.token) as client:
 
@@ -59,8 +59,8 @@ def test_hours_around_a_change_are_billed_and_found_on_their_day(
             body = {"taskId": task["id"], "startTime": iso(moment), "duration": 60, "allowOverlap": True}
             answer = client.post("/api/time-entries", json=body)
             assert answer.status_code == 201, answer.text
-            made: Json = answer.json()
-            return made
+            entry: Json = answer.json()
+            return entry
 
         entries = {logged(moment)["id"]: when for moment, when in moments.items()}
         given.settled()
@@ -84,7 +84,7 @@ def test_hours_around_a_change_are_billed_and_found_on_their_day(
 
 
 @pytest.mark.parametrize(("zone", "day", "hours"), CHANGES[:4])
-def test_a_whole_day_lasts_as_long_as_it_did(zone: str, day: date, hours: int, given: Given, another: Another) -> None:
+def test_a_whole_day_has_23_or_25_hours(zone: str, day: date, hours: int, given: Given, another: Another) -> None:
     by = given.person()
     task = given.task(by)
     body = {
@@ -95,7 +95,7 @@ def test_a_whole_day_lasts_as_long_as_it_did(zone: str, day: date, hours: int, g
     with at(another(STINT_TIMEZONE=zone), by.token) as client:
         entry = client.post("/api/time-entries", json=body).json()
         assert entry["duration"] == hours * 3600
-        # the last hour is still in it, the next day is not
+        # the last hour belongs to the day, the next day does not
         last_hour = {"taskId": task["id"], "startTime": iso(midnight(zone, day) + timedelta(hours=hours - 1)), "duration": 60}
         assert problem(client.post("/api/time-entries", json=last_hour), 409)["overlaps"] == [entry["id"]]
         next_day = {"taskId": task["id"], "startTime": body["endTime"], "duration": 60}
@@ -106,7 +106,7 @@ def test_a_whole_day_lasts_as_long_as_it_did(zone: str, day: date, hours: int, g
 
 
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Pago_Pago"])
-def test_a_stop_past_midnight_is_billed_on_the_day_that_it_began(zone: str, own: Installation) -> None:
+def test_a_stop_after_midnight_is_billed_on_the_day_of_its_start(zone: str, own: Installation) -> None:
     own.environment["STINT_TIMEZONE"] = zone
     own.start().wait_until_ready()
     given = Given(own)

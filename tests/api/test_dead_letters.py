@@ -1,4 +1,4 @@
-"""Dead letters over HTTP, shown without secrets. How replays go, tests/actors/test_replays.py tests."""
+"""Dead letters over HTTP, with secrets masked. Replays are tested in tests/outbox/test_replays.py."""
 
 import base64
 import json
@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.api.answers import Json, problem, refused_fields
-from tests.given import Given, Person
-from tests.installation import Installation, eventually
+from tests.support.answers import Json, problem, refused_fields
+from tests.support.given import Given, Person
+from tests.support.installation import Installation, eventually
 
 SECRETS = {
     "password": "hunter2-hunter2",
@@ -29,23 +29,23 @@ def admin(given: Given) -> Person:
     return given.admin()
 
 
-def letter(stint: Installation, body: Json, error: str = "builtins.ValueError: no", actor: str = "send_mail") -> str:
-    """A dead letter as the ledger leaves it, with one attempt."""
+def dead_letter(stint: Installation, body: Json, error: str = "builtins.ValueError: no", actor: str = "send_mail") -> str:
+    """Inserts a dead message with one failed attempt, and returns its id."""
     with stint.sql() as conn:
         row = conn.execute(
             """
-            WITH letter AS (
-                INSERT INTO messages (id, actor, queue, body, state, attempts, allowance, died_at, error, fingerprint)
+            WITH message AS (
+                INSERT INTO messages (id, actor, queue, body, state, attempts, max_attempts, died_at, error, fingerprint)
                 VALUES (gen_random_uuid(), %(actor)s, 'mail', %(body)s, 'dead', 1, 1, clock_timestamp(), %(error)s, %(group)s)
                 RETURNING id
             ), attempt AS (
                 INSERT INTO message_attempts (message_id, n, error_class, error, traceback, worker, frame)
-                SELECT id, 1, 'ValueError', %(error)s, %(error)s, 'here:1', 'actors/mail.py:send_mail' FROM letter
+                SELECT id, 1, 'ValueError', %(error)s, %(error)s, 'here:1', 'actors/mail.py:send_mail' FROM message
             ), failures AS (
-                INSERT INTO failure_groups (fingerprint, actor, error_class, frame, told_at)
+                INSERT INTO failure_groups (fingerprint, actor, error_class, frame, alerted_at)
                 VALUES (%(group)s, %(actor)s, 'ValueError', 'actors/mail.py:send_mail', now()) ON CONFLICT DO NOTHING
             )
-            SELECT id::text FROM letter
+            SELECT id::text FROM message
             """,
             {"actor": actor, "body": json.dumps(body), "error": error, "group": uuid4().hex[:16]},
         ).fetchone()
@@ -53,10 +53,10 @@ def letter(stint: Installation, body: Json, error: str = "builtins.ValueError: n
     return str(row[0])
 
 
-def test_no_secret_is_shown_whatever_way_it_got_there(admin: Person, stint: Installation) -> None:
+def test_no_secret_in_a_body_or_an_error_is_shown(admin: Person, stint: Installation) -> None:
     text = "; ".join(str(value) for name, value in SECRETS.items() if name not in ("password", "apiKey"))
     nested = {"deep": [{"clientSecret": "hunter2-hunter2", "code": "key-5f9c"}]}
-    row = letter(
+    row = dead_letter(
         stint,
         {**SECRETS, **nested},
         error=f"{text}; password=hunter2-hunter2; api_key: key-5f9c-22; secret {stint.environment['SECRET_KEY']}",
@@ -77,11 +77,11 @@ def test_no_secret_is_shown_whatever_way_it_got_there(admin: Person, stint: Inst
     assert answers[0].json()["body"]["url"] == "amqp://stint:•••@rabbit:5672/"
 
 
-def test_a_servers_password_is_masked_without_its_url_too(
+def test_the_password_of_a_configured_url_is_masked_in_any_text(
     admin: Person, stint: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(stint.environment, "SMTP_URL", "smtp://jo:of%2Fthe-mail@mail.example.com:587")
-    row = letter(stint, {"to": "jo@example.com"}, error="the server said: of/the-mail is wrong, so is of%2Fthe-mail")
+    row = dead_letter(stint, {"to": "jo@example.com"}, error="the server said: of/the-mail is wrong, so is of%2Fthe-mail")
     shown = stint.command("dead", "show", row).stdout
     assert "the server said" in shown and "the-mail" not in shown
 
@@ -98,29 +98,29 @@ PHRASES = [
 
 
 @pytest.mark.parametrize("phrase", PHRASES)
-def test_a_secret_is_masked_to_its_end(phrase: str, admin: Person, stint: Installation) -> None:
-    row = letter(stint, {"paragraphs": [phrase]}, error=f"it said {phrase}")
+def test_the_whole_of_a_secret_is_masked(phrase: str, admin: Person, stint: Installation) -> None:
+    row = dead_letter(stint, {"paragraphs": [phrase]}, error=f"it said {phrase}")
     shown = admin.http.get(f"/api/dead-letters/{row}")
     assert "horse" not in shown.text and "it said" in shown.json()["error"]
 
 
-def test_a_secret_that_begins_in_one_letter_ends_in_no_other(admin: Person, stint: Installation) -> None:
+def test_a_pattern_does_not_match_from_one_dead_letter_into_the_next(admin: Person, stint: Installation) -> None:
     mark = uuid4().hex
     errors = [f"{mark} -----END PRIVATE KEY-----", f"{mark} between", f"{mark} -----BEGIN PRIVATE KEY-----"]
-    rows = [letter(stint, {}, error=error) for error in errors]
+    rows = [dead_letter(stint, {}, error=error) for error in errors]
     found = admin.get("/api/dead-letters", q=mark)["items"]
     assert [item["id"] for item in found] == rows[::-1]
     assert found[1]["error"] == f"{mark} between"
 
 
-def test_what_is_changed_beside_a_mask_is_refused_lest_the_mask_be_sent(admin: Person, stint: Installation) -> None:
+def test_an_edit_that_would_store_a_mask_is_refused(admin: Person, stint: Installation) -> None:
     body = {"to": "jo@example.com", "subject": "Hello", "paragraphs": ["One", "password=hunter2-hunter2, good luck"]}
-    row = letter(stint, body)
+    row = dead_letter(stint, body)
     shown = admin.get(f"/api/dead-letters/{row}")["body"]
 
     def edit(paragraphs: list[str], **words: Any) -> Any:
-        wanted = {"body": {**shown, "paragraphs": paragraphs}, "reason": "a typo"}
-        return admin.http.post(f"/api/dead-letters/{row}/edit", json=wanted, **words)
+        body = {"body": {**shown, "paragraphs": paragraphs}, "reason": "a typo"}
+        return admin.http.post(f"/api/dead-letters/{row}/edit", json=body, **words)
 
     assert refused_fields(edit(["One", "password=•••, bad luck"])) == ["body.paragraphs.1"]
     assert refused_fields(edit(["password=•••, good luck"])) == ["body.paragraphs.0"]
@@ -130,39 +130,43 @@ def test_what_is_changed_beside_a_mask_is_refused_lest_the_mask_be_sent(admin: P
     assert stint.value("SELECT body->'paragraphs' FROM messages WHERE id = %s", row) == ["Two", body["paragraphs"][1]]
 
 
-def test_an_edit_answers_in_json_alone_when_asked_to(stint: Installation) -> None:
+def test_an_edit_prints_only_json_with_json(stint: Installation) -> None:
     body: Json = {"to": "jo@exampl.com", "subject": "Hello", "paragraphs": ["One"]}
-    row = letter(stint, body)
+    row = dead_letter(stint, body)
     change = ("dead", "edit", row, "--set", "to=jo@example.com", "--json")
     tried = json.loads(stint.command(*change, "--dry-run").stdout)
     assert (tried["before"], tried["after"]) == (body, {**body, "to": "jo@example.com"})
     assert json.loads(stint.command(*change, "--reason", "a typo").stdout)["history"][0]["action"] == "edit"
 
 
-def test_a_letter_can_not_write_to_the_terminal_what_it_likes(stint: Installation) -> None:
-    row = letter(stint, {"paragraphs": ["x"]}, error="red \x1b[31m and \x1b]0;owned\x07")
-    foreign = str(stint.value(
-        "INSERT INTO foreign_letters (queue, reason, body, headers) VALUES ('timers', E'no \\x1b[2J', %s, '{}') RETURNING id",
+def test_a_dead_letter_cannot_send_control_characters_to_the_terminal(stint: Installation) -> None:
+    row = dead_letter(stint, {"paragraphs": ["x"]}, error="red \x1b[31m and \x1b]0;owned\x07")
+    unrecognized = str(stint.value(
+        "INSERT INTO unrecognized_messages (queue, reason, body, headers)"
+        " VALUES ('timers', E'no \\x1b[2J', %s, '{}') RETURNING id",
         b"\x1b[2J hello",
     ))  # fmt: skip
-    for words in (("show", row), ("show", foreign), ("list",), ("groups",)):
+    for words in (("show", row), ("show", unrecognized), ("list",), ("groups",)):
         printed = stint.command("dead", *words).stdout
         assert "\x1b" not in printed and "\x07" not in printed
 
 
-def test_a_strangers_json_is_masked_by_its_names(admin: Person, stint: Installation) -> None:
+def test_fields_named_like_secrets_are_masked_in_the_json_of_an_unrecognized_message(
+    admin: Person, stint: Installation
+) -> None:
     raw = b'{"kwargs": {"code": "123456", "authorization": "abc def", "n": 1}}'
     row = str(stint.value(
-        "INSERT INTO foreign_letters (queue, reason, body, headers) VALUES ('timers', 'a stranger', %s, '{}') RETURNING id", raw
+        "INSERT INTO unrecognized_messages (queue, reason, body, headers) VALUES ('timers', 'unknown', %s, '{}') RETURNING id",
+        raw,
     ))  # fmt: skip
     shown = admin.get(f"/api/dead-letters/{row}")
     assert json.loads(shown["body"]) == {"kwargs": {"code": "•••", "authorization": "•••", "n": 1}}
     assert shown["raw"] is None
 
 
-def test_an_edited_body_keeps_what_was_left_masked_and_is_replayed(admin: Person, stint: Installation) -> None:
+def test_an_edited_body_keeps_the_secrets_that_were_left_masked_and_is_replayed(admin: Person, stint: Installation) -> None:
     body = {"to": "jo@exampl.com", "subject": "Your token: tok-998877", "paragraphs": ["password=hunter2-hunter2"]}
-    row = letter(stint, body)
+    row = dead_letter(stint, body)
     shown = admin.get(f"/api/dead-letters/{row}")["body"]
     assert "hunter2" not in json.dumps(shown)
     edited = admin.post(
@@ -171,7 +175,7 @@ def test_an_edited_body_keeps_what_was_left_masked_and_is_replayed(admin: Person
     kept = stint.value("SELECT body FROM messages WHERE id = %s", row)
     assert kept == {**body, "to": "jo@example.com", "link": None, "reply_to": None}
     assert [event["action"] for event in edited["history"]] == ["edit", "replay"]
-    discarded = letter(stint, body)
+    discarded = dead_letter(stint, body)
     admin.post("/api/dead-letters/discard", {"select": {"ids": [discarded]}, "reason": "not needed"}, status=200)
     problem(admin.http.post(f"/api/dead-letters/{discarded}/edit", json={"body": shown, "reason": "again"}), 409)
 
@@ -184,14 +188,14 @@ def test_an_edited_body_that_does_not_fit_is_refused_with_the_field_named(
     change: Json, field: str, admin: Person, stint: Installation
 ) -> None:
     body: Json = {"to": "jo@example.com", "subject": "Hello", "paragraphs": ["One"]}
-    row = letter(stint, body)
+    row = dead_letter(stint, body)
     answer = admin.http.post(f"/api/dead-letters/{row}/edit", json={"body": body | change, "reason": "a typo"})
     assert refused_fields(answer) == [field]
     assert stint.value("SELECT state || ' ' || (body->>'to') FROM messages WHERE id = %s", row) == "dead jo@example.com"
 
 
-def test_a_message_of_an_actor_that_is_no_more_says_so(admin: Person, stint: Installation) -> None:
-    row = letter(stint, {"x": 1}, actor="launch_rocket")
+def test_an_edit_for_an_unknown_actor_is_refused(admin: Person, stint: Installation) -> None:
+    row = dead_letter(stint, {"x": 1}, actor="launch_rocket")
     answer = admin.http.post(f"/api/dead-letters/{row}/edit", json={"body": {"x": 2}, "reason": "a typo"})
     assert "launch_rocket" in problem(answer, 422)["detail"]
 
@@ -204,12 +208,12 @@ def test_a_selection_that_makes_no_sense_is_refused(select: Any, admin: Person) 
         refused_fields(admin.http.post(f"/api/dead-letters/{verb}", json={"select": select, "reason": "why"}))
 
 
-def test_a_filter_finds_what_it_names_and_nothing_else(admin: Person, stint: Installation) -> None:
+def test_a_filter_finds_only_what_it_names(admin: Person, stint: Installation) -> None:
     mark = uuid4().hex
-    rows = [letter(stint, {"to": f"{mark}-{number}"}, error=f"{mark} 100% of_it {number}") for number in range(3)]
+    rows = [dead_letter(stint, {"to": f"{mark}-{number}"}, error=f"{mark} 100% of_it {number}") for number in range(3)]
 
-    def found(**wanted: Any) -> list[str]:
-        return [item["id"] for item in admin.get("/api/dead-letters", **wanted)["items"]]
+    def found(**filters: Any) -> list[str]:
+        return [item["id"] for item in admin.get("/api/dead-letters", **filters)["items"]]
 
     assert found(q=mark) == rows[::-1]
     assert found(q=f"{mark}-1") == [rows[1]]
@@ -226,34 +230,41 @@ def test_a_filter_finds_what_it_names_and_nothing_else(admin: Person, stint: Ins
     assert found(q=mark, limit=2, cursor=first["nextCursor"]) == rows[:1]
 
 
-def test_a_foreign_letter_is_shown_raw_and_can_be_put_away(admin: Person, stint: Installation) -> None:
+def test_an_unrecognized_message_is_shown_raw_and_can_be_discarded(admin: Person, stint: Installation) -> None:
     raw = b"\xff\x00 from elsewhere"
     row = str(stint.value(
         """
-        INSERT INTO foreign_letters (queue, reason, body, headers)
-        VALUES ('timers', 'no message of ours', %s, '{}') RETURNING id
+        INSERT INTO unrecognized_messages (queue, reason, body, headers)
+        VALUES ('timers', 'unknown id', %s, '{}') RETURNING id
         """,
         raw,
     ))  # fmt: skip
     shown = admin.get(f"/api/dead-letters/{row}")
-    assert (shown["kind"], shown["actor"], shown["queue"], shown["error"]) == ("foreign", None, "timers", "no message of ours")
+    assert (shown["kind"], shown["actor"], shown["queue"], shown["error"]) == (
+        "unrecognized",
+        None,
+        "timers",
+        "unknown id",
+    )
     assert base64.b64decode(shown["raw"]) == raw
     assert row in [item["id"] for item in admin.get("/api/dead-letters", queue="timers")["items"]]
-    move = {"select": {"ids": [row]}, "reason": "a stranger"}
+    move = {"select": {"ids": [row]}, "reason": "unknown sender"}
     assert admin.post("/api/dead-letters/discard", move, status=200) == {"count": 1}
     assert admin.get(f"/api/dead-letters/{row}")["state"] == "discarded"
     assert admin.post("/api/dead-letters/restore", move, status=200) == {"count": 1}
     assert admin.post("/api/dead-letters/replay", move, status=202)["selected"] == 0
 
 
-def test_who_discarded_and_who_restored_a_letter_and_why_is_kept(admin: Person, stint: Installation, given: Given) -> None:
+def test_the_history_names_everybody_who_discarded_or_restored_and_the_reasons(
+    admin: Person, stint: Installation, given: Given
+) -> None:
     other = given.admin()
-    foreign = str(stint.value(
-        "INSERT INTO foreign_letters (queue, reason, body, headers) VALUES ('timers', 'a stranger', 'x', '{}') RETURNING id"
+    unrecognized = str(stint.value(
+        "INSERT INTO unrecognized_messages (queue, reason, body, headers) VALUES ('timers', 'unknown', 'x', '{}') RETURNING id"
     ))  # fmt: skip
-    for row in (letter(stint, {"to": "jo@example.com"}), foreign):
+    for row in (dead_letter(stint, {"to": "jo@example.com"}), unrecognized):
         done: list[tuple[str, str, str]] = []
-        for number in range(2):  # twice: the second discarding takes nothing of the first away
+        for number in range(2):  # twice: both are in the history
             for by, verb in ((admin, "discard"), (other, "restore")):
                 move = {"select": {"ids": [row]}, "reason": f"{verb} {number}"}
                 assert by.post(f"/api/dead-letters/{verb}", move, status=200) == {"count": 1}
@@ -267,44 +278,44 @@ def test_who_discarded_and_who_restored_a_letter_and_why_is_kept(admin: Person, 
 
 
 @pytest.mark.parametrize("depth", [300, 600, 900])
-def test_a_foreign_letter_that_is_nested_deeply_is_shown(depth: int, admin: Person, stint: Installation) -> None:
+def test_a_deeply_nested_unrecognized_message_is_shown(depth: int, admin: Person, stint: Installation) -> None:
     row = str(stint.value(
-        "INSERT INTO foreign_letters (queue, reason, body, headers) VALUES ('timers', 'a stranger', %s, '{}') RETURNING id",
+        "INSERT INTO unrecognized_messages (queue, reason, body, headers) VALUES ('timers', 'unknown', %s, '{}') RETURNING id",
         b'{"a":' * depth + b'"token=abcdef"' + b"}" * depth,
     ))  # fmt: skip
     assert "abcdef" not in admin.get(f"/api/dead-letters/{row}")["body"]
 
 
-def test_of_an_endless_foreign_letter_the_beginning_is_shown(admin: Person, stint: Installation) -> None:
+def test_only_the_beginning_of_a_long_unrecognized_message_is_shown(admin: Person, stint: Installation) -> None:
     row = str(stint.value(
-        "INSERT INTO foreign_letters (queue, reason, body, headers)"
-        " VALUES ('timers', 'a stranger', convert_to(repeat('endless ', 2000000), 'UTF8'), '{}') RETURNING id"
+        "INSERT INTO unrecognized_messages (queue, reason, body, headers)"
+        " VALUES ('timers', 'unknown', convert_to(repeat('endless ', 2000000), 'UTF8'), '{}') RETURNING id"
     ))  # fmt: skip
     shown = admin.get(f"/api/dead-letters/{row}")
     assert shown["body"].startswith("endless endless") and shown["body"].endswith("… (16,000,000 bytes in all)")
     assert len(shown["body"]) < 300_000 and shown["raw"] is None
 
 
-def test_what_a_filter_lists_it_discards_and_restores(admin: Person, stint: Installation) -> None:
+def test_a_filter_discards_and_restores_what_it_lists(admin: Person, stint: Installation) -> None:
     mark = uuid4().hex
-    ours = letter(stint, {"to": mark})
-    foreign = str(stint.value(
-        "INSERT INTO foreign_letters (queue, reason, body, headers) VALUES ('timers', 'a stranger', %s, '{}') RETURNING id",
+    ours = dead_letter(stint, {"to": mark})
+    unrecognized = str(stint.value(
+        "INSERT INTO unrecognized_messages (queue, reason, body, headers) VALUES ('timers', 'unknown', %s, '{}') RETURNING id",
         mark.encode(),
     ))  # fmt: skip
 
     def listed(state: str) -> set[str]:
         return {item["id"] for item in admin.get("/api/dead-letters", q=mark, state=state)["items"]}
 
-    move = {"select": {"filter": {"q": mark}}, "reason": "a stranger"}
+    move = {"select": {"filter": {"q": mark}}, "reason": "unknown sender"}
     assert admin.post("/api/dead-letters/discard", move, status=200) == {"count": 2}
-    assert (listed("dead"), listed("discarded")) == (set(), {ours, foreign})
+    assert (listed("dead"), listed("discarded")) == (set(), {ours, unrecognized})
     assert admin.post("/api/dead-letters/restore", move, status=200) == {"count": 2}
-    assert listed("dead") == {ours, foreign}
+    assert listed("dead") == {ours, unrecognized}
 
 
-def test_a_letter_that_was_replayed_is_still_found_by_its_first_characters(stint: Installation) -> None:
-    row = letter(stint, {"to": "jo@example.com"})
+def test_a_replayed_message_is_still_found_by_the_first_characters_of_its_id(stint: Installation) -> None:
+    row = dead_letter(stint, {"to": "jo@example.com"})
     with stint.sql() as conn:
         conn.execute("UPDATE messages SET state = 'done', done_at = now() WHERE id = %s", (row,))
     shown = stint.command("dead", "show", row[:13], "--json")
@@ -315,13 +326,13 @@ def test_a_letter_that_was_replayed_is_still_found_by_its_first_characters(stint
 
 
 def test_a_replay_is_followed_and_cancelled_over_http(admin: Person, stint: Installation) -> None:
-    rows = [letter(stint, {"to": "jo@example.com", "subject": "Hello", "paragraphs": ["One"]}) for _ in range(3)]
-    wanted = {"select": {"ids": rows}, "reason": "mended", "ratePerSecond": 0.01}
-    replay = admin.post("/api/dead-letters/replay", wanted, status=202)
+    rows = [dead_letter(stint, {"to": "jo@example.com", "subject": "Hello", "paragraphs": ["One"]}) for _ in range(3)]
+    body = {"select": {"ids": rows}, "reason": "fixed", "ratePerSecond": 0.01}
+    replay = admin.post("/api/dead-letters/replay", body, status=202)
     path = f"/api/dead-letters/replays/{replay['id']}"
     assert (replay["state"], replay["selected"], replay["who"]) == ("running", 3, admin.email)
-    assert admin.post("/api/dead-letters/replay", wanted | {"dryRun": True}, status=202)["id"] is None
-    eventually(lambda: admin.get(path)["sent"] == 1, why="the first is sent, and no second one for a while")
+    assert admin.post("/api/dead-letters/replay", body | {"dryRun": True}, status=202)["id"] is None
+    eventually(lambda: admin.get(path)["sent"] == 1, why="the first is sent, and at this rate no second one for a while")
     admin.delete(path)
     problem(admin.http.delete(path), 409)
     followed = admin.get(path)

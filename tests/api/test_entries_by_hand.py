@@ -1,20 +1,20 @@
-"""Time logged by hand: what is taken, what is refused, and that the same request twice is one entry."""
+"""Logging time by hand: what is accepted, what is refused, and that a repeated request creates one entry."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
-from tests.api.answers import Json, problem, refused_fields
-from tests.given import Given, Person
-from tests.installation import Installation
+from tests.support.answers import Json, problem, refused_fields
+from tests.support.given import Given, Person
+from tests.support.installation import Installation
 
 DAY = "2026-03-02T"
 
 
-def post(by: Person, task: Json, start: str = f"{DAY}09:00:00Z", **more: Any) -> httpx.Response:
+def post(by: Person, task: Json, start: str = f"{DAY}09:00:00Z", **more: Any) -> httpx2.Response:
     return by.http.post("/api/time-entries", json={"taskId": task["id"], "startTime": start} | more)
 
 
@@ -48,33 +48,33 @@ def test_time_is_logged_with_an_end_or_a_duration(times: Json, given: Given, sti
     stint.verify()
 
 
-def test_no_time_at_all_is_an_entry_too(given: Given) -> None:
+def test_an_entry_can_have_no_duration(given: Given) -> None:
     by = given.person()
     task = given.task(by)
     empty = post(by, task, duration=0).json()
     assert (empty["duration"], empty["startTime"]) == (0, empty["endTime"])
-    within = post(by, task, start=f"{DAY}08:59:00Z", duration=120)  # over it: it is some of the user's time all the same
+    within = post(by, task, start=f"{DAY}08:59:00Z", duration=120)  # overlaps: an entry without a duration counts, too
     assert problem(within, 409)["overlaps"] == [empty["id"]]
-    assert post(by, task, duration=3600).status_code == 201  # beside it
+    assert post(by, task, duration=3600).status_code == 201  # adjacent
     given.settled()
     assert seconds_of(by, empty) == 3600
 
 
-def test_an_entry_by_hand_lasts_31_days_at_most(given: Given) -> None:
+def test_an_entry_by_hand_has_at_most_31_days(given: Given) -> None:
     by = given.person()
     task = given.task(by)
     assert post(by, task, duration=31 * 86400).status_code == 201
     assert refused_fields(post(by, task, endTime="2026-04-02T09:00:01Z")) == ["endTime"]
 
 
-def test_the_same_request_again_is_the_same_entry(given: Given, stint: Installation) -> None:
+def test_a_repeated_request_returns_the_same_entry(given: Given, stint: Installation) -> None:
     by = given.person()
     task, entry_id = given.task(by), given.new_id()
-    made = [post(by, task, id=entry_id, duration=60) for _ in range(3)]
-    assert {(answer.status_code, answer.text) for answer in made} == {(201, made[0].text)}
-    assert made[0].json()["id"] == entry_id
+    answers = [post(by, task, id=entry_id, duration=60) for _ in range(3)]
+    assert {(answer.status_code, answer.text) for answer in answers} == {(201, answers[0].text)}
+    assert answers[0].json()["id"] == entry_id
     given.settled()
-    assert seconds_of(by, made[0].json()) == 60
+    assert seconds_of(by, answers[0].json()) == 60
     for other in ({"duration": 61}, {"duration": 60, "notes": "x"}, {"endTime": f"{DAY}09:01:00Z"}):
         problem(post(by, task, id=entry_id, **other), 409)
     changed = by.patch(f"/api/time-entries/{entry_id}", {"duration": 90})
@@ -84,7 +84,7 @@ def test_the_same_request_again_is_the_same_entry(given: Given, stint: Installat
     assert stint.value("SELECT count(*) FROM time_entries WHERE user_id = %s", by.id) == 1
 
 
-def test_an_id_is_nobody_elses(given: Given) -> None:
+def test_an_id_of_another_users_entry_is_taken(given: Given) -> None:
     by, other = given.people(2)
     admin, task, entry_id = given.admin(), given.task(by), given.new_id()
     entry = post(by, task, id=entry_id, duration=60).json()
@@ -94,7 +94,7 @@ def test_an_id_is_nobody_elses(given: Given) -> None:
     assert by.get(f"/api/time-entries/{entry_id}")["userId"] == entry["userId"] == by.id
 
 
-def test_an_id_of_a_timer_or_of_a_stop_that_is_still_to_come_is_taken(idle: Installation) -> None:
+def test_an_id_of_a_timer_or_of_an_unfinished_stop_is_taken(idle: Installation) -> None:
     given = Given(idle)
     by, other = given.people(2)
     admin, task = given.admin(), given.task(by)
@@ -113,11 +113,11 @@ def test_an_id_of_a_timer_or_of_a_stop_that_is_still_to_come_is_taken(idle: Inst
     assert idle.value("SELECT count(*) FROM time_entries WHERE id = %s", timer["id"]) == 0
     discarded = by.post(f"/api/tasks/{task['id']}/start")["id"]
     by.delete("/api/active-timers/me")
-    assert post(by, task, id=discarded, duration=60).status_code == 201  # of which no entry will ever come
+    assert post(by, task, id=discarded, duration=60).status_code == 201  # a discarded timer creates no entry
     given.close()
 
 
-def test_the_same_id_at_once_is_one_entry(given: Given, stint: Installation) -> None:
+def test_concurrent_requests_with_one_id_create_one_entry(given: Given, stint: Installation) -> None:
     by = given.person()
     task, entry_id = given.task(by), given.new_id()
     with ThreadPoolExecutor(20) as pool:
@@ -128,14 +128,14 @@ def test_the_same_id_at_once_is_one_entry(given: Given, stint: Installation) -> 
     stint.verify()
 
 
-def test_the_same_id_at_once_by_several_people_is_one_persons(given: Given, stint: Installation) -> None:
+def test_of_concurrent_requests_of_several_people_with_one_id_one_succeeds(given: Given, stint: Installation) -> None:
     people = given.people(8)
     task, entry_id = given.task(people[0]), given.new_id()
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda person: post(person, task, id=entry_id, duration=60), people))
     assert sorted(answer.status_code for answer in answers) == [201] + [409] * 7
     given.settled()
-    # who was refused is left without a bill, too
+    # a refused request leaves no bill
     assert stint.value("SELECT count(*) FROM time_bills WHERE customer_id = %s", task["customerId"]) == 1
     stint.verify()
 
@@ -144,7 +144,7 @@ def test_an_overlap_is_409_and_names_the_entries(given: Given) -> None:
     by, other = given.people(2)
     task = given.task(by)
     first, second = (post(by, task, start=f"{DAY}{hour}:00:00Z", duration=3600).json() for hour in ("09", "10"))
-    assert post(other, task, duration=7200).status_code == 201  # another's hours
+    assert post(other, task, duration=7200).status_code == 201  # another user's hours
     for start, duration, overlaps in (
         ("09:59:59", 1, [first["id"]]),
         ("09:59:59", 2, [first["id"], second["id"]]),
@@ -159,14 +159,14 @@ def test_an_overlap_is_409_and_names_the_entries(given: Given) -> None:
     assert accepted.status_code == 201
     by.delete(f"/api/time-entries/{second['id']}")
     overlaps = problem(post(by, task, start=f"{DAY}10:10:00Z", duration=60), 409)["overlaps"]
-    assert overlaps == [accepted.json()["id"]]  # a deleted one is in nobody's way
+    assert overlaps == [accepted.json()["id"]]  # a deleted entry does not overlap
 
 
-def test_a_timers_entry_of_more_than_a_month_is_in_the_way(given: Given, stint: Installation) -> None:
+def test_a_timers_entry_of_more_than_a_month_overlaps(given: Given, stint: Installation) -> None:
     by = given.person()
     task = given.task(by)
     long = given.stopped(by, task)["entry"]
-    with stint.sql() as conn:  # no client can make one
+    with stint.sql() as conn:  # impossible over the API
         conn.execute(
             "UPDATE time_entries SET start_time = end_time - interval '100 days', version = 9 WHERE id = %s", (long["id"],)
         )
@@ -176,7 +176,7 @@ def test_a_timers_entry_of_more_than_a_month_is_in_the_way(given: Given, stint: 
     assert problem(post(by, task, start=f"{now['endTime'][:8]}01T00:00:00Z", duration=60), 409)["overlaps"] == [long["id"]]
     assert post(by, task, start=now["endTime"], duration=60).status_code == 201
     path, start = f"/api/time-entries/{long['id']}", datetime.fromisoformat(now["startTime"])
-    shorter = by.patch(path, {"endTime": (start + timedelta(days=50)).isoformat()})  # it can be cut, not made longer
+    shorter = by.patch(path, {"endTime": (start + timedelta(days=50)).isoformat()})  # it can be shortened, but not made longer
     assert shorter["duration"] == 50 * 86400
     longer = {"endTime": (start + timedelta(days=50, seconds=1)).isoformat(), "version": shorter["version"]}
     assert refused_fields(by.http.patch(path, json=longer)) == ["endTime"]
@@ -185,7 +185,7 @@ def test_a_timers_entry_of_more_than_a_month_is_in_the_way(given: Given, stint: 
     stint.verify()
 
 
-def test_of_overlapping_requests_at_once_one_is_taken(given: Given, stint: Installation) -> None:
+def test_of_concurrent_overlapping_requests_one_succeeds(given: Given, stint: Installation) -> None:
     by = given.person()
     task = given.task(by)
     with ThreadPoolExecutor(10) as pool:
@@ -195,7 +195,7 @@ def test_of_overlapping_requests_at_once_one_is_taken(given: Given, stint: Insta
     stint.verify()
 
 
-def test_an_admin_logs_time_for_anybody_who_logs_time(given: Given) -> None:
+def test_an_admin_logs_time_for_any_consultant(given: Given) -> None:
     by, other, admin = given.person(), given.person(), given.admin()
     task = given.task(by)
     entry = post(admin, task, duration=60, userId=by.id).json()
@@ -208,7 +208,7 @@ def test_an_admin_logs_time_for_anybody_who_logs_time(given: Given) -> None:
     problem(post(given.person("customer_admin", task["customerId"]), task, duration=60), 403)
 
 
-def test_an_archived_task_takes_no_time(given: Given) -> None:
+def test_no_time_can_be_logged_on_an_archived_task(given: Given) -> None:
     by = given.person()
     task = given.task(by, status="archived")
     problem(post(by, task, duration=60), 409)
@@ -216,7 +216,7 @@ def test_an_archived_task_takes_no_time(given: Given) -> None:
     assert post(by, task, duration=60).status_code == 201
 
 
-def test_time_for_the_key_of_an_approved_bill_opens_a_second_one(given: Given, stint: Installation) -> None:
+def test_late_time_for_an_approved_bill_opens_a_second_one(given: Given, stint: Installation) -> None:
     by, admin = given.person(), given.admin()
     task = given.task(by)
     first = given.logged(by, task)
@@ -231,7 +231,7 @@ def test_time_for_the_key_of_an_approved_bill_opens_a_second_one(given: Given, s
 
 
 @pytest.mark.parametrize("whose", ["owner", "admin"])
-def test_time_for_the_key_of_a_rejected_bill_puts_it_back(whose: str, given: Given) -> None:
+def test_late_time_for_a_rejected_bill_makes_it_pending(whose: str, given: Given) -> None:
     by, admin = given.person(), given.admin()
     task = given.task(by)
     first = given.logged(by, task)
@@ -243,7 +243,7 @@ def test_time_for_the_key_of_a_rejected_bill_puts_it_back(whose: str, given: Giv
     assert (bill["id"], bill["status"], bill["rejectionNote"], bill["seconds"]) == (first["timeBillId"], "pending", None, 4200)
 
 
-def test_an_entry_of_a_timer_that_ran_very_long_can_be_cut_either_way(given: Given, stint: Installation) -> None:
+def test_a_very_long_entry_of_a_timer_can_be_shortened_by_its_duration(given: Given, stint: Installation) -> None:
     by = given.person()
     entry = given.entry(by)
     days = 40

@@ -1,98 +1,99 @@
-"""Focus: who is looking at which customer right now."""
+"""Focus: the customer that a user is looking at."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 import pytest
 
-from tests.api.answers import Json, problem
-from tests.given import Given, Person
-from tests.installation import Installation
+from tests.support.answers import Json, problem
+from tests.support.given import Given, Person
+from tests.support.installation import Installation
 
 
-def look(by: Person, customer: Json) -> Json:
+def set_focus(by: Person, customer: Json) -> Json:
     answer = by.http.put(f"/api/customers/{customer['id']}/focus")
     assert answer.status_code == 200, answer.text
     body: Json = answer.json()
     return body
 
 
-def seen(by: Person, whose: Person) -> list[Json]:
-    return [focus for focus in by.get("/api/focus", limit=1000)["items"] if focus["userId"] == whose.id]
+def focuses_of(by: Person, owner: Person) -> list[Json]:
+    return [focus for focus in by.get("/api/focus", limit=1000)["items"] if focus["userId"] == owner.id]
 
 
 def moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def test_everybody_sees_who_is_looking_at_which_customer(given: Given) -> None:
+def test_a_focus_is_visible_to_all_internal_users(given: Given) -> None:
     by, other = given.people(2)
     customer = given.customer(by)
-    focus = look(by, customer)
+    focus = set_focus(by, customer)
     assert (focus["userId"], focus["customerId"], focus["customerName"]) == (by.id, customer["id"], customer["name"])
     assert focus["userName"] == by.get("/api/me")["name"]
     assert moment(focus["expiresAt"]) - moment(focus["since"]) == timedelta(minutes=5)
-    assert seen(other, by) == [focus]
+    assert focuses_of(other, by) == [focus]
 
 
-def test_one_looks_at_one_customer_at_a_time(given: Given) -> None:
+def test_a_user_has_one_focus_at_a_time(given: Given) -> None:
     by = given.person()
     first, second = given.customer(by), given.customer(by)
-    look(by, first)
-    focus = look(by, second)
-    assert seen(by, by) == [focus]
-    # what was sent before, and comes late, ends nothing
+    set_focus(by, first)
+    focus = set_focus(by, second)
+    assert focuses_of(by, by) == [focus]
+    # a late request for the first customer does not end the focus on the second
     assert by.http.delete(f"/api/customers/{first['id']}/focus").status_code == 204
-    assert seen(by, by) == [focus]
+    assert focuses_of(by, by) == [focus]
 
 
-def test_looking_again_lets_it_last_and_keeps_since_when(given: Given) -> None:
+def test_setting_a_focus_again_extends_it_and_keeps_its_start(given: Given) -> None:
     by = given.person()
     customer = given.customer(by)
-    first, again = look(by, customer), look(by, customer)
+    first, again = set_focus(by, customer), set_focus(by, customer)
     assert again["since"] == first["since"] and again["expiresAt"] > first["expiresAt"]
-    assert seen(by, by) == [again]
+    assert focuses_of(by, by) == [again]
 
 
-def test_it_ends_when_one_looks_away(given: Given) -> None:
+def test_a_focus_ends_when_it_is_cleared(given: Given) -> None:
     by, other = given.people(2)
     customer = given.customer(by)
-    kept = look(other, customer)
-    look(by, customer)
+    others = set_focus(other, customer)
+    set_focus(by, customer)
     for _ in range(2):
         by.delete(f"/api/customers/{customer['id']}/focus")
-        assert seen(by, by) == []
+        assert focuses_of(by, by) == []
     by.delete(f"/api/customers/{given.new_id()}/focus")
-    assert seen(by, other) == [kept]  # nobody ends another's
-    assert seen(by, by) == [] and look(by, customer)["since"] > kept["since"]
+    assert focuses_of(by, other) == [others]  # a user ends only the own focus
+    assert focuses_of(by, by) == [] and set_focus(by, customer)["since"] > others["since"]
 
 
-def test_it_lapses_by_itself(given: Given, stint: Installation) -> None:
+def test_a_focus_expires(given: Given, stint: Installation) -> None:
     by = given.person()
     customer = given.customer(by)
-    first = look(by, customer)
+    first = set_focus(by, customer)
     with stint.sql() as conn:
         conn.execute("UPDATE focus SET since = now() - interval '1 hour', expires_at = now() WHERE user_id = %s", (by.id,))
-    assert seen(by, by) == []
-    assert look(by, customer)["since"] > first["since"]  # begun anew
+    assert focuses_of(by, by) == []
+    assert set_focus(by, customer)["since"] > first["since"]  # a new one
 
 
-def test_nobody_looks_at_a_customer_that_is_not_there(given: Given) -> None:
+def test_a_deleted_or_unknown_customer_has_no_focus(given: Given) -> None:
     by = given.person()
     customer = given.customer(by)
-    look(by, customer)
+    set_focus(by, customer)
     by.delete(f"/api/customers/{customer['id']}")
-    assert seen(by, by) == []
-    for gone in (customer["id"], given.new_id()):
-        problem(by.http.put(f"/api/customers/{gone}/focus"), 404)
-        assert by.http.delete(f"/api/customers/{gone}/focus").status_code == 204
+    assert focuses_of(by, by) == []
+    for customer_id in (customer["id"], given.new_id()):
+        problem(by.http.put(f"/api/customers/{customer_id}/focus"), 404)
+        assert by.http.delete(f"/api/customers/{customer_id}/focus").status_code == 204
 
 
-def test_the_list_is_paged_the_latest_first(given: Given) -> None:
+def test_the_list_is_paged_newest_first(given: Given) -> None:
     people = given.people(3)
     customer = given.customer(people[0])
-    made = [look(person, customer) for person in people][::-1]
-    pages, cursor = [], None
+    made = [set_focus(person, customer) for person in people][::-1]
+    pages: list[Json] = []
+    cursor = None
     while len(pages) < 3:
         page = people[0].get("/api/focus", limit=1, **({"cursor": cursor} if cursor else {}))
         pages += page["items"]
@@ -100,17 +101,17 @@ def test_the_list_is_paged_the_latest_first(given: Given) -> None:
     assert pages == made
 
 
-def test_twenty_at_once_leave_one_focus(given: Given, stint: Installation) -> None:
+def test_concurrent_requests_leave_one_focus(given: Given, stint: Installation) -> None:
     by = given.person()
     customers = [given.customer(by) for _ in range(2)]
     with ThreadPoolExecutor(20) as pool:
-        list(pool.map(lambda number: look(by, customers[number % 2]), range(20)))
-    assert len(seen(by, by)) == 1
+        list(pool.map(lambda number: set_focus(by, customers[number % 2]), range(20)))
+    assert len(focuses_of(by, by)) == 1
     assert stint.value("SELECT count(*) FROM focus WHERE user_id = %s", by.id) == 1
 
 
 @pytest.mark.parametrize("role", ["customer_user", "customer_admin"])
-def test_it_is_the_firms_own_business(role: str, given: Given) -> None:
+def test_a_customers_user_can_neither_see_nor_set_a_focus(role: str, given: Given) -> None:
     customer = given.customer(given.person())
     user = given.person(role, customer["id"])
     problem(user.http.get("/api/focus"), 403)

@@ -1,7 +1,7 @@
-"""Schemathesis: requests of every kind made from the OpenAPI document, and each answer held against it, with every check that
-it has. As each role, over a firm with one of everything, so that a part of the ids in paths names something.
+"""Schemathesis: random requests made from the OpenAPI document, and all its checks on the responses. It runs with several
+roles, on a firm with at least one row of each kind, so that some ids in paths exist.
 
-STINT_TEST_FULL=1 makes a hundred times as many requests.
+STINT_TEST_FULL=1 sends a hundred times as many requests.
 """
 
 import os
@@ -14,19 +14,19 @@ from pathlib import Path
 import pytest
 
 from tests.api.tenants import Tenant, tenant
-from tests.given import Given
-from tests.installation import CHECKOUT, Installation, new_database
-from tests.sizes import FULL
+from tests.support.given import Given
+from tests.support.installation import CHECKOUT, Installation, new_database
+from tests.support.sizes import FULL
 
-# how many requests for each operation are made up at random, beside those that go through every edge of its schema
+# the number of random requests for each operation, in addition to those for each edge case of its schema
 EXAMPLES = 300 if FULL else 3
-# who may do most, and who may do least; the others are asked with STINT_TEST_FULL=1
+# the roles with most and fewest permissions; STINT_TEST_FULL=1 adds the others
 ROLES = ["internal_admin", "customer_user", *(["internal_user", "customer_admin", "visitor", None] if FULL else [])]
-# who may do less only has what is made up at random in the common run; every edge of every schema is for who gets there
+# the role with fewest permissions sends only random requests: most edge cases would be refused anyway
 PHASES = {} if FULL else {"customer_user": ["--phases", "fuzzing"]}
 
-# where else than in paths an id of the firm's is meant
-NAMED = {
+# query parameters and body fields that take ids of the firm
+ID_FIELDS = {
     "customer_id": ("query.customerId", "body.customerId"),
     "pillar_id": ("body.pillarId",),
     "task_id": ("query.taskId", "body.taskId"),
@@ -37,7 +37,7 @@ NAMED = {
 
 @pytest.fixture(scope="module")
 def firm(database_url: str, amqp_url_apart: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """A Stint of its own: whatever can be deleted will be."""
+    """A separate installation, because the test deletes rows."""
     installation = Installation(new_database(database_url), amqp_url_apart, tmp_path_factory.mktemp("fuzzed"))
     try:
         yield installation.start().wait_until_ready()
@@ -47,14 +47,14 @@ def firm(database_url: str, amqp_url_apart: str, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture
 def given(firm: Installation) -> Iterator[Given]:
-    with closing(Given(firm)) as made:
-        yield made
+    with closing(Given(firm)) as given:
+        yield given
 
 
 @pytest.mark.slow(seconds=50)
 @pytest.mark.timeout(3600 if FULL else 900)
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role or "without a token")
-def test_every_answer_is_as_the_document_says(role: str | None, given: Given, firm: Installation, tmp_path: Path) -> None:
+def test_every_response_matches_the_document(role: str | None, given: Given, firm: Installation, tmp_path: Path) -> None:
     own = tenant(given)
     config = tmp_path / "schemathesis.toml"
     config.write_text(configuration(own))
@@ -72,31 +72,31 @@ def token_of(role: str | None, given: Given, own: Tenant) -> str | None:
 
 
 def schemathesis(stint: Installation, config: Path, token: str | None, *options: str) -> subprocess.CompletedProcess[str]:
-    """Runs every check. Exits with 1 for a failure, with what to do to see it again."""
+    """Runs all checks. The exit code is 1 after a failure; the output tells how to repeat it."""
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run", f"{stint.url}/docs/openapi.json"]
-    sent = [] if token is None else ["--header", f"Authorization: Bearer {token}"]
+    header = [] if token is None else ["--header", f"Authorization: Bearer {token}"]
     return subprocess.run(
-        [*command, *sent, "--no-color", "--checks", "all", "--max-examples", str(EXAMPLES), *options],
+        [*command, *header, "--no-color", "--checks", "all", "--max-examples", str(EXAMPLES), *options],
         cwd=config.parent, env=os.environ | {"PYTHONPATH": str(CHECKOUT)}, capture_output=True, text=True,
     )  # fmt: skip
 
 
 def configuration(own: Tenant) -> str:
-    """Schemathesis's own file: the hooks, and every other id a real one."""
+    """Schemathesis's configuration: the hooks, and existing ids for half of all ids."""
     lines = [
         'hooks = "tests.api.fuzzing"',
-        "warnings = false",  # which operations a role never gets into is what test_roles.py is about
+        "warnings = false",  # about operations that always refuse the role: test_roles.py tests those
         "continue-on-failure = true",
         "max-stream-events = 1",  # /api/events never ends
         "cache.enabled = false",
-        "generation.allow-x00 = false",  # fits any schema of a text, and is refused in all of them: test_strict_json.py
+        "generation.allow-x00 = false",  # matches the schema of every text, but is always refused: test_strict_json.py
     ]
     for name, value in own.ids.items():
-        lines.append(f"dictionaries.{name}.values = [{text(value)}]")
-        for where in (f"path.{name}", *NAMED.get(name, ())):
-            lines.append(f"parameters.{text(where)} = {{ dictionary = {text(name)}, probability = 0.5 }}")
+        lines.append(f"dictionaries.{name}.values = [{quoted(value)}]")
+        for where in (f"path.{name}", *ID_FIELDS.get(name, ())):
+            lines.append(f"parameters.{quoted(where)} = {{ dictionary = {quoted(name)}, probability = 0.5 }}")
     return "\n".join(lines) + "\n"
 
 
-def text(value: str) -> str:
+def quoted(value: str) -> str:
     return f'"{value}"'

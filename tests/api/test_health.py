@@ -1,66 +1,64 @@
-"""Health, metrics, request ids and the log: what the person on call looks at."""
+"""Health, metrics, request ids and the log."""
 
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
+import httpx2
 import pytest
 
-from tests.api.answers import EVERY_ROUTE, filled, problem
 from tests.api.table import TABLE
-from tests.api.tokens import UNKNOWN_KEY
-from tests.given import Given
-from tests.installation import Installation, eventually
-
-# a token whose head can be read, of a key that has to be looked for
+from tests.identity.tokens import UNKNOWN_KEY
+from tests.support.answers import EVERY_ROUTE, filled, problem
+from tests.support.given import Given
+from tests.support.installation import Installation, eventually
 
 
 def test_a_running_stint_is_alive_and_ready(stint: Installation) -> None:
     for path in ("/health/live", "/health/ready"):
-        answer = httpx.get(stint.url + path)
+        answer = httpx2.get(stint.url + path)
         assert (answer.status_code, answer.json()) == (200, {"status": "ok", "problems": []})
 
 
-@pytest.mark.alone
+@pytest.mark.exclusive
 def test_without_postgres_every_route_answers_503_within_two_seconds(without_postgres: Installation) -> None:
     routes = [(method, path) for method, path in EVERY_ROUTE if TABLE[f"{method} {path}"].needs_token]
 
-    # one client: making one for each would take longer than the answers
-    client = httpx.Client(base_url=without_postgres.url, headers=UNKNOWN_KEY, timeout=20)
+    # one client, because creating one per request would take longer than the responses
+    client = httpx2.Client(base_url=without_postgres.url, headers=UNKNOWN_KEY, timeout=20)
 
-    def asked(route: tuple[str, str]) -> tuple[httpx.Response, float]:
-        begun = time.monotonic()
+    def request(route: tuple[str, str]) -> tuple[httpx2.Response, float]:
+        started = time.monotonic()
         answer = client.request(route[0], filled(route[1]))
-        return answer, time.monotonic() - begun
+        return answer, time.monotonic() - started
 
     with client, ThreadPoolExecutor(len(routes)) as pool:
-        for answer, seconds in pool.map(asked, routes):
+        for answer, seconds in pool.map(request, routes):
             problem(answer, 503)
             assert int(answer.headers["retry-after"]) >= 1
-            assert seconds < 2.5  # 2 s, and what a busy test machine takes to start twenty threads
+            assert seconds < 2.5  # 2 s, and the time to start twenty threads on a busy machine
 
 
 def test_without_postgres_the_process_is_alive_but_not_ready(without_postgres: Installation) -> None:
-    assert httpx.get(f"{without_postgres.url}/health/live").status_code == 200
+    assert httpx2.get(f"{without_postgres.url}/health/live").status_code == 200
 
-    ready = httpx.get(f"{without_postgres.url}/health/ready")
+    ready = httpx2.get(f"{without_postgres.url}/health/ready")
     assert ready.status_code == 503
     assert ready.json()["status"] == "unavailable"
     assert "Postgres" in ready.json()["problems"][0]
 
-    metrics = httpx.get(f"{without_postgres.url}/metrics")
+    metrics = httpx2.get(f"{without_postgres.url}/metrics")
     assert metrics.status_code == 200
     assert "stint_postgres_up 0" in metrics.text.splitlines()
 
 
-def test_metrics_count_requests_by_route_and_show_the_ledger(given: Given, stint: Installation) -> None:
+def test_metrics_count_requests_by_route(given: Given, stint: Installation) -> None:
     admin = given.admin()
     task = given.task(admin)
     given.stopped(admin, task)
     admin.get(f"/api/tasks/{task['id']}")
 
-    answer = httpx.get(f"{stint.url}/metrics")
+    answer = httpx2.get(f"{stint.url}/metrics")
 
     assert answer.headers["content-type"].startswith("text/plain")
     lines = answer.text.splitlines()
@@ -69,10 +67,10 @@ def test_metrics_count_requests_by_route_and_show_the_ledger(given: Given, stint
         line.startswith('stint_requests_total{method="GET",route="/api/tasks/{task_id}",status="200"} ') for line in lines
     )
     assert any(line.startswith('stint_request_seconds_bucket{le="+Inf",method="POST",route="/api/tasks"') for line in lines)
-    assert task["id"] not in answer.text  # a label per row would never stop growing
+    assert task["id"] not in answer.text  # with a label per row, metrics would grow without a limit
 
 
-def test_metrics_show_what_waits_in_the_ledger(idle: Installation) -> None:
+def test_metrics_show_waiting_messages(idle: Installation) -> None:
     given = Given(idle)
     admin = given.admin()
     task = given.task(admin)
@@ -81,14 +79,14 @@ def test_metrics_show_what_waits_in_the_ledger(idle: Installation) -> None:
     waiting = idle.value("SELECT count(*) FROM messages WHERE queue = 'timers' AND state = 'ready'")
     given.close()
 
-    lines = httpx.get(f"{idle.url}/metrics").text.splitlines()
+    lines = httpx2.get(f"{idle.url}/metrics").text.splitlines()
 
     assert f'stint_messages{{queue="timers",state="ready"}} {waiting}' in lines
     assert any(line.startswith('stint_oldest_due_seconds{queue="timers"} ') for line in lines)
 
 
 def test_the_public_keys_are_public_only(stint: Installation) -> None:
-    keys = httpx.get(f"{stint.url}/.well-known/jwks.json").json()["keys"]
+    keys = httpx2.get(f"{stint.url}/.well-known/jwks.json").json()["keys"]
     assert keys
     assert all(set(key) - {"key_ops"} == {"kid", "kty", "n", "e", "use", "alg"} for key in keys)
     assert all(key["kty"] == "RSA" and key.get("key_ops", ["verify"]) == ["verify"] for key in keys)
@@ -96,8 +94,8 @@ def test_the_public_keys_are_public_only(stint: Installation) -> None:
 
 @pytest.mark.parametrize("path", ["/health/live", "/api/me", "/api/nothing", "/docs", "/api/%00"])
 @pytest.mark.parametrize("method", ["GET", "OPTIONS", "DELETE"])
-def test_every_answer_has_a_request_id_of_its_own(method: str, path: str, stint: Installation) -> None:
-    ids = [httpx.request(method, stint.url + path).headers.get_list("x-request-id") for _ in range(2)]
+def test_every_response_has_its_own_request_id(method: str, path: str, stint: Installation) -> None:
+    ids = [httpx2.request(method, stint.url + path).headers.get_list("x-request-id") for _ in range(2)]
     assert all(len(found) == 1 and len(found[0]) == 32 for found in ids)
     assert ids[0] != ids[1]
 
@@ -107,11 +105,11 @@ def test_the_log_has_a_json_line_for_each_request_with_its_id(given: Given, stin
     answer = admin.http.get(f"/api/tasks/{given.new_id()}")
     request_id = answer.headers["x-request-id"]
 
-    def written() -> list[dict[str, object]]:
+    def logged() -> list[dict[str, object]]:
         found = [json.loads(line) for line in stint.log("api").splitlines() if request_id in line]
         return [line for line in found if line["logger"] == "stint.request"]
 
-    lines = eventually(written, seconds=5, why="the request's line is in the log")
+    lines = eventually(logged, seconds=5, why="the request's line is in the log")
     assert len(lines) == 1
     assert lines[0]["request"] == request_id
     assert lines[0]["message"] == "GET /api/tasks/{task_id} 404"

@@ -1,4 +1,4 @@
-"""Lists: each row exactly once over all pages, newest first, whatever is written in between; and what the filters mean."""
+"""Lists: each row exactly once over all pages, newest first, also with concurrent writes; and the filters."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.api.answers import Json, at
-from tests.given import Given, Person
-from tests.installation import Installation
+from tests.support.answers import Json, at
+from tests.support.given import Given, Person
+from tests.support.installation import Installation
 
 START = "2026-03-0{}T09:00:00Z"
 
@@ -31,23 +31,23 @@ def listed(by: Person, noun: str, **parameters: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 6, 7, 8, 1000])
-def test_paging_walks_through_every_row_once_newest_first(limit: int, given: Given) -> None:
+def test_paging_returns_every_row_once_newest_first(limit: int, given: Given) -> None:
     by = given.person()
     customer = given.customer(by)
-    made = [given.task(by, customer, assigneeId=by.id)["id"] for _ in range(7)]
+    created = [given.task(by, customer, assigneeId=by.id)["id"] for _ in range(7)]
 
-    walked = list(pages(by, "tasks", userId=by.id, limit=limit))
+    all_pages = list(pages(by, "tasks", userId=by.id, limit=limit))
 
-    assert [item["id"] for page in walked for item in page["items"]] == made[::-1]
-    assert [len(page["items"]) for page in walked] == [limit] * (7 // limit) + ([7 % limit] if 7 % limit else [])
-    assert len({page["syncTimestamp"] for page in walked}) == 1
+    assert [item["id"] for page in all_pages for item in page["items"]] == created[::-1]
+    assert [len(page["items"]) for page in all_pages] == [limit] * (7 // limit) + ([7 % limit] if 7 % limit else [])
+    assert len({page["syncTimestamp"] for page in all_pages}) == 1
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
-def test_rows_made_while_paging_neither_shift_nor_repeat_others(limit: int, given: Given) -> None:
+def test_rows_created_while_paging_neither_shift_nor_repeat_others(limit: int, given: Given) -> None:
     by = given.person()
     customer = given.customer(by)
-    made = [given.task(by, customer, assigneeId=by.id)["id"] for _ in range(6)]
+    created = [given.task(by, customer, assigneeId=by.id)["id"] for _ in range(6)]
 
     found, timestamps = [], set()
     for page in pages(by, "tasks", userId=by.id, limit=limit):
@@ -55,19 +55,19 @@ def test_rows_made_while_paging_neither_shift_nor_repeat_others(limit: int, give
         timestamps.add(page["syncTimestamp"])
         given.task(by, customer, assigneeId=by.id)
 
-    assert found == made[::-1]
-    assert len(timestamps) == 1  # that of the first page: what came later is read from there
-    assert listed(by, "tasks", userId=by.id, limit=1)[-6:] == made[::-1]
+    assert found == created[::-1]
+    assert len(timestamps) == 1  # that of the first page, so that a later sync returns the rows created since
+    assert listed(by, "tasks", userId=by.id, limit=1)[-6:] == created[::-1]
 
 
-def test_rows_of_one_moment_are_told_apart_by_id(given: Given, stint: Installation) -> None:
+def test_rows_with_the_same_time_are_ordered_by_id(given: Given, stint: Installation) -> None:
     by = given.person()
     customer = given.customer(by)
-    made = [given.task(by, customer, assigneeId=by.id)["id"] for _ in range(9)]
+    created = [given.task(by, customer, assigneeId=by.id)["id"] for _ in range(9)]
     with stint.sql() as conn:
         conn.execute("UPDATE tasks SET created_at = now() WHERE assignee_id = %s", (by.id,))
     for limit in (1, 2, 4):
-        assert listed(by, "tasks", userId=by.id, limit=limit) == sorted(made, reverse=True)
+        assert listed(by, "tasks", userId=by.id, limit=limit) == sorted(created, reverse=True)
 
 
 def test_paging_under_concurrent_writes_loses_nothing(given: Given) -> None:
@@ -75,13 +75,13 @@ def test_paging_under_concurrent_writes_loses_nothing(given: Given) -> None:
     customer = given.customer(by)
     before = {given.task(by, customer, assigneeId=by.id)["id"] for _ in range(10)}
     with ThreadPoolExecutor(5) as pool:
-        writing = [pool.submit(given.task, by, customer, assigneeId=by.id) for _ in range(40)]
-        walks = [listed(by, "tasks", userId=by.id, limit=3) for _ in range(5)]
-        made = before | {task.result()["id"] for task in writing}
-    for walk in walks:
-        assert len(walk) == len(set(walk))
-        assert before <= set(walk) <= made
-    assert set(listed(by, "tasks", userId=by.id, limit=3)) == made
+        writes = [pool.submit(given.task, by, customer, assigneeId=by.id) for _ in range(40)]
+        lists = [listed(by, "tasks", userId=by.id, limit=3) for _ in range(5)]
+        created = before | {task.result()["id"] for task in writes}
+    for rows in lists:
+        assert len(rows) == len(set(rows))
+        assert before <= set(rows) <= created
+    assert set(listed(by, "tasks", userId=by.id, limit=3)) == created
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def hours(given: Given) -> tuple[Person, list[Json], list[Json]]:
     return by, entries, [by.get(f"/api/time-bills/{entry['timeBillId']}") for entry in entries]
 
 
-def test_entries_and_bills_are_listed_newest_first_and_as_they_are_read(hours: tuple[Person, list[Json], list[Json]]) -> None:
+def test_lists_have_the_rows_as_they_are_read_one_by_one(hours: tuple[Person, list[Json], list[Json]]) -> None:
     by, entries, bills = hours
     for noun, rows, key in (("time-entries", entries, "startTime"), ("time-bills", bills, "date")):
         in_order = sorted(rows, key=lambda row: (row[key], row["id"]), reverse=True)
@@ -135,7 +135,7 @@ def test_filters_of_bills(hours: tuple[Person, list[Json], list[Json]], given: G
 
     def found(**parameters: str) -> set[int]:
         items = by.http.get("/api/time-bills", params={"userId": by.id, **parameters}).json()["items"]
-        # the day on which the timers really ran has emptied bills of its own
+        # the timers really ran today, whose bills are empty now
         return {ids.index(item["id"]) for item in items if item["seconds"]}
 
     assert found() == {0, 1, 2, 3}
@@ -149,20 +149,20 @@ def test_filters_of_bills(hours: tuple[Person, list[Json], list[Json]], given: G
 
 
 @pytest.mark.parametrize("noun", ["time-entries", "time-bills"])
-def test_a_customer_is_named_by_id_or_by_name_in_any_case(noun: str, given: Given) -> None:
+def test_a_customer_filter_takes_an_id_or_a_name_in_upper_or_lower_case(noun: str, given: Given) -> None:
     by = given.person()
     name = f"Größe & Söhne 100% {given.new_id()}"
     customer = given.customer(by, name=name)
     entry = given.stopped(by, given.task(by, customer))
     expected = [entry["entryId"] if noun == "time-entries" else entry["timeBill"]["id"]]
-    for named in (name, name.upper().replace("SS", "ß"), name.lower(), customer["id"], customer["id"].upper()):
-        assert listed(by, noun, customer=named) == expected, named
-    for named in (name[:-1], name + " ", "%", "_", "Größe%"):
-        assert listed(by, noun, customer=named) == [], named
+    for value in (name, name.upper(), name.lower(), f" {name} ", customer["id"], customer["id"].upper()):
+        assert listed(by, noun, customer=value) == expected, value
+    for value in (name[:-1], "%", "_", "Größe%"):
+        assert listed(by, noun, customer=value) == [], value
     assert listed(by, noun, customerId=customer["id"]) == expected
 
 
-def test_days_of_a_filter_are_the_firms(given: Given, new_york: Installation) -> None:
+def test_days_of_a_filter_are_in_the_firms_time_zone(given: Given, new_york: Installation) -> None:
     by = given.person()
     entry = given.entry(by, start="2026-03-03T04:59:59Z")
     with at(new_york, by.token) as client:
@@ -175,10 +175,10 @@ def test_days_of_a_filter_are_the_firms(given: Given, new_york: Installation) ->
         assert found(startDate="2026-03-03") == found(endDate="2026-03-01") == []
 
 
-def test_enriched_rows_name_what_the_ids_mean(given: Given) -> None:
+def test_enriched_rows_have_the_names_of_their_ids(given: Given) -> None:
     by = given.person()
     customer = given.customer(by)
-    task = given.task(by, customer, title="Mend the mail server")
+    task = given.task(by, customer, title="Migrate the mail server")
     stopped = given.stopped(by, task)
     names = {
         "customerName": customer["name"],
@@ -191,13 +191,13 @@ def test_enriched_rows_name_what_the_ids_mean(given: Given) -> None:
         row: Json = by.get(f"/api/{noun}", userId=by.id, **enrich)["items"][0]
         return row
 
-    assert first("time-bills", enrich="true") == first("time-bills") | names
-    task_title = {"taskTitle": "Mend the mail server"}
+    assert first("time-bills", enrich="true") == first("time-bills") | names | {"overlappingEntries": 0}
+    task_title = {"taskTitle": "Migrate the mail server"}
     assert first("time-entries", enrich="true") == first("time-entries") | names | task_title
     assert first("time-entries")["id"] == stopped["entryId"]
 
 
-def test_what_users_wrote_comes_back_as_they_wrote_it(given: Given) -> None:
+def test_texts_are_returned_unchanged(given: Given) -> None:
     by = given.person()
     text = 'quotes " and \\ backslashes, \u2028 line\nbreaks, 🛠, \u202e, </script>, \x1f'
     task = given.task(by, description=text, assigneeId=by.id)

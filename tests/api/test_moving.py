@@ -1,21 +1,23 @@
-"""A task that moves to another customer or pillar takes its hours along, but for those on approved bills, and none twice."""
+"""When a task moves to another customer or pillar, its entries follow once, except those on approved bills."""
 
 import asyncio
 import random
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
-import httpx
+import httpx2
 import pytest
 
-from schemas import approval
-from schemas.approval import TimeBillChange
-from schemas.database import connect
-from schemas.users import Role, User
-from tests.api.answers import Json, problem
-from tests.given import Given, Person
-from tests.installation import Installation, eventually
+from schemas.hours import bill_approval, time_entries
+from schemas.hours.bill_approval import TimeBillChange
+from schemas.identity.users import Role, User
+from schemas.messages import StopTimer
+from schemas.postgres.connection import connect
+from tests.support.answers import Json, problem
+from tests.support.given import Given, Person
+from tests.support.installation import Installation, eventually
 
 LEFT_BEHIND = """
     SELECT e.id FROM time_entries e JOIN tasks t ON t.id = e.task_id LEFT JOIN time_bills b ON b.id = e.bill_id
@@ -24,12 +26,18 @@ LEFT_BEHIND = """
 """
 
 
+@pytest.fixture(scope="module")
+def stint(stint_apart: Installation) -> Installation:
+    """These tests write thousands of rows."""
+    return stint_apart
+
+
 def move(by: Person, task: Json, customer: Json, **more: Any) -> Json:
     return by.put(f"/api/tasks/{task['id']}", {"customerId": customer["id"]} | more)
 
 
 def bills(by: Person) -> dict[str, tuple[str, int, str]]:
-    """By id: whose, how long, in which state; without the emptied."""
+    """Customer, seconds and status by id, without empty bills."""
     items = by.get("/api/time-bills", userId=by.id)["items"]
     return {bill["id"]: (bill["customerId"], bill["seconds"], bill["status"]) for bill in items if bill["seconds"]}
 
@@ -39,11 +47,11 @@ def default_pillar(stint: Installation, customer: Json) -> str:
 
 
 def another_pillar(stint: Installation, customer_id: str) -> str:
-    made = "INSERT INTO pillars (id, customer_id, name) VALUES (gen_random_uuid(), %s, 'Hosting') RETURNING id"
-    return str(stint.value(made, customer_id))
+    query = "INSERT INTO pillars (id, customer_id, name) VALUES (gen_random_uuid(), %s, 'Hosting') RETURNING id"
+    return str(stint.value(query, customer_id))
 
 
-def test_a_task_that_moves_goes_to_general_support_unless_a_pillar_is_named(given: Given, stint: Installation) -> None:
+def test_a_moved_task_goes_to_general_support_unless_a_pillar_is_named(given: Given, stint: Installation) -> None:
     by = given.person()
     task, there = given.task(by), given.customer(by)
     general, hosting = default_pillar(stint, there), another_pillar(stint, there["id"])
@@ -55,7 +63,7 @@ def test_a_task_that_moves_goes_to_general_support_unless_a_pillar_is_named(give
     assert move(by, given.task(by), there, pillarId=None)["pillarId"] == general
 
 
-def test_its_open_hours_follow_and_both_sides_are_summed(given: Given, stint: Installation) -> None:
+def test_open_entries_follow_and_both_bills_are_recalculated(given: Given, stint: Installation) -> None:
     by, other = given.people(2)
     customer, there = given.customer(by), given.customer(by, rounding={"increment": 15, "mode": "up"})
     task, stays, waits = given.task(by, customer), given.task(by, customer), given.task(by, there)
@@ -74,12 +82,12 @@ def test_its_open_hours_follow_and_both_sides_are_summed(given: Given, stint: In
     assert sorted(bills(by).values()) == sorted(
         [(customer["id"], 1200, "pending"), (there["id"], 3600, "pending"), (there["id"], 1800, "pending")]
     )
-    assert by.get(f"/api/time-bills/{moved[0]['timeBillId']}")["minutes"] == 60  # by the rule of where it is now
+    assert by.get(f"/api/time-bills/{moved[0]['timeBillId']}")["minutes"] == 60  # by the new customer's rule
     assert list(bills(other).values()) == [(there["id"], 2400, "pending")]
     stint.verify()
 
 
-def test_hours_follow_to_another_pillar_of_the_same_customer(given: Given, stint: Installation) -> None:
+def test_entries_follow_to_another_pillar_of_the_same_customer(given: Given, stint: Installation) -> None:
     by = given.person()
     entry = given.logged(by)
     hosting = another_pillar(stint, entry["customerId"])
@@ -91,16 +99,16 @@ def test_hours_follow_to_another_pillar_of_the_same_customer(given: Given, stint
     stint.verify()
 
 
-def test_an_update_that_moves_nothing_promises_nothing(given: Given, stint: Installation) -> None:
+def test_an_update_that_moves_nothing_enqueues_nothing(given: Given, stint: Installation) -> None:
     by = given.person()
     entry = given.logged(by)
     task = by.get(f"/api/tasks/{entry['taskId']}")
-    for change in ({"title": "Mended"}, {"customerId": task["customerId"]}, {"pillarId": task["pillarId"]}, {"pillarId": None}):
+    for change in ({"title": "Fixed"}, {"customerId": task["customerId"]}, {"pillarId": task["pillarId"]}, {"pillarId": None}):
         by.put(f"/api/tasks/{task['id']}", change)
     assert stint.value("SELECT count(*) FROM messages WHERE body->>'task_id' = %s", task["id"]) == 0
 
 
-def test_hours_on_an_approved_bill_stay_and_follow_when_it_is_reopened(given: Given, stint: Installation) -> None:
+def test_entries_on_an_approved_bill_stay_and_follow_when_it_is_reopened(given: Given, stint: Installation) -> None:
     by, admin = given.person(), given.admin()
     task, there = given.task(by), given.customer(by)
     approved = given.approved_bill(by, admin, task, minutes=60)
@@ -118,11 +126,11 @@ def test_hours_on_an_approved_bill_stay_and_follow_when_it_is_reopened(given: Gi
     given.settled()
 
     assert list(bills(by).values()) == [(there["id"], 4500, "pending")]
-    assert by.get(f"/api/time-bills/{approved['id']}")["seconds"] == 0
+    problem(by.http.get(f"/api/time-bills/{approved['id']}"), 404)  # no entry is on it any more
     stint.verify()
 
 
-def test_arriving_hours_put_a_rejected_bill_back_and_leaving_ones_do_not(given: Given, stint: Installation) -> None:
+def test_arriving_and_leaving_entries_make_a_rejected_bill_pending(given: Given, stint: Installation) -> None:
     by, admin = given.person(), given.admin()
     customer, there = given.customer(by), given.customer(by)
     leaves, stays, waits = given.task(by, customer), given.task(by, customer), given.task(by, there)
@@ -133,11 +141,11 @@ def test_arriving_hours_put_a_rejected_bill_back_and_leaving_ones_do_not(given: 
         admin.patch(f"/api/time-bills/{bill_id}", {"status": "rejected", "rejectionNote": "no"})
     move(by, leaves, there)
     given.settled()
-    assert sorted(bills(by).values()) == sorted([(customer["id"], 1800, "rejected"), (there["id"], 3600, "pending")])
+    assert sorted(bills(by).values()) == sorted([(customer["id"], 1800, "pending"), (there["id"], 3600, "pending")])
     stint.verify()
 
 
-def test_a_stop_of_a_task_that_moved_meanwhile_is_billed_where_the_task_is(given: Given, stint: Installation) -> None:
+def test_a_stop_after_a_move_is_billed_to_the_new_customer(given: Given, stint: Installation) -> None:
     by = given.person()
     task, there = given.task(by), given.customer(by)
     by.post(f"/api/tasks/{task['id']}/start")
@@ -146,7 +154,7 @@ def test_a_stop_of_a_task_that_moved_meanwhile_is_billed_where_the_task_is(given
     assert stopped["entry"]["customerId"] == stopped["timeBill"]["customerId"] == there["id"]
 
 
-def test_what_was_promised_before_the_move_follows_in_whatever_order_it_is_handled(own: Installation) -> None:
+def test_messages_from_before_a_move_are_billed_to_the_new_customer_in_any_order(own: Installation) -> None:
     own.start("api").wait_until_ready()
     given = Given(own)
     by = given.admin()
@@ -170,7 +178,7 @@ def test_what_was_promised_before_the_move_follows_in_whatever_order_it_is_handl
     given.close()
 
 
-def test_more_hours_than_one_message_moves(given: Given, stint: Installation) -> None:
+def test_more_entries_than_one_message_moves(given: Given, stint: Installation) -> None:
     by = given.person()
     task, there = given.task(by), given.customer(by)
     given.many_bills(by, task, 1201, seconds=60)
@@ -184,17 +192,20 @@ def test_more_hours_than_one_message_moves(given: Given, stint: Installation) ->
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_moves_stops_edits_and_approvals_at_once_leave_nothing_behind(seed: int, given: Given, stint: Installation) -> None:
+def test_concurrent_moves_stops_changes_and_approvals_leave_no_entry_behind(
+    seed: int, given: Given, stint: Installation
+) -> None:
     people, admin = given.people(3), given.admin()
     customers = [given.customer(admin) for _ in range(3)]
     task = given.task(admin, customers[0])
     stays = [given.task(admin, customer) for customer in customers]
 
-    def act(number: int) -> httpx.Response:
+    def act(number: int) -> httpx2.Response:
         pick = random.Random(seed * 1000 + number)
         by = pick.choice(people)
         day = f"2026-03-0{pick.randrange(1, 4)}"
-        match pick.choice(["move", "move", "start", "stop", "log", "log", "log", "edit", "delete", "approve", "reopen"]):
+        actions = "move move start stop log log log edit give give delete approve reopen"
+        match pick.choice(actions.split()):
             case "move":
                 return by.http.put(f"/api/tasks/{task['id']}", json={"customerId": pick.choice(customers)["id"]})
             case "start" | "stop" as verb:
@@ -211,6 +222,8 @@ def test_moves_stops_edits_and_approvals_at_once_leave_nothing_behind(seed: int,
                 found = by.get("/api/time-entries", userId=by.id)["items"]
                 path = f"/api/time-entries/{pick.choice(found)['id']}" if found else "/api/me"
                 body = {"startTime": f"{day}T12:00:00Z", "duration": 60, "allowOverlap": True}
+                if verb == "give":
+                    body = {"taskId": pick.choice([task, *stays])["id"]}
                 return by.http.delete(path) if verb == "delete" and found else by.http.patch(path, json=body)
 
     with ThreadPoolExecutor(12) as pool:
@@ -224,14 +237,14 @@ def test_moves_stops_edits_and_approvals_at_once_leave_nothing_behind(seed: int,
     for whose in people:
         entered = stint.value("SELECT sum(duration) FROM time_entries WHERE user_id = %s AND deleted_at IS NULL", whose.id)
         assert stint.value("SELECT sum(seconds) FROM time_bills WHERE user_id = %s AND deleted_at IS NULL", whose.id) == entered
-    assert stint.value("SELECT count(*) FROM messages WHERE state = 'dead' AND queue IN ('timers', 'bills')") == 0
+    assert given.dead_letters() == []
 
 
-OK = httpx.Response(200)
+OK = httpx2.Response(200)
 
 
-def test_a_task_that_moves_while_a_bill_is_reopened_leaves_nothing_behind(given: Given, stint: Installation) -> None:
-    """The reopening looks for tasks that have moved; one that moves right after that must not slip through."""
+def test_a_task_that_moves_while_a_bill_is_reopened_leaves_no_entry_behind(given: Given, stint: Installation) -> None:
+    """The reopening looks for tasks that have moved; a task that moves right after that must not be missed."""
     by, admin = given.person(), given.admin()
     task, there = given.task(by), given.customer(by)
     bill = given.approved_bill(by, admin, task)
@@ -239,12 +252,12 @@ def test_a_task_that_moves_while_a_bill_is_reopened_leaves_nothing_behind(given:
 
     async def reopen_slowly(moving: "ThreadPoolExecutor") -> None:
         async with await connect(stint.settings) as conn, conn.transaction():
-            await approval.change(conn, UUID(bill["id"]), TimeBillChange(status="pending"), by=reopening, zone="UTC")
-            asked = moving.submit(move, by, task, there)
-            eventually(lambda: asked.done() or stint.blocked() > 0)
-            if asked.done():
-                given.settled()  # its actor has found the bill still approved
-        assert asked.result()["customerId"] == there["id"]
+            await bill_approval.change(conn, UUID(bill["id"]), TimeBillChange(status="pending"), by=reopening, zone="UTC")
+            moved = moving.submit(move, by, task, there)
+            eventually(lambda: moved.done() or stint.blocked() > 0)
+            if moved.done():
+                given.settled()  # its message has found the bill still approved
+        assert moved.result()["customerId"] == there["id"]
 
     with ThreadPoolExecutor(1) as pool:
         asyncio.run(reopen_slowly(pool))
@@ -254,7 +267,31 @@ def test_a_task_that_moves_while_a_bill_is_reopened_leaves_nothing_behind(given:
     stint.verify()
 
 
-def test_what_stays_on_an_approved_bill_does_not_tell_its_customer_of_the_task_any_more(given: Given) -> None:
+def test_a_task_that_moves_while_a_stop_makes_its_entry_leaves_no_entry_behind(given: Given, stint: Installation) -> None:
+    """The move's message must not look for entries before the stop's entry is there."""
+    by = given.person()
+    task, there = given.task(by), given.customer(by)
+    start, end = datetime(2026, 3, 2, 9, tzinfo=UTC), datetime(2026, 3, 2, 10, tzinfo=UTC)
+    stop = StopTimer(entry_id=uuid4(), user_id=UUID(by.id), task_id=UUID(task["id"]), start_time=start, end_time=end, notes="")
+
+    async def stop_slowly(moving: "ThreadPoolExecutor") -> None:
+        async with await connect(stint.settings) as conn, conn.transaction():
+            await time_entries.create_from_stop(conn, stop, zone="UTC")
+            moved = moving.submit(move, by, task, there)
+            eventually(lambda: moved.done() or stint.blocked() > 0)
+            if moved.done():
+                given.settled()  # its message has found no entry
+        assert moved.result()["customerId"] == there["id"]
+
+    with ThreadPoolExecutor(1) as pool:
+        asyncio.run(stop_slowly(pool))
+    given.settled()
+    assert stint.rows(LEFT_BEHIND, task["id"]) == []
+    assert list(bills(by).values()) == [(there["id"], 3600, "pending")]
+    stint.verify()
+
+
+def test_an_entry_that_stays_on_an_approved_bill_hides_the_moved_task_from_its_customer(given: Given) -> None:
     by, admin = given.person(), given.admin()
     task, there = given.task(by, title="Theirs"), given.customer(by)
     bill = given.approved_bill(by, admin, task)

@@ -1,4 +1,4 @@
-"""Making a pillar inactive promises one mail to each of the firm's own people, once."""
+"""Making a pillar inactive enqueues one mail to each of the firm's own people, once."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.given import Given, Json, Person
-from tests.installation import Installation
+from tests.support.given import Given, Json, Person
+from tests.support.installation import Installation
 
 
 @pytest.fixture
@@ -17,8 +17,8 @@ def firm(idle: Installation) -> Iterator[Given]:
     given.close()
 
 
-def promised(given: Given, pillar: Json) -> Counter[str]:
-    """How many mails about the pillar each address was promised."""
+def mails_about(given: Given, pillar: Json) -> Counter[str]:
+    """The number of enqueued mails about the pillar, by address."""
     rows = given.stint.rows(
         "SELECT body->>'to' FROM messages WHERE actor = 'send_mail' AND body->>'subject' LIKE %s", f"%{pillar['name']}%"
     )
@@ -26,7 +26,7 @@ def promised(given: Given, pillar: Json) -> Counter[str]:
 
 
 def own_people(given: Given) -> set[str]:
-    """All of the firm's own people with access, by their role."""
+    """The addresses of the firm's own people with access."""
     rows = given.stint.rows("SELECT email FROM users WHERE starts_with(role, 'internal_') AND revoked_at IS NULL")
     return {email for (email,) in rows}
 
@@ -38,40 +38,40 @@ def a_pillar(given: Given, admin: Person) -> tuple[str, Json]:
     return f"{path}/{pillar['id']}", pillar
 
 
-def test_each_of_the_firms_own_people_is_promised_one_mail(firm: Given) -> None:
+def test_each_of_the_firms_own_people_gets_one_mail(firm: Given) -> None:
     admin = firm.admin()
     firm.people(3)
     path, pillar = a_pillar(firm, admin)
-    customers_own = firm.person("customer_admin", customer_id=pillar["customerId"])
-    gone = firm.person()
-    firm.stint.rows("UPDATE users SET revoked_at = now() WHERE id = %s RETURNING 1", gone.id)
+    customers_user = firm.person("customer_admin", customer_id=pillar["customerId"])
+    removed = firm.person()
+    firm.stint.rows("UPDATE users SET revoked_at = now() WHERE id = %s RETURNING 1", removed.id)
 
     admin.put(path, {"active": False})
 
-    assert promised(firm, pillar) == Counter(own_people(firm))
-    assert admin.email in promised(firm, pillar)
-    assert {customers_own.email, gone.email}.isdisjoint(promised(firm, pillar))
+    assert mails_about(firm, pillar) == Counter(own_people(firm))
+    assert admin.email in mails_about(firm, pillar)
+    assert {customers_user.email, removed.email}.isdisjoint(mails_about(firm, pillar))
 
 
-def test_an_inactive_pillar_made_inactive_again_promises_nothing_more(firm: Given) -> None:
+def test_making_an_inactive_pillar_inactive_again_sends_no_more_mails(firm: Given) -> None:
     admin = firm.admin()
     path, pillar = a_pillar(firm, admin)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: admin.put(path, {"active": False}), range(8)))
-    assert promised(firm, pillar) == Counter(own_people(firm))
+    assert mails_about(firm, pillar) == Counter(own_people(firm))
 
 
-def test_every_inactivation_promises_a_set_of_its_own(firm: Given) -> None:
+def test_each_inactivation_sends_its_own_mails(firm: Given) -> None:
     admin = firm.admin()
     path, pillar = a_pillar(firm, admin)
     for active in (False, True, False):
         admin.put(path, {"active": active})
-    assert set(promised(firm, pillar).values()) == {2}
-    assert set(promised(firm, pillar)) == own_people(firm)
+    assert set(mails_about(firm, pillar).values()) == {2}
+    assert set(mails_about(firm, pillar)) == own_people(firm)
 
 
-def test_a_refused_inactivation_promises_nothing(firm: Given) -> None:
+def test_a_refused_inactivation_sends_no_mail(firm: Given) -> None:
     admin = firm.admin()
     path, pillar = a_pillar(firm, admin)
     admin.put(path, {"active": False, "version": pillar["version"] + 1}, status=409)
-    assert not promised(firm, pillar)
+    assert not mails_about(firm, pillar)

@@ -4,9 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.api.answers import Json, problem, refused_fields
-from tests.given import Given, Person
-from tests.installation import Installation
+from tests.support.answers import Json, problem, refused_fields
+from tests.support.given import Given, Person
+from tests.support.installation import Installation
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def default_of(by: Person, path: str) -> Json:
     return found
 
 
-def test_a_pillar_keeps_everything_that_it_was_given(by: Person, customer: Json, path: str) -> None:
+def test_a_pillar_is_stored_as_it_was_sent(by: Person, customer: Json, path: str) -> None:
     body = {"name": " Hosting 🖥 ", "active": False, "xeroTaskId": "x", "slackChannelId": "C1"}
     pillar = by.post(path, body)
     expected = {"customerId": customer["id"], "name": "Hosting 🖥", "active": False, "isDefault": False, "xeroTaskId": "x",
@@ -38,7 +38,7 @@ def test_a_pillar_keeps_everything_that_it_was_given(by: Person, customer: Json,
     assert by.get(f"{path}/{pillar['id']}") == pillar
 
 
-def test_pillars_are_listed_newest_first_beside_the_default_one(by: Person, path: str) -> None:
+def test_pillars_are_listed_newest_first_with_the_default_one(by: Person, path: str) -> None:
     general = default_of(by, path)
     assert (general["name"], general["active"], general["version"]) == ("General Support", True, 1)
     made = [by.post(path, {"name": name}) for name in ("Hosting", "Network")]
@@ -59,7 +59,7 @@ def test_repeating_a_create_gives_the_same_answer(given: Given, by: Person, path
     problem(by.http.post(path, json={"id": default_of(by, path)["id"], "name": "Other"}), 409)
 
 
-def test_a_name_is_there_once_for_a_customer_in_any_case(given: Given, by: Person, path: str) -> None:
+def test_a_name_is_unique_for_a_customer_in_any_case(given: Given, by: Person, path: str) -> None:
     hosting, network = by.post(path, {"name": "Hosting ÄÖ"}), by.post(path, {"name": "Network"})
     assert problem(by.http.post(path, json={"name": " hosting äö "}), 409)["pillarId"] == hosting["id"]
     assert problem(by.http.put(f"{path}/{network['id']}", json={"name": "HOSTING ÄÖ"}), 409)["pillarId"] == hosting["id"]
@@ -69,7 +69,7 @@ def test_a_name_is_there_once_for_a_customer_in_any_case(given: Given, by: Perso
     by.post(f"/api/customers/{given.customer(by)['id']}/pillars", {"name": "Hosting ÄÖ"})  # another customer's
 
 
-def test_ten_parallel_creates_of_one_name_make_one_pillar(by: Person, path: str) -> None:
+def test_concurrent_creates_of_one_name_create_one_pillar(by: Person, path: str) -> None:
     with ThreadPoolExecutor(10) as pool:
         answers = list(pool.map(lambda _: by.http.post(path, json={"name": "Hosting"}), range(10)))
     assert sorted(answer.status_code for answer in answers) == [201] + [409] * 9
@@ -77,7 +77,7 @@ def test_ten_parallel_creates_of_one_name_make_one_pillar(by: Person, path: str)
     assert {answer.json()["pillarId"] for answer in answers if answer.status_code == 409} == {made}
 
 
-def test_an_update_writes_only_what_is_sent(by: Person, path: str) -> None:
+def test_an_update_writes_only_the_fields_that_are_sent(by: Person, path: str) -> None:
     pillar = by.post(path, {"name": "Hosting", "xeroTaskId": "x", "slackChannelId": "C1"})
     changes: list[Json] = [
         {"name": "Network"},
@@ -89,12 +89,13 @@ def test_an_update_writes_only_what_is_sent(by: Person, path: str) -> None:
         changed = by.put(f"{path}/{pillar['id']}", change)
         assert changed == pillar | change | {"version": pillar["version"] + 1, "updatedAt": changed["updatedAt"]}
         pillar = changed
-    for nothing in ({}, {"version": 5}, {"name": None, "active": None}):
-        assert refused_fields(by.http.put(f"{path}/{pillar['id']}", json=nothing)) == [""]
+    no_changes: list[Json] = [{}, {"version": 5}, {"name": None, "active": None}]
+    for body in no_changes:
+        assert refused_fields(by.http.put(f"{path}/{pillar['id']}", json=body)) == [""]
     assert by.get(f"{path}/{pillar['id']}") == pillar
 
 
-def test_a_stale_update_or_deletion_gets_the_pillar_as_it_is(by: Person, path: str) -> None:
+def test_a_stale_update_or_deletion_is_409_with_the_current_pillar(by: Person, path: str) -> None:
     pillar = by.post(path, {"name": "Hosting"})
     changed = by.put(f"{path}/{pillar['id']}", {"name": "Network", "version": 1})
     assert problem(by.http.put(f"{path}/{pillar['id']}", json={"name": "Other", "version": 1}), 409)["current"] == changed
@@ -102,7 +103,9 @@ def test_a_stale_update_or_deletion_gets_the_pillar_as_it_is(by: Person, path: s
     by.delete(f"{path}/{pillar['id']}", version=2)
 
 
-def test_the_default_pillar_can_be_renamed_but_stays(given: Given, by: Person, customer: Json, path: str) -> None:
+def test_the_default_pillar_can_be_renamed_but_not_inactivated_or_deleted(
+    given: Given, by: Person, customer: Json, path: str
+) -> None:
     general = default_of(by, path)
     renamed = by.put(f"{path}/{general['id']}", {"name": "Support", "active": True})
     problem(by.http.put(f"{path}/{general['id']}", json={"active": False}), 409)
@@ -111,25 +114,25 @@ def test_the_default_pillar_can_be_renamed_but_stays(given: Given, by: Person, c
     assert given.task(by, customer)["pillarId"] == general["id"]
 
 
-def test_no_work_is_put_on_an_inactive_pillar_and_what_is_there_goes_on(
+def test_an_inactive_pillar_takes_no_new_tasks_and_existing_ones_continue(
     given: Given, by: Person, customer: Json, path: str
 ) -> None:
     pillar = by.post(path, {"name": "Hosting"})
-    there, elsewhere = given.task(by, customer, pillarId=pillar["id"]), given.task(by, customer)
+    existing, on_default = given.task(by, customer, pillarId=pillar["id"]), given.task(by, customer)
     other = given.task(by)
     by.put(f"{path}/{pillar['id']}", {"active": False})
 
-    on_it = {"customerId": customer["id"], "pillarId": pillar["id"]}
-    assert refused_fields(by.http.post("/api/tasks", json={"title": "A", **on_it})) == ["pillarId"]
-    for task in (elsewhere, other):
-        assert refused_fields(by.http.put(f"/api/tasks/{task['id']}", json=on_it)) == ["pillarId"]
-    assert by.put(f"/api/tasks/{there['id']}", {"title": "B", **on_it})["pillarId"] == pillar["id"]  # it stays
-    given.stopped(by, there)
+    target = {"customerId": customer["id"], "pillarId": pillar["id"]}
+    assert refused_fields(by.http.post("/api/tasks", json={"title": "A", **target})) == ["pillarId"]
+    for task in (on_default, other):
+        assert refused_fields(by.http.put(f"/api/tasks/{task['id']}", json=target)) == ["pillarId"]
+    assert by.put(f"/api/tasks/{existing['id']}", {"title": "B", **target})["pillarId"] == pillar["id"]  # it stays
+    given.stopped(by, existing)
     by.put(f"{path}/{pillar['id']}", {"active": True})
-    assert by.put(f"/api/tasks/{elsewhere['id']}", on_it)["pillarId"] == pillar["id"]
+    assert by.put(f"/api/tasks/{on_default['id']}", target)["pillarId"] == pillar["id"]
 
 
-def test_parallel_inactivations_of_one_version_make_it_inactive_once(by: Person, path: str, stint: Installation) -> None:
+def test_of_concurrent_inactivations_of_one_version_one_succeeds(by: Person, path: str, stint: Installation) -> None:
     pillar = by.post(path, {"name": "Hosting"})
     with ThreadPoolExecutor(10) as pool:
         body = {"active": False, "version": 1}
@@ -138,22 +141,22 @@ def test_parallel_inactivations_of_one_version_make_it_inactive_once(by: Person,
     assert stint.rows("SELECT active, version FROM pillars WHERE id = %s", pillar["id"]) == [(False, 2)]
 
 
-def test_pillars_are_of_their_customer(given: Given, by: Person, path: str) -> None:
+def test_a_pillar_is_404_below_another_customer(given: Given, by: Person, path: str) -> None:
     pillar = by.post(path, {"name": "Hosting"})
     other = f"/api/customers/{given.customer(by)['id']}/pillars"
-    for nowhere in (
+    for unknown_path in (
         f"{other}/{pillar['id']}",
         f"{path}/{given.new_id()}",
         f"/api/customers/{given.new_id()}/pillars/{pillar['id']}",
     ):
         for method in ("GET", "PUT", "DELETE"):
-            problem(by.http.request(method, nowhere, json={"name": "A"} if method == "PUT" else None), 404)
+            problem(by.http.request(method, unknown_path, json={"name": "A"} if method == "PUT" else None), 404)
     problem(by.http.get(f"/api/customers/{given.new_id()}/pillars"), 404)
     problem(by.http.post(f"/api/customers/{given.new_id()}/pillars", json={"name": "A"}), 404)
 
 
 @pytest.mark.parametrize("role", ["customer_user", "customer_admin"])
-def test_a_customers_user_reads_the_own_customers_pillars_and_writes_none(
+def test_a_customers_user_can_read_the_own_customers_pillars_and_not_write(
     role: str, given: Given, by: Person, customer: Json, path: str
 ) -> None:
     pillar = by.post(path, {"name": "Hosting"})
@@ -174,7 +177,7 @@ def test_a_customers_user_reads_the_own_customers_pillars_and_writes_none(
     ({"active": "yes"}, ["active"]), ({"xeroTaskId": 5, "slackChannelId": "a" * 101}, ["slackChannelId", "xeroTaskId"]),
     ({"isDefault": True}, ["isDefault"]), ({"customerId": "x"}, ["customerId"]),
 ])  # fmt: skip
-def test_what_makes_no_sense_is_refused_by_its_field(body: Json, fields: list[str], by: Person, path: str) -> None:
+def test_an_invalid_field_is_422_with_its_name(body: Json, fields: list[str], by: Person, path: str) -> None:
     assert sorted(refused_fields(by.http.post(path, json={"name": "Hosting"} | body))) == fields
     pillar = by.post(path, {"name": "Hosting"})
     assert sorted(refused_fields(by.http.put(f"{path}/{pillar['id']}", json=body))) == fields

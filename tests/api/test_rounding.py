@@ -8,22 +8,22 @@ from hypothesis import HealthCheck, settings
 from hypothesis import given as examples
 from hypothesis import strategies as st
 
-from tests.given import Given
-from tests.installation import Installation
+from tests.support.given import Given
+from tests.support.installation import Installation
 
 INCREMENTS = [1, 5, 6, 10, 15, 30]
 MODES = ["nearest", "up"]
 
 
 def minutes_of(seconds: int, increment: int, mode: str) -> int:
-    """The rule, said a second time: exact fractions, halves go up."""
+    """The expected minutes, by exact fractions; halves round up."""
     steps = Fraction(seconds, increment * 60)
     return increment * (ceil(steps) if mode == "up" else floor(steps + Fraction(1, 2)))
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("increment", INCREMENTS)
-def test_a_bill_follows_its_customers_rule(increment: int, mode: str, given: Given) -> None:
+def test_a_bill_is_rounded_by_its_customers_rule(increment: int, mode: str, given: Given) -> None:
     by = given.person()
     customer = given.customer(by, rounding={"increment": increment, "mode": mode})
     assert customer["rounding"] == {"increment": increment, "mode": mode}
@@ -35,7 +35,7 @@ def test_a_bill_follows_its_customers_rule(increment: int, mode: str, given: Giv
         assert (bill["seconds"], bill["minutes"]) == (seconds, minutes_of(seconds, increment, mode))
 
 
-def test_what_is_left_out_of_a_rule_is_its_default(given: Given) -> None:
+def test_the_defaults_of_a_rounding_rule(given: Given) -> None:
     by = given.person()
     assert given.customer(by, rounding={"increment": 15})["rounding"] == {"increment": 15, "mode": "nearest"}
     assert given.customer(by, rounding={"mode": "up"})["rounding"] == {"increment": 1, "mode": "up"}

@@ -1,10 +1,10 @@
-"""Tasks."""
+"""Creating, changing and listing tasks."""
 
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.api.answers import Json, problem, refused_fields
-from tests.given import Given
-from tests.installation import Installation
+from tests.support.answers import Json, problem, refused_fields
+from tests.support.given import Given
+from tests.support.installation import Installation
 
 
 def test_a_task_goes_to_general_support_unless_a_pillar_is_named(given: Given, stint: Installation) -> None:
@@ -18,10 +18,10 @@ def test_a_task_goes_to_general_support_unless_a_pillar_is_named(given: Given, s
     assert by.get(f"/api/tasks/{task['id']}") == task
 
 
-def test_a_task_keeps_everything_that_it_was_given(given: Given) -> None:
+def test_a_created_task_has_all_fields_that_were_sent(given: Given) -> None:
     by = given.person()
     body: Json = {
-        "title": "Mend it", "description": "soon\nand well", "status": "in_progress", "assigneeId": by.id, "priority": "urgent",
+        "title": "Fix it", "description": "soon\nand well", "status": "in_progress", "assigneeId": by.id, "priority": "urgent",
         "dueDate": "2026-12-24", "source": "desktop",
     }  # fmt: skip
     task = given.task(by, **body)
@@ -62,15 +62,15 @@ def test_an_update_writes_only_what_is_sent(given: Given) -> None:
     task = given.task(by, description="soon", assigneeId=by.id, priority="high", dueDate="2026-12-24", source="desktop")
     for number, change in enumerate(
         [
-            {"title": "Mended"},
+            {"title": "Fixed"},
             {"description": ""},
             {"status": "in_progress"},
             {"priority": "low"},
             {"assigneeId": other.id},
             {"dueDate": "2027-01-31"},
-            {"customerId": task["customerId"]},  # where it is: it stays on its pillar
+            {"customerId": task["customerId"]},  # its present customer: it stays on its pillar
             {"pillarId": task["pillarId"]},
-            {"title": "Mended twice", "status": "done", "version": 9},
+            {"title": "Fixed twice", "status": "done", "version": 9},
         ],
         start=2,
     ):
@@ -80,7 +80,7 @@ def test_an_update_writes_only_what_is_sent(given: Given) -> None:
         assert changed == task == by.get(f"/api/tasks/{task['id']}")
 
 
-def test_null_clears_what_can_be_empty_and_is_nothing_elsewhere(given: Given) -> None:
+def test_null_clears_nullable_fields_and_is_ignored_elsewhere(given: Given) -> None:
     by = given.person()
     task = given.task(by, assigneeId=by.id, dueDate="2026-12-24")
     changed = by.put(f"/api/tasks/{task['id']}", {"assigneeId": None, "dueDate": None, "title": None, "status": None})
@@ -90,17 +90,17 @@ def test_null_clears_what_can_be_empty_and_is_nothing_elsewhere(given: Given) ->
     assert by.get(f"/api/tasks/{task['id']}") == changed
 
 
-def test_a_stale_update_is_409_with_the_task_as_it_is(given: Given) -> None:
+def test_a_stale_version_is_409_with_the_current_task(given: Given) -> None:
     by = given.person()
     task = given.task(by)
-    changed = by.put(f"/api/tasks/{task['id']}", {"title": "Mended", "version": 1})
+    changed = by.put(f"/api/tasks/{task['id']}", {"title": "Fixed", "version": 1})
     for version in (1, 3, 2**53):
         refused = problem(by.http.put(f"/api/tasks/{task['id']}", json={"title": "Mine", "version": version}), 409)
         assert refused["current"] == changed
     assert by.get(f"/api/tasks/{task['id']}") == changed
 
 
-def test_of_twenty_parallel_updates_with_one_version_one_is_made(given: Given) -> None:
+def test_of_twenty_parallel_updates_with_one_version_one_succeeds(given: Given) -> None:
     by = given.person()
     task = given.task(by)
 
@@ -111,7 +111,7 @@ def test_of_twenty_parallel_updates_with_one_version_one_is_made(given: Given) -
         assert sorted(pool.map(update, range(20))) == [200] + [409] * 19
 
 
-def test_an_update_that_names_what_is_not_there_is_422_and_writes_nothing(given: Given, stint: Installation) -> None:
+def test_an_update_with_an_unknown_id_is_422_and_writes_nothing(given: Given, stint: Installation) -> None:
     by = given.person()
     task, other = given.task(by), given.task(by)
     for change, field in (
@@ -121,20 +121,20 @@ def test_an_update_that_names_what_is_not_there_is_422_and_writes_nothing(given:
         ({"customerId": other["customerId"], "pillarId": task["pillarId"]}, "pillarId"),
         ({"assigneeId": given.new_id()}, "assigneeId"),
     ):
-        answer = by.http.put(f"/api/tasks/{task['id']}", json={"title": "Mended"} | change)
+        answer = by.http.put(f"/api/tasks/{task['id']}", json={"title": "Fixed"} | change)
         assert refused_fields(answer) == [field], change
     assert by.get(f"/api/tasks/{task['id']}") == task
-    problem(by.http.put(f"/api/tasks/{given.new_id()}", json={"title": "Mended"}), 404)
+    problem(by.http.put(f"/api/tasks/{given.new_id()}", json={"title": "Fixed"}), 404)
     assert stint.value("SELECT count(*) FROM messages WHERE body->>'task_id' = %s", task["id"]) == 0
 
 
-def test_a_deleted_task_is_not_there_for_anybody(given: Given, stint: Installation) -> None:
+def test_a_deleted_task_is_unknown_to_everybody(given: Given, stint: Installation) -> None:
     by, admin = given.person(), given.admin()
     task = given.task(by)
     with stint.sql() as conn:
         conn.execute("UPDATE tasks SET deleted_at = now() WHERE id = %s", (task["id"],))
     problem(by.http.get(f"/api/tasks/{task['id']}"), 404)
-    problem(by.http.put(f"/api/tasks/{task['id']}", json={"title": "Mended"}), 404)
+    problem(by.http.put(f"/api/tasks/{task['id']}", json={"title": "Fixed"}), 404)
     problem(by.http.post(f"/api/tasks/{task['id']}/start"), 404)
     assert refused_fields(admin.http.put("/api/active-timers/me", json={"taskId": task["id"]})) == ["taskId"]
     body = {"taskId": task["id"], "startTime": "2026-03-02T09:00:00Z", "duration": 60}
@@ -142,7 +142,7 @@ def test_a_deleted_task_is_not_there_for_anybody(given: Given, stint: Installati
     assert refused_fields(by.http.post("/api/tasks", json={"title": "A", "customerId": given.new_id()})) == ["customerId"]
 
 
-def test_only_the_firms_own_people_update_tasks(given: Given) -> None:
+def test_only_internal_users_update_tasks(given: Given) -> None:
     by = given.person()
     task = given.task(by)
     for role in ("customer_admin", "customer_user"):
@@ -171,7 +171,7 @@ def test_filters_of_tasks(given: Given) -> None:
     assert {done, elsewhere} <= found(status="done") and mine not in found(status="done")
 
 
-def test_only_the_firms_own_people_get_tasks(given: Given) -> None:
+def test_tasks_can_be_assigned_to_internal_users_only(given: Given) -> None:
     by = given.person()
     customer = given.customer(by)
     task = given.task(by, customer)

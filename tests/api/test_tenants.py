@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from tests.api.answers import EVERY_ROUTE, Json, filled, problem
-from tests.given import Given, Person
+from tests.support.answers import EVERY_ROUTE, Json, filled, problem
+from tests.support.given import Given, Person
 
 NOUNS = ["customers", "tasks", "time-entries", "time-bills"]
 
 
 @dataclass(frozen=True)
 class Tenant:
-    """A customer with a user, and one of everything: ids by noun."""
+    """A customer with a user, and one row of each noun: ids by noun."""
 
     name: str
     user: Person
@@ -49,22 +49,22 @@ def listed(person: Person, noun: str, **parameters: Any) -> list[str]:
     return [item["id"] for item in person.get(f"/api/{noun}", **parameters)["items"]]
 
 
-def test_lists_show_the_own_customer_and_of_hours_only_what_is_approved(tenants: tuple[Tenant, Tenant]) -> None:
+def test_lists_show_the_own_customer_and_only_approved_hours(tenants: tuple[Tenant, Tenant]) -> None:
     for own in tenants:
         for noun in NOUNS:
             assert listed(own.user, noun) == [own.ids[noun]], noun
 
 
-def test_anothers_row_does_not_exist(tenants: tuple[Tenant, Tenant]) -> None:
+def test_a_row_of_another_customer_looks_like_an_unknown_one(tenants: tuple[Tenant, Tenant]) -> None:
     for own, other in (tenants, tenants[::-1]):
         for noun in NOUNS:
             assert own.user.get(f"/api/{noun}/{own.ids[noun]}")["id"] == own.ids[noun]
             unknown = problem(own.user.http.get(f"/api/{noun}/00000000-0000-4000-8000-000000000000"), 404)
             hidden = problem(own.user.http.get(f"/api/{noun}/{other.ids[noun]}"), 404)
-            assert hidden | {"requestId": ""} == unknown | {"requestId": ""}  # not even that it is there
+            assert hidden | {"requestId": ""} == unknown | {"requestId": ""}
 
 
-def test_hours_that_are_not_approved_do_not_exist_for_a_customer(tenants: tuple[Tenant, Tenant]) -> None:
+def test_hours_that_are_not_approved_are_404_for_a_customer(tenants: tuple[Tenant, Tenant]) -> None:
     own = tenants[0]
     for noun, row_id in own.pending.items():
         problem(own.user.http.get(f"/api/{noun}/{row_id}"), 404)
@@ -82,7 +82,7 @@ def test_filters_that_name_another_customer_find_nothing(tenants: tuple[Tenant, 
     assert listed(own.user, "time-entries", timeBillId=other.ids["time-bills"]) == []
 
 
-def test_anothers_cursor_opens_nothing(tenants: tuple[Tenant, Tenant], given: Given) -> None:
+def test_an_admins_cursor_shows_a_customers_user_nothing_more(tenants: tuple[Tenant, Tenant], given: Given) -> None:
     own, admin = tenants[0], given.admin()
     for noun in NOUNS:
         given.task(admin)
@@ -91,7 +91,7 @@ def test_anothers_cursor_opens_nothing(tenants: tuple[Tenant, Tenant], given: Gi
         assert set(listed(own.user, noun, cursor=cursor)) <= {own.ids[noun]}
 
 
-def test_enriched_lists_stay_within_the_own_customer(tenants: tuple[Tenant, Tenant]) -> None:
+def test_enriched_lists_contain_the_own_customer_only(tenants: tuple[Tenant, Tenant]) -> None:
     own, other = tenants
     for noun in ("time-entries", "time-bills"):
         answer = own.user.http.get(f"/api/{noun}", params={"enrich": "true"})
@@ -99,7 +99,7 @@ def test_enriched_lists_stay_within_the_own_customer(tenants: tuple[Tenant, Tena
         assert other.name not in answer.text and other.ids["customers"] not in answer.text
 
 
-def test_anothers_pillars_do_not_exist(tenants: tuple[Tenant, Tenant], given: Given) -> None:
+def test_pillars_of_another_customer_look_like_unknown_ones(tenants: tuple[Tenant, Tenant], given: Given) -> None:
     for own, other in (tenants, tenants[::-1]):
         path = f"/api/customers/{own.ids['customers']}/pillars"
         general = own.user.get(path)["items"][0]
@@ -111,7 +111,7 @@ def test_anothers_pillars_do_not_exist(tenants: tuple[Tenant, Tenant], given: Gi
         problem(other.user.http.get(f"/api/customers/{other.ids['customers']}/pillars/{general['id']}"), 404)
 
 
-def test_what_changed_of_another_customer_is_not_told(tenants: tuple[Tenant, Tenant], given: Given) -> None:
+def test_changes_of_another_customer_are_not_listed(tenants: tuple[Tenant, Tenant], given: Given) -> None:
     own, other = tenants
     admin = given.admin()
     for customer in (own, other):
@@ -132,15 +132,13 @@ def test_a_reopened_bill_disappears_for_its_customer(tenants: tuple[Tenant, Tena
         problem(own.user.http.get(f"/api/{noun}/{own.ids[noun]}"), 404)
 
 
-def test_a_user_of_a_customer_that_is_not_there_sees_nothing(given: Given) -> None:
+def test_a_user_of_an_unknown_customer_sees_nothing(given: Given) -> None:
     user = given.person("customer_admin", given.new_id())
     for noun in NOUNS:
         assert listed(user, noun) == []
 
 
-def test_a_task_that_moved_to_another_customer_keeps_its_new_title_to_itself(
-    tenants: tuple[Tenant, Tenant], given: Given
-) -> None:
+def test_the_new_title_of_a_task_that_moved_to_another_customer_is_hidden(tenants: tuple[Tenant, Tenant], given: Given) -> None:
     own, other = tenants
     admin = given.admin()
     moved = {"customerId": other.ids["customers"], "title": "Nobody else's business"}
@@ -154,29 +152,29 @@ def test_a_task_that_moved_to_another_customer_keeps_its_new_title_to_itself(
 
 
 @pytest.mark.parametrize("role", ["customer_admin", "customer_user", "internal_user", "visitor"])
-def test_what_died_is_in_nobodys_answers_but_an_admins(role: str, given: Given) -> None:
+def test_dead_letters_are_in_answers_to_admins_only(role: str, given: Given) -> None:
     by, admin = given.person(), given.admin()
     customer, other = given.customer(by), given.customer(by)
     mark = f"mark-{given.new_id()}"
-    # there is no mail server here: what was to tell of the invitation dies
+    # there is no mail server here, so the mail of the invitation becomes a dead letter
     path = f"/api/customers/{other['id']}/users/invite"
     user = by.post(path, {"email": f"{mark}@secret.example", "name": "Ida"})
     given.settled()
-    [letter] = admin.get("/api/dead-letters", q=mark)["items"]
-    by.delete(f"/api/customers/{other['id']}/users/{user['id']}")  # and nothing else tells of it
+    [dead_letter] = admin.get("/api/dead-letters", q=mark)["items"]
+    by.delete(f"/api/customers/{other['id']}/users/{user['id']}")  # so that no other row contains the mark
     reader = given.person(role, customer["id"] if role.startswith("customer") else None)
-    ids = {"letter_id": letter["id"], "customer_id": customer["id"], "owner": "me"}
+    ids = {"letter_id": dead_letter["id"], "customer_id": customer["id"], "owner": "me"}
 
-    told = []
+    answers = []
     for method, template in EVERY_ROUTE:
-        asks_of_dead_letters = "dead-letters" in template
-        if template == "/api/events" or not (asks_of_dead_letters or method == "GET"):
+        is_about_dead_letters = "dead-letters" in template
+        if template == "/api/events" or not (is_about_dead_letters or method == "GET"):
             continue
-        body = {"select": {"ids": [letter["id"]]}, "reason": "why not", "body": {}} if method == "POST" else None
+        body = {"select": {"ids": [dead_letter["id"]]}, "reason": "why not", "body": {}} if method == "POST" else None
         answer = reader.http.request(method, filled(template, **ids), json=body)
-        told.append(answer.text)
-        if asks_of_dead_letters:
+        answers.append(answer.text)
+        if is_about_dead_letters:
             assert problem(answer, 403)["detail"]
 
-    assert len(told) > 30 and not any(mark in text for text in told)
-    assert admin.get(f"/api/dead-letters/{letter['id']}")["state"] == "dead"
+    assert len(answers) > 30 and not any(mark in text for text in answers)
+    assert admin.get(f"/api/dead-letters/{dead_letter['id']}")["state"] == "dead"

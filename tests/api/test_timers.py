@@ -1,15 +1,15 @@
-"""Timers: one runs per user, whatever happens at once, and every stop becomes one entry."""
+"""Timers: at most one runs per user, also with concurrent requests, and every stop becomes one entry."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from itertools import pairwise
 
-import httpx
+import httpx2
 
-from tests.api.answers import at, problem
-from tests.given import Given, Json
-from tests.installation import Installation, eventually
+from tests.support.answers import at, problem
+from tests.support.given import Given, Json
+from tests.support.installation import Installation, eventually
 
 TIMER = {"id", "userId", "taskId", "startTime", "notes", "updatedAt", "version"}
 STOP = {"entryId", "taskId", "startTime", "endTime", "duration"}
@@ -19,7 +19,7 @@ def seconds(row: Json) -> float:
     return (datetime.fromisoformat(row["endTime"]) - datetime.fromisoformat(row["startTime"])).total_seconds()
 
 
-def statuses(answers: list[httpx.Response]) -> list[int]:
+def statuses(answers: list[httpx2.Response]) -> list[int]:
     return sorted(answer.status_code for answer in answers)
 
 
@@ -33,7 +33,7 @@ def test_starting_a_running_task_again_returns_its_timer(given: Given) -> None:
     assert (timer["notes"], timer["stopped"], timer["taskId"], timer["userId"]) == ("reading logs", None, task["id"], by.id)
 
 
-def test_starting_another_task_stops_the_first_on_the_way(given: Given) -> None:
+def test_starting_another_task_stops_the_running_timer(given: Given) -> None:
     by = given.person()
     first, second = given.task(by), given.task(by)
     timer = by.post(f"/api/tasks/{first['id']}/start", {"notes": "logs"})
@@ -58,7 +58,7 @@ def test_a_stop_without_a_timer_is_409(given: Given) -> None:
     task = given.task(by)
     problem(by.http.post(f"/api/tasks/{task['id']}/stop"), 409)
     other.post(f"/api/tasks/{task['id']}/start")
-    problem(by.http.post(f"/api/tasks/{task['id']}/stop"), 409)  # another's timer is not yours to stop
+    problem(by.http.post(f"/api/tasks/{task['id']}/stop"), 409)  # another user's timer
     assert other.get("/api/active-timers/me")["taskId"] == task["id"]
 
 
@@ -66,26 +66,26 @@ def test_a_repeated_stop_gives_the_same_answer_until_the_task_is_started_again(g
     by = given.person()
     task = given.task(by)
     by.post(f"/api/tasks/{task['id']}/start")
-    promised = by.post(f"/api/tasks/{task['id']}/stop", status=202)
+    first = by.post(f"/api/tasks/{task['id']}/stop", status=202)
     done = by.post(f"/api/tasks/{task['id']}/stop", status=200, wait=10)
     assert set(done) == STOP | {"entry", "timeBill"}
-    assert {name: done[name] for name in STOP} == promised
+    assert {name: done[name] for name in STOP} == first
     assert done["entry"]["timeBillId"] == done["timeBill"]["id"]
-    assert by.post(f"/api/tasks/{task['id']}/stop", status=202) == promised
+    assert by.post(f"/api/tasks/{task['id']}/stop", status=202) == first
 
     again = by.post(f"/api/tasks/{task['id']}/start", status=201)
-    assert again["id"] != promised["entryId"]
+    assert again["id"] != first["entryId"]
     assert by.post(f"/api/tasks/{task['id']}/stop", status=202)["entryId"] == again["id"]
 
 
-def test_a_stop_promises_what_the_entry_will_say(given: Given) -> None:
+def test_a_stop_returns_the_facts_of_the_entry(given: Given) -> None:
     by = given.person()
     task = given.task(by)
     by.post(f"/api/tasks/{task['id']}/start")
     stop = by.post(f"/api/tasks/{task['id']}/stop", status=202, wait=0)
     assert set(stop) == STOP
     assert stop["duration"] == seconds(stop) >= 0
-    problem(by.http.get("/api/active-timers/me"), 404)  # at once, whether the entry is there or not
+    problem(by.http.get("/api/active-timers/me"), 404)  # at once, even before the entry exists
     given.settled()
     entry = by.get(f"/api/time-entries/{stop['entryId']}")
     assert {name: entry[name] for name in ("startTime", "endTime", "duration")} == {
@@ -93,20 +93,20 @@ def test_a_stop_promises_what_the_entry_will_say(given: Given) -> None:
     }
 
 
-def test_a_wait_ends_with_202_when_nobody_works(idle: Installation) -> None:
+def test_a_wait_ends_with_202_without_workers(idle: Installation) -> None:
     given = Given(idle)
     by = given.person()
     task = given.task(by)
     by.post(f"/api/tasks/{task['id']}/start")
-    begun = time.monotonic()
+    start = time.monotonic()
     stop = by.post(f"/api/tasks/{task['id']}/stop", status=202, wait=0.5)
-    assert 0.5 <= time.monotonic() - begun < 3
+    assert 0.5 <= time.monotonic() - start < 3
     assert set(stop) == STOP
     assert idle.value("SELECT count(*) FROM time_entries WHERE task_id = %s", task["id"]) == 0
     given.close()
 
 
-def test_who_waits_holds_no_connection(idle: Installation) -> None:
+def test_a_waiting_request_uses_no_connection(idle: Installation) -> None:
     given = Given(idle)
     people = given.people(20)  # more than the API has connections
     task = given.task(people[0])
@@ -115,7 +115,7 @@ def test_who_waits_holds_no_connection(idle: Installation) -> None:
     with ThreadPoolExecutor(20) as pool:
         waiting = [pool.submit(person.post, f"/api/tasks/{task['id']}/stop", status=202, wait=8) for person in people]
         eventually(lambda: idle.value("SELECT count(*) FROM timers WHERE task_id = %s", task["id"]) == 0)
-        people[0].get("/api/me")  # which a held connection would have to be given back for
+        people[0].get("/api/me")  # fails if the waiting requests use all connections
         assert not any(waiter.done() for waiter in waiting)
         assert len({waiter.result()["entryId"] for waiter in waiting}) == 20
     given.close()
@@ -168,29 +168,29 @@ def test_fifty_parallel_stops_leave_one_entry_and_one_answer(given: Given, stint
     assert stint.value("SELECT count(*) FROM messages WHERE actor = 'stop_timer' AND created_by = %s", by.id) == 1
 
 
-def test_starts_and_stops_in_any_order_lose_no_second(given: Given, stint: Installation) -> None:
+def test_concurrent_starts_and_stops_lose_no_time(given: Given, stint: Installation) -> None:
     by = given.person()
     customer = given.customer(by)
     tasks = [given.task(by, customer)["id"] for _ in range(3)]
 
-    def act(number: int) -> httpx.Response:
+    def act(number: int) -> httpx2.Response:
         verb = "stop" if number % 3 == 2 else "start"
         return by.http.post(f"/api/tasks/{tasks[number % len(tasks)]}/{verb}")
 
     with ThreadPoolExecutor(16) as pool:
         assert set(statuses(list(pool.map(act, range(90))))) <= {200, 201, 202, 409}
     given.settled()
-    promised = stint.rows("SELECT body->>'entry_id' FROM messages WHERE created_by = %s AND actor = 'stop_timer'", by.id)
-    made = stint.rows("SELECT id::text FROM time_entries WHERE user_id = %s", by.id)
-    assert sorted(promised) == sorted(made)
-    assert len(made) > 3
+    stopped = stint.rows("SELECT body->>'entry_id' FROM messages WHERE created_by = %s AND actor = 'stop_timer'", by.id)
+    created = stint.rows("SELECT id::text FROM time_entries WHERE user_id = %s", by.id)
+    assert sorted(stopped) == sorted(created)
+    assert len(created) > 3
     stint.verify()
 
 
-def test_a_stop_after_midnight_in_new_york_is_on_the_day_that_it_began(given: Given, new_york: Installation) -> None:
+def test_a_stop_after_midnight_in_new_york_is_on_the_day_of_its_start(given: Given, new_york: Installation) -> None:
     by = given.person()
     entry = given.entry(by, start="2026-03-03T03:30:00Z")
-    with at(new_york, by.token) as client:  # 22:30 the evening before, over there
+    with at(new_york, by.token) as client:  # in New York it is 22:30 of the day before
         assert client.get("/api/time-entries", params={"userId": by.id, "endDate": "2026-03-02"}).json()["items"] == [entry]
         assert client.get("/api/time-entries", params={"userId": by.id, "startDate": "2026-03-03"}).json()["items"] == []
     assert by.get("/api/time-entries", userId=by.id, startDate="2026-03-03")["items"] == [entry]

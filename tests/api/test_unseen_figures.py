@@ -1,20 +1,21 @@
-"""Nobody approves figures that they have not seen, however long the sums lag behind: here nobody sums bills at all."""
+"""No figures are approved that the admin has not read, however late sums are recalculated: here no worker recalculates
+bills."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import pytest
 
-from tests.api.answers import problem
-from tests.given import Given, Json, Person
-from tests.installation import Installation, eventually
+from tests.support.answers import problem
+from tests.support.given import Given, Json, Person
+from tests.support.installation import Installation, eventually
 
 DAY = "2026-03-02T"
 
 
 @pytest.fixture
 def lagging(own: Installation) -> Iterator[tuple[Given, Person, Person, Json]]:
-    """Timers are stopped, edits are never followed by sums."""
+    """Without a worker of the queue `bills`: stops become entries, but changes are never followed by a recompute."""
     own.start("api", "relay", "work:timers").wait_until_ready()
     given = Given(own)
     by, admin = given.person(), given.admin()
@@ -30,11 +31,11 @@ def bill_of(by: Person, entry: Json) -> Json:
     return by.get(f"/api/time-bills/{entry['timeBillId']}")
 
 
-def test_the_figures_of_a_409_are_kept_and_their_version_with_them(lagging: tuple[Given, Person, Person, Json]) -> None:
+def test_the_figures_in_a_409_are_committed_with_their_version(lagging: tuple[Given, Person, Person, Json]) -> None:
     given, by, admin, task = lagging
     entry = logged(by, task, 9)
     seen = bill_of(admin, entry)
-    assert seen["seconds"] == 0  # not summed yet
+    assert seen["seconds"] == 0  # not recalculated yet
 
     refused = problem(
         admin.http.patch(f"/api/time-bills/{seen['id']}", json={"status": "approved", "version": seen["version"]}), 409
@@ -42,7 +43,7 @@ def test_the_figures_of_a_409_are_kept_and_their_version_with_them(lagging: tupl
 
     assert refused["current"]["seconds"] == 3600
     assert bill_of(admin, entry) == refused["current"]
-    # a stop of an hour begun on that day, by a timer whose start is set: the actor sums the bill itself
+    # the handler of a stop recalculates its bill itself
     logged(by, task, 13, 7200)
     given.stopped(by, task)
     answer = admin.http.patch(
@@ -53,7 +54,7 @@ def test_the_figures_of_a_409_are_kept_and_their_version_with_them(lagging: tupl
     assert bill_of(admin, entry)["status"] == "pending"
 
 
-def test_late_time_between_a_409_and_its_repetition_is_not_approved(lagging: tuple[Given, Person, Person, Json]) -> None:
+def test_late_time_after_a_409_is_not_approved(lagging: tuple[Given, Person, Person, Json]) -> None:
     given, by, admin, task = lagging
     today = datetime.fromisoformat(given.stint.value("SELECT (now() AT TIME ZONE 'UTC')::date::text"))
     start = (today + timedelta(minutes=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -73,12 +74,12 @@ def test_late_time_between_a_409_and_its_repetition_is_not_approved(lagging: tup
     assert bill_of(admin, entry)["status"] == "pending"
 
 
-def test_a_refused_change_shows_what_is_there_not_what_was_wanted(lagging: tuple[Given, Person, Person, Json]) -> None:
+def test_a_refused_change_returns_the_present_bill(lagging: tuple[Given, Person, Person, Json]) -> None:
     given, _, admin, _ = lagging
     entry = logged(admin, given.task(admin), 9, 0)
     path = f"/api/time-bills/{entry['timeBillId']}"
 
-    refused = problem(admin.http.patch(path, json={"memo": "never written", "status": "approved"}), 409)
+    refused = problem(admin.http.patch(path, json={"memo": "never written", "status": "pending"}), 409)
 
     assert refused["current"]["memo"] == ""
     assert refused["current"] == admin.get(path)

@@ -1,32 +1,32 @@
-"""Each field that makes no sense is refused by the name that the client knows it by."""
+"""Each invalid field is refused with the name that the client uses."""
 
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-import httpx
+import httpx2
 import pytest
 
-from tests.api.answers import Json, refused_fields
-from tests.given import Given, Person
-from tests.installation import Installation
+from tests.support.answers import Json, refused_fields
+from tests.support.given import Given, Person
+from tests.support.installation import Installation
 
 SOMEONE = "5f0c4f0e-7f5b-4d5c-9f0e-0a3c5d1b2e4f"
 
 
 @pytest.fixture(scope="module")
 def admin(stint: Installation) -> Iterator[Person]:
-    made = Given(stint)
-    yield made.admin()
-    made.close()
+    given = Given(stint)
+    yield given.admin()
+    given.close()
 
 
-def sent(by: Person, method: str, path: str, body: bytes) -> httpx.Response:
+def send(by: Person, method: str, path: str, body: bytes) -> httpx2.Response:
     return by.http.request(method, path, content=body, headers={"Content-Type": "application/json"})
 
 
 CUSTOMER: Json = {"name": "Acme"}
-TASK: Json = {"title": "Mend it", "customerId": SOMEONE}
+TASK: Json = {"title": "Migrate it", "customerId": SOMEONE}
 WRONG_FIELDS: list[tuple[str, str, Json, list[str]]] = [
     ("POST", "/api/customers", {}, ["name"]),
     ("POST", "/api/customers", {"name": ""}, ["name"]),
@@ -113,94 +113,100 @@ WRONG_FIELDS: list[tuple[str, str, Json, list[str]]] = [
 ]
 
 
-def test_each_wrong_field_is_named_as_the_client_knows_it(admin: Person) -> None:
+def test_each_invalid_field_is_named_as_in_the_request(admin: Person) -> None:
     for method, path, body, expected in WRONG_FIELDS:
-        answer = sent(admin, method, path, json.dumps(body).encode())
+        answer = send(admin, method, path, json.dumps(body).encode())
         assert answer.status_code == 422, f"{method} {path} {str(body)[:200]}: {answer.status_code} {answer.text[:300]}"
         assert sorted(refused_fields(answer)) == sorted(expected), f"{method} {path} {str(body)[:200]}"
 
 
-MOMENT = "2026-03-02T09:00:00Z"
-NO_MOMENTS = [
+TIME = "2026-03-02T09:00:00Z"
+INVALID_TIMES = [
     5, 1e9, True, [], {}, "", "now", "2026-03-02", "2026-03-02T09:00:00", "2026-02-30T09:00:00Z", "2026-03-02T25:00:00Z",
     "0000-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "1899-12-31T23:59:59Z",
     "9001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59-14:00", "10000-01-01T00:00:00Z",
     "1000000000-01-01T00:00:00Z", "-2026-03-02T09:00:00Z", "5", "1772442000", "20260302090000", 1772442000000,
 ]  # fmt: skip
-NO_DAYS: list[object] = [
+INVALID_DAYS: list[object] = [
     5, 1e9, True, [], {}, "", "today", "2026-02-30", "0000-00-00", "0001-01-01", "1899-12-31", "9000-01-02", "9999-12-31",
     "10000-01-01", "1000000000-01-01", "2026-03-02T09:00:00Z", "86400", "0",
 ]  # fmt: skip
 # (an existing entry may last longer, if a timer made it: up to ten years)
-NO_DURATIONS = [-1, 315_360_001, 2**31, 2**63, 10**400, 1.5, 60.0, "60", "", True, [], {}]
-NO_VERSIONS = [0, -1, 2**53 + 1, 2**63, 10**400, 1.0, 1.5, "1", True, [], {}]
-NO_IDS: list[object] = [5, 1e9, True, [], {}, "", "x", SOMEONE + "0", SOMEONE[:-1], "..", "🛠", "a" * 10_000]
-NO_TEXTS = [5, 1.5, True, [], {}, "a" * 10_001]
-NO_FLAGS = [0, 1, "true", "yes", "", [], {}, None]
+INVALID_DURATIONS = [-1, 315_360_001, 2**31, 2**63, 10**400, 1.5, 60.0, "60", "", True, [], {}]
+INVALID_VERSIONS = [0, -1, 2**53 + 1, 2**63, 10**400, 1.0, 1.5, "1", True, [], {}]
+INVALID_IDS: list[object] = [5, 1e9, True, [], {}, "", "x", SOMEONE + "0", SOMEONE[:-1], "..", "🛠", "a" * 10_000]
+INVALID_TEXTS = [5, 1.5, True, [], {}, "a" * 10_001]
+INVALID_FLAGS = [0, 1, "true", "yes", "", [], {}, None]
 
 TASK_PATH, ENTRY_PATH, BILLS = f"/api/tasks/{SOMEONE}", f"/api/time-entries/{SOMEONE}", "/api/time-bills"
 TIMER: Json = {"taskId": SOMEONE}
-ENTRY: Json = {"taskId": SOMEONE, "startTime": MOMENT, "duration": 60}
-SEEN: Json = {"id": SOMEONE, "version": 1}
+ENTRY: Json = {"taskId": SOMEONE, "startTime": TIME, "duration": 60}
+BILL: Json = {"id": SOMEONE, "version": 1}
 
-# of each route: a body that is well, its fields, and what none of them can be
-VALUES: list[tuple[str, str, Json, dict[str, list[object]]]] = [
+# of each route: a valid body, its fields, and invalid values of each field
+INVALID_VALUES: list[tuple[str, str, Json, dict[str, list[object]]]] = [
     ("PUT", TASK_PATH, {}, {
-        "title": [5, "", "  ", "a" * 201, [], {}], "description": NO_TEXTS, "status": ["later", "", 1, []],
-        "priority": ["none", 1], "customerId": NO_IDS, "pillarId": NO_IDS, "assigneeId": NO_IDS, "dueDate": NO_DAYS,
-        "version": NO_VERSIONS, "source": ["web"], "createdBy": [SOMEONE], "customer_id": [SOMEONE], "id": [SOMEONE],
+        "title": [5, "", "  ", "a" * 201, [], {}], "description": INVALID_TEXTS, "status": ["later", "", 1, []],
+        "priority": ["none", 1], "customerId": INVALID_IDS, "pillarId": INVALID_IDS, "assigneeId": INVALID_IDS,
+        "dueDate": INVALID_DAYS,
+        "version": INVALID_VERSIONS, "source": ["web"], "createdBy": [SOMEONE], "customer_id": [SOMEONE], "id": [SOMEONE],
     }),
     ("PUT", "/api/active-timers/me", TIMER, {
-        "taskId": [*NO_IDS, None], "startTime": NO_MOMENTS, "notes": NO_TEXTS, "version": NO_VERSIONS, "userId": [SOMEONE],
-        "endTime": [MOMENT], "duration": [60], "id": [SOMEONE],
+        "taskId": [*INVALID_IDS, None], "startTime": INVALID_TIMES, "notes": INVALID_TEXTS, "version": INVALID_VERSIONS,
+        "userId": [SOMEONE],
+        "endTime": [TIME], "duration": [60], "id": [SOMEONE],
     }),
     ("POST", "/api/time-entries", ENTRY, {
-        "id": NO_IDS, "taskId": [*NO_IDS, None], "userId": NO_IDS, "startTime": [*NO_MOMENTS, None],
-        "endTime": NO_MOMENTS, "duration": NO_DURATIONS, "notes": [*NO_TEXTS, None], "allowOverlap": NO_FLAGS,
+        "id": INVALID_IDS, "taskId": [*INVALID_IDS, None], "userId": INVALID_IDS, "startTime": [*INVALID_TIMES, None],
+        "endTime": INVALID_TIMES, "duration": INVALID_DURATIONS, "notes": [*INVALID_TEXTS, None], "allowOverlap": INVALID_FLAGS,
         "version": [1], "customerId": [SOMEONE], "timeBillId": [SOMEONE], "date": ["2026-03-02"], "flags": [[]],
     }),
     ("PATCH", ENTRY_PATH, {"duration": 60}, {
-        "startTime": NO_MOMENTS, "endTime": NO_MOMENTS, "duration": NO_DURATIONS, "allowOverlap": NO_FLAGS,
-        "version": NO_VERSIONS, "notes": ["x"], "taskId": [SOMEONE], "userId": [SOMEONE],
+        "startTime": INVALID_TIMES, "endTime": INVALID_TIMES, "duration": INVALID_DURATIONS, "allowOverlap": INVALID_FLAGS,
+        "version": INVALID_VERSIONS, "notes": ["x"], "taskId": INVALID_IDS, "userId": [SOMEONE],
     }),
     ("POST", f"{ENTRY_PATH}/notes", {"append": "a line"}, {
-        "append": [*NO_TEXTS, ""], "version": NO_VERSIONS, "duration": [60], "allowOverlap": [True],
+        "append": [*INVALID_TEXTS, ""], "version": INVALID_VERSIONS, "duration": [60], "allowOverlap": [True],
     }),
-    ("POST", f"{ENTRY_PATH}/notes", {}, {"notes": NO_TEXTS}),
+    ("POST", f"{ENTRY_PATH}/notes", {}, {"notes": INVALID_TEXTS}),
     ("POST", f"{BILLS}/approve-all", {}, {
-        "bills": [5, True, "all", {}, [], [SEEN, SEEN], [SEEN] * 1001, [{"id": SOMEONE.upper(), "version": 2}, SEEN]],
+        "bills": [5, True, "all", {}, [], [BILL, BILL], [BILL] * 1001, [{"id": SOMEONE.upper(), "version": 2}, BILL]],
         "filter": [5, True, "all", []], "syncTimestamp": [5, True, [], "a" * 101], "status": ["pending"], "dryRun": [True],
     }),
     ("POST", f"{BILLS}/recompute", {"dryRun": True}, {
-        "startDate": NO_DAYS, "endDate": NO_DAYS, "customerId": NO_IDS, "userId": NO_IDS, "dryRun": NO_FLAGS,
+        "startDate": INVALID_DAYS, "endDate": INVALID_DAYS, "customerId": INVALID_IDS, "userId": INVALID_IDS,
+        "dryRun": INVALID_FLAGS,
         "customer": ["Acme"], "status": ["pending"],
     }),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("method", "path", "body", "fields"), VALUES, ids=[f"{method} {path}" for method, path, *_ in VALUES])
-def test_what_a_field_cannot_be_is_refused_by_its_name(
+@pytest.mark.parametrize(
+    ("method", "path", "body", "fields"), INVALID_VALUES, ids=[f"{method} {path}" for method, path, *_ in INVALID_VALUES]
+)
+def test_an_invalid_value_is_refused_with_the_fields_name(
     method: str, path: str, body: Json, fields: dict[str, list[object]], admin: Person
 ) -> None:
     for name, values in fields.items():
         for value in values:
-            answer = sent(admin, method, path, json.dumps(body | {name: value}).encode())
+            answer = send(admin, method, path, json.dumps(body | {name: value}).encode())
             what = f"{method} {path} {name}: {str(value)[:100]}: {answer.status_code} {answer.text[:300]}"
             assert answer.status_code == 422, what
             assert refused_fields(answer) == [name], what
 
 
 NOW = datetime.now(UTC).isoformat()
-NO_FILTERS: dict[str, list[object]] = {
-    "startDate": NO_DAYS, "endDate": NO_DAYS, "customerId": NO_IDS, "userId": NO_IDS, "status": ["pending"], "x": [None],
+INVALID_FILTERS: dict[str, list[object]] = {
+    "startDate": INVALID_DAYS, "endDate": INVALID_DAYS, "customerId": INVALID_IDS, "userId": INVALID_IDS,
+    "status": ["pending"], "x": [None],
 }  # fmt: skip
-TOGETHER: list[tuple[str, str, Json, list[str]]] = [
+INVALID_TOGETHER: list[tuple[str, str, Json, list[str]]] = [
     ("PUT", "/api/active-timers/me", {}, ["taskId"]),
-    ("PUT", "/api/active-timers/me", TIMER, ["taskId"]),  # there is none
+    ("PUT", "/api/active-timers/me", TIMER, ["taskId"]),  # does not exist
     ("POST", "/api/time-entries", {}, ["taskId", "startTime"]),
-    ("POST", "/api/time-entries", ENTRY, ["taskId"]),  # there is none
+    ("POST", "/api/time-entries", ENTRY, ["taskId"]),  # does not exist
     ("POST", "/api/time-entries", {**ENTRY, "userId": SOMEONE}, ["userId"]),
-    ("POST", "/api/time-entries", {"taskId": SOMEONE, "startTime": MOMENT}, ["endTime"]),
+    ("POST", "/api/time-entries", {"taskId": SOMEONE, "startTime": TIME}, ["endTime"]),
     ("POST", "/api/time-entries", {**ENTRY, "duration": None}, ["endTime"]),
     ("POST", "/api/time-entries", {**ENTRY, "endTime": "2026-03-02T09:01:01Z"}, ["duration"]),
     ("POST", "/api/time-entries", {**ENTRY, "endTime": "2026-03-02T08:59:59Z", "duration": None}, ["endTime"]),
@@ -214,42 +220,42 @@ TOGETHER: list[tuple[str, str, Json, list[str]]] = [
     ("POST", f"{ENTRY_PATH}/notes", {"notes": "", "append": "b"}, [""]),
     ("POST", f"{BILLS}/approve-all", {}, [""]),
     ("POST", f"{BILLS}/approve-all", {"bills": None, "filter": None}, [""]),
-    ("POST", f"{BILLS}/approve-all", {"bills": [SEEN], "filter": {}}, [""]),
-    ("POST", f"{BILLS}/approve-all", {"bills": [SEEN], "filter": {}, "syncTimestamp": NOW}, [""]),
+    ("POST", f"{BILLS}/approve-all", {"bills": [BILL], "filter": {}}, [""]),
+    ("POST", f"{BILLS}/approve-all", {"bills": [BILL], "filter": {}, "syncTimestamp": NOW}, [""]),
     ("POST", f"{BILLS}/approve-all", {"syncTimestamp": NOW}, [""]),
     ("POST", f"{BILLS}/approve-all", {"filter": {}}, ["syncTimestamp"]),
-    ("POST", f"{BILLS}/approve-all", {"bills": [SEEN], "syncTimestamp": NOW}, ["syncTimestamp"]),
+    ("POST", f"{BILLS}/approve-all", {"bills": [BILL], "syncTimestamp": NOW}, ["syncTimestamp"]),
     *[
         ("POST", f"{BILLS}/approve-all", {"filter": {"userId": SOMEONE}, "syncTimestamp": junk}, ["syncTimestamp"])
         for junk in ("", "-1", "soon", "2026-03-02", "1e400", f"{SOMEONE}.5", "0", "2020-01-01T00:00:00Z", "9999-12-31T00:00Z")
     ],
     ("POST", f"{BILLS}/approve-all", {"bills": [{}]}, ["bills.0.id", "bills.0.version"]),
     ("POST", f"{BILLS}/approve-all", {"bills": [5]}, ["bills.0"]),
-    ("POST", f"{BILLS}/approve-all", {"bills": [SEEN, {**SEEN, "memo": "a"}]}, ["bills.1.memo"]),
-    *[("POST", f"{BILLS}/approve-all", {"bills": [{**SEEN, "id": junk}]}, ["bills.0.id"]) for junk in [*NO_IDS, None]],
+    ("POST", f"{BILLS}/approve-all", {"bills": [BILL, {**BILL, "memo": "a"}]}, ["bills.1.memo"]),
+    *[("POST", f"{BILLS}/approve-all", {"bills": [{**BILL, "id": junk}]}, ["bills.0.id"]) for junk in [*INVALID_IDS, None]],
     *[
-        ("POST", f"{BILLS}/approve-all", {"bills": [{**SEEN, "version": junk}]}, ["bills.0.version"])
-        for junk in [*NO_VERSIONS, None]
+        ("POST", f"{BILLS}/approve-all", {"bills": [{**BILL, "version": junk}]}, ["bills.0.version"])
+        for junk in [*INVALID_VERSIONS, None]
     ],
     *[
         ("POST", f"{BILLS}/approve-all", {"filter": {name: junk}, "syncTimestamp": NOW}, [f"filter.{name}"])
-        for name, values in NO_FILTERS.items()
+        for name, values in INVALID_FILTERS.items()
         for junk in values
     ],
     ("POST", f"{BILLS}/recompute", {"startDate": "2026-03-03", "endDate": "2026-03-02"}, ["endDate"]),
 ]  # fmt: skip
 
 
-def test_what_makes_no_sense_together_is_refused_by_its_name(admin: Person) -> None:
-    for method, path, body, expected in TOGETHER:
-        answer = sent(admin, method, path, json.dumps(body).encode())
+def test_invalid_combinations_are_refused_with_the_fields_names(admin: Person) -> None:
+    for method, path, body, expected in INVALID_TOGETHER:
+        answer = send(admin, method, path, json.dumps(body).encode())
         what = f"{method} {path} {str(body)[:200]}: {answer.status_code} {answer.text[:300]}"
         assert answer.status_code == 422, what
         assert sorted(refused_fields(answer)) == sorted(expected), what
 
 
-def test_days_out_of_order_are_refused_wherever_there_are_two(admin: Person) -> None:
+def test_an_end_before_the_start_is_refused_in_a_filter_too(admin: Person) -> None:
     days = {"startDate": "2026-03-03", "endDate": "2026-03-02"}
     body = {"filter": {**days, "userId": SOMEONE}, "syncTimestamp": admin.get("/api/time-bills", limit=1)["syncTimestamp"]}
-    answer = sent(admin, "POST", f"{BILLS}/approve-all", json.dumps(body).encode())
+    answer = send(admin, "POST", f"{BILLS}/approve-all", json.dumps(body).encode())
     assert refused_fields(answer) == ["filter.endDate"]

@@ -1,4 +1,4 @@
-"""`./stint faults`: a firm at work while everything fails around it; exit code 1 when a promise was broken."""
+"""`./stint faults`: a simulated firm works while servers and processes fail; exit code 1 if a guarantee was broken."""
 
 import argparse
 import json
@@ -50,7 +50,7 @@ def write(report: Report, file: Path) -> None:
 
 
 def show(report: Report) -> None:
-    """The summary, and every difference."""
+    """Prints the summary and every difference."""
     console = Console()
     table = Table(title=f"seed {report.seed}", show_header=False)
     for title, counted in (("promised", report.done), ("struck", report.struck), ("answered", report.answers)):

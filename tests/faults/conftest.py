@@ -1,4 +1,4 @@
-"""Servers for tests that stop them."""
+"""Servers of their own for tests that stop servers."""
 
 import asyncio
 from collections.abc import Iterator
@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from ops.servers import Servers
-from schemas.migrate import migrate
-from tests.installation import with_database
+from ops.up.servers import Servers
+from schemas.postgres.migrate import migrate
+from tests.support.installation import with_database
 
 
 @pytest.fixture(scope="module")

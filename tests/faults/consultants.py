@@ -1,4 +1,4 @@
-"""Those who log hours: each knows what was promised to them, and so what must be there in the end."""
+"""Simulated consultants who log hours. Each records the responses, and so knows which entries must exist at the end."""
 
 import random
 from collections import Counter
@@ -7,17 +7,17 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from uuid import uuid4
 
-from tests.api.test_sync import Store
-from tests.faults.asking import PatientClient
 from tests.faults.firm import WholeFirm
-from tests.given import Json
+from tests.faults.retrying_client import PatientClient
+from tests.support.given import Json
+from tests.sync.clients import Store
 
 FIRST_DAY = date(2026, 1, 5)
 
 
 @dataclass(frozen=True)
 class Hours:
-    """What one entry holds, as far as its owner decides it."""
+    """The fields of an entry that its owner decides."""
 
     task: str
     start: str
@@ -31,8 +31,8 @@ class Hours:
 
 @dataclass
 class Expected:
-    """One entry: what it must be (None: deleted), or else may be, since a request for it was refused after one like it had
-    been lost."""
+    """One entry: the state that it must have (None: deleted), and others that it may have, because a request was refused after
+    an equal one had got no response."""
 
     hours: Hours | None
     maybe: list[Hours | None] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Expected:
 
 
 class Consultant:
-    """Starts and stops timers, writes hours by hand, changes and deletes them, and goes over rejected ones."""
+    """Starts and stops timers, creates, changes and deletes entries, and corrects rejected ones."""
 
     def __init__(self, firm: WholeFirm, number: int, seed: str) -> None:
         self.name = f"consultant {number}"
@@ -105,7 +105,7 @@ class Consultant:
         self.done["stop"] += 1
 
     def _read_stopped(self, timer: Json) -> None:
-        """A stop whose answer was lost: the ledger of the one who was promised it is the message itself."""
+        """A stop whose response was lost: its message in the outbox says what was stopped."""
         query = "SELECT body->>'end_time' FROM messages WHERE actor = 'stop_timer' AND body->>'entry_id' = %s"
         end = datetime.fromisoformat(self.firm.stint.value(query, timer["id"]))
         seconds = int((end - datetime.fromisoformat(timer["startTime"])).total_seconds())
@@ -162,21 +162,21 @@ class Consultant:
             return  # a stop that is still on its way
         entry = read.json()
         assert expected.allows(Hours.of(entry)), f"{entry_id} is {Hours.of(entry)}, and was to be {expected}"
-        wanted = change(expected.hours)
+        desired = change(expected.hours)
         if body is not None:
             body |= {"version": entry["version"]}
         answer = self.http.request(method, f"/api/time-entries/{entry_id}{rest}", json=body)
-        if answer.is_success or (answer.status_code == 404 and wanted is None and self.http.lost):
-            expected.hours = wanted
+        if answer.is_success or (answer.status_code == 404 and desired is None and self.http.lost):
+            expected.hours = desired
             self.done[what] += 1
             return
         assert answer.status_code == 409, answer.text
         current = answer.json().get("current")
-        if self.http.lost and current is not None and Hours.of(current) == wanted:
-            expected.hours = wanted
+        if self.http.lost and current is not None and Hours.of(current) == desired:
+            expected.hours = desired
             self.done[what] += 1
         elif self.http.lost:
-            expected.maybe.append(wanted)
+            expected.maybe.append(desired)
         else:
             self.done["refused"] += 1
 

@@ -1,4 +1,4 @@
-"""One run: a firm at work in bad weather, then fair weather, then the reckoning."""
+"""One run of `./stint faults`: work while faults are injected, work without faults, then the comparison."""
 
 import threading
 import time
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults import facts, resources
+from tests.faults.fault_injector import PROCESSES, SERVERS, Weather
 from tests.faults.firm import WholeFirm, whole_firm
 from tests.faults.people import People
-from tests.faults.weather import PROCESSES, SERVERS, Weather
 
 WARM_UP_SECONDS = 15.0  # caches and pools fill; what processes hold then is what they are compared with
 SETTLE_SECONDS = 240.0
@@ -19,7 +19,7 @@ Say = Callable[[float, str], None]  # how many seconds are over, and what is goi
 
 @dataclass(frozen=True)
 class Report:
-    """What a run did, met and found."""
+    """What a run did, which faults it had, and which differences it found."""
 
     seed: str
     done: Counter[str]  # what was acknowledged, by kind
@@ -43,8 +43,8 @@ class Report:
 
 
 def run(seed: str, home: Path, *, minutes: float, say: Say = lambda _, __: None, consultants: int = 8) -> Report:
-    """Runs it in this thread, which must be the main one, with all data and logs below `home`. The same seed gives the same
-    people the same wishes, and the same faults in the same order; what coincides with what depends on the machine."""
+    """Runs in this thread, which must be the main one, with all data and logs below `home`. The same seed gives the same
+    actions of each user and the same faults in the same order; how they overlap depends on the machine."""
     with whole_firm(home) as firm:
         people = People.of(firm, seed, consultants=consultants)
         say(0, "warming up")
@@ -84,11 +84,11 @@ def _storm(firm: WholeFirm, people: People, seed: str, seconds: float, say: Say)
     over = threading.Event()
     processes = Weather(PROCESSES, f"{seed} processes", pause_seconds=12)
     servers = Weather(SERVERS, f"{seed} servers", pause_seconds=6)
-    begun = time.monotonic()
+    started_at = time.monotonic()
 
     def watch() -> None:
         while not over.wait(1):
-            past = time.monotonic() - begun
+            past = time.monotonic() - started_at
             weather = ", ".join(filter(None, (processes.now, servers.now))) or "fair for a moment"
             say(past, f"{sum(people.done.values()):,} promises; {weather}")
             if past > seconds or people.broken:
@@ -108,15 +108,15 @@ def _storm(firm: WholeFirm, people: People, seed: str, seconds: float, say: Say)
 
 
 def _settle(firm: WholeFirm) -> tuple[float, str, int, list[str]]:
-    """How long the ledger took to come to rest, what it waited for last, how many letters were dead then, and what did not go
+    """How long the outbox took to become empty, what was left last, how many messages were dead then, and what did not go
     well."""
-    begun = time.monotonic()
+    started_at = time.monotonic()
     try:
         waited_for = facts.settle(firm, seconds=SETTLE_SECONDS)
-        seconds = time.monotonic() - begun
+        seconds = time.monotonic() - started_at
         return seconds, waited_for, facts.replay_the_dead(firm), []
     except AssertionError as error:
-        return time.monotonic() - begun, "", 0, [str(error)]
+        return time.monotonic() - started_at, "", 0, [str(error)]
 
 
 def _held(firm: WholeFirm) -> resources.Snapshot:

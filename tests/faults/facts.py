@@ -1,4 +1,4 @@
-"""What is there in the end, held against what was promised: over HTTP and in SQL, in Xero, in Slack, and in the mail."""
+"""Compares what exists at the end, over HTTP and in SQL, Xero, Slack and mail, with what responses have acknowledged."""
 
 import re
 from collections import Counter
@@ -6,22 +6,23 @@ from collections.abc import Iterator
 from email.utils import parseaddr
 from typing import Any
 
-from tests.api.test_sync import fresh
 from tests.faults.consultants import Expected, Hours
 from tests.faults.firm import WholeFirm
 from tests.faults.people import People
-from tests.given import Json, Person
-from tests.installation import eventually
+from tests.support.given import Json, Person
+from tests.support.installation import eventually
+from tests.sync.clients import first_load
 
 # what is meant for much later, such as a nudge about a timer that runs for hours, does not count
 UNFINISHED = """
     SELECT actor, state, count(*), max(error) FROM messages
-    WHERE state NOT IN ('done', 'discarded') AND actor NOT IN ('check_invoiced', 'nudge_owner') GROUP BY 1, 2 ORDER BY 3 DESC
+    WHERE state NOT IN ('done', 'discarded') AND actor NOT IN ('check_invoiced', 'nudge_owner')
+    GROUP BY 1, 2 ORDER BY 3 DESC
 """
 
 
 def differences(firm: WholeFirm, people: People) -> list[str]:
-    """A sentence for each fact that is not as it was promised. Everything is healed, and the ledger at rest."""
+    """A sentence for each difference. Called when all faults are over and the outbox is empty."""
     return [
         *firm.traffic.wrong,
         *people.broken,
@@ -55,7 +56,7 @@ def _hours(firm: WholeFirm, name: str, by: Person, entries: dict[str, Expected])
     found = {entry["id"]: Hours.of(entry) for entry in _all(by, "/api/time-entries", userId=by.id)}
     for entry_id, expected in entries.items():
         if not expected.allows(found.get(entry_id)):
-            yield f"{name}: entry {entry_id} is {found.get(entry_id)}, and was to be {expected.hours}"
+            yield f"{name}: entry {entry_id} is {found.get(entry_id)}, expected {expected.hours}"
     for entry_id in found.keys() - entries.keys():
         yield f"{name}: entry {entry_id}, {found[entry_id]}, was never promised"
 
@@ -70,9 +71,9 @@ def _timers(people: People) -> Iterator[str]:
     for person in [*people.consultants, people.mover.consultant]:
         answer = person.by.http.get("/api/active-timers/me")
         found = answer.json()["id"] if answer.status_code == 200 else None
-        wanted = person.timer["id"] if person.timer else None
-        if found != wanted:
-            yield f"{person.name}: timer {found} runs, and was to be {wanted}"
+        expected = person.timer["id"] if person.timer else None
+        if found != expected:
+            yield f"{person.name}: timer {found} runs, expected {expected}"
 
 
 def _bills(firm: WholeFirm, people: People) -> Iterator[str]:
@@ -90,7 +91,7 @@ def _bills(firm: WholeFirm, people: People) -> Iterator[str]:
 def _stores(people: People) -> Iterator[str]:
     for desktop in people.desktops:
         desktop.store.sync()
-        if not desktop.store.is_as(fresh(desktop.by)):
+        if not desktop.store.is_as(first_load(desktop.by)):
             yield f"{desktop.name}: what it keeps by syncing is not what a new one gets"
 
 
@@ -102,7 +103,7 @@ def _moved(people: People) -> Iterator[str]:
 
 
 def _in_xero(firm: WholeFirm) -> Iterator[str]:
-    """One entry with its minutes for each approved bill, and none for any other."""
+    """One entry with its minutes for each approved bill that has any, and none for any other."""
     entries = firm.xero.entries()
     found: dict[str, list[Json]] = {}
     for entry in entries:
@@ -111,17 +112,17 @@ def _in_xero(firm: WholeFirm) -> Iterator[str]:
     query = "SELECT id::text, status, minutes, xero_status, xero_error FROM time_bills WHERE deleted_at IS NULL"
     for bill_id, status, minutes, xero_status, error in firm.stint.rows(query):
         there = [entry["duration"] for entry in found.pop(bill_id, [])]
-        wanted = [minutes] if status == "approved" else []
-        if there != wanted:
-            yield f"bill {bill_id}, {status} ({xero_status}, {error}): {there} minutes in Xero, and was to be {wanted}"
+        expected = [minutes] if status == "approved" and minutes else []
+        if there != expected:
+            yield f"bill {bill_id}, {status} ({xero_status}, {error}): {there} minutes in Xero, expected {expected}"
     yield from (f"Xero has an entry of bill {bill_id}, which is not there" for bill_id in found)
 
 
 def _from_slack(firm: WholeFirm, people: People) -> Iterator[str]:
     rows = Counter(title for (title,) in firm.stint.rows("SELECT title FROM tasks WHERE source = 'slack'"))
     posts = " ".join(str(message) for message in firm.posts())
-    wanted = [title for member in people.members for title in member.titles]
-    for title in wanted:
+    expected = [title for member in people.members for title in member.titles]
+    for title in expected:
         if rows.pop(title, 0) != 1:
             yield f"the form {title!r} did not make one task"
         if posts.count(title) == 0:
@@ -152,8 +153,8 @@ def _told_of_pillars(firm: WholeFirm, people: People) -> Iterator[str]:
 def _ledger(firm: WholeFirm) -> Iterator[str]:
     for actor, state, count, error in firm.stint.rows(UNFINISHED):
         yield f"{count} messages of {actor} are {state}: {error}"
-    rows = firm.stint.rows("SELECT reason, count(*) FROM foreign_letters GROUP BY 1")
-    yield from (f"{count} foreign letters: {reason}" for reason, count in rows)
+    rows = firm.stint.rows("SELECT reason, count(*) FROM unrecognized_messages GROUP BY 1")
+    yield from (f"{count} unrecognized messages: {reason}" for reason, count in rows)
 
 
 def _verified(firm: WholeFirm) -> Iterator[str]:
@@ -163,7 +164,7 @@ def _verified(firm: WholeFirm) -> Iterator[str]:
 
 
 def settle(firm: WholeFirm, *, seconds: float) -> str:
-    """Waits until the ledger is at rest; returns what it waited for last. Raises AssertionError with what is left."""
+    """Waits until the outbox is empty, and returns what was left last. Raises AssertionError with what is still left."""
     waiting = UNFINISHED.replace("('done', 'discarded')", "('done', 'discarded', 'dead')").encode()
     last = ""
     with firm.stint.sql() as conn:
@@ -174,12 +175,12 @@ def settle(firm: WholeFirm, *, seconds: float) -> str:
             last = str(rows) if rows else last
             return not rows
 
-        eventually(is_at_rest, seconds=seconds, why="the ledger is at rest")
+        eventually(is_at_rest, seconds=seconds, why="the outbox is empty")
     return last
 
 
 def replay_the_dead(firm: WholeFirm) -> int:
-    """What the person on call does when it is over: how many letters there were."""
+    """Replays all dead letters, as the person on call does afterwards; returns how many there were."""
     count = int(firm.stint.value("SELECT count(*) FROM messages WHERE state = 'dead'"))
     if count:
         result = firm.stint.command("dead", "replay", "--all", "--reason", "the weather is fair again")

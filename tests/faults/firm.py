@@ -1,42 +1,43 @@
-"""A whole firm as processes: servers, stand-ins for Xero, Slack and mail, a proxy before each of them, and `./stint up`."""
+"""A whole firm as processes: servers, stand-ins for Xero, Slack and mail, a proxy in front of each, and `./stint up`."""
 
 import contextlib
 import secrets
 import signal
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 import psycopg
 
-from ops.sandbox.slack import environment as slack_environment
-from ops.sandbox.slack_workspace import SIGNING_SECRET
-from ops.sandbox.xero import environment as xero_environment
-from ops.servers import Servers
-from schemas.database import POOL_SIZE
+from ops.sandbox.slack import requests
+from ops.sandbox.slack.stand_in import environment as slack_environment
+from ops.sandbox.slack.workspace import SIGNING_SECRET
+from ops.sandbox.xero.stand_in import environment as xero_environment
+from ops.up.servers import Servers
 from schemas.messages import QUEUES
-from tests.faults.asking import PatientGiven, Traffic
+from schemas.postgres.pool import POOL_SIZE, UNQUEUED_SIZE
 from tests.faults.proxy import Proxy
-from tests.given import Json, Person
-from tests.installation import PATIENCE, SECRET_KEY, Installation, eventually, with_database
-from tests.sandbox import XeroSandbox, a_xero
-from tests.smtp import MailServer, mail_server
-from tests.up import Up
-from tests.workspace import SlackSandbox, a_slack
+from tests.faults.retrying_client import PatientGiven, Traffic
+from tests.support.given import Json, Person
+from tests.support.installation import SECRET_KEY, SHORT_WAITS, Installation, eventually, with_database
+from tests.support.slack_sandbox import SlackSandbox, running_slack_sandbox
+from tests.support.smtp import MailServer, mail_server
+from tests.support.up import Up
+from tests.support.xero_sandbox import XeroSandbox, running_xero
 
 CUSTOMERS = 3
 CHANNELS = 4  # each takes a message a second: enough for all that members post, and for what has waited
 ROUNDING = ({"increment": 1, "mode": "nearest"}, {"increment": 15, "mode": "up"}, {"increment": 6, "mode": "nearest"})
 # what takes an installation minutes takes this one seconds; Xero's limits are a matter of their own (tests/xero/test_limits.py)
-HURRY = PATIENCE | {
+HURRY = SHORT_WAITS | {
     "STINT_SENT_SECONDS": "10",
     "STINT_XERO_CALL_SECONDS": "3",
     "STINT_XERO_LATE_SECONDS": "8",
+    "STINT_XERO_LAG_SECONDS": "1",
     "STINT_MAIL_SECONDS": "3",
     "XERO_CALLS_PER_MINUTE": "6000",
     "XERO_CALLS_AT_ONCE": "20",
@@ -46,7 +47,7 @@ HURRY = PATIENCE | {
 
 @dataclass
 class WholeFirm:
-    """Everything that runs. `stint` reads the truth past every proxy; `up` is what is attacked."""
+    """All processes. `stint` connects to the servers without the proxies; `up` is under test."""
 
     servers: Servers
     proxies: dict[str, Proxy]  # postgres, rabbitmq, xero, slack, smtp
@@ -68,8 +69,8 @@ class WholeFirm:
         self.heal_stand_ins()
 
     def heal_stand_ins(self) -> None:
-        self.xero.recovers()
-        self.slack.recovers()
+        self.xero.clear_faults()
+        self.slack.clear_faults()
         self.mail.answers.clear()
         self.mail.seconds = 0
 
@@ -81,15 +82,36 @@ class WholeFirm:
         )
 
     def fill_pools(self) -> None:
-        """Lets the API open as many connections to Postgres as it ever will: so many readers wait for one table at once."""
-        readers = 2 * POOL_SIZE * len(self.pids("api"))
-        with ThreadPoolExecutor(readers) as pool, self.stint.sql() as conn:
+        """Makes the API open its maximum of connections to Postgres, in each of its two pools, by concurrent requests that wait
+        for a table which no other process uses: otherwise a pool that grows later would look like a leak."""
+        self._fill_pool("leads", POOL_SIZE, lambda: self.admin.get("/api/leads"))
+        self._fill_pool("slack_deduplication", UNQUEUED_SIZE, self._send_event)
+
+    def _send_event(self) -> None:
+        event = {"type": "user_change", "user": {"id": "U0NOBODY"}}
+        sent = requests.event(event, event_id=f"Ev{secrets.token_hex(8)}")
+        httpx2.post(f"{self.up.url}{sent.path}", content=sent.body, headers=sent.headers)
+
+    def _fill_pool(self, table: str, size: int, request: Callable[[], object]) -> None:
+        processes = len(self.pids("api"))
+        requests_at_once = 2 * size * processes
+        with ThreadPoolExecutor(requests_at_once) as pool, self.stint.sql() as conn:
+            waiting: dict[str, int] = {}
             with conn.transaction():
-                conn.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
-                asked = [pool.submit(self.admin.get, "/api/me") for _ in range(readers)]
-                time.sleep(1)
-            for answer in asked:
+                conn.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE".encode())
+                answers = [pool.submit(request) for _ in range(requests_at_once)]
+                eventually(
+                    lambda: waiting.update(now=self._waiting_for(table)) or waiting["now"] >= size * processes,
+                    seconds=10,
+                    why=f"all connections of a pool wait for the table {table}",
+                )
+            for answer in answers:
                 answer.result()
+
+    def _waiting_for(self, table: str) -> int:
+        return int(
+            self.stint.value("SELECT count(DISTINCT pid) FROM pg_locks WHERE relation = %s::regclass AND NOT granted", table)
+        )
 
     def posts(self) -> list[Json]:
         """What stands in the channels."""
@@ -110,7 +132,11 @@ def whole_firm(home: Path) -> Iterator[WholeFirm]:
         servers = stack.enter_context(Servers(home / "servers", durable=False))
         with psycopg.connect(servers.database_url, autocommit=True) as conn:
             conn.execute("CREATE DATABASE firm")
-        xero, slack, mail = stack.enter_context(a_xero()), stack.enter_context(a_slack()), stack.enter_context(mail_server())
+        xero, slack, mail = (
+            stack.enter_context(running_xero()),
+            stack.enter_context(running_slack_sandbox()),
+            stack.enter_context(mail_server()),
+        )
         amqp, truth = urlsplit(servers.amqp_url), with_database(servers.database_url, "firm")
         proxies = {
             "postgres": Proxy(str(servers.postgres.sockets / ".s.PGSQL.5432")),
@@ -143,14 +169,14 @@ def whole_firm(home: Path) -> Iterator[WholeFirm]:
 
 def _open(firm: WholeFirm) -> WholeFirm:
     """The day before: customers whose hours go to Xero, and channels in Slack."""
-    firm.xero.without_limits()
+    firm.xero.disable_limits()
     consent = firm.admin.get("/api/xero/auth-url")
-    back = httpx.URL(httpx.get(f"{consent['url']}&auto=1").headers["Location"]).params
+    back = httpx2.URL(httpx2.get(f"{consent['url']}&auto=1").headers["Location"]).params
     firm.admin.post("/api/xero/connect", {"code": back["code"], "state": back["state"]}, status=200)
     for number in range(CUSTOMERS):
         project = firm.xero.project(f"Project {number} {secrets.token_hex(3)}")
         customer = firm.given.customer(firm.admin, xeroProjectId=project["projectId"], rounding=ROUNDING[number])
-        for title in ("Mend the mail server", "Move the web shop"):
+        for title in ("Migrate the mail server", "Move the web shop"):
             firm.tasks.append(firm.given.task(firm.admin, customer, title=title))
         pillar = f"/api/customers/{customer['id']}/pillars/{firm.tasks[-1]['pillarId']}"
         firm.admin.put(pillar, {"xeroTaskId": firm.xero.task(project)["taskId"]})

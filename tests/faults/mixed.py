@@ -1,4 +1,4 @@
-"""Mixed work with a known outcome, for networks that fail meanwhile: whoever works insists, as a person or a client would."""
+"""Mixed work with a known outcome while networks fail: clients repeat requests until they are answered."""
 
 import secrets
 import time
@@ -9,28 +9,29 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
+import httpx2
 
-from ops.sandbox import slack_app
+from ops.sandbox.slack import requests
 from schemas.messages import SendMail
-from tests.actors import probe
 from tests.faults.proxy import Proxy, wired
-from tests.firm_with_xero import Firm
-from tests.given import Given, Json, Person
-from tests.installation import Installation, eventually
-from tests.sandbox import a_xero
-from tests.smtp import MailServer, mail_server
-from tests.workspace import Member, SlackSandbox, a_slack
+from tests.outbox import probe
+from tests.support.firm_with_xero import Firm
+from tests.support.given import Given, Json, Person
+from tests.support.installation import Installation, eventually
+from tests.support.slack_sandbox import Member, SlackSandbox, running_slack_sandbox
+from tests.support.smtp import MailServer, mail_server
+from tests.support.xero_sandbox import running_xero
 
 WIRES = ("DATABASE_URL", "AMQP_URL", "XERO_API_URL", "SLACK_API_URL", "SMTP_URL")
-# what would take a person's minutes takes a test's seconds
-PATIENCE = {
+# what takes minutes in production takes seconds in a test
+SHORT_WAITS = {
     "STINT_RETRY_BASE_SECONDS": "0.5",
     "STINT_STATEMENT_SECONDS": "6",
     "STINT_SENT_SECONDS": "10",
     "STINT_MAIL_SECONDS": "2",
     "STINT_XERO_CALL_SECONDS": "2",
     "STINT_XERO_LATE_SECONDS": "3",
+    "STINT_XERO_LAG_SECONDS": "1",
     "XERO_CALLS_PER_MINUTE": "6000",
 }
 PARTS = ("relay", "work:timers,bills", "work:xero,slack,mail")
@@ -40,7 +41,7 @@ INSIST_SECONDS = 30
 
 @dataclass
 class Mixed:
-    """A running Stint with a wire to each of its servers, people who work, and what was acknowledged to them."""
+    """A running Stint with a proxy in front of each server, users who work, and what the API acknowledged to them."""
 
     stint: Installation
     wires: dict[str, Proxy]
@@ -56,7 +57,7 @@ class Mixed:
     titles: list[str] = field(default_factory=list)
 
     def work(self) -> None:
-        """Once around for everybody: a start and a stop each, a task from Slack, a mail, an approval."""
+        """One round of work: a start and a stop for each user, a task from Slack, a mail, an approval."""
         with ThreadPoolExecutor(2 * PEOPLE) as pool:
             stopping = [pool.submit(self._stop, person) for person in self.people]
             creating = [pool.submit(self._create, member) for member in self.members]
@@ -91,11 +92,11 @@ class Mixed:
                 {"type": "input", "block_id": "customer", "element": {"type": "external_select", "action_id": "customer"}},
             ],
         }
-        sent = slack_app.submission(
+        sent = requests.submission(
             view, {"title": title, "customer": self.firm.customer["id"]}, user=member.id, trigger_id=""
         )  # fmt: skip
         ends = time.monotonic() + INSIST_SECONDS
-        while member.sends(sent) is not None:  # it says sorry, in time
+        while member.send(sent) is not None:  # it says sorry, in time
             assert time.monotonic() < ends, "apologies for too long"
             time.sleep(0.2)
         self.titles.append(title)
@@ -103,7 +104,7 @@ class Mixed:
     def _mail(self) -> None:
         address = f"{secrets.token_hex(6)}@example.com"
         with self.stint.sql() as conn:
-            probe.put(conn, SendMail(to=address, subject="Hello", paragraphs=("It rains.",)))
+            probe.enqueue(conn, SendMail(to=address, subject="Hello", paragraphs=("It rains.",)))
         self.addresses.append(address)
 
     def _approve(self) -> None:
@@ -115,7 +116,7 @@ class Mixed:
         assert answer.status_code in (200, 409), answer.text  # 409: it was approved, and the answer got lost
         self.approved.append(bill)
 
-    def _insist(self, ask: Callable[[], httpx.Response]) -> httpx.Response:
+    def _insist(self, ask: Callable[[], httpx2.Response]) -> httpx2.Response:
         ends = time.monotonic() + INSIST_SECONDS
         while True:
             answer = ask()
@@ -127,7 +128,7 @@ class Mixed:
             time.sleep(0.2)
 
     def check(self, *, seconds: float = 90) -> None:
-        """Everything that was promised is there, once, when the ledger has come to rest; and nobody had to be restarted."""
+        """Asserts that everything acknowledged exists once when the outbox is empty, and that no process was restarted."""
         stint = self.stint
         try:
             eventually(lambda: not self._under_way(), seconds=seconds)
@@ -167,16 +168,20 @@ class Mixed:
 def mixed(database_url: str, amqp_url: str, directory: Path) -> Iterator[Mixed]:
     """One such Stint, whose own tests look at it past the wires."""
     with ExitStack() as stack:
-        xero, slack, post = stack.enter_context(a_xero()), stack.enter_context(a_slack()), stack.enter_context(mail_server())
-        environment = xero.environment | slack.environment | PATIENCE | {"SMTP_URL": post.url}
+        xero, slack, post = (
+            stack.enter_context(running_xero()),
+            stack.enter_context(running_slack_sandbox()),
+            stack.enter_context(mail_server()),
+        )
+        environment = xero.environment | slack.environment | SHORT_WAITS | {"SMTP_URL": post.url}
         stint = Installation(database_url, f"{amqp_url}?heartbeat=2", directory, **environment)
         stack.callback(stint.stop)
         wires = stack.enter_context(wired(stint.environment, *WIRES))
         stint.start("api", *PARTS).wait_until_ready()
         given = Given(stint)
         stack.callback(given.close)
-        xero.without_limits()
-        slack.sets(channelSeconds=0.1)
+        xero.disable_limits()
+        slack.configure(channelSeconds=0.1)
         firm = Firm.new(stint, xero, given)
         people = given.people(PEOPLE)
         members = [Member(slack, stint, slack.user(person.email), slack.channel()) for person in people]
@@ -184,5 +189,5 @@ def mixed(database_url: str, amqp_url: str, directory: Path) -> Iterator[Mixed]:
             body = {"channelId": member.channel, "channelName": "acme", "customerId": firm.customer["id"]}
             firm.admin.post("/api/slack/channel-mappings", body)
             hook = f"http://127.0.0.1:{wires['SLACK_API_URL'].port}{slack.trigger()['path']}"
-            member.sends(member.typing("status", response_url=hook))  # from now on Stint knows who that is
+            member.send(member.command_request("status", response_url=hook))  # from now on Stint knows who that is
         yield Mixed(stint, wires, firm, slack, post, people, members)

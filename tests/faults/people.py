@@ -1,4 +1,4 @@
-"""The people of the firm, at work at the same time."""
+"""Simulated users who work at the same time."""
 
 import random
 import threading
@@ -8,14 +8,14 @@ from typing import Protocol
 
 from tests.faults.consultants import Consultant, Desktop, Mover
 from tests.faults.firm import WholeFirm
-from tests.faults.office import Approver, Inviter
+from tests.faults.scenario import Approver, Inviter
 from tests.faults.slack_members import SlackMember
 
 PAUSE_AT_MOST = 0.6  # seconds between two things that somebody does
 
 
 class Worker(Protocol):
-    """Somebody with things to do."""
+    """A simulated user with a list of actions."""
 
     name: str
 
@@ -24,7 +24,7 @@ class Worker(Protocol):
 
 @dataclass
 class People:
-    """All of them, at work in a thread each until they are told that it is over."""
+    """All users, each in a thread, until `stop`."""
 
     consultants: list[Consultant]
     approver: Approver
@@ -57,7 +57,7 @@ class People:
 
     @property
     def done(self) -> Counter[str]:
-        """What was acknowledged, by kind."""
+        """The number of acknowledged actions, by kind."""
         found: Counter[str] = Counter()
         for person in self.everybody:
             found += person.done  # type: ignore[attr-defined]

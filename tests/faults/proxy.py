@@ -1,4 +1,4 @@
-"""A wire that can be cut: a TCP proxy between Stint and one of its servers, with the faults that real networks have.
+"""A TCP proxy between Stint and one of its servers, with the faults that real networks have.
 
     with Proxy("127.0.0.1:5672") as proxy:           # or the path of a Unix socket, such as Postgres's
         url = through(proxy, "amqp://stint@127.0.0.1:5672/")
@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import Literal
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
-from tests.installation import free_port
+from tests.support.installation import free_port
 
 Towards = Literal["client", "server"]
 _CHUNK = 65_536
@@ -46,7 +46,7 @@ class Proxy:
         return self
 
     def stop(self) -> None:
-        """Cuts what is open, and ends the thread."""
+        """Closes all connections and ends the thread."""
         self.refuse()
         asyncio.run_coroutine_threadsafe(self._finish(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -82,8 +82,13 @@ class Proxy:
         self._do(self._blackhole)
 
     def half_close(self, towards: Towards = "client") -> None:
-        """Tells one end of every connection there is that the other says no more; what it says itself is still forwarded."""
-        self._do(lambda: [connection.half_close(towards) for connection in list(self._connections)])
+        """Closes one direction of every open connection; the other direction is still forwarded."""
+
+        def half_close_all() -> None:
+            for connection in list(self._connections):
+                connection.half_close(towards)
+
+        self._do(half_close_all)
 
     def cut_after(self, count: int) -> None:
         """Resets each connection, old or new, once the server has sent that many further bytes over it: they arrive, and no
@@ -92,7 +97,7 @@ class Proxy:
 
     def heal(self) -> None:
         """All is well for new connections, and for those that were only slow. One that was black-holed has lost bytes and
-        stays silent for good, which is the worst that can happen to it: its owner has to find out. Where one end has given
+        stays silent permanently, which is the worst that can happen to it: its owner has to find out. Where one end has given
         it up, the other end is told now. `cut` ends those that are left."""
         self._do(self._heal)
 
@@ -103,7 +108,7 @@ class Proxy:
         asyncio.run_coroutine_threadsafe(there(), self._loop).result(10)
 
     def _listen(self) -> None:
-        # not by asyncio's server: one that is closed forgets whoever it was just accepting, and they wait for ever
+        # not by asyncio's server: when that is closed, a client that it was just accepting waits indefinitely
         self._listening = socket.create_server(("127.0.0.1", self.port))
         self._listening.setblocking(False)
         self._loop.add_reader(self._listening, self._accept, self._listening)

@@ -1,27 +1,27 @@
-"""What only RabbitMQ's own node can do to itself: alarms, and connections closed by force. Said from a node beside it."""
+"""Faults that only RabbitMQ's own node can cause: alarms, and closed connections. A second Erlang node calls it."""
 
 import secrets
 import subprocess
 
-from ops.rabbitmq import RabbitMQ
+from ops.up.rabbitmq import RabbitMQ
 
 
 def memory_alarm(rabbitmq: RabbitMQ, on: bool) -> None:
-    """Over its memory limit RabbitMQ takes nothing more from who publishes."""
+    """Sets the memory alarm: RabbitMQ blocks publishers."""
     limit = "1000" if on else "512000000"
     _evaluate(rabbitmq, f"ok = rpc:call(Node, vm_memory_monitor, set_vm_memory_high_watermark, [{{absolute, {limit}}}]),")
     _wait_for_alarm(rabbitmq, "memory", on)
 
 
 def disk_alarm(rabbitmq: RabbitMQ, on: bool) -> None:
-    """Likewise when its disk is almost full."""
+    """Sets the disk alarm, which blocks publishers, too."""
     limit = "900000GB" if on else "50MB"
     _evaluate(rabbitmq, f'_ = rpc:call(Node, rabbit_disk_monitor, set_disk_free_limit, ["{limit}"]),')
     _wait_for_alarm(rabbitmq, "disk", on)
 
 
 def close_connections(rabbitmq: RabbitMQ) -> None:
-    """What an administrator does by `rabbitmqctl close_all_connections`."""
+    """Closes all connections, as `rabbitmqctl close_all_connections` does."""
     _evaluate(
         rabbitmq,
         """
@@ -45,9 +45,9 @@ def _wait_for_alarm(rabbitmq: RabbitMQ, which: str, on: bool) -> None:
 
 
 def _evaluate(rabbitmq: RabbitMQ, code: str) -> None:
-    """Runs that in Erlang; fails when it does."""
-    name = f"beside{secrets.token_hex(4)}@localhost"
+    """Evaluates Erlang code on the node; fails if the code fails."""
+    name = f"helper{secrets.token_hex(4)}@localhost"
     code = f"Node = 'stint@localhost', {code} halt(0)."
-    command = [rabbitmq.installation.runtime / "erlexec", "-noinput", "-hidden", "-sname", name, "-eval", code]
+    command = [str(rabbitmq.installation.runtime / "erlexec"), "-noinput", "-hidden", "-sname", name, "-eval", code]
     done = subprocess.run(command, env=rabbitmq._environment(), capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, f"{code}: {done.returncode} {done.stdout} {done.stderr}"

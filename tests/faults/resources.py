@@ -1,4 +1,4 @@
-"""What processes hold on to: memory, files, threads, sockets, and connections to the servers. Whoever leaks holds more.
+"""The resources of processes: memory, files, threads, sockets, and connections to the servers. A leak makes them grow.
 
     before = snapshot({"api": [pid], "work": [pid, pid]}, database_url=…, rabbitmq_pid=…)
     …                                                  # load, faults, and then rest: see `after_rest`
@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
 
 @dataclass(frozen=True)
 class Held:
-    """What one process holds. `private_kib` is the memory that nobody shares with it: what it costs, and what a leak grows."""
+    """The resources of one process. `private_kib` is memory that it shares with no other process, which a leak grows."""
 
     rss_kib: int
     private_kib: int
@@ -31,7 +32,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One moment: processes by name and pid, and what the servers count. `postgres` is by application_name."""
+    """A snapshot: processes by name and pid, and the counts of the servers. `postgres` is by application_name."""
 
     processes: dict[str, dict[int, Held]]
     postgres: dict[str, int] = field(default_factory=dict)
@@ -40,7 +41,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Allowances:
-    """How much more is noise. Memory: that share, and at least so much."""
+    """The growth that is noise. For memory: that share, but at least the given size."""
 
     private_share: float = 0.15
     private_kib: int = 8 * 1024
@@ -114,7 +115,9 @@ def _grown(text: str, before: Mapping[str, int], after: Mapping[str, int], allow
 def _largest(held: Iterable[Held]) -> Held | None:
     largest = None
     for one in held:
-        values = {what: max(getattr(one, what), getattr(largest, what)) for what in vars(one)} if largest else {}
+        values: dict[str, Any] = (
+            {what: max(getattr(one, what), getattr(largest, what)) for what in vars(one)} if largest else {}
+        )
         largest = replace(one, **values)
     return largest
 

@@ -1,4 +1,4 @@
-"""Somebody who works from Slack."""
+"""Simulated members of Slack."""
 
 import json
 import random
@@ -7,18 +7,18 @@ from collections import Counter
 from contextlib import suppress
 from uuid import uuid4
 
-import httpx
+import httpx2
 
-from ops.sandbox import slack_app
-from ops.sandbox.slack_app import Sent
-from ops.sandbox.slack_workspace import new_hook, new_trigger
-from tests.faults.asking import PAUSE_SECONDS
+from ops.sandbox.slack import requests
+from ops.sandbox.slack.requests import SignedRequest
+from ops.sandbox.slack.workspace import new_hook, new_trigger
 from tests.faults.firm import WholeFirm
-from tests.given import Json
+from tests.faults.retrying_client import PAUSE_SECONDS
+from tests.support.given import Json
 
 
 class SlackMember:
-    """Somebody in Slack who makes tasks by form, and presses again when told to."""
+    """A member who creates tasks with the form, and submits it again when asked to."""
 
     def __init__(self, firm: WholeFirm, number: int, seed: str) -> None:
         self.name = f"slack {number}"
@@ -45,10 +45,10 @@ class SlackMember:
         self.titles.append(title)
         self.done["form"] += 1
 
-    def _hand_over(self, sent: Sent) -> Json | None:
+    def _hand_over(self, sent: SignedRequest) -> Json | None:
         """The answer's content ({} for none), or None when there was no answer, as while the API starts again."""
-        with suppress(httpx.TransportError):
-            answer = httpx.post(f"{self.firm.stint.url}{sent.path}", content=sent.body, headers=sent.headers, timeout=30)
+        with suppress(httpx2.TransportError):
+            answer = httpx2.post(f"{self.firm.stint.url}{sent.path}", content=sent.body, headers=sent.headers, timeout=30)
             self.firm.traffic.note(answer)
             assert answer.status_code == 200, f"Slack gets {answer.status_code}: {answer.text}"
             if answer.elapsed.total_seconds() > 3:
@@ -58,12 +58,12 @@ class SlackMember:
         threading.Event().wait(PAUSE_SECONDS)
         return None
 
-    def _command(self) -> Sent:
+    def _command(self) -> SignedRequest:
         hook = self.firm.stint.environment["SLACK_API_URL"].removesuffix("/api/") + new_hook()
         channel = self.chance.choice(self.firm.channels)
-        return slack_app.command(user=self.id, channel=channel, text="Mend it", trigger_id=new_trigger(), response_url=hook)
+        return requests.command(user=self.id, channel=channel, text="Migrate it", trigger_id=new_trigger(), response_url=hook)
 
-    def _submission(self, title: str, channel: str) -> Sent:
+    def _submission(self, title: str, channel: str) -> SignedRequest:
         customer_id = self.firm.tasks[0]["customerId"]
         element = {"type": "plain_text_input", "action_id": "title", "initial_value": title}
         select = {"type": "external_select", "action_id": "customer", "initial_option": {"value": customer_id}}
@@ -77,4 +77,4 @@ class SlackMember:
                 {"type": "input", "block_id": "customer", "element": select},
             ],
         }
-        return slack_app.submission(view, {}, user=self.id, trigger_id=new_trigger())
+        return requests.submission(view, {}, user=self.id, trigger_id=new_trigger())

@@ -1,4 +1,4 @@
-"""The API killed under load, again and again: what it answered is there, and what it could not answer is repeated unharmed."""
+"""The API is killed under load repeatedly: what it answered is stored, and unanswered requests can be repeated safely."""
 
 import random
 import secrets
@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-import httpx
+import httpx2
 import pytest
 
-from tests.given import Given, Json, Person
-from tests.installation import Installation, eventually
-from tests.sizes import API_KILLS
+from tests.support.given import Given, Json, Person
+from tests.support.installation import Installation, eventually
+from tests.support.sizes import API_KILLS
 
 pytestmark = [pytest.mark.slow(seconds=60), pytest.mark.timeout(600)]
 
@@ -31,7 +31,7 @@ def running(own: Installation) -> Iterator[Given]:
 
 @dataclass
 class Client:
-    """Somebody who asks for one thing after the other, repeats what was not answered, and keeps every answer."""
+    """A client that sends one request after the other, repeats unanswered ones, and keeps every response."""
 
     person: Person
     task: Json
@@ -51,14 +51,14 @@ class Client:
                 return
             turns[turn % len(turns)]()
 
-    def insist(self, ask: Callable[[], httpx.Response]) -> tuple[httpx.Response, bool]:
+    def insist(self, ask: Callable[[], httpx2.Response]) -> tuple[httpx2.Response, bool]:
         """The answer, and whether it was asked for more than once: then an earlier request may have been carried out."""
         for attempt in range(10_000):
             try:
                 answer = ask()
                 if answer.status_code != 503:
                     return answer, attempt > 0
-            except httpx.TransportError:
+            except httpx2.TransportError:
                 self.repeated += 1
             time.sleep(0.2)
         raise AssertionError("no answer")
@@ -177,8 +177,8 @@ def check(stint: Installation, clients: list[Client], given_bills: list[str]) ->
         assert dict(made) == answered | {entry_id: entry["duration"] for entry_id, entry in client.entries.items()}
         frozen = stint.rows("SELECT id::text, minutes, version FROM time_bills WHERE user_id = %s AND status = 'approved'", me)
         assert sorted(frozen) == sorted((bill["id"], bill["minutes"], bill["version"]) for bill in client.approved)
-        letters = "SELECT count(*) FROM messages WHERE actor = 'send_mail' AND body->>'to' = %s"
+        mails = "SELECT count(*) FROM messages WHERE actor = 'send_mail' AND body->>'to' = %s"
         for email in client.invited:
             assert stint.value("SELECT count(*) FROM users WHERE email = %s", email) == 1
-            assert stint.value(letters, email) == 1, email
+            assert stint.value(mails, email) == 1, email
     stint.verify()

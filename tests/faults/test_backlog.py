@@ -1,4 +1,4 @@
-"""A backlog of bills and mail is worked off with flat memory, and whoever stops a timer meanwhile does not notice."""
+"""A backlog of bills and mail is processed with constant memory, and timers stop as fast as ever meanwhile."""
 
 import json
 import statistics
@@ -8,18 +8,18 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import httpx
+import httpx2
 import pytest
 from aiosmtpd.smtp import Envelope
 
 from schemas.messages import RecomputeBills, SendMail
 from tests.faults.resources import Held, snapshot
-from tests.given import Given, Json, Person
-from tests.installation import Installation, eventually
-from tests.sizes import BACKLOG, FULL
-from tests.smtp import MailServer, serving
+from tests.support.given import Given, Json, Person
+from tests.support.installation import Installation, eventually
+from tests.support.sizes import BACKLOG, FULL
+from tests.support.smtp import MailServer, serving
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(3600 if FULL else 180)]
+pytestmark = [pytest.mark.slow, pytest.mark.exclusive, pytest.mark.timeout(3600 if FULL else 180)]
 
 PARTS = ("api", "relay", "work:timers", "work:bills", "work:xero,slack,mail")  # as `./stint up` arranges them
 SAMPLES = 40  # at least, over the whole drain
@@ -29,7 +29,7 @@ QUICK_SECONDS = 1
 
 @dataclass
 class Counting(MailServer):
-    """A mail server that keeps only who got how many."""
+    """A mail server that only counts mails by recipient."""
 
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -46,7 +46,7 @@ def post() -> Iterator[Counting]:
 @pytest.fixture
 def running(own: Installation, post: Counting) -> Iterator[Given]:
     own.environment |= {"SMTP_URL": post.url}
-    own.afresh = True
+    own.new_processes = True
     own.start(*PARTS).wait_until_ready()
     given = Given(own)
     yield given
@@ -55,7 +55,7 @@ def running(own: Installation, post: Counting) -> Iterator[Given]:
 
 @dataclass(frozen=True)
 class Sample:
-    """One look: what every process holds, what waits in each queue, and how long the questions took."""
+    """One measurement: the resources of each process, the depth of each queue, and the duration of the queries."""
 
     at: float
     held: dict[str, Held]
@@ -70,12 +70,12 @@ class Watch:
         self._stint, self._every = stint, every_seconds
         self.samples: list[Sample] = []
 
-    def look(self, client: httpx.Client) -> Sample:
+    def look(self, client: httpx2.Client) -> Sample:
         seconds = {}
         for path in ("/health/ready", "/metrics"):
-            begun = time.monotonic()
+            started_at = time.monotonic()
             answer = client.get(path)
-            seconds[path] = time.monotonic() - begun
+            seconds[path] = time.monotonic() - started_at
             assert answer.status_code == 200, (path, answer.status_code)
         held = snapshot({name: [process.pid] for name, process in self._stint.processes.items()})
         mine = {name: next(iter(processes.values())) for name, processes in held.processes.items()}
@@ -83,7 +83,7 @@ class Watch:
 
     def until_empty(self) -> None:
         """Returns when `bills` and `mail` are worked off."""
-        with httpx.Client(base_url=self._stint.url, timeout=20) as client:
+        with httpx2.Client(base_url=self._stint.url, timeout=20) as client:
             while not self.samples or any(self.samples[-1].waiting[queue] for queue in ("bills", "mail")):
                 self.samples.append(self.look(client))
                 time.sleep(self._every)
@@ -128,10 +128,10 @@ def backlog(stint: Installation, bill_ids: list[str], count: int) -> None:
         ):
             conn.execute(
                 f"""
-                INSERT INTO messages (id, actor, queue, body, allowance)
+                INSERT INTO messages (id, actor, queue, body, max_attempts)
                 SELECT gen_random_uuid(), %s, %s, {body}, %s FROM generate_series(1, %s) n
                 """.encode(),
-                (model.actor, model.queue, *parameters, model.allowance, count // 2),
+                (model.actor, model.queue, *parameters, model.max_attempts, count // 2),
             )
         conn.execute("NOTIFY stint_ready")
 
@@ -146,15 +146,15 @@ class Stops:
     handled: list[float] = field(default_factory=list)
     entries: list[str] = field(default_factory=list)
 
-    def go_on(self, over: threading.Event, *, every_seconds: float) -> None:
+    def keep_stopping(self, over: threading.Event, *, every_seconds: float) -> None:
         while not over.wait(every_seconds):
             self.person.post(f"/api/tasks/{self.task['id']}/start")
-            begun = time.monotonic()
+            started_at = time.monotonic()
             stop = self.person.post(f"/api/tasks/{self.task['id']}/stop", status=202)
-            self.answered.append(time.monotonic() - begun)
+            self.answered.append(time.monotonic() - started_at)
             path = f"/api/time-entries/{stop['entryId']}"
             eventually(lambda path=path: self.person.http.get(path).status_code == 200, seconds=60, why="the entry is there")
-            self.handled.append(time.monotonic() - begun)
+            self.handled.append(time.monotonic() - started_at)
             self.entries.append(stop["entryId"])
 
 
@@ -166,7 +166,7 @@ def test_a_backlog_drains_with_flat_memory_while_fresh_stops_are_handled_at_once
     stops = Stops(person, task)
     running.stopped(person, task)
     over = threading.Event()
-    stopping = threading.Thread(target=stops.go_on, args=(over,), kwargs={"every_seconds": 2 if FULL else 0.5})
+    stopping = threading.Thread(target=stops.keep_stopping, args=(over,), kwargs={"every_seconds": 2 if FULL else 0.5})
 
     backlog(stint, bills, BACKLOG)
     watch = Watch(stint, every_seconds=1 if FULL else 0.1)

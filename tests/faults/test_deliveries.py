@@ -1,4 +1,4 @@
-"""Deliveries as RabbitMQ may make them, and worse: in another order, several times, and of older publications."""
+"""Deliveries in another order, several times, and of earlier delivery numbers, as RabbitMQ may make them."""
 
 import random
 from collections.abc import Iterator
@@ -7,13 +7,13 @@ import pika
 import pytest
 from dramatiq.common import xq_name
 
-from actors.broker import read_reference, reference
+from actors.runtime.broker import decode_reference, encode_reference
 from schemas.messages import SendMail
-from tests.actors import probe
 from tests.faults.test_servers_down import insist_on_stops
-from tests.given import Given
-from tests.installation import Installation, eventually
-from tests.smtp import MailServer, mail_server
+from tests.outbox import probe
+from tests.support.given import Given
+from tests.support.installation import Installation, eventually
+from tests.support.smtp import MailServer, mail_server
 
 pytestmark = pytest.mark.slow
 STOPS = MAILS = 30
@@ -35,7 +35,7 @@ def test_copies_out_of_order_and_older_publications_do_nothing_twice(own: Instal
     stops = insist_on_stops(admin, task, STOPS)
     addresses = [f"person{number}@example.com" for number in range(MAILS)]
     with own.sql() as conn:
-        probe.put(conn, *(SendMail(to=address, subject="Hello", paragraphs=("Once.",)) for address in addresses))
+        probe.enqueue(conn, *(SendMail(to=address, subject="Hello", paragraphs=("Once.",)) for address in addresses))
     eventually(lambda: own.value("SELECT count(*) = 0 FROM messages WHERE state = 'ready'"), why="all is with RabbitMQ")
     seed = random.randrange(10**6)
     print("seed", seed)
@@ -65,14 +65,14 @@ def meddle(channel: pika.adapters.blocking_connection.BlockingChannel, queue: st
         taken.append(body)
     bodies = []
     for body in taken:
-        known = read_reference(body)
+        known = decode_reference(body)
         assert known is not None
-        message_id, publication = known
+        message_id, delivery_number = known
         actor = "send_mail" if queue == "mail" else "stop_timer"
         bodies += [body] * COPIES
         bodies += [
-            reference(message_id=message_id, publication=other, actor=actor, queue=queue)
-            for other in (publication - 1, publication + 1, publication + 7)
+            encode_reference(message_id=message_id, delivery_number=other, actor=actor, queue=queue)
+            for other in (delivery_number - 1, delivery_number + 1, delivery_number + 7)
         ]
     chance.shuffle(bodies)
     for body in bodies:

@@ -1,4 +1,4 @@
-"""Postgres restarted, killed or frozen under open streams: their readers are told to start over, or miss nothing."""
+"""Postgres restarted, killed or frozen while event streams are open: clients get a reset, or miss nothing."""
 
 import asyncio
 import contextlib
@@ -12,11 +12,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from ops.postgres import Postgres
-from schemas.migrate import migrate
-from tests.api.streams import RESET, listening
-from tests.given import Given, Json, Person
-from tests.installation import Installation, eventually, new_database, with_database
+from ops.up.postgres import Postgres
+from schemas.postgres.migrate import migrate
+from tests.support.given import Given, Json, Person
+from tests.support.installation import Installation, eventually, new_database, with_database
+from tests.sync.streams import RESET, subscribed
 
 pytestmark = pytest.mark.slow
 
@@ -74,7 +74,7 @@ def test_after_a_restart_of_postgres_every_listener_starts_over_and_hears_on(
     task = given.task(by)
     user = given.person("customer_user", task["customerId"])
     with ExitStack() as stack:
-        streams = [stack.enter_context(listening(person, api.url)) for api in apis for person in (by, user)]
+        streams = [stack.enter_context(subscribed(person, api.url)) for api in apis for person in (by, user)]
         getattr(postgres, how)()
         beats = [stream.heartbeats for stream in streams]
         for stream, before in zip(streams, beats, strict=True):
@@ -83,11 +83,11 @@ def test_after_a_restart_of_postgres_every_listener_starts_over_and_hears_on(
         insisted(by, task)
         for stream in streams:
             eventually(lambda stream=stream: stream.resets == 2, why=f"a second reset; {apis[0].log('api')[-1000:]}")
-        before = [stream.events.count(("task", task["id"])) for stream in streams]
+        counts = [stream.events.count(("task", task["id"])) for stream in streams]
         insisted(by, task)
-        for stream, count in zip(streams, before, strict=True):
-            stream.heard("task", task["id"], times=count + 1)
-            assert not stream.is_over and stream.resets == 2
+        for stream, count in zip(streams, counts, strict=True):
+            stream.wait_for("task", task["id"], times=count + 1)
+            assert not stream.has_ended and stream.resets == 2
 
 
 def test_a_postgres_that_stands_still_for_a_while_costs_nobody_a_change(
@@ -95,16 +95,16 @@ def test_a_postgres_that_stands_still_for_a_while_costs_nobody_a_change(
 ) -> None:
     by = given.person()
     task, last = given.task(by), given.task(by)
-    with listening(by) as stream, psycopg.connect(apis[0].database_url) as conn:
+    with subscribed(by) as stream, psycopg.connect(apis[0].database_url) as conn:
         backends = [row[0] for row in conn.execute("SELECT pid FROM pg_stat_activity").fetchall()]
         conn.execute("UPDATE tasks SET title = 'as it stood still' WHERE id = %s", (task["id"],))
         with frozen([*postgres.pids, *(pid for pid in backends if pid != conn.info.backend_pid)]):
             conn.commit()
             beats = stream.heartbeats
             eventually(lambda: stream.heartbeats > beats + 5)
-        stream.heard("task", task["id"])
+        stream.wait_for("task", task["id"])
         insisted(by, last)
-        stream.heard("task", last["id"])
+        stream.wait_for("task", last["id"])
         assert stream.resets == 1 and stream.events[0] == RESET
 
 

@@ -1,4 +1,4 @@
-"""A firm at work while everything fails around it: `./stint faults`, with weather of a minute."""
+"""`./stint faults` with a minute of faults."""
 
 import random
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.driver import run
-from tests.sizes import FULL
+from tests.support.sizes import FULL
 
 MINUTES = 10 if FULL else 1.0
 

@@ -1,4 +1,4 @@
-"""Postgres without room on its disk: a clear refusal, nothing lost or half done, and all is well once there is room again."""
+"""Postgres with a full disk: requests are refused clearly, nothing is lost or half done, and it recovers with free space."""
 
 import asyncio
 import contextlib
@@ -10,11 +10,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from ops.postgres import Postgres
-from schemas.migrate import migrate
+from ops.up.postgres import Postgres
+from schemas.postgres.migrate import migrate
 from tests.faults.test_servers_down import insist_on_stops
-from tests.given import Given
-from tests.installation import Installation, eventually, new_database, with_database
+from tests.support.given import Given
+from tests.support.installation import Installation, eventually, new_database, with_database
 
 DISK_MEGABYTES = 256
 
@@ -57,7 +57,7 @@ def stint(postgres: Postgres, amqp_url_apart: str, tmp_path: Path) -> Iterator[I
 
 
 def fill(disk: Path) -> Path:
-    """Takes all the room that is left."""
+    """Fills the disk."""
     ballast = disk / "ballast"
     with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
@@ -85,7 +85,7 @@ def test_a_full_disk_refuses_clearly_and_loses_nothing(
     assert "disk" not in answer.text.lower() and "postgres" not in answer.text.lower()
 
     ballast.unlink()
-    if not postgres.is_running():  # without room for its log it ends, and whoever supervises starts it anew
+    if not postgres.is_running():  # without space for its log it ends, and its supervisor starts it again
         postgres.start()
     eventually(lambda: stint.answers("/health/ready"), seconds=20, why=stint.log("api")[-1000:])
     answered |= {stop["entryId"] for person in people for stop in insist_on_stops(person, task, 3)}

@@ -1,4 +1,4 @@
-"""Processes killed in the middle of their work: every stop becomes one entry, and nothing is left over."""
+"""Processes are killed while they work: every stop becomes exactly one entry."""
 
 import random
 import time
@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.crashing import POINTS
-from tests.given import Given, Json, Person
-from tests.installation import Installation, eventually
-from tests.sizes import APPROVAL_KILLS, APPROVALS, DEATHS, KILLS, STOPS
+from tests.faults.crash_points import POINTS
+from tests.faults.retrying_client import PatientGiven, Traffic
+from tests.support.given import Given, Json, Person
+from tests.support.installation import Installation, eventually
+from tests.support.sizes import APPROVAL_KILLS, APPROVALS, CRASHES, KILLS, STOPS
 
 PARTS = ("relay", "work:timers", "work:bills")
 
@@ -19,13 +20,15 @@ PARTS = ("relay", "work:timers", "work:bills")
 @pytest.fixture
 def running(own: Installation) -> Iterator[tuple[Installation, Given]]:
     own.start("api", *PARTS).wait_until_ready()
-    given = Given(own)
+    traffic = Traffic()
+    given = PatientGiven(own, traffic)  # a machine that stalls for two seconds may get a 503
     yield own, given
     given.close()
+    assert traffic.wrong == []
 
 
 def keep_alive(stint: Installation, *names: str) -> None:
-    """What a supervisor does."""
+    """Restarts ended processes, as a supervisor does."""
     for name in names:
         if not stint.is_running(name):
             stint.processes.pop(name, None)
@@ -33,7 +36,7 @@ def keep_alive(stint: Installation, *names: str) -> None:
 
 
 def check(stint: Installation, stops: list[Json]) -> None:
-    """Exactly these stops are entries, with the times that were answered; sums are right; nothing is dead or left over."""
+    """Asserts that exactly these stops are entries with the answered times, that sums are right, and no message is dead."""
     expected = {stop["entryId"]: stop["duration"] for stop in stops}
     rows = stint.rows("SELECT id::text, duration, (bill_id IS NOT NULL) FROM time_entries")
     assert {row[0]: row[1] for row in rows} == expected
@@ -49,7 +52,7 @@ def is_over(stint: Installation) -> bool:
 
 
 def work_for(person: Person, task: Json, times: int) -> list[Json]:
-    """Starts and stops a timer that often; each pair is a promise that was acknowledged."""
+    """Starts and stops a timer `times` times; each acknowledged stop must become an entry."""
     stops = []
     for _ in range(times):
         person.http.post(f"/api/tasks/{task['id']}/start").raise_for_status()
@@ -59,7 +62,7 @@ def work_for(person: Person, task: Json, times: int) -> list[Json]:
 
 
 def kill_meanwhile(stint: Installation, parts: tuple[str, ...], *, kills: int, promises: int) -> None:
-    """Kills one part after the other, and starts it anew, spread over the time in which so many messages are promised: each
+    """Kills one part after the other and starts it again, spread over the time in which the messages are acknowledged: each
     kill finds work under way, whatever the machine's speed."""
     seed = random.randrange(10**6)
     print("seed", seed)
@@ -112,8 +115,8 @@ def test_approvals_survive_kills_of_workers_and_relay(running: tuple[Installatio
     rows = stint.rows("SELECT id::text, status, minutes, version, xero_status FROM time_bills")
     assert {row[0] for row in rows} == set(approved) == set(bills) and len(rows) == APPROVALS
     assert {row[1:3] for row in rows} == {("approved", 90)} and {row[4] for row in rows} == {"not_connected"}
-    letters = "SELECT count(*), count(DISTINCT body->>'bill_id') FROM messages WHERE actor = 'sync_bill'"
-    assert stint.rows(letters) == [(APPROVALS, APPROVALS)]
+    syncs = "SELECT count(*), count(DISTINCT body->>'bill_id') FROM messages WHERE actor = 'sync_bill'"
+    assert stint.rows(syncs) == [(APPROVALS, APPROVALS)]
     stint.verify()
 
 
@@ -122,11 +125,11 @@ def test_approvals_survive_kills_of_workers_and_relay(running: tuple[Installatio
 def test_a_kill_at_any_point_loses_and_doubles_nothing(point: str, own: Installation, tmp_path: Path) -> None:
     deaths = tmp_path / "deaths"
     deaths.mkdir()
-    for number in range(DEATHS):
+    for number in range(CRASHES):
         (deaths / str(number)).touch()
-    own.environment |= {"CRASH_AT": point, "CRASH_DEATHS": str(deaths), "STINT_TEST_MODULE": "tests.faults.crashing"}
+    own.environment |= {"CRASH_AT": point, "CRASH_DEATHS": str(deaths), "STINT_TEST_MODULE": "tests.faults.crash_points"}
     own.start("api", *PARTS).wait_until_ready()
-    given = Given(own)
+    given = PatientGiven(own, Traffic())
     admin = given.admin()
     task = given.task(admin)
     people = given.people(4)

@@ -1,14 +1,14 @@
-"""Mail while its worker is killed, and while the server says no."""
+"""Mail while the worker is killed, and while the mail server refuses it."""
 
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
-from tests.given import Given
-from tests.installation import Installation, eventually
-from tests.sizes import MAIL_KILLS
-from tests.smtp import MailServer, mail_server
+from tests.support.given import Given
+from tests.support.installation import Installation, eventually
+from tests.support.sizes import MAIL_KILLS
+from tests.support.smtp import MailServer, mail_server
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
-"""Networks that fail: connections cut, slow, torn, half closed, and swallowed by a black hole that acknowledges everything.
+"""Network faults: connections reset, slow, cut in mid-message, half closed, or accepted and never answered.
 
-Nothing that was promised is lost or done twice, whoever waits is told so in time, and all of Stint recovers by itself.
+Nothing acknowledged is lost or done twice, waiting clients get an error in time, and all of Stint recovers automatically.
 """
 
 import signal
@@ -13,8 +13,8 @@ import pytest
 
 from tests.faults.mixed import PARTS, Mixed, mixed
 from tests.faults.proxy import Proxy
-from tests.installation import eventually, new_database
-from tests.sizes import FULL
+from tests.support.installation import eventually, new_database
+from tests.support.sizes import FULL
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 if FULL else 180)]
 FAULT_SECONDS = 6.0 if FULL else 1.2
@@ -34,7 +34,7 @@ def shared(database_url: str, amqp_url_apart: str, tmp_path_factory: pytest.Temp
 
 @pytest.fixture
 def at_work(shared: Mixed) -> Iterator[Mixed]:
-    """No test ends a process of it, and each leaves it with healthy wires."""
+    """No test ends its processes, and each test ends with working proxies."""
     yield shared
     for wire in shared.wires.values():
         wire.heal()
@@ -78,7 +78,7 @@ FAULTS: tuple[Callable[[Proxy], None], ...] = (cut, refuse, slow, tear, half_clo
 
 @contextmanager
 def in_background(work: Callable[[Callable[[], bool]], None]) -> Iterator[None]:
-    """Goes on working while the block lasts, and then comes to an end."""
+    """Works while the block runs, and stops at its end."""
     over = False
     with ThreadPoolExecutor(1) as pool:
         working = pool.submit(work, lambda: over)
@@ -104,7 +104,7 @@ def test_whatever_the_network_does_nothing_is_lost_or_doubled(names: tuple[str, 
     at_work.check()
 
 
-@pytest.mark.alone
+@pytest.mark.exclusive
 def test_a_swallowed_postgres_is_503_in_time_and_back_in_time(at_work: Mixed) -> None:
     person, task, wire = at_work.people[0], at_work.firm.task["id"], at_work.wires["DATABASE_URL"]
 
@@ -123,30 +123,30 @@ def test_a_swallowed_postgres_is_503_in_time_and_back_in_time(at_work: Mixed) ->
                 print(f"503 after {max(seconds):.2f} s at most")
                 assert max(seconds) < UNAVAILABLE_SECONDS
         wire.heal()
-        begun = time.monotonic()
+        started_at = time.monotonic()
         eventually(all_is_well, seconds=BACK_SECONDS, why=at_work.stint.log("api")[-2000:])
-        print(f"all is well after {time.monotonic() - begun:.2f} s")
+        print(f"all is well after {time.monotonic() - started_at:.2f} s")
     at_work.work()
     at_work.check()
 
 
 def timed(at_work: Mixed, method: str, path: str) -> float:
     """How long a 503 takes."""
-    begun = time.monotonic()
+    started_at = time.monotonic()
     answer = at_work.people[0].http.request(method, path, timeout=20)
     assert answer.status_code == 503 and answer.headers["Retry-After"], f"{answer.status_code} {answer.text}"
-    return time.monotonic() - begun
+    return time.monotonic() - started_at
 
 
-@pytest.mark.alone
+@pytest.mark.exclusive
 def test_stops_answer_within_a_second_while_rabbitmq_is_swallowed(at_work: Mixed) -> None:
     person, task, wire = at_work.people[0], at_work.firm.task["id"], at_work.wires["AMQP_URL"]
     wire.blackhole()
     for _ in range(30 if FULL else 10):
         person.post(f"/api/tasks/{task}/start")
-        begun = time.monotonic()
+        started_at = time.monotonic()
         stop = person.post(f"/api/tasks/{task}/stop", status=202)
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - started_at < 1
         at_work.stops[stop["entryId"]] = stop
     wire.heal()
     at_work.check()
@@ -155,8 +155,8 @@ def test_stops_answer_within_a_second_while_rabbitmq_is_swallowed(at_work: Mixed
 def test_whoever_is_frozen_beyond_their_lease_doubles_nothing(at_work: Mixed) -> None:
     """Workers and relay stand still while others take over, and then go on where they were."""
     stint = at_work.stint
-    begun = stint.value("SELECT clock_timestamp()")
-    at_work.slack.fails("stall", path="chat.postMessage", seconds=2)
+    started_at = stint.value("SELECT clock_timestamp()")
+    at_work.slack.inject_fault("stall", path="chat.postMessage", seconds=2)
     with in_background(at_work.work_until):
         calling = "SELECT count(*) > 0 FROM messages WHERE actor = 'post_task_created' AND state = 'calling'"
         eventually(lambda: stint.value(calling), why="somebody is in the middle of a call")
@@ -164,9 +164,9 @@ def test_whoever_is_frozen_beyond_their_lease_doubles_nothing(at_work: Mixed) ->
         for process in frozen.values():
             process.send_signal(signal.SIGSTOP)
         stint.start(*PARTS)
-        at_work.slack.recovers()
-        lapsed = "SELECT count(*) > 0 FROM message_attempts WHERE error_class = 'LeaseLapsed' AND at > %s"
-        eventually(lambda: stint.value(lapsed, begun), seconds=40, why="the lease of a frozen worker runs out")
+        at_work.slack.clear_faults()
+        lapsed = "SELECT count(*) > 0 FROM message_attempts WHERE error_class = 'LeaseExpired' AND at > %s"
+        eventually(lambda: stint.value(lapsed, started_at), seconds=40, why="the lease of a frozen worker runs out")
         for process in frozen.values():
             process.send_signal(signal.SIGCONT)
         stint.processes |= {f"{name} once frozen": process for name, process in frozen.items()}

@@ -1,4 +1,4 @@
-"""The check for leaks sees each kind of them, and none where there is none."""
+"""The leak check finds each kind of leak, and none where there is none."""
 
 import os
 import socket
@@ -10,6 +10,8 @@ import psycopg
 import pytest
 
 from tests.faults.resources import Allowances, Held, Snapshot, after_rest, compare, snapshot
+
+pytestmark = pytest.mark.processes
 
 EXACT = Allowances(private_kib=4 * 1024, fds=0, threads=0, sockets=0, postgres=0, rabbitmq=0)
 

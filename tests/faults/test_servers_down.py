@@ -1,4 +1,4 @@
-"""RabbitMQ stopped, killed, emptied, out of memory; Postgres restarted: a stop still answers, and arrives exactly once."""
+"""RabbitMQ stopped, killed, emptied, out of memory; Postgres restarted: a stop is answered and has its effect exactly once."""
 
 import contextlib
 import os
@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
-from ops.servers import Servers
+from ops.up.servers import Servers
 from tests.faults import rabbit
 from tests.faults.test_kills import check, is_over, keep_alive
-from tests.given import Given, Json, Person
-from tests.installation import Installation, eventually, new_database
+from tests.support.given import Given, Json, Person
+from tests.support.installation import Installation, eventually, new_database
 
 pytestmark = pytest.mark.slow
 PARTS = ("relay", "work")
@@ -36,17 +36,17 @@ def stint(servers: Servers, tmp_path: Path) -> Iterator[Installation]:
 
 def stop_once(person: Person, task: Json) -> tuple[Json, float]:
     person.http.post(f"/api/tasks/{task['id']}/start").raise_for_status()
-    begun = time.perf_counter()
+    started_at = time.perf_counter()
     answer = person.http.post(f"/api/tasks/{task['id']}/stop")
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - started_at
     assert answer.status_code == 202, answer.text
     return answer.json(), seconds
 
 
 def insist_on_stops(person: Person, task: Json, count: int) -> list[Json]:
-    """Starts and stops that often; repeats what was answered by 503."""
+    """Starts and stops a timer `count` times; repeats requests that get a 503."""
 
-    def insist(ask: Callable[[], httpx.Response]) -> httpx.Response:
+    def insist(ask: Callable[[], httpx2.Response]) -> httpx2.Response:
         for _ in range(200):
             answer = ask()
             if answer.status_code < 500:
@@ -181,7 +181,7 @@ def test_a_relay_frozen_for_a_while_comes_back_to_a_settled_ledger(stint: Instal
     check(stint, stops)
 
 
-@pytest.mark.alone
+@pytest.mark.exclusive
 def test_a_rabbitmq_that_takes_nothing_delays_no_stop_and_loses_none(
     stint: Installation, servers: Servers, given: Given
 ) -> None:

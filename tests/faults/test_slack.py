@@ -1,4 +1,4 @@
-"""A hundred people at once, and what is down meanwhile: Slack has its answer within 3 seconds each time."""
+"""A hundred concurrent users of Slack while servers are down: Slack gets each response within 3 seconds."""
 
 import asyncio
 import contextlib
@@ -14,16 +14,16 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from ops.sandbox import slack_app
-from ops.sandbox.slack_app import Sent
-from ops.sandbox.slack_workspace import new_hook, new_trigger
-from ops.servers import Servers
-from tests.given import Given, Json
-from tests.installation import Installation, eventually, new_database
-from tests.sizes import SLACK_ASKED
-from tests.workspace import SlackSandbox, a_slack
+from ops.sandbox.slack import requests
+from ops.sandbox.slack.requests import SignedRequest
+from ops.sandbox.slack.workspace import new_hook, new_trigger
+from ops.up.servers import Servers
+from tests.support.given import Given, Json
+from tests.support.installation import Installation, eventually, new_database
+from tests.support.sizes import SLACK_REQUESTS
+from tests.support.slack_sandbox import SlackSandbox, running_slack_sandbox
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.exclusive, pytest.mark.timeout(400)]
 PARTS = ("relay", "work")
 AT_ONCE = 100
 ANSWER_SECONDS = 3.0
@@ -31,7 +31,7 @@ ANSWER_SECONDS = 3.0
 
 @pytest.fixture
 def slack() -> Iterator[SlackSandbox]:
-    with a_slack() as sandbox:
+    with running_slack_sandbox() as sandbox:
         yield sandbox
 
 
@@ -44,12 +44,12 @@ def stint(servers: Servers, slack: SlackSandbox, tmp_path: Path) -> Iterator[Ins
         installation.stop()
 
 
-Maker = Callable[[str, str], Sent]  # of a title and a person
+Maker = Callable[[str, str], SignedRequest]  # of a title and a person
 
 
 @dataclass
 class Answered:
-    """One request of Slack's, and what came of it."""
+    """One request from Slack and its result."""
 
     title: str
     sent_at: float
@@ -72,8 +72,8 @@ class Crowd:
     channels: dict[str, str]  # of each of the people, by Slack's id of them
     forms: dict[str, tuple[Json, str]] = field(default_factory=dict)
 
-    def command(self, title: str, person: str) -> Sent:
-        return slack_app.command(
+    def command(self, title: str, person: str) -> SignedRequest:
+        return requests.command(
             user=person,
             channel=self.channels[person],
             text=title,
@@ -81,9 +81,9 @@ class Crowd:
             response_url=self.slack.url + new_hook(),
         )
 
-    def submission(self, title: str, person: str) -> Sent:
+    def submission(self, title: str, person: str) -> SignedRequest:
         view = self.forms.setdefault(title, (self._form(title, self.channels[person]), person))[0]
-        return slack_app.submission(view, {}, user=person, trigger_id=new_trigger())
+        return requests.submission(view, {}, user=person, trigger_id=new_trigger())
 
     def _form(self, title: str, channel: str) -> Json:
         """A form as Stint opens it, already open for this person."""
@@ -98,8 +98,8 @@ class Crowd:
         view_id = f"V{title.replace(' ', '').upper()}"
         return {"id": view_id, "type": "modal", "callback_id": "create_task", "private_metadata": metadata, "blocks": blocks}
 
-    def ask(self, *makers: Maker, count: int = SLACK_ASKED, beside: Awaitable[None] | None = None) -> list[Answered]:
-        """So many requests, by turns, a hundred at a time."""
+    def ask(self, *makers: Maker, count: int = SLACK_REQUESTS, beside: Awaitable[None] | None = None) -> list[Answered]:
+        """Sends that many requests of all kinds, a hundred at a time."""
         return asyncio.run(self._ask(makers, count, beside))
 
     async def _ask(self, makers: tuple[Maker, ...], count: int, beside: Awaitable[None] | None) -> list[Answered]:
@@ -118,12 +118,12 @@ class Crowd:
             await asyncio.gather(*works, *([beside] if beside is not None else []))
         return answers
 
-    async def _hand_over(self, session: aiohttp.ClientSession, title: str, sent: Sent) -> Answered:
-        at, begun = time.time(), time.perf_counter()
+    async def _hand_over(self, session: aiohttp.ClientSession, title: str, sent: SignedRequest) -> Answered:
+        at, started_at = time.time(), time.perf_counter()
         url = f"{self.stint.url}{sent.path}"
         async with session.post(url, data=sent.body, headers=sent.headers, timeout=aiohttp.ClientTimeout(10)) as answer:
             body = await answer.read()
-        return Answered(title, at, time.perf_counter() - begun, answer.status, json.loads(body) if body else None)
+        return Answered(title, at, time.perf_counter() - started_at, answer.status, json.loads(body) if body else None)
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def test_a_crowd_without_rabbitmq(crowd: Crowd, servers: Servers) -> None:
         in_time(answers, "RabbitMQ is down")
         opened_in_time(crowd, answers)
         assert not any(answer.is_apology for answer in answers)
-        assert len(created(crowd)) == SLACK_ASKED / 2
+        assert len(created(crowd)) == SLACK_REQUESTS / 2
     finally:
         servers.rabbitmq.start()
         servers.rabbitmq.wait()
@@ -193,7 +193,7 @@ def test_a_crowd_while_slack_stalls(known: bool, crowd: Crowd) -> None:
     if known:
         crowd.ask(crowd.submission, count=20)
     before = len(created(crowd))
-    crowd.slack.fails("late", path="/api/", seconds=10)
+    crowd.slack.inject_fault("late", path="/api/", seconds=10)
 
     answers = crowd.ask(crowd.command, crowd.submission)
 
@@ -201,7 +201,7 @@ def test_a_crowd_while_slack_stalls(known: bool, crowd: Crowd) -> None:
     commands = [answer for answer in answers if answer.title.startswith("command")]
     assert all(answer.is_apology and answer.content["response_type"] == "ephemeral" for answer in commands if answer.content)
     assert all(answer.is_apology for answer in commands)
-    assert len(created(crowd)) == (SLACK_ASKED / 2 if known else before) + (20 if known else 0) - (10 if known else 0)
+    assert len(created(crowd)) == (SLACK_REQUESTS / 2 if known else before) + (20 if known else 0) - (10 if known else 0)
 
 
 @pytest.mark.parametrize("how", ["kill", "freeze"])
@@ -219,7 +219,7 @@ def test_a_crowd_while_postgres_goes_and_comes_back(how: str, crowd: Crowd, serv
             await asyncio.sleep(4)
             signal_all(pids, signal.SIGCONT)
 
-    answers = crowd.ask(crowd.command, crowd.submission, count=3 * SLACK_ASKED, beside=restart())
+    answers = crowd.ask(crowd.command, crowd.submission, count=3 * SLACK_REQUESTS, beside=restart())
 
     in_time(answers, f"Postgres: {how}")
     assert any(answer.is_apology for answer in answers) and not all(answer.is_apology for answer in answers)
@@ -227,7 +227,7 @@ def test_a_crowd_while_postgres_goes_and_comes_back(how: str, crowd: Crowd, serv
     # who was told to press again does so
     again = [answer.title for answer in answers if answer.title.startswith("submission") and answer.is_apology]
 
-    def repeat(_: str, __: str) -> Sent:
+    def repeat(_: str, __: str) -> SignedRequest:
         title = again.pop()
         return crowd.submission(title, crowd.forms[title][1])
 

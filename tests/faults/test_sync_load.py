@@ -1,17 +1,16 @@
-"""Writes whose transactions stay open across a client's sync, begun before or after it, arrive with the next one."""
+"""A write whose transaction stays open during a client's sync arrives with the next sync, in whatever order they began."""
 
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
+import httpx2
 import pytest
 
-from tests.api.answers import Json
-from tests.api.test_sync import Store
-from tests.api.test_sync_cursor import Client
-from tests.given import Given
-from tests.installation import Installation
+from tests.support.answers import Json
+from tests.support.given import Given
+from tests.support.installation import Installation
+from tests.sync.clients import Store, TaskClient
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 SECONDS = 20
@@ -26,7 +25,7 @@ def test_no_write_is_missed_in_20_seconds_of_load(given: Given, stint: Installat
     given.settled()
     customers = [given.customer(by)["id"] for _ in range(4)]
     stores = [Store(by).sync() for _ in range(3)]
-    lists = [Client(by, customerId=customer["id"]) for _ in range(2)]
+    lists = [TaskClient(by, customerId=customer["id"]) for _ in range(2)]
     end = time.monotonic() + SECONDS
 
     def write_slowly(seed: int) -> int:
@@ -47,7 +46,7 @@ def test_no_write_is_missed_in_20_seconds_of_load(given: Given, stint: Installat
 
     def write_over_http(seed: int) -> int:
         pick, count = random.Random(seed), 0
-        with httpx.Client(base_url=stint.url, headers={"Authorization": f"Bearer {by.token}"}, timeout=30) as client:
+        with httpx2.Client(base_url=stint.url, headers={"Authorization": f"Bearer {by.token}"}, timeout=30) as client:
             while time.monotonic() < end:
                 task = {"title": f"{seed} {count}", "customerId": customer["id"]}
                 assert client.post("/api/tasks", json=task).status_code == 201
@@ -55,7 +54,7 @@ def test_no_write_is_missed_in_20_seconds_of_load(given: Given, stint: Installat
                 time.sleep(pick.random() * 0.2)
         return count
 
-    def follow(client: Store | Client, limit: int) -> int:
+    def follow(client: Store | TaskClient, limit: int) -> int:
         syncs = 0
         while time.monotonic() < end:
             client.sync(limit)
@@ -63,12 +62,11 @@ def test_no_write_is_missed_in_20_seconds_of_load(given: Given, stint: Installat
             time.sleep(0.02)
         return syncs
 
+    clients: list[Store | TaskClient] = [*stores, *lists]
     with ThreadPoolExecutor(16) as pool:
         slow = [pool.submit(write_slowly, seed) for seed in range(6)]
         fast = [pool.submit(write_over_http, seed) for seed in range(2)]
-        following = [
-            pool.submit(follow, client, limit) for client, limit in zip([*stores, *lists], (1000, 7, 40, 1000, 5), strict=True)
-        ]
+        following = [pool.submit(follow, client, limit) for client, limit in zip(clients, (1000, 7, 40, 1000, 5), strict=True)]
         written = sum(writer.result() for writer in [*slow, *fast])
         syncs = [follower.result() for follower in following]
     assert written > 100 and min(syncs) > 3, (written, syncs)

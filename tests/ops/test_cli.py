@@ -1,4 +1,4 @@
-"""The command line: what it understands, and how it says no."""
+"""The command line: valid and invalid arguments, and errors."""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from ops import cli
+
+pytestmark = pytest.mark.processes
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +18,7 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def became(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
-    """What a command would have replaced itself by."""
+    """The modules by which commands would have replaced themselves."""
     seen: list[tuple[str, ...]] = []
 
     def become(*module: str) -> int:
@@ -42,6 +44,12 @@ def became(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
         ["user", "add"],
         ["user", "add", "a@example.com", "--role", "customer_admin"],
         ["verify", "--all"],
+        *(
+            ["dead", "list", "--since", when]
+            for when in ("yesterday", "", "h", "2w", "2026-13-01", "2026-11-25T09:30", "9" * 400 + "d")
+        ),
+        *(["dead", "replay", "--all", "--rate", rate] for rate in ("nan", "0", "-1", "inf", "10001", "fast")),
+        ["dead", "list", "--q", "\udcff"],
     ],
 )
 def test_what_is_not_understood_exits_2_with_the_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,7 +81,7 @@ def test_without_a_database_a_command_says_what_to_do(
     assert "./stint up --state" in output.err
 
 
-def test_a_database_that_is_away_is_said_without_a_traceback(
+def test_an_unreachable_database_is_reported_without_a_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://stint@127.0.0.1:1/stint")
@@ -91,7 +99,7 @@ def test_pytests_arguments_pass_in_their_order(became: list[tuple[str, ...]], mo
 
 
 @pytest.mark.parametrize("chosen", [["-n", "1"], ["-n0"], ["--numprocesses=2"], ["--pdb"]])
-def test_who_chooses_the_number_of_test_processes_gets_it(
+def test_a_chosen_number_of_test_processes_is_used(
     became: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch, chosen: list[str]
 ) -> None:
     monkeypatch.chdir(".")
@@ -128,7 +136,7 @@ def test_the_state_may_stand_before_or_after_the_action(
     assert str(tmp_path) in capsys.readouterr().err
 
 
-def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_defect_has_a_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def broken(*_: Any) -> None:
         raise ZeroDivisionError
 

@@ -1,4 +1,4 @@
-"""`./stint dead` for scripts, and for nights on which nothing but Postgres answers: exit codes, JSON alone, no questions."""
+"""`./stint dead` for scripts, and while only Postgres answers: exit codes, only JSON, no questions."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.installation import CHECKOUT, Installation, new_database
+from tests.support.installation import CHECKOUT, Installation, new_database
 
 NOWHERE = "127.0.0.1:1"
 BODY = {"to": "jo@exampl.com", "subject": "Hello", "paragraphs": ["One"], "link": None, "reply_to": None}
@@ -19,7 +19,7 @@ BODY = {"to": "jo@exampl.com", "subject": "Hello", "paragraphs": ["One"], "link"
 
 @pytest.fixture(scope="module")
 def alone(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """Postgres alone: no part of Stint runs, and where RabbitMQ and the API should be nobody listens."""
+    """Only Postgres: no process of Stint runs, and RabbitMQ and the API are unreachable."""
     stint = Installation(new_database(database_url), f"amqp://{NOWHERE}/", tmp_path_factory.mktemp("dead"))
     stint.environment |= {"PUBLIC_URL": f"http://{NOWHERE}", "SMTP_URL": f"smtp://{NOWHERE}"}
     yield stint
@@ -27,25 +27,12 @@ def alone(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def dead(stint: Installation, *words: str) -> subprocess.CompletedProcess[str]:
-    """Runs it without a terminal, and with an input that never says anything: who asks a question waits for ever."""
-    listens, speaks = os.pipe()
-    try:
-        return subprocess.run(
-            [sys.executable, "-m", "ops.cli", "dead", *words],
-            cwd=CHECKOUT,
-            env=os.environ | stint.environment,
-            stdin=listens,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-    finally:
-        os.close(listens)
-        os.close(speaks)
+    """Runs it without a terminal and with an empty open input: a command that asks a question would wait indefinitely."""
+    return stint.command("dead", *words)
 
 
-def letter(stint: Installation, state: str = "dead") -> str:
-    """One of a group of its own."""
+def dead_letter(stint: Installation, state: str = "dead") -> str:
+    """A dead letter of its own group."""
     group = uuid4().hex[:16]
     stint.rows(
         "INSERT INTO failure_groups (fingerprint, actor, error_class, frame) VALUES (%s, 'send_mail', 'E', '') RETURNING 1",
@@ -54,7 +41,7 @@ def letter(stint: Installation, state: str = "dead") -> str:
     return str(
         stint.value(
             """
-            INSERT INTO messages (id, actor, queue, body, state, attempts, allowance, error, fingerprint)
+            INSERT INTO messages (id, actor, queue, body, state, attempts, max_attempts, error, fingerprint)
             VALUES (gen_random_uuid(), 'send_mail', 'mail', %s, %s, 5, 5, 'E: no', %s) RETURNING id
             """,
             json.dumps(BODY), state, group,
@@ -64,7 +51,7 @@ def letter(stint: Installation, state: str = "dead") -> str:
 
 def replay(stint: Installation, state: str) -> str:
     ended = "NULL" if state == "running" else "now()"
-    insert = f"INSERT INTO replays (who, reason, state, ended_at) VALUES ('jo', 'mended', %s, {ended}) RETURNING id"
+    insert = f"INSERT INTO replays (who, reason, state, ended_at) VALUES ('jo', 'fixed', %s, {ended}) RETURNING id"
     return str(stint.value(insert, state))
 
 
@@ -75,7 +62,7 @@ ACTIONS = (
     "list --actor send_mail --since 1h",
     "show DEAD",
     "replay DEAD --dry-run",
-    "replay DEAD --reason mended",
+    "replay DEAD --reason fixed",
     "watch ENDED",
     "cancel RUNNING",
     "edit DEAD --set to=jo@example.com --dry-run",
@@ -87,10 +74,10 @@ ACTIONS = (
 
 
 def made(stint: Installation, action: str) -> list[str]:
-    """The words of the action, about rows of its own."""
+    """The arguments of the action, with rows of its own."""
     rows = {
-        "DEAD": letter(stint),
-        "DISCARDED": letter(stint, "discarded"),
+        "DEAD": dead_letter(stint),
+        "DISCARDED": dead_letter(stint, "discarded"),
         "RUNNING": replay(stint, "running"),
         "ENDED": replay(stint, "done"),
     }
@@ -98,7 +85,7 @@ def made(stint: Installation, action: str) -> list[str]:
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-def test_every_action_works_on_postgres_alone_and_answers_a_program_in_json_alone(alone: Installation, action: str) -> None:
+def test_every_action_works_with_only_postgres_and_prints_only_json(alone: Installation, action: str) -> None:
     told = dead(alone, *made(alone, action))
     assert (told.returncode, told.stderr) == (0, "")
     assert told.stdout.strip()
@@ -112,7 +99,7 @@ def test_every_action_works_on_postgres_alone_and_answers_a_program_in_json_alon
 
 UNKNOWN: dict[str, list[str]] = {
     "show": [],
-    "replay": ["--reason", "mended"],
+    "replay": ["--reason", "fixed"],
     "watch": [],
     "cancel": [],
     "edit": ["--set", "to=jo@example.com", "--reason", "a typo"],
@@ -123,7 +110,7 @@ UNKNOWN: dict[str, list[str]] = {
 
 @pytest.mark.parametrize("beginning", [36, 8], ids=["a whole id", "its beginning"])
 @pytest.mark.parametrize("action", UNKNOWN)
-def test_an_id_that_nobody_knows_matches_nothing(alone: Installation, action: str, beginning: int) -> None:
+def test_an_unknown_id_matches_nothing(alone: Installation, action: str, beginning: int) -> None:
     answered = dead(alone, action, str(uuid4())[:beginning], *UNKNOWN[action], "--json")
     assert answered.returncode == 4
     assert "There is no" in json.loads(answered.stdout)["error"]
@@ -131,15 +118,15 @@ def test_an_id_that_nobody_knows_matches_nothing(alone: Installation, action: st
 
 
 def test_one_unknown_id_among_others_moves_none_of_them(alone: Installation) -> None:
-    row = letter(alone)
+    row = dead_letter(alone)
     assert dead(alone, "discard", row, str(uuid4()), "--reason", "a slip").returncode == 4
     assert alone.value("SELECT state FROM messages WHERE id = %s", row) == "dead"
 
 
 @pytest.mark.parametrize("action", ["list", "export", "replay", "discard", "restore"])
-def test_a_filter_that_nothing_meets_is_told_by_the_exit_code(alone: Installation, action: str) -> None:
-    letter(alone)
-    reason = [] if action in ("list", "export") else ["--reason", "mended"]
+def test_a_filter_without_matches_has_its_own_exit_code(alone: Installation, action: str) -> None:
+    dead_letter(alone)
+    reason = [] if action in ("list", "export") else ["--reason", "fixed"]
     answered = dead(alone, action, "--q", uuid4().hex, *reason, "--json")
     assert (answered.returncode, answered.stderr) == (4, "")
     if action == "export":
@@ -148,15 +135,15 @@ def test_a_filter_that_nothing_meets_is_told_by_the_exit_code(alone: Installatio
         json.loads(answered.stdout)
 
 
-def test_when_nothing_is_dead_that_is_told_too(database_url: str, tmp_path: Path) -> None:
+def test_without_dead_letters_the_exit_code_is_the_same(database_url: str, tmp_path: Path) -> None:
     empty = Installation(new_database(database_url), f"amqp://{NOWHERE}/", tmp_path)
     answered = dead(empty, "--json")
     found: dict[str, Any] = json.loads(answered.stdout)
-    assert (answered.returncode, found["items"], found["dead"], found["foreign"]) == (4, [], 0, 0)
+    assert (answered.returncode, found["items"], found["dead"], found["unrecognized"]) == (4, [], 0, 0)
 
 
-def test_a_reason_that_is_needed_is_not_asked_for_but_missed(alone: Installation) -> None:
-    row, gone = letter(alone), letter(alone, "discarded")
+def test_a_missing_reason_is_an_error_and_not_a_question(alone: Installation) -> None:
+    row, gone = dead_letter(alone), dead_letter(alone, "discarded")
     for words in (["replay", row], ["discard", row], ["restore", gone], ["edit", row, "--set", "to=jo@example.com"]):
         refused = dead(alone, *words, "--json")
         assert refused.returncode == 1
@@ -164,7 +151,7 @@ def test_a_reason_that_is_needed_is_not_asked_for_but_missed(alone: Installation
     assert alone.value("SELECT state FROM messages WHERE id = %s", row) == "dead"
 
 
-def test_a_database_that_is_away_is_told_in_json_too(alone: Installation, tmp_path: Path) -> None:
+def test_an_unreachable_database_is_reported_as_json(alone: Installation, tmp_path: Path) -> None:
     away = Installation("postgresql://stint@127.0.0.1:1/stint", f"amqp://{NOWHERE}/", tmp_path)
     refused = dead(away, "list", "--json")
     assert refused.returncode == 1
@@ -172,25 +159,25 @@ def test_a_database_that_is_away_is_told_in_json_too(alone: Installation, tmp_pa
 
 
 def test_an_edit_shows_what_changes_and_no_secret(alone: Installation) -> None:
-    row = letter(alone)
+    row = dead_letter(alone)
     tried = dead(alone, "edit", row, "--set", "to=jo@example.com", "--dry-run").stdout
-    assert '-  "to": "jo@exampl.com"' in tried and '+  "to": "jo@example.com"' in tried and "It fits." in tried
+    assert '-  "to": "jo@exampl.com"' in tried and '+  "to": "jo@example.com"' in tried and "The body is valid." in tried
     assert alone.value("SELECT body ->> 'to' FROM messages WHERE id = %s", row) == BODY["to"]
     hidden = 'paragraphs=["password=hunter2-hunter2"]'
     for more in (["--dry-run"], ["--dry-run", "--json"], ["--reason", "a typo"]):
         told = dead(alone, "edit", row, "--set", hidden, *more)
         assert told.returncode == 0 and "hunter2" not in told.stdout
         assert "•••" in (str(json.loads(told.stdout)) if "--json" in more else told.stdout)
-    row = letter(alone)
+    row = dead_letter(alone)
     alone.rows('UPDATE messages SET body = body || \'{"subject": "token=abcdef"}\' WHERE id = %s RETURNING 1', row)
-    assert "What changes is masked." in dead(alone, "edit", row, "--set", "subject=token=ghijkl", "--dry-run").stdout
+    assert "The change is in redacted text." in dead(alone, "edit", row, "--set", "subject=token=ghijkl", "--dry-run").stdout
     assert "Nothing changes." in dead(alone, "edit", row, "--set", "subject=token=•••", "--dry-run").stdout
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_who_has_seen_enough_of_a_list_is_told_nothing_more(alone: Installation, unbuffered: str) -> None:
+def test_a_closed_pipe_ends_the_output_without_an_error(alone: Installation, unbuffered: str) -> None:
     for _ in range(5):
-        letter(alone)
+        dead_letter(alone)
     listens, speaks = os.pipe()
     os.close(listens)
     result = subprocess.run(

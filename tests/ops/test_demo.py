@@ -1,4 +1,4 @@
-"""`./stint demo` makes a firm that could be real, in an installation that has none, whole or not at all."""
+"""`./stint demo` creates a realistic firm in an empty installation, completely or not at all."""
 
 import asyncio
 import os
@@ -11,10 +11,11 @@ from typing import Any
 import jwt
 import pytest
 
-from ops.demo import Filled, fill
-from schemas.database import connect
+from ops.demo.run import Filled, fill
+from schemas.hours.entry_rules import EntryRules
+from schemas.postgres.connection import connect
 from tests.faults.test_events import frozen
-from tests.installation import CHECKOUT, Installation, eventually, new_database
+from tests.support.installation import CHECKOUT, Installation, eventually, new_database
 
 ZONE = "Europe/Berlin"
 ENTRIES = 5_099  # of three consultants: a whole year, with both changes of the clocks
@@ -52,7 +53,7 @@ def firm(database_url: str, amqp_url: str, tmp_path_factory: pytest.TempPathFact
 
     async def made() -> Filled:
         async with await connect(settings) as conn:
-            return await fill(conn, entries=ENTRIES, zone=ZONE)
+            return await fill(conn, entries=ENTRIES, rules=EntryRules.of(settings))
 
     try:
         yield Firm(stint, asyncio.run(made()))
@@ -141,7 +142,7 @@ def test_customers_differ_and_have_what_every_customer_has(firm: Firm) -> None:
     }
 
 
-def test_timers_run_that_keep_no_approval_from_anybody(firm: Firm) -> None:
+def test_timers_run_that_block_no_approval(firm: Firm) -> None:
     assert firm.value("SELECT count(*) FROM timers WHERE start_time BETWEEN now() - interval '1 hour' AND now()") == 3
     stand_in_the_way = """
         SELECT count(*) FROM timers r JOIN tasks t ON t.id = r.task_id JOIN time_bills b
@@ -154,7 +155,7 @@ def test_timers_run_that_keep_no_approval_from_anybody(firm: Firm) -> None:
 def test_constraints_indexes_and_triggers_are_all_in_force_afterwards(firm: Firm, own: Installation) -> None:
     assert firm.rows(SCHEMA) == own.rows(SCHEMA)
     firm_xid = "SELECT count(*) FROM time_entries WHERE changed_xid IS DISTINCT FROM (SELECT max(changed_xid) FROM customers)"
-    assert firm.value(firm_xid) == 0, "what a client that synchronizes is told of"
+    assert firm.value(firm_xid) == 0, "what a sync client receives"
 
 
 def test_a_token_for_the_demos_admin_opens_its_months(firm: Firm) -> None:

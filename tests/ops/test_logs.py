@@ -1,4 +1,4 @@
-"""What `up` shows of its children's logs, and that showing it never holds anything up."""
+"""What `up` shows of its processes' logs, and that a slow terminal never blocks it."""
 
 import json
 import os
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ops import logs
-from ops.logs import LogView, Terminal, loud_part
+from ops.up import log_view
+from ops.up.log_view import LogView, Terminal, shown_part
 
 
 @pytest.mark.parametrize(
@@ -28,13 +28,13 @@ from ops.logs import LogView, Terminal, loud_part
     ],
 )  # fmt: skip
 def test_only_what_a_person_should_see_is_shown(name: str, line: str, shown: str | None) -> None:
-    assert loud_part(name, line) == shown
+    assert shown_part(name, line) == shown
 
 
 def test_while_everything_starts_only_errors_are_shown() -> None:
     waiting, broken = ({"level": level, "message": "x"} for level in ("WARNING", "ERROR"))
-    assert loud_part("relay", json.dumps(waiting), warnings=False) is None
-    assert loud_part("relay", json.dumps(broken), warnings=False) == "ERROR x"
+    assert shown_part("relay", json.dumps(waiting), warnings=False) is None
+    assert shown_part("relay", json.dumps(broken), warnings=False) == "ERROR x"
 
 
 def test_new_lines_carry_the_childs_name_and_old_ones_are_not_shown_again(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_flood_is_cut_and_says_where_the_rest_is(tmp_path: Path) -> None:
 
 
 def test_a_log_stays_within_its_bound_while_its_writer_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "_LARGEST_LOG_BYTES", 1000)
+    monkeypatch.setattr(log_view, "_LARGEST_LOG_BYTES", 1000)
     log = tmp_path / "api.log"
     view = LogView("api", log, verbose=True)
     with open(log, "ab", buffering=0) as writer:
@@ -76,7 +76,7 @@ def test_a_log_stays_within_its_bound_while_its_writer_goes_on(tmp_path: Path, m
     assert (tmp_path / "api.log.1").stat().st_size <= 1000 + 6
 
 
-def test_a_terminal_that_nobody_reads_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_that_nobody_reads_blocks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, writing = os.pipe()
     with open(writing, "w") as stdout, open(reading, "rb") as reader:
         monkeypatch.setattr("sys.stdout", stdout)

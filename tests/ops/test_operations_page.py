@@ -1,4 +1,4 @@
-"""docs/operations.md is read at three in the morning: its commands are understood, its screens are what is really printed."""
+"""docs/operations.md is true: its commands exist, and its screens are what the commands print."""
 
 import argparse
 import re
@@ -7,17 +7,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import httpx
+import httpx2
 import pytest
 
-from ops import cli, status
-from ops.status import Standing
-from schemas.heartbeats import Process
+from ops import cli
+from ops.doctor import diagnose
+from ops.status import InstallationStatus
 from schemas.messages import SendMail
-from schemas.queues import Queue
-from tests.actors import probe
-from tests.installation import CHECKOUT, Installation, eventually
-from tests.smtp import mail_server
+from schemas.outbox.heartbeats import Process
+from schemas.outbox.metrics import QueueDepth
+from tests.outbox import probe
+from tests.support.installation import CHECKOUT, Installation, eventually
+from tests.support.smtp import mail_server
 
 PAGE = (CHECKOUT / "docs/operations.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
@@ -27,7 +28,7 @@ SPANS = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", PROSE)]
 
 @dataclass(frozen=True)
 class Screen:
-    """A command, and what it prints; with `echo $?` behind it the exit code, too."""
+    """A command and its output; with `echo $?` after it, also the exit code."""
 
     line: str
     shown: list[str]
@@ -44,7 +45,7 @@ def screens() -> list[Screen]:
 
 
 def words_of(line: str) -> list[str]:
-    """What is typed behind `./stint`, without what the shell makes of the rest of the line."""
+    """The arguments of `./stint`, without redirections and other parts for the shell."""
     command = re.split(r"; echo|\s>\s|\s\|\s|\s#\s", line)[0]
     assert command.startswith("./stint ")
     return shlex.split(command)[1:]
@@ -77,7 +78,7 @@ def test_every_option_on_the_page_is_one_of_some_command(span: str) -> None:
 
 
 def plain(lines: list[str]) -> list[str]:
-    """What is the same each time: without ids, ages, and how wide they make a column."""
+    """The lines without ids, ages and column widths, which differ each time."""
     text = "\n".join(lines)
     text = re.sub(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "ID", text)
     text = re.sub(r"\b\d+[smhd] ago", "AGO", text)
@@ -85,14 +86,14 @@ def plain(lines: list[str]) -> list[str]:
 
 
 def test_every_screen_on_the_page_is_what_the_command_prints(own: Installation) -> None:
-    """In the story that the page tells: four mails died, since `MAIL_FROM` is no address and no mail server answers."""
+    """In the situation of the page: four mails are dead letters, because `MAIL_FROM` is not an address."""
     own.environment |= {"PUBLIC_URL": own.url, "MAIL_FROM": "Stint at example.com", "SMTP_URL": "smtp://127.0.0.1:1"}
     own.start().wait_until_ready()
     with own.sql() as conn:
         mails = [SendMail(to="jo@example.com", subject="Hello", paragraphs=("One",)) for _ in range(4)]
-        probe.put(conn, *mails)
+        probe.enqueue(conn, *mails)
     eventually(lambda: own.value("SELECT count(*) FROM messages WHERE state = 'dead'") == 4, why=own.log("work")[-1500:])
-    eventually(lambda: own.value("SELECT count(*) FROM heartbeats") == 2)
+    eventually(lambda: own.value("SELECT count(*) FROM heartbeats") == 3)
     seen = screens()
     assert [screen.words[0] for screen in seen] == ["doctor", "status", "dead", "dead", "dead"]
     with mail_server() as server:
@@ -106,27 +107,42 @@ def test_every_screen_on_the_page_is_what_the_command_prints(own: Installation) 
             assert plain(printed) == plain(screen.shown), screen.line
             assert result.stderr == ""
         assert len(server.mails) == 4
-    measured = set(re.findall(r"^# TYPE (stint_\w+)", httpx.get(f"{own.url}/metrics").text, re.MULTILINE))
+    measured = set(re.findall(r"^# TYPE (stint_\w+)", httpx2.get(f"{own.url}/metrics").text, re.MULTILINE))
     # Prometheus's client adds when each one began
     assert {name for name in measured if not name.endswith("_created")} == set(re.findall(r"\bstint_\w+", PAGE))
 
 
 def test_whatever_the_doctor_finds_has_a_section() -> None:
-    """By the words of its heading, which stand in the finding too."""
+    """All words of the section's heading are in the finding's text."""
     servers = {"RabbitMQ": "does not answer", "API": "does not answer", "mail": "does not answer"}
-    servers |= {"Xero": "is not connected", "Slack": "took our bot token back"}
-    waits = [Queue(name="rockets", ready=1), Queue(name="timers", ready=1), Queue(name="bills", ready=1, oldest_due_seconds=99)]
+    servers |= {"Xero": "is not connected", "Slack": "revoked the bot token", "user pool": "was last read 300 s ago"}
+    waits = [
+        QueueDepth(name="rockets", ready=1),
+        QueueDepth(name="timers", ready=1),
+        QueueDepth(name="bills", ready=1, oldest_due_seconds=99),
+    ]
     now = datetime.now(UTC)
     worker = Process(process="here:1", kind="work", queues=["bills"], started_at=now, seen_at=now, alive=True)
     found = [
-        *status.examine(Standing(servers={"Postgres": "does not answer: OperationalError"})),
-        *status.examine(Standing(servers={"Postgres": "lacks migrations"}, lacks_migrations=True)),
-        *status.examine(
-            Standing(servers={"Postgres": "ok"} | servers, queues=waits, processes=[worker], dead=1, groups=1, foreign=1)
+        *diagnose(InstallationStatus(servers={"Postgres": "does not answer: OperationalError"})),
+        *diagnose(InstallationStatus(servers={"Postgres": "lacks migrations"}, lacks_migrations=True)),
+        *diagnose(
+            InstallationStatus(
+                servers={"Postgres": "ok"} | servers,
+                queues=waits,
+                processes=[worker],
+                dead=1,
+                groups=1,
+                unrecognized=1,
+                wrong_clocks=["the host b (600 s ahead of Postgres)"],
+                stray_entries=["e with 60 minutes in project p, marked as bill b"],
+                timers_without_access=["jo@example.com"],
+            )
         ),
+        *diagnose(InstallationStatus(servers={"Postgres": "ok", "API": "is not ready: Busy"}, processes=[worker]))[:1],
     ]
-    assert len(found) == 13
-    headings = re.findall(r"^### (.*)$", PAGE.partition("## Alarms")[2], re.MULTILINE)
+    assert len(found) == 18
+    headings = re.findall(r"^### (.*)$", PAGE.partition("## Alerts")[2], re.MULTILINE)
     sections = [words_in(part) for heading in headings for part in heading.split(" and ")]
     assert [finding.what for finding in found if not any(section <= words_in(finding.what) for section in sections)] == []
 

@@ -1,4 +1,4 @@
-"""No program of ours outlives us."""
+"""Programs end with the process that started them."""
 
 import asyncio
 import os
@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from ops.errors import CommandError
-from ops.processes import PLAIN_ENVIRONMENT, describe_end, end, run, spawn, until
+from ops.up.processes import PLAIN_ENVIRONMENT, describe_end, end, run, spawn, until
+
+pytestmark = pytest.mark.processes
 
 PARENT = """
 import sys, time
 from pathlib import Path
-from ops.processes import PLAIN_ENVIRONMENT, spawn
+from ops.up.processes import PLAIN_ENVIRONMENT, spawn
 child = spawn(["/bin/sleep", "60"], log=Path(sys.argv[1]), environment=PLAIN_ENVIRONMENT)
 print(child.pid, flush=True)
 time.sleep(60)
@@ -81,7 +83,7 @@ def _runs(pid: int) -> bool:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root changes accounts")
 def test_roots_children_can_run_as_another_account() -> None:
-    from ops.processes import unprivileged_account
+    from ops.up.processes import unprivileged_account
 
     account = unprivileged_account()
     assert account is not None

@@ -1,4 +1,4 @@
-"""The stand-in Slack keeps Slack's rules, and its page is enough to try Stint."""
+"""The stand-in for Slack has Slack's rules, and its page is enough to try Stint."""
 
 import re
 import time
@@ -6,27 +6,29 @@ from collections.abc import Iterator
 from html import unescape
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
-from ops.sandbox.slack import environment
-from ops.sandbox.slack_workspace import BOT_TOKEN, new_hook, new_trigger
-from tests.given import Given
-from tests.installation import Installation, eventually
-from tests.workspace import SlackSandbox, a_slack
+from ops.sandbox.slack.stand_in import environment
+from ops.sandbox.slack.workspace import BOT_TOKEN, new_hook, new_trigger
+from tests.support.given import Given
+from tests.support.installation import Installation, eventually
+from tests.support.slack_sandbox import SlackSandbox, running_slack_sandbox
+
+pytestmark = pytest.mark.processes
 
 VIEW = {"type": "modal", "title": {"type": "plain_text", "text": "T"}, "blocks": [{"type": "divider"}]}
 
 
 @pytest.fixture(scope="module")
 def slack() -> Iterator[SlackSandbox]:
-    with a_slack() as sandbox:
+    with running_slack_sandbox() as sandbox:
         yield sandbox
 
 
 def ask(slack: SlackSandbox, method: str, **arguments: Any) -> Any:
     headers = {"Authorization": f"Bearer {BOT_TOKEN}"}
-    return httpx.post(f"{slack.url}/api/{method}", json=arguments, headers=headers).json()
+    return httpx2.post(f"{slack.url}/api/{method}", json=arguments, headers=headers).json()
 
 
 def test_a_trigger_opens_one_modal_within_three_seconds(slack: SlackSandbox) -> None:
@@ -45,19 +47,22 @@ def test_a_modals_title_is_short(slack: SlackSandbox) -> None:
 
 def test_a_response_url_is_good_for_five_answers(slack: SlackSandbox) -> None:
     path = new_hook()
-    answers = [httpx.post(slack.url + path, json={"text": "a"}).status_code for _ in range(6)]
+    answers = [httpx2.post(slack.url + path, json={"text": "a"}).status_code for _ in range(6)]
     assert answers == [200] * 5 + [404]
     old = path.rpartition("/")[0] + f"/{time.time() - 1801:.6f}-a".replace(".", "-")
-    assert httpx.post(slack.url + old, json={"text": "a"}).status_code == 404
+    assert httpx2.post(slack.url + old, json={"text": "a"}).status_code == 404
 
 
 def test_nothing_is_done_without_the_token(slack: SlackSandbox) -> None:
     for headers, error in ({}, "not_authed"), ({"Authorization": "Bearer xoxb-other"}, "invalid_auth"):
-        assert httpx.post(f"{slack.url}/api/auth.test", headers=headers).json() == {"ok": False, "error": error}
+        assert httpx2.post(f"{slack.url}/api/auth.test", headers=headers).json() == {"ok": False, "error": error}
 
 
 def test_stint_can_be_tried_from_its_page(own: Installation) -> None:
-    with a_slack(own.url) as slack, httpx.Client(base_url=slack.url, timeout=10, follow_redirects=True) as browser:
+    with (
+        running_slack_sandbox(own.url) as slack,
+        httpx2.Client(base_url=slack.url, timeout=10, follow_redirects=True) as browser,
+    ):
         own.environment |= environment(slack.url)
         own.start().wait_until_ready()
         given = Given(own)
@@ -72,17 +77,17 @@ def test_stint_can_be_tried_from_its_page(own: Installation) -> None:
 
         does(do="type", email="admin@example.com", channel="C0SANDBOX", text="/task help")
         eventually(lambda: "opens the form" in page())
-        does(do="type", email="admin@example.com", channel="C0SANDBOX", text="/task Mend it")
+        does(do="type", email="admin@example.com", channel="C0SANDBOX", text="/task Fix it")
         eventually(lambda: "Acme & Sons" in page())
         view_id = re.findall(r'name="view" value="(\w+)"', page())[0]
         does(do="send", view=view_id, title="", customer=customer["id"])
         eventually(lambda: "This is empty" in page())
-        does(do="pick", view=view_id, title="Mend it", customer=customer["id"])
+        does(do="pick", view=view_id, title="Fix it", customer=customer["id"])
         eventually(lambda: "General Support</option>" in page())
-        does(do="send", view=view_id, title="Mend it", customer=customer["id"])
+        does(do="send", view=view_id, title="Fix it", customer=customer["id"])
         eventually(lambda: "New task" not in page().partition("Posted")[0] and "created" in page())
         [task] = admin.get("/api/tasks")["items"]
         does(do="press", action="start_timer", value=task["id"])
-        eventually(lambda: "Your timer runs on Mend it" in page())
+        eventually(lambda: "Your timer runs on Fix it" in page())
         assert admin.get("/api/active-timers/me")["taskId"] == task["id"]
         given.close()

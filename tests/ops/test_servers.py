@@ -18,10 +18,12 @@ import psycopg
 import pytest
 
 from ops.errors import CommandError
-from ops.postgres import Postgres
-from ops.rabbitmq import RabbitMQ
-from ops.rabbitmq_package import show_needed_plugins
-from ops.servers import Servers
+from ops.up.postgres import Postgres
+from ops.up.rabbitmq import RabbitMQ
+from ops.up.rabbitmq_package import show_needed_plugins
+from ops.up.servers import Servers
+
+pytestmark = pytest.mark.processes
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def put(amqp_url: str, queue: str) -> None:
 
 
 def first(amqp_url: str, queue: str) -> bytes | None:
-    """The body of the message that waits longest; None when there is no such queue."""
+    """The body of the first message, or None when the queue does not exist."""
     with pika.BlockingConnection(pika.URLParameters(amqp_url)) as connection:
         for _ in range(50):  # a quorum queue chooses its leader just after the start
             with contextlib.suppress(pika.exceptions.AMQPChannelError):
@@ -72,6 +74,7 @@ def test_a_restarted_rabbitmq_keeps_its_url_and_messages_and_an_emptied_one_its_
     assert (servers.amqp_url, first(url, "kept")) == (url, None)
 
 
+@pytest.mark.slow
 def test_a_rabbitmq_that_is_killed_as_it_makes_a_queue_comes_back_with_one_that_works(servers: Servers) -> None:
     put(servers.amqp_url, "young")
     servers.rabbitmq.kill()
@@ -159,7 +162,7 @@ def test_a_taken_port_is_replaced(tmp_path: Path) -> None:
 STARTS_A_POSTGRES = """
 import asyncio, sys, time
 from pathlib import Path
-from ops.postgres import Postgres
+from ops.up.postgres import Postgres
 postgres = Postgres(Path(sys.argv[1]), durable=False)
 asyncio.run(postgres.prepare())
 postgres.start()

@@ -1,18 +1,18 @@
-"""`./stint status` and `./stint doctor`: how it stands, and what is wrong with it."""
+"""`./stint status` and `./stint doctor`: the state of an installation, and what is wrong with it."""
 
 import hashlib
 import json
 import re
 from typing import Any
 
-import httpx
+import httpx2
 
-from tests.given import Given
-from tests.installation import Installation, eventually
+from tests.support.given import Given
+from tests.support.installation import Installation, eventually
 
 
 def found(stint: Installation) -> list[str]:
-    """What the doctor names, its exit code checked on the way."""
+    """The findings of the doctor, with its exit code checked."""
     result = stint.command("doctor", "--json")
     findings: list[dict[str, str]] = json.loads(result.stdout)
     assert result.returncode == bool(findings)
@@ -23,7 +23,7 @@ def found(stint: Installation) -> list[str]:
 def test_nothing_is_wrong_with_what_runs_as_it_should(own: Installation) -> None:
     own.environment["PUBLIC_URL"] = own.url
     own.start().wait_until_ready()
-    eventually(lambda: own.value("SELECT count(*) FROM heartbeats") == 2)
+    eventually(lambda: own.value("SELECT count(*) FROM heartbeats") == 3)
     assert found(own) == []
     assert "Nothing is wrong." in own.command("doctor").stdout
 
@@ -34,16 +34,16 @@ def test_the_doctor_names_what_is_not_running_and_what_is_dead(own: Installation
     given = Given(own)
     admin = given.admin()
     customer = given.customer(admin)
-    # there is no mail server: what is to tell of the invitation dies
+    # without a mail server, the mail of the invitation becomes a dead letter
     admin.post(f"/api/customers/{customer['id']}/users/invite", {"email": "jo@example.com", "name": "Jo"})
     given.settled()
-    eventually(lambda: own.value("SELECT count(*) FROM heartbeats") == 2)
+    eventually(lambda: own.value("SELECT count(*) FROM heartbeats") == 3)
     named = " ".join(found(own))
     assert "No worker is alive for the queue timers." in named and "queue mail" not in named
     assert "Dead letters: 1, in 1 groups." in named
     with own.sql() as conn:
         conn.execute(
-            "INSERT INTO messages (id, actor, queue, body, allowance) VALUES (gen_random_uuid(), 'x', 'rockets', '{}', 5)"
+            "INSERT INTO messages (id, actor, queue, body, max_attempts) VALUES (gen_random_uuid(), 'x', 'rockets', '{}', 5)"
         )
     named = " ".join(found(own))
     assert "1 messages are for a queue that this version does not know: rockets." in named and "--queues rockets" not in named
@@ -62,15 +62,15 @@ def test_without_postgres_the_doctor_says_so_and_nothing_else(own: Installation)
     assert [name.partition(" ")[0] for name in found(own)] == ["Postgres"]
 
 
-def test_the_status_counts_queues_processes_and_letters(own: Installation) -> None:
+def test_the_status_has_queues_processes_and_dead_letters(own: Installation) -> None:
     own.start("api", "relay", "work").wait_until_ready()
     given = Given(own)
     someone = given.person()
     given.stopped(someone, given.task(someone))
-    eventually(lambda: own.value("SELECT count(*) FROM heartbeats") == 2)
+    eventually(lambda: own.value("SELECT count(*) FROM heartbeats") == 3)
     standing: dict[str, Any] = json.loads(own.command("status", "--json").stdout)
     assert standing["servers"]["Postgres"] == standing["servers"]["RabbitMQ"] == "ok"
-    assert {process["kind"] for process in standing["processes"] if process["alive"]} == {"relay", "work"}
+    assert {process["kind"] for process in standing["processes"] if process["alive"]} == {"api", "relay", "work"}
     assert {queue["name"] for queue in standing["queues"]} >= {"timers", "bills", "xero", "slack", "mail"}
     shown = own.command("status").stdout
     assert "timers" in shown and "relays: 1" in shown
@@ -86,7 +86,7 @@ def test_the_metrics_say_what_handlers_did(own: Installation) -> None:
     metrics = someone.http.get("/metrics").text
     assert 'stint_handler_seconds_count{actor="stop_timer"} 1' in metrics
     assert 'stint_handler_seconds_bucket{actor="stop_timer",le="+Inf"} 1' in metrics
-    assert 'stint_alive{kind="relay"} 1' in metrics and "stint_foreign_letters 0" in metrics
+    assert 'stint_alive{kind="relay"} 1' in metrics and "stint_unrecognized_messages 0" in metrics
     given.close()
 
 
@@ -94,16 +94,17 @@ def test_the_doctor_names_what_xero_and_slack_have_withdrawn(own: Installation) 
     own.environment |= {"PUBLIC_URL": own.url, "SLACK_BOT_TOKEN": "xoxb-not-a-token-of-anyone"}
     own.environment |= {"XERO_CLIENT_ID": "an app", "XERO_CLIENT_SECRET": "its secret"}
     own.start("api", "relay", "work").wait_until_ready()
-    eventually(lambda: own.value("SELECT count(*) FROM heartbeats") == 2)
+    eventually(lambda: own.value("SELECT count(*) FROM heartbeats") == 3)
     assert found(own) == ["Xero is not connected."]
     with own.sql() as conn:
         conn.execute("UPDATE xero_connection SET needs_reconnect_at = now()")
         token_hash = hashlib.sha256(b"xoxb-not-a-token-of-anyone").digest()
-        conn.execute("INSERT INTO slack_removals (token_hash, reason) VALUES (%s, 'app_uninstalled')", (token_hash,))
-    assert set(found(own)) == {"Xero does not let Stint in any more.", "Slack took our bot token back."}
+        conn.execute("INSERT INTO slack_revocations (token_hash, reason) VALUES (%s, 'app_uninstalled')", (token_hash,))
+    xero, slack = found(own)
+    assert "Xero gives no access since" in xero and "no longer accepts" in xero and slack == "Slack revoked the bot token."
 
 
-def test_what_replays_did_is_counted_for_ever(own: Installation) -> None:
+def test_outcomes_of_replays_are_counted_after_the_replays_are_deleted(own: Installation) -> None:
     own.start("api").wait_until_ready()
 
     def replay(days_ago: int, *outcomes: str) -> None:
@@ -112,16 +113,16 @@ def test_what_replays_did_is_counted_for_ever(own: Installation) -> None:
                 """
                 WITH replay AS (
                     INSERT INTO replays (who, reason, state, ended_at)
-                    VALUES ('jo', 'mended', 'done', now() - make_interval(days => %s)) RETURNING id
+                    VALUES ('jo', 'fixed', 'done', now() - make_interval(days => %s)) RETURNING id
                 )
-                INSERT INTO replay_letters (replay_id, n, message_id, outcome)
+                INSERT INTO replay_messages (replay_id, n, message_id, outcome)
                 SELECT id, n, gen_random_uuid(), outcome FROM replay, unnest(%s::text[]) WITH ORDINALITY o (outcome, n)
                 """,
                 (days_ago, list(outcomes)),
             )
 
     def counted() -> dict[str, int]:
-        answer = httpx.get(f"{own.url}/metrics").text
+        answer = httpx2.get(f"{own.url}/metrics").text
         return {name: int(n) for name, n in re.findall(r'^stint_replayed_total\{outcome="(\w+)"\} (\d+)$', answer, re.M)}
 
     replay(31, "succeeded", "succeeded", "failed")
@@ -131,7 +132,7 @@ def test_what_replays_did_is_counted_for_ever(own: Installation) -> None:
     assert counted() == expected
     own.start("relay")
     eventually(lambda: own.value("SELECT count(*) FROM replays") == 1, why="the old ones are forgotten")
-    assert own.value("SELECT count(*) FROM replay_letters") == 1
+    assert own.value("SELECT count(*) FROM replay_messages") == 1
     assert counted() == expected
     replay(1, "succeeded")
     assert counted() == expected | {"succeeded": 4}

@@ -1,16 +1,60 @@
-"""The `stint` script: it makes .venv when it has to, and only then."""
+"""The `stint` script: it creates .venv when that is missing or out of date, and only then."""
 
 import os
+import re
 import shutil
+import signal
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from ops.state import CHECKOUT
-from tests.once import once
+from tests.support.once_per_run import once
 
 pytestmark = pytest.mark.slow  # each makes a virtual environment, which takes seconds
+
+
+# Found as python3.13, it is a fake of Python, pip and uv that installs nothing. $SLOW names the step that takes 11 seconds.
+FAKE_PYTHON = r"""#!/bin/sh
+slow() { [ "$SLOW" != "$1" ] || sleep 11; }
+here=$(dirname "$0")
+case "$*" in
+"-c "*) ;;
+"-m venv "*)
+    slow venv
+    mkdir -p "$3/bin" "$3/lib/python3.13/site-packages/"
+    cp "$0" "$3/bin/python"
+    ;;
+*"-m pip config list") echo "global.index-url='https://mirror.example/simple'" ;;
+"-m pip install"*)
+    echo "pip $*" >>"$CALLS"
+    case "$*" in *--only-binary*)
+        echo 'Installing collected packages: setuptools'
+        [ -z "$UV" ] || { cp "$0" "$here/uv"; exit; }
+        exit 1 ;;
+    esac
+    echo 'Collecting one==1'
+    echo 'Processing /wheels/two-2.whl'
+    slow pip
+    ;;
+"pip install"*)
+    echo "uv $* $UV_DEFAULT_INDEX $(cat "$9")" >>"$CALLS"
+    [ "$UV" = works ] || exit 1
+    mkdir "$here/../lib/python3.13/site-packages/one-1.dist-info"
+    slow uv
+    ;;
+*"-m compileall"*) slow compileall ;;
+*"-m ops.cli"*) echo ran ;;
+esac
+"""
+HASH = "sha256:" + 64 * "0"
+LOCK = "".join(
+    f"{name} \\\n    --hash={HASH} \\\n    --hash={HASH}\n" for name in ("one==1", "setuptools==80", "two==2", "uv==0.13")
+)
 
 
 @pytest.fixture
@@ -86,10 +130,103 @@ def test_a_link_to_the_script_works_and_so_does_a_directory_called_ops(made: Pat
     assert run(tmp_path / "bin", "x", cwd=tmp_path).stdout == "ran x\n"
 
 
+@pytest.fixture
+def fake(checkout: Path, tmp_path: Path) -> dict[str, str]:
+    """An environment in which Python, pip and uv are fakes. Sets a lock with packages."""
+    (tmp_path / "fakes").mkdir()
+    (tmp_path / "fakes" / "python3.13").write_text(FAKE_PYTHON)
+    (tmp_path / "fakes" / "python3.13").chmod(0o755)
+    (checkout / "requirements.lock").write_text(LOCK)
+    return os.environ | {
+        "PATH": f"{tmp_path}/fakes:{os.environ['PATH']}",
+        "CALLS": str(tmp_path / "calls"),
+        "UV": "works",
+        "SLOW": "",
+    }
+
+
+def start(checkout: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [str(checkout / "stint")], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def longest_silence(checkout: Path, environment: dict[str, str]) -> tuple[float, str]:
+    """The longest time without a line of progress, in seconds, and all of the lines."""
+    starting, lines, times = start(checkout, environment), "", [time.monotonic()]
+    assert starting.stderr
+    for line in starting.stderr:
+        times.append(time.monotonic())
+        lines += line
+    assert starting.communicate(timeout=30)[0] == "ran\n", lines
+    times.append(time.monotonic())
+    return max(after - before for before, after in pairwise(times)), lines
+
+
+def test_no_step_of_a_first_start_is_silent_for_ten_seconds(checkout: Path, fake: dict[str, str], tmp_path: Path) -> None:
+    steps = {
+        "venv": "still creating the virtual environment, 5 s so far",
+        "pip": "still installing packages: 2 of 4 packages fetched",
+        "uv": "still installing packages: 1 of 4 packages",
+        "compileall": "still compiling packages: 0 of 0 files",
+    }
+
+    def slow_in(step: str) -> tuple[float, str]:
+        copy = shutil.copytree(checkout, tmp_path / step)
+        return longest_silence(copy, fake | {"SLOW": step, "UV": "fails" if step == "pip" else "works"})
+
+    with ThreadPoolExecutor(len(steps)) as at_once:
+        for (step, expected), (seconds, lines) in zip(steps.items(), at_once.map(slow_in, steps), strict=True):
+            assert seconds < 10, f"{step}: {lines}"
+            assert expected in lines
+
+
+def test_a_first_start_that_waits_for_another_one_shows_its_progress(checkout: Path, fake: dict[str, str]) -> None:
+    first = start(checkout, fake | {"SLOW": "uv"})
+    time.sleep(2)
+    seconds, lines = longest_silence(checkout, fake)
+    assert seconds < 10 and "waiting for it" in lines and "still installing packages: 1 of 4 packages" in lines
+    assert first.communicate(timeout=30)[0] == "ran\n"
+
+
+def test_all_packages_are_installed_by_the_uv_of_the_lock_from_pips_index(checkout: Path, fake: dict[str, str]) -> None:
+    assert run_with(checkout, fake).stdout == "ran\n"
+    pip, *uv = Path(fake["CALLS"]).read_text().split("uv pip ")
+    assert "--require-hashes" in pip and "--only-binary :all:" in pip
+    assert len(uv) == 1 and "--require-hashes" in uv[0] and "https://mirror.example/simple" in uv[0]
+    assert uv[0].endswith(f"{LOCK}")
+
+
+@pytest.mark.parametrize("uv", ["fails", ""])
+def test_pip_installs_what_uv_cannot(checkout: Path, fake: dict[str, str], uv: str) -> None:
+    started = run_with(checkout, fake | {"UV": uv})
+    assert started.stdout == "ran\n"
+    assert ("trying pip" in started.stderr) == (uv == "fails")
+    last = Path(fake["CALLS"]).read_text().splitlines()[-1]
+    assert last.startswith("pip ") and last.endswith(f"-r {checkout}/requirements.lock") and "--require-hashes" in last
+
+
+def test_after_kill_9_the_next_start_begins_again_and_nothing_reports_progress_any_more(
+    checkout: Path, fake: dict[str, str]
+) -> None:
+    killed = start(checkout, fake | {"SLOW": "venv"})
+    time.sleep(1)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait(5)
+    again = run_with(checkout, fake)
+    assert again.stdout == "ran\n" and "first start: installing 4 packages" in again.stderr
+    _, stderr = killed.communicate(timeout=15)
+    assert not re.search(r"(?:[6-9]|1\d) s so far", stderr)
+
+
+def run_with(checkout: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(checkout / "stint")], env=environment, capture_output=True, text=True, timeout=60)
+
+
 def test_without_a_new_enough_python_it_says_what_to_install(checkout: Path, tmp_path: Path) -> None:
     tools = tmp_path / "tools"
     tools.mkdir()
-    for tool in ("sh", "dirname", "readlink", "cmp", "id", "grep", "flock"):
+    for tool in ("sh", "cat", "date", "dirname", "readlink", "sleep", "cmp", "id", "grep", "flock"):
         (tools / tool).symlink_to(str(shutil.which(tool)))
     failed_shim = tools / "python3.13"
     failed_shim.write_text("#!/bin/sh\necho 'pyenv: command not found' >&2\nexit 127\n")

@@ -1,4 +1,4 @@
-"""What keeps the children alive: restarts, their pauses, and an end that leaves none."""
+"""The supervisor of `up`: restarts, the pauses between them, and an end that leaves no process."""
 
 import asyncio
 import os
@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from ops import supervisor as supervisor_module
 from ops.errors import CommandError
-from ops.processes import PLAIN_ENVIRONMENT, Child, spawn, until
-from ops.supervisor import Supervisor
+from ops.up import supervisor as supervisor_module
+from ops.up.processes import PLAIN_ENVIRONMENT, Child, spawn, until
+from ops.up.supervisor import Supervisor
+
+pytestmark = pytest.mark.processes
 
 
 class Script(Child):
-    """A child that is a line of shell."""
+    """A child that runs a shell command."""
 
     stop_seconds = 0.5
 
@@ -30,7 +32,7 @@ class Script(Child):
 
 
 def watch(*children: Child, settled: bool, seconds: float = 30, lines: int = 1_000) -> list[str]:
-    """Keeps the children for a while, or until the supervisor gives up or has said so much; returns what it said."""
+    """Runs the children for a while, or until the supervisor gives up or has said `lines` lines. Returns its lines."""
 
     async def all_of_it() -> list[str]:
         said: list[str] = []
@@ -42,11 +44,11 @@ def watch(*children: Child, settled: bool, seconds: float = 30, lines: int = 1_0
                 enough.set()
 
         supervisor = Supervisor(verbose=False, on_change=lambda: None)
-        supervisor.settled = settled
+        supervisor.started = settled
         supervisor.say = say  # type: ignore[method-assign]
         for child in children:
-            supervisor.do(supervisor.keep(child))
-        waiting = [asyncio.create_task(supervisor.until_over()), asyncio.create_task(enough.wait())]
+            supervisor.spawn(supervisor.keep_running(child))
+        waiting = [asyncio.create_task(supervisor.wait_for_end()), asyncio.create_task(enough.wait())]
         try:
             over, _ = await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             for one in over:
@@ -68,7 +70,9 @@ def test_a_dead_child_is_started_again_with_growing_pauses_and_said_so(tmp_path:
     assert child.launches in (3, 4)
 
 
-def test_who_has_lived_a_while_starts_again_with_the_first_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_that_ran_for_a_while_starts_again_with_the_first_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(supervisor_module, "_STEADY_SECONDS", 0.2)
     said = watch(Script(tmp_path, "sleep 0.3"), settled=True, lines=3)
     assert all("in 0.1 s" in line for line in said)
@@ -88,7 +92,20 @@ def test_a_child_that_never_stays_at_the_start_ends_it_with_its_own_words(tmp_pa
         watch(Script(tmp_path, "echo no such setting; exit 1"), settled=False)
 
 
-def test_a_program_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_child_that_runs_for_a_while_but_is_never_ready_ends_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor_module, "_STEADY_SECONDS", 0.2)
+
+    class NeverReady(Script):
+        def is_ready(self) -> bool:
+            return False
+
+    with pytest.raises(CommandError, match=r"script does not start: it ended with 1\. .*port in use"):
+        watch(NeverReady(tmp_path, "sleep 0.3; echo port in use; exit 1"), settled=False, seconds=15)
+
+
+def test_a_missing_program_is_reported(tmp_path: Path) -> None:
     class Missing(Script):
         def launch(self) -> None:
             self.process = spawn(["/no/such/program"], log=self.log, environment=PLAIN_ENVIRONMENT)
@@ -102,14 +119,14 @@ def test_a_signal_ends_everything(tmp_path: Path, number: signal.Signals) -> Non
     async def all_of_it() -> None:
         supervisor = Supervisor(verbose=False, on_change=lambda: None)
         child = Script(tmp_path, "exec sleep 60")
-        supervisor.do(supervisor.keep(child))
+        supervisor.spawn(supervisor.keep_running(child))
 
         async def send() -> None:
             await until(child.is_running)
             os.kill(os.getpid(), number)
 
-        supervisor.do(send())
-        await supervisor.until_over()
+        supervisor.spawn(send())
+        await supervisor.wait_for_end()
         await supervisor.end([child])
         assert not child.is_running()
         assert child.launches == 1

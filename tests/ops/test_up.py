@@ -1,4 +1,4 @@
-"""`./stint up` as a person and an on-call engineer meet it: started, killed in every way, and started again."""
+"""`./stint up`: started, killed in every way, and started again."""
 
 import os
 import re
@@ -8,23 +8,30 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import psycopg
 import pytest
 
-from tests.installation import free_port
-from tests.up import Up, command, ready, runs, until
+from tests.support.installation import free_port, new_database
+from tests.support.up import Up, command, ready, runs, until
+
+pytestmark = pytest.mark.processes
 
 
 @pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    """One that is shared: whoever ends it starts it again."""
+def shared_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     up = Up(tmp_path_factory.mktemp("up") / "with space")
     try:
-        yield up.start()
+        yield up
     finally:
-        if up.process.poll() is None:
+        if up.runs():
             up.end(signal.SIGTERM)
+
+
+@pytest.fixture
+def up(shared_up: Up) -> Up:
+    """Shared by the module; started again if the test before ended it."""
+    return shared_up if shared_up.runs() else shared_up.start()
 
 
 def test_the_status_block_names_what_a_person_needs(up: Up) -> None:
@@ -51,14 +58,14 @@ def test_a_code_that_is_caught_as_a_file_signs_in(up: Up) -> None:
     assert str(up.state / "mail") in up.said()
     assert command("user", "add", "jo@example.com", "--state", str(up.state)).returncode == 0
     before = set((up.state / "mail").glob("*.eml"))
-    httpx.post(f"{up.url}/auth/code", json={"email": "jo@example.com"}).raise_for_status()
+    httpx2.post(f"{up.url}/auth/code", json={"email": "jo@example.com"}).raise_for_status()
     until(lambda: bool(set((up.state / "mail").glob("*.eml")) - before), seconds=20)
     [file] = set((up.state / "mail").glob("*.eml")) - before
     assert file.stat().st_mode & 0o077 == 0
     code = re.search(r"Your code is (\d{6})", file.read_text())
     assert code
-    signed_in = httpx.post(f"{up.url}/auth/token", json={"email": "jo@example.com", "code": code[1]}).json()
-    me = httpx.get(f"{up.url}/api/me", headers={"Authorization": f"Bearer {signed_in['idToken']}"}).json()
+    signed_in = httpx2.post(f"{up.url}/auth/token", json={"email": "jo@example.com", "code": code[1]}).json()
+    me = httpx2.get(f"{up.url}/api/me", headers={"Authorization": f"Bearer {signed_in['idToken']}"}).json()
     assert (me["email"], me["role"]) == ("jo@example.com", "internal")
 
 
@@ -81,7 +88,7 @@ def test_a_second_up_on_the_same_state_says_so(up: Up) -> None:
     assert ready(up.url)
 
 
-def test_a_taken_port_is_said(up: Up, tmp_path: Path) -> None:
+def test_a_used_port_is_reported(up: Up, tmp_path: Path) -> None:
     second = command("up", "--port", str(up.port), "--state", str(tmp_path / "second"))
     assert second.returncode == 1
     assert f"Port {up.port} cannot be used" in second.stderr and "--port" in second.stderr
@@ -136,10 +143,10 @@ def test_a_signal_ends_all_of_it(up: Up, number: signal.Signals) -> None:
     assert up.process.returncode == 0
     assert not (up.state / "run.json").exists()
     assert not list((up.state / "postgres").glob("socket*"))
-    up.start()
 
 
-def test_open_streams_do_not_hold_the_end_up(up: Up) -> None:
+@pytest.mark.slow
+def test_open_streams_do_not_delay_the_end(up: Up) -> None:
     token = command("token", "--role", "internal_admin", "--email", "a@example.com", "--state", str(up.state)).stdout.strip()
     with socket.create_connection(("127.0.0.1", up.port)) as stream:
         stream.sendall(f"GET /api/events HTTP/1.1\r\nHost: stint\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
@@ -149,9 +156,29 @@ def test_open_streams_do_not_hold_the_end_up(up: Up) -> None:
         seconds = up.end(signal.SIGTERM)
     print(f"all of it gone after {seconds:.1f} s")
     assert seconds < 6  # the API alone would wait 8 s for a stream that does not end
-    up.start()
 
 
+@pytest.mark.parametrize("words", [["user", "remove"], ["user", "add", "--role", "internal_user"]])
+def test_up_starts_again_and_gives_its_first_admin_nothing_back(
+    words: list[str], database_url: str, amqp_url_apart: str, tmp_path: Path
+) -> None:
+    up = Up(tmp_path / "state").start(DATABASE_URL=new_database(database_url), AMQP_URL=amqp_url_apart)
+    try:
+        changed = command(*words, "admin@example.com", "--state", str(up.state))
+        assert changed.returncode == 0, changed.stderr
+        with psycopg.connect(up.run_json()["database_url"]) as conn:
+            before = conn.execute("SELECT role, revoked_at, access_version FROM users").fetchall()
+        up.end(signal.SIGTERM)
+        up.start()
+        assert "none: admin@example.com was removed, or is no admin any more; ./stint token --role internal_admin" in up.said()
+        with psycopg.connect(up.run_json()["database_url"]) as conn:
+            assert conn.execute("SELECT role, revoked_at, access_version FROM users").fetchall() == before
+    finally:
+        if up.runs():
+            up.end(signal.SIGTERM)
+
+
+@pytest.mark.slow
 def test_given_servers_are_used_and_none_is_started(up: Up, tmp_path: Path) -> None:
     run = up.run_json()
     second = Up(tmp_path / "second").start(

@@ -1,31 +1,38 @@
-"""`./stint up --sandbox` as a newcomer meets it: a bill is approved, and its entry arrives, in no Xero."""
+"""`./stint up --sandbox`: a bill is approved and its entry arrives in the stand-in, not in Xero."""
 
 import os
 import re
 import shutil
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import psycopg
 import pytest
 
 from ops.state import CHECKOUT
-from tests.installation import eventually
-from tests.up import Up, command, runs
+from tests.support.installation import eventually, new_database
+from tests.support.pages import assert_prints, blocks, paste, steps
+from tests.support.up import Up, command, runs
+
+pytestmark = pytest.mark.processes
 
 DOCS = (CHECKOUT / "docs" / "sandbox.md").read_text()
 
 
 @pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    """One that is shared: whoever ends it starts it again."""
+def up(database_url: str, amqp_url_apart: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """Shared by the module: a test that ends it starts it again. It uses the servers of the tests."""
     up = Up(tmp_path_factory.mktemp("up") / "with space", "--sandbox")
     try:
-        yield up.start(XERO_CLIENT_ID="somebody's real app", XERO_API_URL="http://127.0.0.1:9")
+        yield up.start(
+            DATABASE_URL=new_database(database_url),
+            AMQP_URL=amqp_url_apart,
+            XERO_CLIENT_ID="somebody's real app",
+            XERO_API_URL="http://127.0.0.1:9",
+        )
     finally:
         if up.process.poll() is None:
             up.end(signal.SIGTERM)
@@ -40,49 +47,48 @@ def slack(up: Up) -> str:
 
 
 def entries(up: Up) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = httpx.get(f"{sandbox(up)}/sandbox/entries").json()
+    found: list[dict[str, Any]] = httpx2.get(f"{sandbox(up)}/sandbox/entries").json()
     return found
 
 
 def is_up(url: str) -> bool:
     try:
-        return httpx.get(url).is_success
-    except httpx.HTTPError:
+        return httpx2.get(url).is_success
+    except httpx2.HTTPError:
         return False
 
 
 def stint_says(up: Up, path: str) -> dict[str, Any]:
     token = command("token", "--role", "internal_admin", "--email", "admin@example.com", "--state", str(up.state)).stdout
-    answer = httpx.get(f"{up.url}{path}", headers={"Authorization": f"Bearer {token.strip()}"}, timeout=20)
+    answer = httpx2.get(f"{up.url}{path}", headers={"Authorization": f"Bearer {token.strip()}"}, timeout=20)
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     return found
 
 
-def pasted(up: Up, section: str) -> str:
-    """What a terminal shows when the commands of that section are pasted into it."""
-    text = DOCS.partition(f"## {section}\n")[2].partition("\n## ")[0]
-    commands = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
-    commands = commands.replace(":8000", f":{up.port}").replace(":8001", f":{up.port + 1}")
-    commands = commands.replace("./stint token", f'"{CHECKOUT}/stint" token --state "{up.state}"')
-    shown = subprocess.run(["bash", "-euo", "pipefail", "-c", commands], capture_output=True, text=True, timeout=60)
-    assert shown.returncode == 0, shown.stdout + shown.stderr
-    return shown.stdout
+def paste_section(up: Up, section: str, directory: Path) -> None:
+    """Pastes the commands of that section of the docs, and compares what they print."""
+    page = directory / "sandbox.md"
+    page.write_text(DOCS.partition(f"## {section}\n")[2].partition("\n## ")[0])
+    pasted = steps(blocks(page))
+    page.unlink()
+    for step, output in zip(pasted, paste(pasted, up, directory), strict=True):
+        assert_prints(step, output)
 
 
-def test_it_is_said_that_this_is_a_sandbox_and_where_to_look(up: Up) -> None:
-    assert "with a sandbox" in up.said() and "nothing goes to Xero" in up.said()
+def test_up_prints_that_it_has_a_sandbox_and_its_address(up: Up) -> None:
+    assert "with a sandbox" in up.said() and "nothing is sent to Xero" in up.said()
     assert sandbox(up) in up.said()
-    assert "This is a sandbox, not Xero" in httpx.get(sandbox(up)).text
+    assert "This is a sandbox, not Xero" in httpx2.get(sandbox(up)).text
     status = stint_says(up, "/api/xero/status")
     assert (status["connected"], status["needsReconnect"]) == (True, False)
     assert status["tenantName"] == "Sandbox Ltd (not a real Xero)"
 
 
 @pytest.fixture(scope="module")
-def arrived(up: Up) -> dict[str, Any]:
-    """The entry of the bill that the commands of the docs bring on its way."""
-    assert "Support and maintenance" in pasted(up, "From a bill to an entry")
+def arrived(up: Up, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The entry of the bill that the commands of the docs create and approve."""
+    paste_section(up, "From a bill to an entry", tmp_path_factory.mktemp("checkout"))
     [entry] = eventually(lambda: entries(up))
     found: dict[str, Any] = entry
     return found
@@ -97,16 +103,16 @@ def test_the_commands_of_the_docs_bring_a_bill_to_the_sandbox(up: Up, arrived: d
     assert bill["xero"]["timeEntryId"] == arrived["timeEntryId"]
     assert (bill["minutes"], bill["memo"]) == (arrived["duration"], "Moved all mailboxes") == (90, "Moved all mailboxes")
     assert arrived["description"].startswith("Moved all mailboxes")
-    page = httpx.get(sandbox(up)).text
+    page = httpx2.get(sandbox(up)).text
     assert "Moved all mailboxes" in page and "Ada Admin" in page
 
 
 @pytest.mark.usefixtures("arrived")  # before Stint is disconnected
-def test_the_commands_for_a_bad_mood_are_taken(up: Up) -> None:
-    pasted(up, "As Xero in a bad mood")
-    answer = httpx.get(f"{sandbox(up)}/connections", headers={"Authorization": "Bearer x"})
+def test_the_commands_for_failures_are_accepted(up: Up, tmp_path: Path) -> None:
+    paste_section(up, "Failures of Xero", tmp_path)
+    answer = httpx2.get(f"{sandbox(up)}/connections", headers={"Authorization": "Bearer x"})
     assert answer.status_code == 401
-    assert [call["fault"] for call in httpx.get(f"{sandbox(up)}/sandbox/calls").json()][-1] is None
+    assert [call["fault"] for call in httpx2.get(f"{sandbox(up)}/sandbox/calls").json()][-1] is None
 
 
 def test_a_stand_in_that_dies_comes_back_with_what_it_knew(up: Up, arrived: dict[str, Any]) -> None:
@@ -115,13 +121,13 @@ def test_a_stand_in_that_dies_comes_back_with_what_it_knew(up: Up, arrived: dict
         os.kill(pid, signal.SIGKILL)
     eventually(lambda: len(set(up.run_json()["pids"]["sandbox"]) - set(pids)) == 2)
     for name in ("xero", "slack"):
-        eventually(lambda name=name: f"sandbox {name} killed by SIGKILL; starting it again" in up.said())  # type: ignore[misc]
+        eventually(lambda name=name: f"sandbox {name} killed by SIGKILL; starting it again" in up.said())
     eventually(lambda: is_up(f"{sandbox(up)}/health") and is_up(f"{slack(up)}/health"))
     assert entries(up) == [arrived]
 
 
 @pytest.mark.slow
-def test_the_next_start_finds_it_all_again_and_connects_anew(up: Up, arrived: dict[str, Any]) -> None:
+def test_the_next_start_finds_it_all_again_and_connects_again(up: Up, arrived: dict[str, Any]) -> None:
     pids = up.run_json()["pids"]["sandbox"]
     assert up.end(signal.SIGTERM) < 12
     assert not any(map(runs, pids))
@@ -132,19 +138,19 @@ def test_the_next_start_finds_it_all_again_and_connects_anew(up: Up, arrived: di
 
 def test_slack_is_a_page_to_type_commands_into(up: Up) -> None:
     assert slack(up) in up.said()
-    typed = httpx.get(slack(up))
+    typed = httpx2.get(slack(up))
     assert typed.is_success and "/task" in typed.text
     assert stint_says(up, "/api/me")["email"] == "admin@example.com"
 
 
-def test_a_sandboxes_state_is_used_with_nothing_else(up: Up, tmp_path: Path) -> None:
+def test_a_state_that_was_used_with_a_sandbox_is_refused_without_one(up: Up, tmp_path: Path) -> None:
     shutil.copytree(up.state / "sandbox", tmp_path / "played" / "sandbox")
     without = command("up", "--port", str(up.port + 3), "--state", str(tmp_path / "played"))
     assert without.returncode == 1
     assert "was used with a sandbox" in without.stderr and "--sandbox" in without.stderr
 
 
-def test_a_state_that_is_connected_to_xero_is_no_place_for_a_sandbox(up: Up, tmp_path: Path) -> None:
+def test_a_state_that_is_connected_to_xero_is_refused_for_a_sandbox(up: Up, tmp_path: Path) -> None:
     run = up.run_json()
     with psycopg.connect(run["database_url"], autocommit=True) as conn:
         was = conn.execute("SELECT tenant_id, tenant_name FROM xero_connection").fetchone()
@@ -163,7 +169,7 @@ def test_a_state_that_is_connected_to_xero_is_no_place_for_a_sandbox(up: Up, tmp
     assert not (tmp_path / "second" / "sandbox").exists()
 
 
-def test_a_taken_port_next_door_is_said(up: Up, tmp_path: Path) -> None:
+def test_a_used_port_of_the_sandbox_is_reported(up: Up, tmp_path: Path) -> None:
     second = command("up", "--sandbox", "--port", str(up.port - 1), "--state", str(tmp_path / "second"))
     assert second.returncode == 1
     assert f"Port {up.port}, for the sandbox, cannot be used" in second.stderr and "--port" in second.stderr

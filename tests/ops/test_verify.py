@@ -1,4 +1,4 @@
-"""`./stint verify` finds what somebody broke behind the application's back, and names it."""
+"""`./stint verify` finds rows that were broken by direct SQL, and names them."""
 
 import secrets
 from urllib.parse import urlsplit
@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from tests.given import Given
-from tests.installation import Installation, with_database
+from tests.support.given import Given
+from tests.support.installation import Installation, with_database
 
 # each breaks one invariant, after the constraint that would have refused it is dropped
 BREAKAGES = {
@@ -20,7 +20,10 @@ BREAKAGES = {
         "INSERT INTO pillars (id, customer_id, name) SELECT gen_random_uuid(), customer_id, 'Hosting' FROM tasks;"
         "UPDATE tasks SET pillar_id = (SELECT id FROM pillars p WHERE p.customer_id = tasks.customer_id AND NOT is_default)"
     ),
+    "a flag without an overlap": "UPDATE time_entries SET overlap = true",
     "a wrong sum": "UPDATE time_bills SET seconds = seconds + 60",
+    "a bill that nothing is on": "UPDATE time_entries SET deleted_at = now(); UPDATE time_bills SET seconds = 0",
+    "hours of the year 3000": "UPDATE time_entries SET end_time = '3000-01-01T00:00:00Z'",
     "a rule that is not kept": (
         "ALTER TABLE time_bills ALTER COLUMN minutes DROP EXPRESSION; UPDATE time_bills SET minutes = minutes + 1"
     ),
@@ -29,11 +32,11 @@ BREAKAGES = {
         " rounding_mode) SELECT user_id, customer_id, pillar_id, date, 1, 'up' FROM time_bills"
     ),
     "a message sent and never taken up": (
-        "INSERT INTO messages (id, actor, queue, body, allowance, state, sent_at)"
+        "INSERT INTO messages (id, actor, queue, body, max_attempts, state, sent_at)"
         " VALUES (gen_random_uuid(), 'stop_timer', 'timers', '{}', 5, 'sent', now() - interval '1 hour')"
     ),
     "a lease long lapsed": (
-        "INSERT INTO messages (id, actor, queue, body, allowance, state, lease_token, lease_until)"
+        "INSERT INTO messages (id, actor, queue, body, max_attempts, state, lease_token, lease_until)"
         " VALUES (gen_random_uuid(), 'x', 'mail', '{}', 5, 'calling', gen_random_uuid(), now() - interval '1 hour')"
     ),
     "work of a deleted customer": "UPDATE customers SET deleted_at = now()",
@@ -48,6 +51,10 @@ AFTER_APPROVAL = {
     "an approved sum": (
         "ALTER TABLE time_bills DROP CONSTRAINT approved_is_frozen;"
         "UPDATE time_entries SET end_time = end_time + interval '1 minute'; UPDATE time_bills SET seconds = seconds + 60"
+    ),
+    "an approved bill of a future day": (
+        "ALTER TABLE time_entries DROP CONSTRAINT time_entries_bill_id_user_id_customer_id_pillar_id_date_fkey;"
+        "UPDATE time_bills SET date = '3000-01-01'"
     ),
     "an approved bill's entry": "UPDATE time_entries SET notes = 'changed'",
     "an approved bill that says nothing of Xero": "UPDATE time_bills SET xero_status = 'none'",
@@ -68,7 +75,7 @@ def test_each_broken_invariant_is_named(breakages: dict[str, str], approved: boo
     bill = given.approved_bill(admin, admin) if approved else given.bill(admin)
     given.close()
     own.verify()
-    own.stop()  # nobody mends it meanwhile
+    own.stop()  # so that nothing corrects it in the meantime
 
     for what, breakage in breakages.items():
         broken = Installation(copy_of(own.database_url), own.amqp_url, own.directory)

@@ -1,32 +1,34 @@
-"""Xero's limits hold over all workers together, and who waits for them costs little."""
+"""All workers together keep Xero's rate limits, and waiting for them costs little."""
 
 import time
 
 import pytest
 
-from tests.firm_with_xero import Firm
-from tests.given import Given
-from tests.installation import eventually
-from tests.sandbox import XeroSandbox, most_at_once, most_in_a_minute
+from tests.support.firm_with_xero import Firm
+from tests.support.given import Given
+from tests.support.installation import eventually
+from tests.support.sizes import LIMITED_BILLS, LIMITED_ENTRIES
+from tests.support.xero_sandbox import XeroSandbox, most_at_once, most_in_a_minute
 
 WORKERS = ("work:xero", "work:xero,mail", "work:xero,slack", "work:xero,mail,slack")
-PUBLICATIONS = "SELECT sum(publication), count(*), max(attempts) FROM messages WHERE actor = 'sync_bill'"
+DELIVERIES = "SELECT sum(delivery_number), count(*), max(attempts) FROM messages WHERE actor = 'sync_bill'"
 
 
 def running(given: Given, xero: XeroSandbox, **limits: str) -> Firm:
-    """Four workers at these limits; Xero has none, so that it is Stint's that are seen."""
+    """Four workers with these limits; Xero has none, so that only Stint's limits have an effect."""
     stint = given.stint
     stint.environment |= limits
     stint.start("api", "relay", "work:bills,timers", *WORKERS)
     eventually(lambda: stint.answers("/health/ready"), seconds=60)
-    xero.without_limits()
+    xero.disable_limits()
     return Firm.new(stint, xero, given)
 
 
-def test_a_short_minute_is_never_overdrawn_by_four_workers(given_own: Given, xero: XeroSandbox) -> None:
+@pytest.mark.slow(seconds=24)
+def test_four_workers_never_exceed_the_limit_of_a_short_minute(given_own: Given, xero: XeroSandbox) -> None:
     limits = {"XERO_CALLS_PER_MINUTE": "20", "STINT_XERO_MINUTE_SECONDS": "6", "XERO_CALLS_AT_ONCE": "3"}
     firm = running(given_own, xero, **limits)
-    xero.sets(latencySeconds=0.1)
+    xero.configure(latencySeconds=0.1)
     bills = firm.given.many_bills(firm.by, firm.task, 60)
 
     firm.approve_all(bills)
@@ -36,28 +38,28 @@ def test_a_short_minute_is_never_overdrawn_by_four_workers(given_own: Given, xer
     calls = xero.calls("/projects.xro")
     assert 17 < most_in_a_minute(calls, seconds=6) <= 20
     assert 1 < most_at_once(calls) <= 3
-    publications, messages, attempts = firm.stint.rows(PUBLICATIONS)[0]
-    assert attempts == 0  # waiting costs none
-    assert publications < 6 * messages  # nor is anybody woken again and again to find out that there is no room
+    deliveries, messages, attempts = firm.stint.rows(DELIVERIES)[0]
+    assert attempts == 0  # waiting counts no attempt
+    assert deliveries < 6 * messages  # waiting messages are not delivered again and again without a free slot
     firm.check()
 
 
 @pytest.mark.slow(seconds=80)
-def test_xeros_own_limits_are_never_overdrawn_by_four_workers(given_own: Given, xero: XeroSandbox) -> None:
+@pytest.mark.timeout(400)
+def test_four_workers_never_exceed_xeros_own_limits(given_own: Given, xero: XeroSandbox) -> None:
     firm = running(given_own, xero, XERO_CALLS_PER_MINUTE="60", STINT_XERO_CHECK_SECONDS="600")
-    xero.sets(concurrent=5, minute=60, day=5000, latencySeconds=0.2)
-    bills = firm.given.many_bills(firm.by, firm.task, 120)
-    firm.approve_all(bills)
-    eventually(lambda: len(xero.entries()) > 70, seconds=120)
+    xero.configure(concurrent=5, minute=60, day=5000, latencySeconds=0.2)
+    firm.approve_all(firm.given.many_bills(firm.by, firm.task, LIMITED_BILLS))
+    eventually(lambda: len(xero.entries()) >= LIMITED_ENTRIES, seconds=60 + LIMITED_ENTRIES)
     calls = xero.calls("/projects.xro")
     assert [call for call in calls if call["status"] == 429] == []
     assert 55 < most_in_a_minute(calls) <= 60
     assert most_at_once(calls) <= 5
-    publications, messages, _ = firm.stint.rows(PUBLICATIONS)[0]
-    assert publications < 5 * messages
+    deliveries, messages, _ = firm.stint.rows(DELIVERIES)[0]
+    assert deliveries < 5 * messages
 
 
-def test_the_days_limit_holds_too(given_own: Given, xero: XeroSandbox) -> None:
+def test_four_workers_never_exceed_the_limit_of_a_day(given_own: Given, xero: XeroSandbox) -> None:
     firm = running(given_own, xero, XERO_CALLS_PER_DAY="8")
     firm.approve_all(firm.given.many_bills(firm.by, firm.task, 12))
     waiting = "SELECT count(*) FROM messages WHERE actor = 'sync_bill' AND available_at > now() + interval '23 hours'"
@@ -66,16 +68,16 @@ def test_the_days_limit_holds_too(given_own: Given, xero: XeroSandbox) -> None:
     assert firm.stint.value("SELECT max(attempts) FROM messages WHERE actor = 'sync_bill'") == 0
 
 
-def test_one_429_makes_all_pause(firm: Firm) -> None:
-    firm.comes_to(firm.approved(), "synced")  # who may be named is known
+def test_one_429_pauses_all_calls(firm: Firm) -> None:
+    firm.wait_for_status(firm.approved(), "synced")  # Xero's users are fetched now
     firm.xero.forget_calls()
-    firm.xero.fails("status", status=429, retryAfter=4, problem="minute", path="/Time", count=1)
+    firm.xero.inject_fault("status", status=429, retryAfter=4, problem="minute", path="/Time", count=1)
 
     firm.approve_all(firm.given.many_bills(firm.by, firm.task, 30, first="2025-01-01"))
 
     refused = eventually(lambda: [call for call in firm.xero.calls("/Time") if call["status"] == 429])[0]
     firm.settled()
-    # those that were let go before it was refused may still arrive, however late: it was one of five
+    # four other calls may have started before this one was refused, and may arrive late
     while_paused = [call for call in firm.xero.calls("/Time") if refused["endAt"] < call["at"] < refused["endAt"] + 4]
     assert len(while_paused) <= 4
     attempts = """
@@ -85,7 +87,7 @@ def test_one_429_makes_all_pause(firm: Firm) -> None:
     firm.check()
 
 
-def test_a_full_limit_is_said_to_who_asks_in_a_request(firm: Firm) -> None:
+def test_a_request_gets_503_while_the_limit_is_reached(firm: Firm) -> None:
     firm.stint.rows("UPDATE xero_tenants SET paused_until = now() + interval '3 seconds' RETURNING 1")
     answer = firm.admin.http.get("/api/xero/projects")
     assert answer.status_code == 503 and 1 <= int(answer.headers["retry-after"]) <= 5

@@ -1,4 +1,4 @@
-"""Every request that Stint makes of Xero is one that Xero's own specification allows."""
+"""Every request that Stint sends to Xero is valid by Xero's own OpenAPI specification."""
 
 import re
 from collections.abc import Iterator
@@ -6,17 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.firm_with_xero import Firm
-from tests.given import Given, Json
-from tests.installation import Installation, eventually
-from tests.prism import prism_before
-from tests.sandbox import XeroSandbox
+from tests.support.firm_with_xero import Firm
+from tests.support.given import Given, Json
+from tests.support.installation import Installation, eventually
+from tests.support.prism import prism_before
+from tests.support.xero_sandbox import XeroSandbox
 
 pytestmark = pytest.mark.slow
 
 EVERY_REQUEST = {
     ("GET", "/connections"),
     ("GET", "/projects.xro/2.0/Projects"),
+    ("GET", "/projects.xro/2.0/Projects/{id}"),
     ("GET", "/projects.xro/2.0/Projects/{id}/Tasks"),
     ("GET", "/projects.xro/2.0/ProjectsUsers"),
     ("POST", "/projects.xro/2.0/Projects/{id}/Time"),
@@ -24,7 +25,7 @@ EVERY_REQUEST = {
     ("GET", "/projects.xro/2.0/Projects/{id}/Time/{id}"),
     ("PUT", "/projects.xro/2.0/Projects/{id}/Time/{id}"),
     ("DELETE", "/projects.xro/2.0/Projects/{id}/Time/{id}"),
-    # of these the specification says nothing, so they go past Prism; RFC 6749 and 7009 describe them
+    # these are not in the specification, so they do not pass through Prism; RFC 6749 and 7009 describe them
     ("GET", "/identity/connect/authorize"),
     ("POST", "/connect/token"),
     ("POST", "/connect/revocation"),
@@ -33,10 +34,10 @@ EVERY_REQUEST = {
 
 @pytest.fixture
 def firm(own_with_xero: Installation, xero: XeroSandbox, tmp_path: Path) -> Iterator[Firm]:
-    """Running and connected, with Prism between it and its Xero, which sees to it that what goes by is right."""
+    """A connected firm whose requests to Xero pass through Prism, which validates them and the answers."""
     with prism_before(xero.url, tmp_path) as prism:
         own_with_xero.environment["XERO_API_URL"] = prism.url
-        xero.without_limits()
+        xero.disable_limits()
         given = Given(own_with_xero)
         try:
             own_with_xero.start().wait_until_ready()
@@ -53,7 +54,7 @@ def requests(xero: XeroSandbox) -> set[tuple[str, str]]:
 def synced(firm: Firm, bill: Json) -> Json:
     firm.by.patch(f"/api/time-bills/{bill['id']}", {"memo": "Ümlauts & a ☃"})
     firm.change(bill, status="approved")
-    return firm.comes_to(bill, "synced")
+    return firm.wait_for_status(bill, "synced")
 
 
 def test_every_request_is_as_xeros_own_specification_says(firm: Firm) -> None:
@@ -65,29 +66,31 @@ def test_every_request_is_as_xeros_own_specification_says(firm: Firm) -> None:
 
     synced(firm, withdrawn)
     firm.change(withdrawn, status="pending")
-    firm.comes_to(withdrawn, "none")
+    firm.wait_for_status(withdrawn, "none")
 
-    # the answer to a creation is lost, and somebody changes the entry before it is found
-    firm.xero.fails_by(
+    # the answer to a create is lost, and somebody changes the entry before Stint finds it
+    firm.xero.inject_faults(
         {"kind": "drop_after", "method": "POST", "path": "/Time$", "count": 1},
-        {"kind": "status", "method": "GET", "path": "/Time$", "status": 429, "retryAfter": 1},  # which costs no attempt
+        {"kind": "status", "method": "GET", "path": "/Time$", "status": 429, "retryAfter": 1},  # counts no attempt
     )
     firm.change(changed, status="approved")
     [entry] = eventually(firm.xero.entries)
-    firm.xero.changes(entry["timeEntryId"], duration=5)
-    firm.xero.recovers()
-    firm.comes_to(changed, "synced")
+    firm.xero.change_entry(entry["timeEntryId"], duration=5)
+    firm.xero.clear_faults()
+    firm.wait_for_status(changed, "differs")
+    firm.admin.post("/api/xero/time-bills/send", {"ids": [changed["id"]], "reason": "Stint is right"}, status=200)
+    firm.wait_for_status(changed, "synced")
     assert [found["duration"] for found in firm.xero.entries()] == [45]
 
-    # a reopening that Xero refuses, since the entry is invoiced
+    # a reopening that Xero refuses, because the entry is invoiced
     entry_id = synced(firm, invoiced)["xero"]["timeEntryId"]
-    firm.xero.changes(entry_id, status="INVOICED")
+    firm.xero.change_entry(entry_id, status="INVOICED")
     firm.change(invoiced, status="pending")
-    firm.comes_to(invoiced, "synced")
+    firm.wait_for_status(invoiced, "synced")
 
     looked = len(firm.xero.calls("/Time", "GET"))
-    eventually(lambda: len(firm.xero.calls("/Time", "GET")) > looked, why="it is asked what was invoiced")
-    firm.xero.expires_tokens()
+    eventually(lambda: len(firm.xero.calls("/Time", "GET")) > looked, why="invoiced entries are listed")
+    firm.xero.expire_tokens()
     synced(firm, last)
     firm.check()
     firm.admin.delete("/api/xero/disconnect")

@@ -1,0 +1,1 @@
+"""The runtime of handlers: relay, worker, attempts, external calls, rescuer and replays."""

@@ -1,0 +1,203 @@
+"""An AMQP connection with one channel, for asyncio (pika): publishes with confirms, consumes, declares queues."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pika
+import pika.exceptions
+from pika.adapters.asyncio_connection import AsyncioConnection
+from pika.channel import Channel
+from pika.spec import Basic, BasicProperties
+
+OPEN_SECONDS = 10
+CLOSE_SECONDS = 1  # RabbitMQ does not answer while it is blocked by an alarm
+HEARTBEAT_SECONDS = 15  # unless the URL sets another; a peer that is silent for longer is considered dead
+
+
+class ConnectionLost(Exception):
+    """The connection is lost, or could not be opened. Messages without a confirm may or may not have arrived."""
+
+
+class Amqp:
+    """A connection that is used until it is lost, or until its `async with` ends. There is no reconnect: open a new one."""
+
+    def __init__(self) -> None:
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # its socket is closed
+        self.blocked = False  # by a memory or disk alarm: RabbitMQ accepts no messages until the alarm is over
+        self._connection: AsyncioConnection
+        self._channel: Channel
+        self._tag = 0
+        self._unconfirmed: dict[int, tuple[str, asyncio.Future[bool]]] = {}
+        self._returned: set[str] = set()
+
+    @classmethod
+    async def open(cls, url: str) -> "Amqp":
+        """A connection with a channel in confirm mode. Raises ConnectionLost if RabbitMQ cannot be reached."""
+        self = cls()
+        self.lost.add_done_callback(lambda future: future.exception())  # asyncio would log an exception that nobody retrieves
+        parameters = pika.URLParameters(url)
+        parameters.heartbeat = parameters.heartbeat or HEARTBEAT_SECONDS
+        parameters.socket_timeout = parameters.stack_timeout = 5
+        parameters.blocked_connection_timeout = 60
+        opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def failed(_: Any, reason: BaseException) -> None:
+            self._ended.set_result(None)
+            if not opened.done():
+                opened.set_exception(ConnectionLost(str(reason) or type(reason).__name__))
+
+        def closed(_: Any, reason: BaseException) -> None:
+            self._ended.set_result(None)
+            self._on_lost(reason)
+
+        self._connection = AsyncioConnection(
+            parameters,
+            on_open_callback=lambda _: None if opened.done() else opened.set_result(None),
+            on_open_error_callback=failed,
+            on_close_callback=closed,
+            custom_ioloop=asyncio.get_running_loop(),
+        )
+        try:
+            async with asyncio.timeout(OPEN_SECONDS):
+                await opened
+                self._connection.add_on_connection_blocked_callback(lambda *_: setattr(self, "blocked", True))
+                self._connection.add_on_connection_unblocked_callback(lambda *_: setattr(self, "blocked", False))
+                self._channel = await self._open_channel()
+                self._channel.add_on_close_callback(lambda _, reason: self._on_lost(reason))
+                self._channel.add_on_return_callback(self._on_return)
+                # RabbitMQ cancels a consumer whose queue was deleted
+                self._channel.add_on_cancel_callback(lambda _: self._on_lost(ConnectionLost("RabbitMQ cancelled a consumer")))
+                await self._wait_for(lambda done: self._channel.confirm_delivery(self._on_confirm, callback=done))
+        except TimeoutError:
+            await self.close()
+            raise ConnectionLost(f"no answer within {OPEN_SECONDS} s") from None
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aenter__(self) -> "Amqp":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def supports_quorum_queues(self) -> bool:
+        """Whether RabbitMQ is 3.10 or newer: quorum queues came with 3.8, but all that they need here only with 3.10."""
+        version = (self._connection.server_properties or {}).get("version", "0.0")
+        text = version.decode() if isinstance(version, bytes) else str(version)
+        return tuple(int(part) for part in text.split("-")[0].split(".")[:2] if part.isdigit()) >= (3, 10)
+
+    async def exists(self, queue: str) -> bool:
+        """Whether the queue exists."""
+        # a channel only for this: RabbitMQ closes it if the queue does not exist
+        channel = await self._open_channel()
+        result: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        def finish(found: bool) -> None:
+            if not result.done():
+                result.set_result(found)
+
+        channel.add_on_close_callback(lambda *_: finish(False))
+        channel.queue_declare(queue, passive=True, callback=lambda _: finish(True))
+        found: bool = await self._or_lost(result)
+        if found:
+            channel.close()
+        return found
+
+    async def declare(self, queue: str, arguments: dict[str, Any]) -> None:
+        """Creates the durable queue if it does not exist. Raises ConnectionLost if it exists with other arguments."""
+        await self._wait_for(lambda done: self._channel.queue_declare(queue, durable=True, arguments=arguments, callback=done))
+
+    def publish(self, queue: str, body: bytes, message_id: str) -> asyncio.Future[bool]:
+        """Publishes a persistent message. The future says whether RabbitMQ has stored it, or fails with ConnectionLost."""
+        confirmed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        if self.lost.done():
+            confirmed.set_exception(ConnectionLost("the connection was lost"))
+            return confirmed
+        self._tag += 1
+        self._unconfirmed[self._tag] = (message_id, confirmed)
+        properties = BasicProperties(  # type: ignore[no-untyped-call]
+            delivery_mode=2, message_id=message_id, content_type="application/json"
+        )
+        try:
+            self._channel.basic_publish("", queue, body, properties, mandatory=True)
+        except pika.exceptions.AMQPError as error:
+            self._on_lost(error)
+        return confirmed
+
+    async def consume(
+        self, queue: str, on_message: Callable[[Basic.Deliver, BasicProperties, bytes], None], *, prefetch: int
+    ) -> None:
+        """Calls `on_message` with each delivery until the connection is lost. The caller acknowledges them."""
+        await self._wait_for(lambda done: self._channel.basic_qos(prefetch_count=prefetch, callback=done))
+        await self._wait_for(
+            lambda done: self._channel.basic_consume(
+                queue, lambda _, method, properties, body: on_message(method, properties, body), callback=done
+            )
+        )
+
+    def acknowledge(self, delivery_tag: int) -> None:
+        if not self.lost.done():
+            self._channel.basic_ack(delivery_tag)
+
+    def abandon(self, reason: str) -> None:
+        """Starts to close the connection. Everything that still waits on it gets ConnectionLost."""
+        self._on_lost(ConnectionLost(reason))
+
+    async def close(self) -> None:
+        """Closes the connection, and waits until it is closed: at most CLOSE_SECONDS."""
+        self.abandon("closed")
+        await asyncio.wait({self._ended}, timeout=CLOSE_SECONDS)
+
+    async def _open_channel(self) -> Channel:
+        self._check()
+        opened: asyncio.Future[Channel] = asyncio.get_running_loop().create_future()
+        self._connection.channel(on_open_callback=lambda channel: None if opened.done() else opened.set_result(channel))
+        channel: Channel = await self._or_lost(opened)
+        return channel
+
+    def _check(self) -> None:
+        if self.lost.done():
+            raise ConnectionLost("the connection was lost")
+
+    async def _wait_for(self, request: Callable[[Callable[[Any], None]], Any]) -> None:
+        self._check()
+        answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        request(lambda _: None if answered.done() else answered.set_result(None))
+        await self._or_lost(answered)
+
+    async def _or_lost(self, future: asyncio.Future[Any]) -> Any:
+        async with asyncio.timeout(OPEN_SECONDS):
+            await asyncio.wait({future, self.lost}, return_when=asyncio.FIRST_COMPLETED)
+        if future.done():
+            return future.result()
+        raise ConnectionLost(str(self.lost.exception() or "the connection was lost"))
+
+    def _on_lost(self, reason: Any) -> None:
+        if self.lost.done():
+            return
+        lost = reason if isinstance(reason, ConnectionLost) else ConnectionLost(str(reason) or type(reason).__name__)
+        self.lost.set_exception(lost)
+        for _, confirmed in self._unconfirmed.values():
+            if not confirmed.done():
+                confirmed.set_exception(ConnectionLost("the connection was lost before RabbitMQ confirmed"))
+        self._unconfirmed.clear()
+        if not (self._connection.is_closing or self._connection.is_closed):
+            self._connection.close()
+
+    def _on_return(self, _: Channel, __: Basic.Return, properties: BasicProperties, ___: bytes) -> None:
+        # RabbitMQ returns a message that cannot be routed, and confirms it all the same
+        self._returned.add(str(properties.message_id))
+
+    def _on_confirm(self, frame: Any) -> None:
+        tag, multiple, acked = frame.method.delivery_tag, frame.method.multiple, isinstance(frame.method, Basic.Ack)
+        tags = [earlier for earlier in self._unconfirmed if earlier <= tag] if multiple else [tag]
+        for each in tags:
+            message_id, confirmed = self._unconfirmed.pop(each, ("", None))
+            if confirmed is not None and not confirmed.done():
+                confirmed.set_result(acked and message_id not in self._returned)
+            self._returned.discard(message_id)

@@ -1,0 +1,193 @@
+"""Runs handlers: from a delivery to a committed effect, or to a recorded failure."""
+
+import asyncio
+import logging
+import os
+import threading
+import time
+import traceback
+from pathlib import Path
+
+import psycopg
+import uvloop
+
+from actors.runtime.deliveries import Delivery, commit_start, lock_for_delivery, poison_lock
+from actors.runtime.external_calls import AlreadySettled, ExternalCall, LeaseExpired
+from actors.runtime.failures import record_failure
+from actors.runtime.handlers import HANDLERS, Handler
+from schemas.errors import NonRetryable, RetryAfter
+from schemas.logs import log_context
+from schemas.outbox import outbox
+from schemas.outbox.failed_attempts import Failure
+from schemas.outbox.heartbeats import HandlerMetrics, process_name
+from schemas.outbox.outbox import State
+from schemas.postgres.connection import Connection, connect, is_unreachable
+from schemas.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+handler_metrics = HandlerMetrics()  # of this process; the heartbeat adds them to the totals in Postgres
+ROOT = Path(__file__).resolve().parents[2]
+# A handler whose connection is lost this often in a row probably crashes Postgres itself: then it is a failed attempt.
+MAX_LOST_CONNECTIONS = 5
+# Of a failed attempt. An exception may quote all of a message, and is shown in lists.
+MAX_ERROR_LENGTH, MAX_TRACEBACK_LENGTH = 10_000, 100_000
+STUCK_SECONDS = 60  # for locks and for recording a failure, in addition to the handler's own timeout
+# The transaction lost against a concurrent one. The handler did nothing wrong, so it is retried without counting an attempt.
+CONTENTION = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure, psycopg.errors.LockNotAvailable)
+
+
+class AttemptRunner:
+    """Runs attempts on one worker thread, with an event loop and a connection of its own."""
+
+    def __init__(self, settings: Settings, stopping: threading.Event) -> None:
+        self._settings = settings
+        self._stopping = stopping
+        self._loop = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+        self._conn: Connection | None = None
+        self._lost_connections = 0
+        # monotonic; after that, the handler is stuck in blocking Python code, which no timeout can cancel
+        self.stuck_at = float("inf")
+
+    def run(self, delivery: Delivery) -> bool:
+        """Handles the delivery. True: acknowledge it. False: the process is stopping, so do not acknowledge it. While Postgres
+        is unreachable, this waits and retries."""
+        self._lost_connections = 0
+        tries = 0
+        timeout_seconds = HANDLERS[delivery.actor].model.timeout_seconds
+        while True:
+            # twice: a suspected message has two transactions, each limited by timeout_seconds
+            self.stuck_at = time.monotonic() + 2 * timeout_seconds + STUCK_SECONDS
+            try:
+                self._loop.run(self._attempt(delivery))
+                return True
+            except Exception as error:
+                if not is_unreachable(error):
+                    logger.error("the attempt could not be finished: %s; trying again", type(error).__name__)
+                elif tries == 0:
+                    logger.warning("waiting for Postgres: %s", type(error).__name__)
+            finally:
+                self.stuck_at = float("inf")
+            tries += 1
+            if self._stopping.wait(min(2.0, 0.1 * 2 ** min(tries, 5))):
+                return False
+
+    async def _connection(self) -> Connection:
+        if self._conn is None or self._conn.closed:
+            self._conn = await connect(self._settings)
+        return self._conn
+
+    async def _drop_connection(self) -> None:
+        # after an error or a timeout the state of the connection is unknown, so it is not used again
+        if self._conn is not None:
+            await self._conn.close()
+            self._conn = None
+
+    async def _attempt(self, delivery: Delivery) -> None:
+        log_context.set({"message_id": str(delivery.id), "actor": delivery.actor})
+        outbox.cause.set(delivery.id)
+        handler = HANDLERS[delivery.actor]
+        conn = await self._connection()
+        call = ExternalCall(
+            delivery,
+            connection=self._connection,
+            timeout_seconds=handler.model.timeout_seconds,
+            margin_seconds=self._settings.stint_lease_margin_seconds,
+            worker=process_name(),
+            base_seconds=self._settings.stint_retry_base_seconds,
+        )
+        started_at, succeeded = time.perf_counter(), False
+        try:
+            if handler.calls_out:
+                await self._external_call(handler, call)
+            else:
+                await self._in_one_transaction(conn, handler, delivery)
+            succeeded = True
+        except BaseException as error:  # a SystemExit or CancelledError that the handler raises is a failed attempt, too
+            await self._drop_connection()
+            if is_unreachable(error):
+                self._lost_connections += 1
+                if self._lost_connections < MAX_LOST_CONNECTIONS:
+                    raise  # `run` retries, and finds in the row whether the transaction was committed
+            await self._record_failure(delivery, call, error)
+        finally:
+            call.close()
+            handler_metrics[delivery.actor].add(time.perf_counter() - started_at, succeeded=succeeded)
+
+    async def _in_one_transaction(self, conn: Connection, handler: Handler, delivery: Delivery) -> None:
+        """The handler's effect and the state `done` commit together."""
+        if not await self._try_transaction(conn, handler, delivery, started=False) and await commit_start(conn, delivery):
+            try:
+                await self._try_transaction(conn, handler, delivery, started=True)
+            finally:
+                poison_lock.release()
+
+    async def _try_transaction(self, conn: Connection, handler: Handler, delivery: Delivery, *, started: bool) -> bool:
+        """False, with no effect, if the message is suspected to be poison and its start is not committed yet."""
+        base_seconds = self._settings.stint_retry_base_seconds
+        async with asyncio.timeout(handler.model.timeout_seconds), conn.transaction():
+            locked = await lock_for_delivery(conn, delivery, worker=process_name(), base_seconds=base_seconds, started=started)
+            if locked is None:
+                return True
+            if not locked.can_start:
+                return False
+            await handler.function(conn, locked.message)
+            await outbox.complete(conn, delivery.id)
+            return True
+
+    async def _external_call(self, handler: Handler, call: ExternalCall) -> None:
+        try:
+            await handler.function(call)
+        except LeaseExpired:
+            logger.warning("the lease expired before the result was written; the next attempt checks what happened")
+        except AlreadySettled:
+            pass
+        else:
+            if not call.completed:
+                raise NonRetryable(f"the handler {handler.model.actor} returned without call.complete(): fix the handler")
+
+    async def _record_failure(self, delivery: Delivery, call: ExternalCall, error: BaseException) -> None:
+        """Records the failed attempt on a new connection, unless the message's state has changed since."""
+        conn = await self._connection()
+        async with conn.transaction():
+            record = await outbox.lock(conn, delivery.id)
+            if record is None:
+                return
+            current = record.is_leased(call.token) if call.token else record.is_delivery(delivery.delivery_number)
+            if not current:
+                return
+            state = await record_failure(
+                conn, record, failure_from(error), base_seconds=self._settings.stint_retry_base_seconds
+            )
+        if state is State.dead:
+            logger.error("dead after %d attempts: %s", record.attempts + 1, type(error).__name__)
+        else:
+            logger.info("attempt %d failed, will retry: %s", record.attempts + 1, type(error).__name__)
+
+
+def failure_from(error: BaseException) -> Failure:
+    """What is recorded of an exception."""
+    name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
+    return Failure(
+        error_class=name,
+        error=str(error)[:MAX_ERROR_LENGTH],
+        traceback="".join(traceback.format_exception(error))[-MAX_TRACEBACK_LENGTH:],
+        worker=process_name(),
+        frame=_frame_of(error),
+        refusal=str(getattr(error, "refusal", "")),
+        uncounted=isinstance(error, (RetryAfter, *CONTENTION)),
+        final=isinstance(error, NonRetryable),
+        delay_seconds=error.seconds if isinstance(error, RetryAfter) else None,
+    )
+
+
+def _frame_of(error: BaseException) -> str:
+    """The innermost frame of Stint's own code, as file:function, or "". Frames of `schemas/postgres` count only if there is no
+    other: they run the statements of all modules, and a failure group has to name the one whose statement failed."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(f"{ROOT}{os.sep}")]
+    own = [frame for frame in frames if f"{os.sep}.venv{os.sep}" not in frame.filename]
+    callers = [frame for frame in own if Path(frame.filename).parent != ROOT / "schemas" / "postgres"]
+    if not own:
+        return ""
+    innermost = (callers or own)[-1]
+    return f"{Path(innermost.filename).relative_to(ROOT)}:{innermost.name}"

@@ -1,0 +1,183 @@
+"""Dramatiq's RabbitMQ broker with changes that prevent lost messages: what it consumes, acknowledges and declares.
+
+Only the relay creates queues. A worker whose queue is missing waits for the relay, because the relay must notice that the queue
+was lost: it then sends all messages again that had been in it.
+
+This overrides and uses private names of Dramatiq; tests/actors/test_dramatiq.py checks that they still exist.
+"""
+
+import json
+import logging
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+from uuid import UUID
+
+import dramatiq
+from dramatiq.broker import MessageProxy
+from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
+from dramatiq.common import xq_name
+from dramatiq.errors import ConnectionClosed
+from pika.exceptions import AMQPError
+
+from actors.runtime.amqp import HEARTBEAT_SECONDS
+
+logger = logging.getLogger(__name__)
+
+
+def encode_reference(*, message_id: UUID, delivery_number: int, actor: str, queue: str) -> bytes:
+    """What is published: a Dramatiq message with the id of a row in `messages` and the number of this delivery."""
+    message: dramatiq.Message[Any] = dramatiq.Message(
+        queue_name=queue,
+        actor_name=actor,
+        args=(),
+        kwargs={"id": str(message_id), "delivery_number": delivery_number},
+        options={},
+        message_id=f"{message_id}:{delivery_number}",
+    )
+    return message.encode()
+
+
+def decode_reference(body: bytes) -> tuple[UUID, int] | None:
+    """The message id and delivery number in a raw body, or None if it was not made by `encode_reference`."""
+    try:
+        kwargs = json.loads(body)["kwargs"]
+        delivery_number = kwargs["delivery_number"]
+        return (UUID(kwargs["id"]), delivery_number) if type(delivery_number) is int and delivery_number < 2**31 else None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+
+
+def is_well_formed(message: MessageProxy, queue: str, actors: Mapping[str, dramatiq.Actor[..., Any]]) -> bool:
+    """Whether it is safe to let Dramatiq process the message. A wrong queue_name, or options that are not an object, would kill
+    a worker thread or restart the consumer in a loop. The actor must belong to that queue, also in a worker of several queues:
+    another worker may consume that queue alone, and would not know the actor."""
+    inner = message._message
+    if not isinstance(inner.kwargs, dict) or set(inner.kwargs) != {"id", "delivery_number"}:
+        return False
+    return (
+        inner.queue_name == queue
+        and inner.actor_name in actors
+        and actors[inner.actor_name].queue_name == queue
+        and inner.options == {}
+        and len(inner.args) == 0
+        and isinstance(inner.message_id, str)
+        and isinstance(inner.kwargs["id"], str)
+        and decode_reference(json.dumps({"kwargs": inner.kwargs}).encode()) is not None
+    )
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    # Dramatiq logs a message that it cannot decode with the whole body in the exception: it may be long and contain secrets
+    record.exc_info = None
+    return True
+
+
+class OutboxConsumer(_RabbitmqConsumer):
+    """Dead-letters malformed messages; acknowledges a message only on the connection that delivered it; and always closes its
+    connection."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self.connection: Any = None  # the base class sets it, and may fail after that
+        try:
+            super().__init__(*arguments)  # type: ignore[no-untyped-call]
+        except BaseException:
+            self._close_connection()
+            raise
+        self.logger.addFilter(_without_traceback)
+        self._latest: tuple[bytes, dict[str, Any]] = b"", {}
+        self.iterator = self._remember_raw(self.iterator)
+
+    def close(self) -> None:
+        """The base class leaves the connection open if the channel is closed already, as when its queue is gone."""
+        try:
+            super().close()  # type: ignore[no-untyped-call]
+        finally:
+            self._close_connection()
+
+    def _close_connection(self) -> None:
+        if self.connection is not None and self.connection.is_open:
+            with suppress(AMQPError):
+                self.connection.close()
+
+    def _remember_raw(self, deliveries: Iterator[Any]) -> Generator[Any, None, None]:
+        # Dramatiq drops the raw body and headers, and an unrecognized message is recorded with both
+        for method, properties, body in deliveries:
+            if method is not None:
+                self._latest = body, dict(properties.headers or {})
+            yield method, properties, body
+
+    def __next__(self) -> Any:
+        message: Any = super().__next__()  # type: ignore[no-untyped-call]
+        if message is None:
+            return None
+        message._consumer = self
+        message.raw, message.headers = self._latest
+        if not self._is_well_formed(message):
+            logger.error("dead-lettered a malformed message: queue=%s", self.queue_name)
+            self.nack(message)
+            return None
+        return message
+
+    def _is_well_formed(self, message: MessageProxy) -> bool:
+        try:
+            return is_well_formed(message, self.queue_name, self.broker.actors)
+        except Exception:  # no content of a message may stop the consumer
+            return False
+
+    def ack(self, message: Any) -> None:
+        # after a reconnect, the old delivery tag would acknowledge another message
+        if message._consumer is self and not getattr(message, "unfinished", False):
+            # it is delivered again, as a duplicate; Dramatiq would make this thread wait for the new connection
+            with suppress(ConnectionClosed):
+                super().ack(message)  # type: ignore[no-untyped-call]
+
+    def nack(self, message: Any) -> None:
+        if message._consumer is self:
+            with suppress(ConnectionClosed):
+                super().nack(message)  # type: ignore[no-untyped-call]
+
+
+class OutboxBroker(RabbitmqBroker):
+    """Without delay queues and without Dramatiq's middleware, which can both lose messages; never creates a queue."""
+
+    def __init__(self, amqp_url: str) -> None:
+        super().__init__(url=amqp_url, middleware=[])
+        # RabbitMQ proposes 60 seconds, and then a dead connection is noticed only after two minutes
+        parameters: Any = self.parameters
+        parameters.heartbeat = parameters.heartbeat or HEARTBEAT_SECONDS
+
+    @property
+    def consumer_class(self) -> type[OutboxConsumer]:
+        return OutboxConsumer
+
+    def declare_queue(self, queue_name: str, *, ensure: bool = False) -> None:
+        if queue_name not in self.queues:
+            self.emit_before("declare_queue", queue_name)
+            self.queues.add(queue_name)
+            self.queues_pending.add(queue_name)
+            self.emit_after("declare_queue", queue_name)
+        if ensure:
+            self._ensure_queue(queue_name)  # type: ignore[no-untyped-call]
+
+    def _declare_queue(self, queue_name: str) -> Any:
+        return self.channel.queue_declare(queue=queue_name, passive=True)
+
+    def _declare_dq_queue(self, queue_name: str) -> None:
+        """Creates none: delayed messages wait in Postgres, not in a worker's memory."""
+
+    def _declare_xq_queue(self, queue_name: str) -> Any:
+        return self.channel.queue_declare(queue=xq_name(queue_name), passive=True)
+
+
+def queue_arguments(queue: str, *, quorum: bool) -> dict[str, Any]:
+    """For the relay's declaration of a work queue. Rejected messages go to its dead-letter queue `<queue>.XQ`."""
+    arguments: dict[str, Any] = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": xq_name(queue)}
+    if quorum:
+        arguments["x-queue-type"] = "quorum"
+    return arguments
+
+
+def xq_arguments(*, quorum: bool) -> dict[str, Any]:
+    """For the relay's declaration of a dead-letter queue: without a time to live, so that nothing expires unseen."""
+    return {"x-queue-type": "quorum"} if quorum else {}

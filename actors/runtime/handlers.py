@@ -1,0 +1,68 @@
+"""The registry of handlers: which function handles which message."""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from actors.runtime.external_calls import ExternalCall
+from schemas.messages import Message
+
+Function = TypeVar("Function", bound=Callable[..., Awaitable[None]])
+
+
+@dataclass(frozen=True)
+class Handler:
+    """A message's model and the function that handles it: `function(conn, message)`, or `function(call)` if it `calls_out`."""
+
+    model: type[Message]
+    function: Callable[..., Awaitable[None]]
+    calls_out: bool
+
+
+HANDLERS: dict[str, Handler] = {}  # by the actor's name; filled by the imports in actors/__main__.py
+
+
+def handles(model: type[Message], *, calls_out: bool = False) -> Callable[[Function], Function]:
+    """Registers the handler of a message. The function has the message's name in snake_case. Its parameters say what it needs:
+
+    `(conn, message)`: runs in the transaction that also marks the message done, so its effect in Postgres happens exactly once.
+
+    With `calls_out=True` the handler calls another server, without a transaction, and a call may happen more than once:
+    `(message)`: one call that needs nothing from Postgres and stores nothing.
+    `(message, call)`: in addition it needs the message's id, or whether an earlier call may have succeeded.
+    `(call)`: reads before the call or writes after it (actors/runtime/external_calls.py).
+
+    Raises TypeError for another name or other parameters.
+    """
+
+    def register(function: Function) -> Function:
+        name = getattr(function, "__name__", "")
+        if name != model.actor:
+            raise TypeError(f"the actor of {model.__name__} is called {model.actor}, not {name}")
+        parameters = tuple(inspect.signature(function).parameters)
+        HANDLERS[model.actor] = Handler(model, _adapted(function, parameters, calls_out=calls_out), calls_out)
+        return function
+
+    return register
+
+
+def _adapted(function: Function, parameters: tuple[str, ...], *, calls_out: bool) -> Callable[..., Awaitable[None]]:
+    if parameters == (("call",) if calls_out else ("conn", "message")):
+        return function
+    if calls_out and parameters in (("message",), ("message", "call")):
+        return _one_call(function, parameters)
+    allowed = "(message), (message, call) or (call)" if calls_out else "(conn, message)"
+    raise TypeError(f"the parameters of {function.__name__} must be {allowed}, not ({', '.join(parameters)})")
+
+
+def _one_call(function: Function, parameters: tuple[str, ...]) -> Callable[[ExternalCall], Awaitable[None]]:
+    async def handler(call: ExternalCall) -> None:
+        async with call.start() as (_, message):
+            arguments: dict[str, Any] = {"message": message, "call": call}
+        async with call.timeout():
+            await function(*(arguments[name] for name in parameters))
+        async with call.complete():
+            pass
+
+    return handler

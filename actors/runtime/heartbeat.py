@@ -1,0 +1,44 @@
+"""The heartbeat of a worker or relay, on a connection of its own."""
+
+import asyncio
+import logging
+import time
+
+import psycopg
+
+from actors.runtime.attempts import handler_metrics
+from schemas.outbox import heartbeats
+from schemas.outbox.heartbeats import EVERY_SECONDS, HandlerMetrics, process_name
+from schemas.postgres.connection import Connection, connect, is_unreachable
+from schemas.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+async def beat(settings: Settings, *, kind: str, queues: list[str]) -> None:
+    """Records a heartbeat every few seconds, and this process's handler metrics. Never returns; survives outages of
+    Postgres."""
+    started = time.monotonic()
+    while True:
+        try:
+            async with await connect(settings) as conn:
+                while True:
+                    async with conn.transaction():
+                        await heartbeats.beat(conn, process=process_name(), kind=kind, queues=queues, started=started)
+                    await flush(conn, handler_metrics)
+                    await asyncio.sleep(EVERY_SECONDS)
+        except psycopg.Error as error:
+            if not is_unreachable(error):
+                logger.error("heartbeat failed: %s", type(error).__name__)
+            await asyncio.sleep(EVERY_SECONDS)
+
+
+async def flush(conn: Connection, metrics: HandlerMetrics) -> None:
+    """Adds the metrics to the totals in Postgres. If that fails, they are kept for the next heartbeat."""
+    taken = metrics.take()
+    try:
+        async with conn.transaction():
+            await heartbeats.add_totals(conn, taken)
+    except BaseException:
+        metrics.put_back(taken)
+        raise

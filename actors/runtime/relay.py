@@ -1,0 +1,215 @@
+"""The relay: publishes messages that are due to RabbitMQ. Any number of relays may run; each also runs the rescuer, the
+dead-letter-queue consumer and the replay runner.
+
+A relay first commits its claim and then publishes. If it is killed in between, a row is `sent` and was never published: the
+rescuer requeues it, because the advisory lock of that relay is free. Publishing a message twice is harmless, since only the
+latest delivery of a row is handled.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+import psycopg
+from dramatiq.common import xq_name
+from pika.exceptions import AMQPError
+
+from actors.runtime.amqp import Amqp, ConnectionLost
+from actors.runtime.broker import encode_reference, queue_arguments, xq_arguments
+from actors.runtime.dead_letter_queues import drain
+from actors.runtime.heartbeat import beat
+from actors.runtime.replay_runner import advance_replays
+from actors.runtime.rescuer import rescue
+from schemas.messages import QUEUES
+from schemas.outbox.outbox import CHANNEL
+from schemas.postgres.connection import Connection, connect
+from schemas.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+IN_FLIGHT = 500  # rows `sent` per queue; a longer backlog waits in Postgres, where a message with priority can overtake it
+BATCH = 100  # per queue and claim
+POLL_SECONDS = 1.0  # a notification wakes the relay earlier, but may be lost
+CONFIRM_SECONDS = 15
+LISTEN_SECONDS = 10
+RECONNECT_SECONDS = 0.5
+LOG_INTERVAL_SECONDS = 20  # between two warnings about the same outage
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A row that this relay has claimed and must publish."""
+
+    id: UUID
+    delivery_number: int
+    actor: str
+    queue: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The rows of one claim. `more_due`: a queue gave as many rows as were allowed, so more may be due."""
+
+    rows: list[Claimed]
+    more_due: bool
+
+
+class Relay:
+    """One relay process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._wake = asyncio.Event()
+
+    async def run(self) -> None:
+        """Runs until it is cancelled. Outages of Postgres and RabbitMQ are survived; any other exception ends the process."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_running("publish", self._publish))
+            tasks.create_task(self._keep_running("listen", self._listen))
+            tasks.create_task(self._keep_running("rescue", lambda: rescue(self._settings)))
+            tasks.create_task(self._keep_running("drain", lambda: drain(self._settings)))
+            tasks.create_task(self._keep_running("replays", lambda: advance_replays(self._settings)))
+            tasks.create_task(beat(self._settings, kind="relay", queues=[]))
+
+    async def _keep_running(self, name: str, job: Callable[[], Awaitable[None]]) -> None:
+        """Runs the job again whenever Postgres or RabbitMQ fails, and logs the outage from time to time."""
+        logged_at = float("-inf")
+        while True:
+            try:
+                await job()
+            except ConnectionLost as error:
+                reason = f"RabbitMQ: {error}"
+            except (TimeoutError, OSError, AMQPError) as error:
+                reason = f"RabbitMQ: {type(error).__name__}"
+            except psycopg.Error as error:  # unreachable, or a lock timeout: neither may end the relay
+                reason = f"Postgres: {type(error).__name__} {error.sqlstate or ''}"
+            if time.monotonic() - logged_at > LOG_INTERVAL_SECONDS:
+                logger.warning("%s: waiting for %s", name, reason.strip())
+                logged_at = time.monotonic()
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _listen(self) -> None:
+        async with await connect(self._settings) as conn:
+            await conn.execute(f"LISTEN {CHANNEL}")
+            conn.answer_timeout_seconds = LISTEN_SECONDS
+            self._wake.set()
+            while True:
+                async for _ in conn.notifies(timeout=LISTEN_SECONDS - 1):
+                    self._wake.set()
+                await conn.execute("SELECT 1")  # fails if the connection is dead
+
+    async def _publish(self) -> None:
+        async with await Amqp.open(self._settings.broker_url) as amqp, await connect(self._settings) as conn:
+            # claims carry this key; the rescuer can take the lock only after this connection is closed
+            key = random.getrandbits(62)
+            await conn.execute("SELECT pg_advisory_lock(%s)", (key,))
+            # faster, and safe: a claim that a crash of Postgres undoes is made again
+            await conn.execute("SET synchronous_commit = off")
+            # a new plan for each claim would not be better
+            await conn.execute("SET plan_cache_mode = force_generic_plan")
+            await declare_queues(amqp, conn)
+            logger.info("relaying")
+            while not amqp.lost.done():
+                self._wake.clear()
+                if amqp.blocked or not (await self._publish_due(amqp, conn, key)).more_due:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(POLL_SECONDS):
+                            await self._wake.wait()
+            await amqp.lost
+
+    async def _publish_due(self, amqp: Amqp, conn: Connection, key: int) -> Claim:
+        """Claims messages that are due, publishes them, and requeues those that RabbitMQ refused or did not confirm."""
+        claimed = await claim(conn, relay=key)
+        confirms = [
+            amqp.publish(
+                row.queue,
+                encode_reference(message_id=row.id, delivery_number=row.delivery_number, actor=row.actor, queue=row.queue),
+                f"{row.id}:{row.delivery_number}",
+            )
+            for row in claimed.rows
+        ]
+        if confirms and (await asyncio.wait(confirms, timeout=CONFIRM_SECONDS))[1]:
+            amqp.abandon("no confirm")  # a quorum queue without a leader never confirms: connect again
+        results = await asyncio.gather(*confirms, return_exceptions=True)
+        if refused := [row for row, result in zip(claimed.rows, results, strict=True) if result is not True]:
+            await requeue_refused(conn, refused)
+            if not amqp.lost.done():  # a queue was deleted: reconnect, which declares the queues again
+                raise ConnectionLost(f"{len(refused)} messages were refused")
+        return claimed
+
+
+async def declare_queues(amqp: Amqp, conn: Connection) -> None:
+    """Declares the queues. A queue that did not exist had lost its messages: all that were sent to it are sent again, so that
+    no message is lost even if RabbitMQ loses its disk."""
+    quorum = amqp.supports_quorum_queues
+    for queue in QUEUES:
+        if not await amqp.exists(queue):
+            cursor = await conn.execute(
+                """
+                UPDATE messages SET state = 'ready' WHERE id IN (
+                    SELECT id FROM messages WHERE queue = %s AND state = 'sent' FOR UPDATE SKIP LOCKED)
+                """,
+                (queue,),
+            )
+            if cursor.rowcount:
+                logger.warning("RabbitMQ lost a queue, requeued its messages: queue=%s count=%d", queue, cursor.rowcount)
+        await amqp.declare(xq_name(queue), xq_arguments(quorum=quorum))
+        await amqp.declare(queue, queue_arguments(queue, quorum=quorum))
+
+
+async def claim(conn: Connection, *, relay: int) -> Claim:
+    """Marks messages that are due as sent, the oldest first, up to IN_FLIGHT per queue. Commit before publishing them."""
+    rows = await conn.all(
+        """
+        WITH capacity AS (
+            SELECT q.queue, least(%(batch)s, %(in_flight)s - count(m.id)) AS slots
+            FROM unnest(%(queues)s::text[]) AS q (queue)
+            LEFT JOIN messages m ON m.queue = q.queue AND m.state = 'sent'
+            GROUP BY q.queue
+        )
+        UPDATE messages m
+        SET state = 'sent', delivery_number = delivery_number + 1, sent_at = clock_timestamp(), sent_by = %(relay)s
+        FROM capacity
+        -- an array, which the planner assumes to be short; for a join with a long backlog it would read the whole table
+        WHERE m.queue = capacity.queue AND m.id = ANY(ARRAY(
+            SELECT due.id FROM capacity CROSS JOIN LATERAL (
+                SELECT id FROM messages
+                WHERE queue = capacity.queue AND state = 'ready' AND available_at <= statement_timestamp()
+                ORDER BY available_at, id LIMIT greatest(capacity.slots, 0) FOR UPDATE SKIP LOCKED) due))
+        RETURNING m.available_at, m.id, m.delivery_number, m.actor, m.queue, capacity.slots
+        """,
+        {"batch": BATCH, "in_flight": IN_FLIGHT, "queues": list(QUEUES), "relay": relay},
+    )
+    rows.sort()  # UPDATE … RETURNING has no order
+    claimed_by_queue = Counter((queue, slots) for *_, queue, slots in rows)
+    claimed = [Claimed(*row) for _, *row, _ in rows]
+    return Claim(claimed, more_due=any(count >= slots for (_, slots), count in claimed_by_queue.items()))
+
+
+async def requeue_refused(conn: Connection, rows: list[Claimed]) -> None:
+    """Makes ready what RabbitMQ refused or did not confirm, unless a worker has received it and handled it."""
+    await conn.execute(
+        """
+        UPDATE messages SET state = 'ready' WHERE id IN (
+            SELECT m.id FROM messages m
+            JOIN unnest(%s::uuid[], %s::int[]) AS refused (id, delivery_number) USING (id, delivery_number)
+            WHERE m.state = 'sent' FOR UPDATE OF m SKIP LOCKED)
+        """,
+        ([row.id for row in rows], [row.delivery_number for row in rows]),
+    )
+
+
+async def relay(settings: Settings) -> None:
+    """Runs a relay until SIGTERM or SIGINT."""
+    running = asyncio.ensure_future(Relay(settings).run())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, running.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await running

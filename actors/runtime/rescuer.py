@@ -1,0 +1,168 @@
+"""The rescuer: finds messages that have stopped moving and makes them ready again. It also starts the checks for invoiced
+entries and of access to Xero, records how far the WAL has come, for sync cursors, and prunes: it deletes rows that have served
+their purpose, so that tables do not grow without limit. Each relay runs one."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from actors.runtime.failures import record_failure
+from schemas.identity import user_pool
+from schemas.outbox import outbox, replays
+from schemas.outbox.failed_attempts import Failure
+from schemas.outbox.heartbeats import process_name
+from schemas.outbox.outbox import Record
+from schemas.postgres import sync_epochs
+from schemas.postgres.connection import Connection, connect
+from schemas.postgres.sync_start import TOMBSTONE_DAYS
+from schemas.settings import Settings
+from schemas.xero.access import loss
+from schemas.xero.checks import chain
+
+logger = logging.getLogger(__name__)
+
+EVERY_SECONDS = 2.0
+
+
+async def rescue(settings: Settings) -> None:
+    """Runs a round every two seconds, until the connection to Postgres is lost."""
+    async with await connect(settings) as conn:
+        await sync_epochs.adopt(conn)  # also if the server has an epoch: a table may have been restored from a dump since then
+        while True:
+            await rescue_once(conn, settings)
+            await asyncio.sleep(EVERY_SECONDS)
+
+
+async def rescue_once(conn: Connection, settings: Settings) -> None:
+    """One round."""
+    await sync_epochs.record_position(conn)
+    if count := await requeue_unpublished(conn):
+        logger.warning("requeued messages of a relay that has ended: count=%d", count)
+    if count := await requeue_stale(conn, seconds=settings.stint_sent_seconds):
+        logger.warning("requeued messages that were sent and not handled in time: count=%d", count)
+    if count := await expire_leases(conn, base_seconds=settings.stint_retry_base_seconds):
+        logger.warning("leases of external calls expired: count=%d", count)
+    await chain.ensure_started(conn)
+    await loss.ensure_checked(conn)
+    if settings.uses_external_identity:
+        await user_pool.ensure_started(conn)
+    await prune(conn, days=settings.stint_prune_days)
+
+
+async def requeue_unpublished(conn: Connection) -> int:
+    """Makes ready what was claimed by a relay that has ended: the advisory lock of a relay is free once its connection is
+    closed. Messages that the relay had published arrive twice; only the later delivery is handled. Returns how many."""
+    count = 0
+    for relay in await conn.values("SELECT DISTINCT sent_by FROM messages WHERE state = 'sent' AND sent_by IS NOT NULL"):
+        async with conn.transaction():
+            if await conn.value("SELECT pg_try_advisory_xact_lock(%s)", (relay,)):
+                cursor = await conn.execute(
+                    """
+                    UPDATE messages SET state = 'ready' WHERE id IN (
+                        SELECT id FROM messages WHERE state = 'sent' AND sent_by = %s FOR UPDATE SKIP LOCKED)
+                    """,
+                    (relay,),
+                )
+                count += cursor.rowcount
+    return count
+
+
+async def requeue_stale(conn: Connection, *, seconds: float) -> int:
+    """Makes ready what no worker has handled within `seconds` of being sent: RabbitMQ may have lost it. The queue may also be
+    long, so the time doubles with each delivery: otherwise copies would pile up faster than workers handle them. Returns how
+    many."""
+    cursor = await conn.execute(
+        """
+        UPDATE messages SET state = 'ready' WHERE id IN (
+            SELECT id FROM messages
+            WHERE state = 'sent'
+              AND sent_at < clock_timestamp() - make_interval(secs => %s * power(2, least(delivery_number - 1, 7)))
+            FOR UPDATE SKIP LOCKED)
+        """,
+        (seconds,),
+    )
+    return cursor.rowcount
+
+
+async def expire_leases(conn: Connection, *, base_seconds: float) -> int:
+    """Records a failed attempt for each message whose lease has expired: its worker died or hung during the external call.
+    Returns how many."""
+    count = 0
+    while (record := await _expire_one_lease(conn, base_seconds=base_seconds)) is not None:
+        logger.info("the lease of a message expired: actor=%s message_id=%s", record.actor, record.id)
+        count += 1
+    return count
+
+
+async def _expire_one_lease(conn: Connection, *, base_seconds: float) -> Record | None:
+    async with conn.transaction():
+        message_id = await conn.value(
+            """
+            SELECT id FROM messages WHERE state = 'calling' AND lease_until < clock_timestamp()
+            ORDER BY lease_until LIMIT 1 FOR UPDATE SKIP LOCKED
+            """
+        )
+        record = await outbox.lock(conn, message_id) if message_id is not None else None
+        if record is not None:
+            failure = Failure(
+                error_class="LeaseExpired",
+                error="the worker died or hung during the external call; it is unknown whether the call succeeded",
+                traceback="",
+                worker=process_name(),
+                crash=True,
+            )
+            await record_failure(conn, record, failure, base_seconds=base_seconds)
+        return record
+
+
+@dataclass(frozen=True)
+class PruneRule:
+    """In each round, at most `limit` rows of `table` that meet `condition` are deleted, in this `order`. `key` is the primary
+    key. `%(days)s` in a condition is the setting STINT_PRUNE_DAYS."""
+
+    table: str
+    key: str
+    condition: str
+    order: str
+    limit: int = 5_000
+
+    @property
+    def statement(self) -> str:
+        """The DELETE. Relays prune at the same time, so each skips the rows that another one has locked."""
+        return f"""
+            DELETE FROM {self.table} WHERE ({self.key}) IN (
+                SELECT {self.key} FROM {self.table} WHERE {self.condition}
+                ORDER BY {self.order} LIMIT {self.limit} FOR UPDATE SKIP LOCKED)
+        """
+
+
+PRUNE_RULES = (
+    PruneRule(
+        "messages", "id", "state = 'done' AND done_at < clock_timestamp() - make_interval(secs => %(days)s * 86400)", "done_at"
+    ),
+    # one job per round: its rows in recompute_changes, up to one per bill, are deleted with it
+    PruneRule(
+        "recompute_jobs", "id", "finished_at < clock_timestamp() - make_interval(secs => %(days)s * 86400)", "finished_at", 1
+    ),
+    PruneRule("rate_limits", "key", "refilled_at < clock_timestamp()", "refilled_at"),
+    PruneRule("sign_in_codes", "id", "expires_at < clock_timestamp()", "expires_at"),
+    # Slack repeats a request for up to 24 hours
+    PruneRule("slack_deduplication", "key", "at < clock_timestamp() - interval '48 hours'", "at"),
+    # a client that was offline for longer has to start again, without its old operations
+    PruneRule(
+        "sync_operations", "user_id, op_id", f"created_at < clock_timestamp() - interval '{TOMBSTONE_DAYS} days'", "created_at"
+    ),
+    # a client whose cursor was issued in a pruned epoch has to start again
+    PruneRule("sync_epochs", "id", f"ended_at < clock_timestamp() - interval '{TOMBSTONE_DAYS} days'", "ended_at"),
+    PruneRule("xero_oauth_states", "state_hash", "expires_at < clock_timestamp()", "expires_at"),
+    # Xero's longest rate limit counts the calls of one day
+    PruneRule("xero_calls", "id", "ends_at < clock_timestamp() - interval '2 days'", "ends_at"),
+)
+
+
+async def prune(conn: Connection, *, days: float) -> None:
+    """One round of pruning. Messages, recompute jobs and replays are kept for `days` after their end; dead messages are never
+    deleted."""
+    for rule in PRUNE_RULES:
+        await conn.execute(rule.statement, {"days": days})
+    await replays.prune(conn, days=days)

@@ -1,0 +1,127 @@
+"""A worker process: Dramatiq's consumers and threads, each thread with an AttemptRunner."""
+
+import asyncio
+import logging
+import signal
+import sys
+import threading
+import time
+from typing import Any
+from uuid import UUID
+
+import dramatiq
+import pika
+import pika.exceptions
+from dramatiq.broker import Broker, MessageProxy
+from dramatiq.common import xq_name
+
+from actors.runtime.attempts import AttemptRunner
+from actors.runtime.broker import OutboxBroker
+from actors.runtime.deliveries import Delivery
+from actors.runtime.handlers import HANDLERS
+from actors.runtime.heartbeat import beat
+from schemas.messages import MODELS
+from schemas.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+STOP_SECONDS = 8  # a handler's transaction is short; an interrupted one is rolled back and its message delivered again
+
+
+class _CurrentMessage(dramatiq.Middleware):
+    """Gives an actor the message that it runs for: Dramatiq passes only its arguments."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
+        self._local.message = message
+
+    @property
+    def message(self) -> Any:
+        return self._local.message
+
+
+class WorkerProcess:
+    """Consumes some of the queues until it is stopped, or until one of its threads dies."""
+
+    def __init__(self, settings: Settings, *, queues: set[str], threads: int) -> None:
+        self._settings, self._queues = settings, queues
+        self.stopping = threading.Event()
+        self._local = threading.local()
+        self._runners: list[AttemptRunner] = []
+        self._current = _CurrentMessage()
+        self._broker = OutboxBroker(settings.broker_url)
+        self._broker.add_middleware(self._current)
+        for name, handler in HANDLERS.items():
+            if handler.model.queue in queues:
+                dramatiq.actor(actor_name=name, queue_name=handler.model.queue, broker=self._broker)(self._run)
+        for queue in queues:  # also one without actors in this version: unrecognized messages must not pile up in it
+            self._broker.declare_queue(queue)
+        self._worker = dramatiq.Worker(self._broker, queues=queues, worker_threads=threads, worker_timeout=500)
+
+    def _run(self, id: str, delivery_number: int) -> None:
+        proxy = self._current.message
+        delivery = Delivery(
+            id=UUID(id),
+            delivery_number=delivery_number,
+            actor=proxy.actor_name,
+            queue=proxy.queue_name,
+            redelivered=bool(proxy.redelivered),
+            body=proxy.raw,
+            headers=proxy.headers,
+        )
+        runner: AttemptRunner | None = getattr(self._local, "runner", None)
+        if runner is None:
+            runner = self._local.runner = AttemptRunner(self._settings, self.stopping)
+            self._runners.append(runner)
+        proxy.unfinished = True  # an exception here leaves it unacknowledged: RabbitMQ delivers it to another worker
+        proxy.unfinished = not runner.run(delivery)
+
+    def serve(self) -> int:
+        """Runs until SIGTERM or SIGINT (returns 0), or until a thread is dead or stuck (returns 1: restart the process)."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.stopping.set())
+        if not self._wait_for_queues():
+            return 0
+        self._worker.start()
+        heartbeat = beat(self._settings, kind="work", queues=sorted(self._queues))
+        threading.Thread(target=asyncio.run, args=(heartbeat,), daemon=True).start()
+        logger.info("working on %s", ", ".join(sorted(self._queues)))
+        healthy = True
+        while healthy and not self.stopping.wait(1):
+            threads = [*self._worker.workers, *self._worker.consumers.values()]
+            stuck = any(runner.stuck_at < time.monotonic() for runner in self._runners)
+            healthy = not stuck and all(thread.is_alive() for thread in threads)
+        if not healthy:
+            logger.error("a thread of this worker is dead or stuck; exiting with code 1")
+        self.stopping.set()
+        self._worker.stop(timeout=STOP_SECONDS * 1000)
+        self._broker.close()
+        return 0 if healthy else 1
+
+    def _wait_for_queues(self) -> bool:
+        """True once the relay has declared the queues; False if the process is stopped before that."""
+        logged = False
+        while not self.stopping.is_set():
+            try:
+                with pika.BlockingConnection(pika.URLParameters(self._settings.broker_url)) as connection:
+                    channel = connection.channel()
+                    for queue in self._queues:
+                        channel.queue_declare(queue, passive=True)
+                        channel.queue_declare(xq_name(queue), passive=True)
+                return True
+            except (pika.exceptions.AMQPError, OSError) as error:
+                if not logged:
+                    logger.info("waiting for RabbitMQ and for the relay to declare the queues: %s", type(error).__name__)
+                    logged = True
+                time.sleep(0.2)
+        return False
+
+
+def work(settings: Settings, *, queues: set[str], threads: int) -> None:
+    """Runs a worker process, and exits with its code. Raises RuntimeError if a message has no handler, because the module was
+    not imported: the worker would reject every message of that kind."""
+    if unhandled := sorted(MODELS.keys() - HANDLERS.keys()):
+        raise RuntimeError(f"no handler for {', '.join(unhandled)}: import its module in actors/__main__.py")
+    sys.exit(WorkerProcess(settings, queues=queues, threads=threads).serve())

@@ -1,0 +1,1 @@
+"""Customers, their pillars, tasks, users and channels; focus and leads."""

@@ -1,0 +1,17 @@
+"""`python -m api.documentation` prints the OpenAPI document, without a server or a database."""
+
+import json
+import sys
+
+from api.app import create_routes
+from schemas.settings import Settings
+
+
+def document() -> str:
+    """The document of /docs/openapi.json."""
+    settings = Settings(database_url="postgresql:///", secret_key="0" * 32)
+    return json.dumps(create_routes(settings).openapi_schema.to_schema(), indent=1)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(document() + "\n")

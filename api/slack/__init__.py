@@ -1,0 +1,1 @@
+"""Slack's requests, answered within three seconds."""

@@ -1,0 +1,74 @@
+"""Slack's event subscriptions: the events that Stint acts on. All others are only acknowledged."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from litestar import Response
+
+from api.slack.responder import PROFILE_SECONDS, Responder, empty_response
+from schemas.customers import channel_mappings
+from schemas.errors import RetryAfter, Unavailable
+from schemas.names import clean_name, name_key
+from schemas.postgres.connection import Connection
+from schemas.slack import deduplication, members, posts
+from schemas.slack.client import SlackRefused, SlackUnavailable
+from schemas.slack.payloads import EventCallback
+
+EventHandler = Callable[[Connection, Responder, dict[str, Any]], Awaitable[None]]
+
+
+async def receive_event(responder: Responder, callback: EventCallback) -> Response[Any]:
+    """Handles an event once: its id is stored in the transaction of its effect. After an error Slack sends the event again, so
+    an error must not be answered with 200. Raises Unavailable."""
+    handler = EVENT_HANDLERS.get(str(callback.event.get("type")))
+    if handler is None:
+        return empty_response()
+    try:
+        if callback.team_id != await responder.slack.team(seconds=PROFILE_SECONDS):
+            return empty_response()
+    except (SlackUnavailable, SlackRefused, RetryAfter):
+        raise Unavailable("Slack did not return the id of our workspace; send this again.") from None
+
+    async def handle() -> None:
+        async with responder.transaction() as conn:
+            if await deduplication.record_once(conn, f"event:{callback.event_id}"):
+                await handler(conn, responder, callback.event)
+
+    await responder.database.with_deadline(handle())
+    return empty_response()
+
+
+async def _app_uninstalled(conn: Connection, responder: Responder, _: dict[str, Any]) -> None:
+    await posts.record_revocation(conn, "the app was removed from the workspace", settings=responder.settings)
+    await members.delete_profiles(conn)
+
+
+async def _tokens_revoked(conn: Connection, responder: Responder, event: dict[str, Any]) -> None:
+    tokens = event.get("tokens")
+    if isinstance(tokens, dict) and tokens.get("bot"):
+        await posts.record_revocation(conn, "the bot token was revoked", settings=responder.settings)
+
+
+async def _user_change(conn: Connection, _: Responder, event: dict[str, Any]) -> None:
+    # the e-mail address, or whether the account is active, may have changed
+    user = event.get("user")
+    slack_id = user.get("id") if isinstance(user, dict) else None
+    if isinstance(slack_id, str):
+        await members.delete_profiles(conn, slack_id)
+
+
+async def _channel_rename(conn: Connection, _: Responder, event: dict[str, Any]) -> None:
+    channel = event.get("channel")
+    channel_id, name = (channel.get("id"), channel.get("name")) if isinstance(channel, dict) else (None, None)
+    name = name[:1_000] if isinstance(name, str) else ""  # normalizing a text of combining marks takes quadratic time
+    if isinstance(channel_id, str) and name_key(name):
+        await channel_mappings.rename_channel(conn, channel_id, clean_name(name)[:200])
+
+
+EVENT_HANDLERS: dict[str, EventHandler] = {
+    "app_uninstalled": _app_uninstalled,
+    "tokens_revoked": _tokens_revoked,
+    "user_change": _user_change,
+    "channel_rename": _channel_rename,
+    "group_rename": _channel_rename,  # a private channel
+}

@@ -1,0 +1,211 @@
+"""Slack's interactions: form submissions, buttons, options of selects, and "Create task" in a message's menu."""
+
+import re
+from typing import Any
+
+from litestar import Response
+
+from api.http.problems import BadRequest
+from api.slack.commands import FormRequest, open_form
+from api.slack.responder import CannotAnswer, Responder, empty_response
+from schemas.errors import Conflict, Invalid
+from schemas.identity.users import User
+from schemas.messages import AnswerSlack
+from schemas.outbox import outbox
+from schemas.postgres.connection import Connection
+from schemas.slack import deduplication, task_actions, task_form, views
+from schemas.slack.members import Caller
+from schemas.slack.payloads import (
+    Action,
+    AnyInteraction,
+    BlockActions,
+    BlockSuggestion,
+    FormOrigin,
+    MessageAction,
+    ViewClosed,
+    ViewSubmission,
+)
+from schemas.slack.views import CREATE_TASK, CUSTOMER, PILLAR, TASK, TITLE, Choice, Draft
+
+FORM_ALREADY_USED = "This form has already created its task, with other values. Close it, and change the task in Stint."
+FORM_UNKNOWN = "This is not one of Stint's forms."
+ACTIONS = {views.START_TIMER, views.FINISH_TASK, views.STOP_TIMER, views.KEEP_RUNNING, TASK}
+
+
+async def answer_interaction(responder: Responder, interaction: AnyInteraction) -> Response[Any]:
+    """The answer to an interaction, always in time."""
+    match interaction:
+        case ViewSubmission():
+            return await _submit(responder, interaction)
+        case BlockSuggestion():
+            return await _suggest(responder, interaction)
+        case BlockActions():
+            return await _act(responder, interaction)
+        case MessageAction():
+            return await _create_from_message(responder, interaction)
+        case ViewClosed():
+            return empty_response()
+
+
+async def _submit(responder: Responder, submission: ViewSubmission) -> Response[Any]:
+    """Creates the form's task. Errors are shown in the form, which keeps its values."""
+    origin = FormOrigin.parse(submission.view.private_metadata)
+    if submission.view.callback_id != CREATE_TASK or origin is None:
+        raise BadRequest(400, FORM_UNKNOWN)
+    try:
+        errors = await responder.in_time(_create(responder, submission, origin))
+    except CannotAnswer as error:
+        errors = {submission.view.field(TITLE)[0]: f"{error} It creates one task, however often you press."}
+    return Response({"response_action": "errors", "errors": errors}, status_code=200) if errors else empty_response()
+
+
+async def _create(responder: Responder, submission: ViewSubmission, origin: FormOrigin) -> dict[str, str]:
+    view, slack_id = submission.view, submission.user.id
+    caller = await responder.find_caller(slack_id, team_id=submission.team.id, channel_id=origin.channel_id)
+    title = view.field(TITLE)[0]
+    if caller.user is None:
+        return {title: caller.refusal or ""}
+    try:
+        body = task_form.parse_form(view, team_id=submission.team.id, channel=caller.channel)
+        async with responder.transaction() as conn:
+            await task_form.create(conn, view, body, by=caller.user, slack_id=slack_id, channel_id=origin.channel_id)
+    except Invalid as error:
+        return task_form.form_errors(view, error.errors)
+    except Conflict:
+        return {title: FORM_ALREADY_USED}
+    return {}
+
+
+async def _suggest(responder: Responder, suggestion: BlockSuggestion) -> Response[Any]:
+    """The options of a select; none if the lookup fails, or if the user may not see them."""
+    try:
+        choices = await responder.in_time(_choices(responder, suggestion))
+    except CannotAnswer:
+        choices = []
+    return Response(views.suggestions(choices), status_code=200)
+
+
+async def _choices(responder: Responder, suggestion: BlockSuggestion) -> list[Choice]:
+    view, typed = suggestion.view, suggestion.value or ""
+    origin = FormOrigin.parse(view.private_metadata) if view else None
+    channel_id = origin.channel_id if origin else suggestion.channel.id if suggestion.channel else None
+    caller = await responder.find_caller(suggestion.user.id, team_id=suggestion.team.id, channel_id=channel_id)
+    if (user := caller.user) is None:
+        return []
+
+    async def look_up(conn: Connection) -> list[Choice]:
+        only_customer = caller.only_customer
+        if suggestion.action_id == TASK:
+            return await task_actions.suggest_tasks(conn, typed, user_id=user.id, only_customer=only_customer)
+        if suggestion.action_id == CUSTOMER:
+            return await task_actions.suggest_customers(conn, typed, only_customer=only_customer)
+        selected = view.field(CUSTOMER)[1] if view else None
+        customer_id = task_actions.parse_id(selected or (origin.customer_id if origin else None))
+        if suggestion.action_id != PILLAR or customer_id is None or only_customer not in (None, customer_id):
+            return []
+        return await task_actions.suggest_pillars(conn, typed, customer_id=customer_id)
+
+    return await responder.query(look_up)
+
+
+async def _act(responder: Responder, pressed: BlockActions) -> Response[Any]:
+    """Runs the action of a button. A changed customer in the form changes the form's pillars."""
+    action = pressed.actions[0]
+    try:
+        if action.action_id == CUSTOMER and pressed.view is not None:
+            await responder.in_time(_change_customer(responder, pressed))
+        elif action.action_id in ACTIONS:
+            refusal = await responder.in_time(_press(responder, pressed, action))
+            if refusal:
+                raise CannotAnswer(refusal)
+    except CannotAnswer as error:
+        if pressed.response_url is not None:
+            responder.run_in_background(responder.send_ephemeral(pressed.response_url, str(error)))
+    return empty_response()
+
+
+async def _press(responder: Responder, pressed: BlockActions, action: Action) -> str | None:
+    """Runs the action once, and enqueues the answer. Returns the reason if the caller is refused."""
+    channel_id = pressed.channel.id if pressed.channel else None
+    caller = await responder.find_caller(pressed.user.id, team_id=pressed.team.id, channel_id=channel_id)
+    if caller.user is None:
+        return caller.refusal
+    async with responder.transaction() as conn:
+        if await deduplication.record_once(conn, f"trigger:{pressed.trigger_id}"):
+            text = await _run_action(conn, responder, action, caller, caller.user)
+            if pressed.response_url is not None:
+                # the answer replaces a nudge, which only its owner sees; other messages stay, because others see them too
+                is_nudge = action.action_id in (views.STOP_TIMER, views.KEEP_RUNNING)
+                message = AnswerSlack(response_url=pressed.response_url, text=text, replace=is_nudge)
+                await outbox.enqueue(conn, message, created_by=caller.user.id)
+    return None
+
+
+async def _run_action(conn: Connection, responder: Responder, action: Action, caller: Caller, user: User) -> str:
+    row_id, settings, only_customer = task_actions.parse_id(action.text), responder.settings, caller.only_customer
+    if row_id is None:
+        return task_actions.TASK_NOT_FOUND
+    match action.action_id:
+        case views.FINISH_TASK:
+            return await task_actions.complete(conn, row_id, by=user, settings=settings, only_customer=only_customer)
+        case views.STOP_TIMER:
+            return await task_actions.stop_timer(conn, by=user, only_customer=only_customer, timer_id=row_id)
+        case views.KEEP_RUNNING:
+            return await task_actions.keep_running(conn, row_id, by=user, settings=settings, only_customer=only_customer)
+        case _:
+            return await task_actions.start_timer(conn, row_id, by=user, settings=settings, only_customer=only_customer)
+
+
+async def _change_customer(responder: Responder, pressed: BlockActions) -> None:
+    view = pressed.view
+    assert view is not None
+    origin = FormOrigin.parse(view.private_metadata)
+    if origin is None:
+        raise BadRequest(400, FORM_UNKNOWN)
+    caller = await responder.find_caller(pressed.user.id, team_id=pressed.team.id, channel_id=origin.channel_id)
+    customer_id = task_actions.parse_id(pressed.actions[0].text)
+    if caller.user is None or customer_id is None:
+        return
+
+    async def look_up(conn: Connection) -> Choice | None:
+        return await task_actions.get_customer(conn, customer_id, only_customer=caller.only_customer)
+
+    customer = await responder.query(look_up)
+    draft = Draft(origin.channel_id, view.field("title")[1] or "", view.field("description")[1] or "", customer)
+    responder.run_in_background(responder.update_modal(view.id, views.task_form(draft)))
+
+
+async def _create_from_message(responder: Responder, action: MessageAction) -> Response[Any]:
+    """Opens the form. Its title is the message's first line, its description the message's text and link."""
+    text = _readable(action.message.text or "")
+    link = _permalink(action)
+    text_length = views.MAX_DESCRIPTION_LENGTH - len(link) - 2
+    request = FormRequest(
+        action.team.id,
+        action.channel.id,
+        action.user.id,
+        action.trigger_id,
+        title=text.strip().partition("\n")[0][:200],
+        description=f"{text[:text_length].strip()}\n\n{link}",
+    )
+    answer = await open_form(responder, request)
+    if answer:
+        responder.run_in_background(responder.send_ephemeral(action.response_url, answer))
+    return empty_response()
+
+
+def _permalink(action: MessageAction) -> str:
+    """The message's URL. A reply opens in its thread."""
+    message, channel_id = action.message, action.channel.id
+    url = f"https://{action.team.domain or 'app'}.slack.com/archives/{channel_id}/p{message.ts.replace('.', '')}"
+    if message.thread_ts is not None and message.thread_ts != message.ts:
+        url += f"?thread_ts={message.thread_ts}&cid={channel_id}"
+    return url
+
+
+def _readable(text: str) -> str:
+    """A message's text as people see it: `<https://…|label>` becomes its label and its URL; `<@U…>` stays, Slack shows its
+    name."""
+    text = re.sub(r"<(https?://[^|<>]++)\|([^<>]++)>", r"\2 (\1)", text)
+    text = re.sub(r"<(https?://[^|<>]++)>", r"\1", text)
+    return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")

@@ -1,0 +1,184 @@
+"""Answers to Slack within its deadline: finding the caller, background work, and an apology if Postgres or Slack fails.
+
+Slack waits 3 seconds for an answer. Stint always answers before that; late work continues in the background.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from litestar import Response
+
+from api.http.requests import request_started
+from schemas.errors import RetryAfter
+from schemas.messages import UpdateView
+from schemas.outbox import outbox
+from schemas.postgres.connection import UNREACHABLE, Connection, PoolBusy, is_unreachable
+from schemas.postgres.pool import Database
+from schemas.settings import Settings
+from schemas.slack import members
+from schemas.slack.client import Profile, Slack, SlackRefused, SlackUnavailable
+from schemas.slack.members import Caller
+from schemas.slack.views import Modal
+
+logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+# From the request's arrival, of the 3 seconds that Slack waits. The rest is for the network, and for a busy machine.
+ANSWER_SECONDS = 2.0
+PROFILE_SECONDS = 1.0
+BACKGROUND_SECONDS = 20.0  # the longest that work continues after the answer
+BACKGROUND_CALL_SECONDS = 10.0  # the timeout of a call to Slack after the answer
+
+APOLOGY = "Sorry, Stint can't reach its database right now. Please try again in a minute."
+BUSY = "Sorry, Stint is busy right now. Please try again in a moment."
+SLACK_APOLOGY = "Sorry, Slack does not answer right now, so Stint does not know who you are. Please try again in a minute."
+OTHER_WORKSPACE = "Stint belongs to another workspace."
+
+
+class CannotAnswer(Exception):
+    """The request cannot be answered. The text is for the user: an apology, or the reason of a refusal."""
+
+
+@dataclass
+class Responder:
+    """What the handlers of Slack's requests share in one API process."""
+
+    database: Database
+    settings: Settings
+    slack: Slack
+    _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    _profile_requests: dict[str, asyncio.Task[Profile]] = field(default_factory=dict)
+
+    def run_in_background(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        """Starts work that may continue after the answer."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._log_failure)
+        return task
+
+    def _log_failure(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, CannotAnswer):
+            logger.warning("Slack background work failed error=%s", type(error).__name__)
+
+    async def close(self) -> None:
+        """Cancels the work that still runs."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def in_time(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """The result of `work`. Raises CannotAnswer if there is no result in time, or if Postgres is away; late work
+        continues."""
+        task = self.run_in_background(self.or_apology(work))
+        done, _ = await asyncio.wait({task}, timeout=time_left())
+        if not done:
+            raise CannotAnswer(self._reason())
+        return task.result()
+
+    def _reason(self) -> str:
+        """The apology for work that takes too long."""
+        return BUSY if self.database.answers(seconds=ANSWER_SECONDS) else APOLOGY
+
+    async def or_apology(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """The result of `work`. Raises CannotAnswer if Postgres is away, or after BACKGROUND_SECONDS."""
+        try:
+            async with asyncio.timeout(BACKGROUND_SECONDS):
+                return await work
+        except UNREACHABLE as error:  # includes a statement timeout and a lock timeout
+            logger.warning("Slack request answered with an apology error=%s", type(error).__name__)
+            is_busy = isinstance(error, PoolBusy) or not is_unreachable(error)
+            raise CannotAnswer(BUSY if is_busy else APOLOGY) from error
+        except TimeoutError:
+            raise CannotAnswer(self._reason()) from None
+
+    async def find_caller(self, slack_id: str, *, team_id: str, channel_id: str | None) -> Caller:
+        """The user who makes the request, and the channel's mapping. A profile that is older than an hour is fetched from Slack
+        again; if Slack does not answer, one of the last day is used. Raises CannotAnswer without any profile."""
+
+        async def look_up(conn: Connection) -> Caller:
+            return await members.find_caller(conn, slack_id, channel_id, settings=self.settings)
+
+        try:
+            if team_id != await self.slack.team(seconds=PROFILE_SECONDS):
+                return Caller(slack_id, None, OTHER_WORKSPACE, None, fresh=True)
+        except (SlackUnavailable, SlackRefused, RetryAfter) as error:
+            logger.warning("Slack workspace id unknown error=%r", str(error))
+            raise CannotAnswer(SLACK_APOLOGY) from error
+        caller = await self.query(look_up)
+        if caller.fresh:
+            return caller
+        try:
+            profile = await self._fetch_profile(slack_id, team_id)
+        except (SlackUnavailable, SlackRefused, RetryAfter) as error:
+            logger.warning("Slack profile unknown error=%r", str(error))
+            if caller.is_known:
+                return caller
+            raise CannotAnswer(SLACK_APOLOGY) from error
+
+        async def save(conn: Connection) -> Caller:
+            await members.save_profile(conn, profile)
+            return await look_up(conn)
+
+        return await self.query(save)
+
+    async def _fetch_profile(self, slack_id: str, team_id: str) -> Profile:
+        """The user's profile from Slack. Requests of one user that arrive at the same time share one call."""
+        request = self._profile_requests.get(slack_id)
+        if request is None:
+            request = self.run_in_background(self.slack.user(slack_id, team=team_id, seconds=PROFILE_SECONDS))
+            self._profile_requests[slack_id] = request
+            request.add_done_callback(lambda _: self._profile_requests.pop(slack_id, None))
+        return await asyncio.shield(request)
+
+    def transaction(self) -> AbstractAsyncContextManager[Connection]:
+        """A transaction on a connection that does not queue: Slack does not wait, and a write must not happen after the user
+        has read that it failed."""
+        return self.database.transaction(queued=False)
+
+    async def query(self, work: Callable[[Connection], Coroutine[Any, Any, Result]]) -> Result:
+        """The result of a short query. Raises PoolTimeout within two seconds."""
+
+        async def with_connection() -> Result:
+            async with self.database.connection(queued=False) as conn:
+                return await work(conn)
+
+        return await self.database.with_deadline(with_connection())
+
+    async def update_modal(self, view_id: str, view: Modal) -> None:
+        """Replaces the content of an open modal. If Slack does not answer, an actor does it later."""
+        content = view.to_dict()
+        try:
+            await self.slack.update_view(view_id, content, seconds=BACKGROUND_CALL_SECONDS)
+        except SlackRefused as error:
+            logger.info("Slack modal not updated code=%s", error.code)
+        except (SlackUnavailable, RetryAfter):
+            async with self.database.transaction() as conn:
+                await outbox.enqueue(conn, UpdateView(view_id=view_id, view=content))
+
+    async def send_ephemeral(self, response_url: str, text: str) -> None:
+        """Sends a text that only one user sees, by one call without the outbox, because Postgres may be away."""
+        content = {"text": text, "response_type": "ephemeral", "replace_original": False}
+        with suppress(SlackUnavailable, SlackRefused, RetryAfter):
+            await self.slack.respond(response_url, content, seconds=BACKGROUND_CALL_SECONDS)
+
+
+def time_left() -> float:
+    """The seconds until the answer must be sent."""
+    return max(0.0, request_started.get() + ANSWER_SECONDS - time.perf_counter())
+
+
+def ephemeral(text: str, blocks: list[dict[str, Any]] | None = None) -> Response[Any]:
+    """The answer to a command, shown only to its user."""
+    return Response({"response_type": "ephemeral", "text": text} | ({"blocks": blocks} if blocks else {}), status_code=200)
+
+
+def empty_response() -> Response[Any]:
+    """200 without a body: Slack's request was accepted."""
+    return Response(b"", status_code=200, media_type="text/plain")

@@ -1,0 +1,1 @@
+"""Two-way sync and live events."""

@@ -1,0 +1,161 @@
+"""The texts and tables of `./stint dead`, for terminals of any width and for pipes."""
+
+import difflib
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from schemas.outbox.dead_letter_details import DeadLetterDetail
+from schemas.outbox.dead_letters import Groups
+from schemas.outbox.replays import Replay
+
+Json = dict[str, Any]
+
+
+def print_groups(found: Groups) -> None:
+    """One line for each group, the one with the latest dead letter first."""
+    if found.items:
+        heads = ("group", "actor", "error", "place", "messages", "first", "last", "replayed", "failed again")
+        rows = [
+            (
+                group.fingerprint, group.actor, group.error, group.frame, f"{group.count:,}", _ago(group.first),
+                _ago(group.last), f"{group.replayed:,}", f"{group.failed_again:,}",
+            )
+            for group in found.items
+        ]  # fmt: skip
+        _table(heads, rows)
+        for group in found.items[:5]:
+            print(f"  {group.fingerprint}  {_one_line(group.example)}")
+    print(f"{found.dead:,} dead letters in {len(found.items)} groups; {found.unrecognized:,} unrecognized messages.")
+    if found.items:
+        print("Next: ./stint dead list --group GROUP, ./stint dead show ID; fix the cause; ./stint dead replay --group GROUP "
+              "--canary 1 --reason '…' --watch")  # fmt: skip
+
+
+def print_list(items: list[Json], *, more: bool) -> None:
+    """One line for each dead letter, the latest first."""
+    if not items:
+        print("No dead letters match.")
+        return
+    id_width = 8 if len(items) < 50 else 36
+    rows = [
+        (
+            item["id"][:id_width], item["actor"] or f"({item['kind']})", item["queue"],
+            _ago(datetime.fromisoformat(item["diedAt"])), str(item["attempts"]), str(item["replays"]),
+            _one_line(item["error"], _width() - 72 - id_width),
+        )
+        for item in items
+    ]  # fmt: skip
+    _table(("id", "actor", "queue", "died", "attempts", "replays", "error"), rows)
+    if more:
+        print("… and more: use --limit N, or filter with --actor, --group, --since, --q.")
+
+
+def print_detail(found: DeadLetterDetail) -> None:
+    """One dead letter with its body, attempts and history."""
+    print(f"{found.actor or 'unrecognized message'}  {found.id}  {found.state}")
+    print(f"  queue {found.queue}, enqueued {_at(found.created_at)}, dead since {_at(found.died_at)}; "
+          f"group {found.fingerprint or 'none'}")  # fmt: skip
+    print(f"  {found.attempts} failed attempts of {found.max_attempts}, replayed {found.replays} times")
+    if found.cause is not None:
+        print(f"  caused by {found.cause.actor} {found.cause.id} ({found.cause.state})")
+    for caused in found.caused:
+        print(f"  caused {caused.actor} {caused.id} ({caused.state})")
+    if found.bill is not None:
+        bill = found.bill
+        print(f"  time bill of {bill.date}, {bill.minutes} minutes, of {_escape_control(bill.consultant)} for "
+              f"{_escape_control(bill.customer)}, pillar {_escape_control(bill.pillar)}; in Xero: "
+              f"project {bill.xero_project_id or 'none'}, task {bill.xero_task_id or 'none'}")  # fmt: skip
+    print("\nbody")
+    _indented(found.body if isinstance(found.body, str) else json.dumps(found.body, indent=2, ensure_ascii=False))
+    if found.headers:
+        print("\nheaders")
+        _indented(found.headers)
+    for attempt in found.failures:
+        title = f"attempt {attempt.n}, {_at(attempt.at)}, {attempt.worker}"
+        print(f"\n{title}: {attempt.error_class}: {_escape_control(attempt.error)}")
+        _indented(attempt.traceback.rstrip())
+    if not found.failures:
+        print(f"\nerror: {_escape_control(found.error or '')}")
+    for event in found.history:
+        print(f"\n{_at(event.at)} {event.action} by {_escape_control(event.who)}: {_escape_control(event.reason)}")
+
+
+def print_replay(found: Replay) -> None:
+    """The state of a replay."""
+    if found.state == "dry_run":
+        print(f"{found.selected:,} dead letters would be replayed; nothing was sent.")
+        return
+    if found.selected == 0:
+        print("No dead letter matches; nothing was sent.")
+        return
+    print(f"replay {found.id}: {found.state}; {counts_of(found)}")
+    if found.stopped_because:
+        left = found.selected - found.sent - found.skipped
+        print(f"It was stopped: {found.stopped_because}. Not sent, still dead letters: {left:,}.")
+    if found.state == "running":
+        print(f"It continues in the background: ./stint dead watch {found.id}")
+
+
+def counts_of(found: Replay) -> str:
+    """The counts of a replay in one line."""
+    return (
+        f"{found.selected:,} selected, {found.sent:,} sent, {found.succeeded:,} succeeded, "
+        f"{found.failed_again:,} failed again, {found.running:,} still running, "
+        f"{found.skipped:,} skipped, {found.new_since:,} new since"
+    )
+
+
+def print_difference(before: Json, after: Json, *, changes: bool) -> None:
+    """A diff of two redacted bodies. `changes` says whether the unredacted bodies differ."""
+
+    def lines(body: Json) -> list[str]:
+        return json.dumps(body, indent=2, ensure_ascii=False, sort_keys=True).splitlines()
+
+    changed = list(difflib.unified_diff(lines(before), lines(after), "before", "after", lineterm=""))
+    print("\n".join(map(_escape_control, changed)) or ("The change is in redacted text." if changes else "Nothing changes."))
+
+
+def _width() -> int:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 160
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    # imported only here: it would take a tenth of the time of a command without a table
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(*heads, box=None)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    Console(highlight=False, width=_width()).print(table)
+
+
+def _indented(text: str) -> None:
+    print("\n".join(f"    {_escape_control(line)}" for line in text.splitlines()))
+
+
+def _escape_control(line: str) -> str:
+    """The line with control characters escaped: a message from an unknown sender must not control the terminal."""
+    return "".join(c if c.isprintable() or c in "\t\n" else c.encode("unicode_escape").decode() for c in line)
+
+
+def _one_line(text: str | None, width: int = 160) -> str:
+    line = _escape_control(" ".join((text or "").split()))
+    return line if len(line) <= max(width, 30) else f"{line[: max(width, 30)]}…"
+
+
+def _at(time: datetime | None) -> str:
+    return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ") if time else "never"
+
+
+def _ago(time: datetime) -> str:
+    seconds = max(0, int((datetime.now(UTC) - time.astimezone(UTC)).total_seconds()))
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{seconds // size}{unit} ago"
+    return f"{seconds}s ago"

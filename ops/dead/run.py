@@ -1,0 +1,209 @@
+"""`./stint dead`: dead letters in a terminal. It uses only Postgres, so it works while the API and RabbitMQ are down.
+
+Exit codes for scripts: 0 success, 3 some messages failed again, 4 nothing matched; 1 and 2 as with every command.
+"""
+
+import argparse
+import asyncio
+import getpass
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from ops.dead import output, selection
+from ops.dead.selection import NOTHING_MATCHED
+from ops.errors import CommandError
+from ops.progress import progress
+from schemas.errors import Invalid, NotFound, StintError
+from schemas.hours.entry_rules import EntryRules, check_edited
+from schemas.masking import Redactor
+from schemas.outbox import dead_letter_actions, dead_letter_details, dead_letters, replays
+from schemas.outbox.dead_letter_actions import Action, Edit
+from schemas.outbox.replays import NewReplay, Replay
+from schemas.postgres.connection import Connection, connect
+from schemas.postgres.listing import Page
+from schemas.settings import settings
+
+SOME_FAILED = 3
+DONE = {"discard": "Discarded", "restore": "Restored"}
+POLL_SECONDS = 0.3
+NO_RELAY_SECONDS = 8  # after these it prints that no relay has taken the replay
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs one action and returns its exit code."""
+    actions: dict[str, Callable[[Connection, argparse.Namespace], Awaitable[int]]] = {
+        "groups": _groups,
+        "list": _list,
+        "show": _show,
+        "replay": _replay,
+        "watch": _watch,
+        "cancel": _cancel,
+        "edit": _edit,
+        "discard": _discard_or_restore,
+        "restore": _discard_or_restore,
+        "export": _export,
+    }
+
+    async def act() -> int:
+        async with await connect(settings()) as conn:
+            return await actions[args.action or "groups"](conn, args)
+
+    try:
+        return asyncio.run(act())
+    except Invalid as error:
+        raise CommandError("; ".join(f"{fault.path}: {fault.message}" for fault in error.errors)) from error
+    except NotFound as error:
+        raise CommandError(error.detail, code=NOTHING_MATCHED) from error
+    except StintError as error:
+        raise CommandError(error.detail) from error
+
+
+async def _groups(conn: Connection, args: argparse.Namespace) -> int:
+    found = await dead_letters.list_groups(conn, Redactor(settings()))
+    if args.json:
+        _print_json(found)
+    else:
+        output.print_groups(found)
+    return 0 if found.items or found.unrecognized else NOTHING_MATCHED
+
+
+async def _list(conn: Connection, args: argparse.Namespace) -> int:
+    filters = selection.parse_filter(args)
+    page = json.loads(await dead_letters.list_page(conn, Page(args.limit), filters, Redactor(settings()), state=args.in_state))
+    if args.json:
+        print(json.dumps(page["items"], indent=2))
+    else:
+        output.print_list(page["items"], more=page["nextCursor"] is not None)
+    return 0 if page["items"] else NOTHING_MATCHED
+
+
+async def _show(conn: Connection, args: argparse.Namespace) -> int:
+    detail = await dead_letter_details.get_detail(conn, await selection.message_id(conn, args.id), Redactor(settings()))
+    if args.json:
+        _print_json(detail)
+    else:
+        output.print_detail(detail)
+    return 0
+
+
+async def _replay(conn: Connection, args: argparse.Namespace) -> int:
+    body = {
+        "select": await selection.select(conn, args),
+        "reason": args.reason or "",
+        "ratePerSecond": args.rate,
+        "canary": args.canary,
+        "dryRun": args.dry_run,
+    }
+    if args.dry_run:
+        body["reason"] = args.reason or "dry run"
+    new = selection.parse(NewReplay, body)
+    async with conn.transaction():
+        replay = await replays.start_replay(conn, new, who=_who())
+    if replay.selected == 0:
+        return _print_replay(args, replay, NOTHING_MATCHED)
+    if args.watch and not args.dry_run:
+        return await _follow(conn, replay, args)
+    return _print_replay(args, replay, 0)
+
+
+async def _watch(conn: Connection, args: argparse.Namespace) -> int:
+    return await _follow(conn, await replays.get_replay(conn, await selection.replay_id(conn, args.id)), args)
+
+
+async def _cancel(conn: Connection, args: argparse.Namespace) -> int:
+    replay_id = await selection.replay_id(conn, args.id)
+    async with conn.transaction():
+        await replays.cancel(conn, replay_id)
+    return _print_replay(args, await replays.get_replay(conn, replay_id), 0)
+
+
+async def _follow(conn: Connection, replay: Replay, args: argparse.Namespace) -> int:
+    """Shows the progress of a replay until it ends. Ctrl-C ends this command, but not the replay."""
+    assert replay.id is not None
+    waited = 0.0
+    try:
+        with progress("replay", total=replay.selected) as update:
+            while replay.state == "running":
+                await asyncio.sleep(POLL_SECONDS)
+                replay = await replays.get_replay(conn, replay.id)
+                waited += POLL_SECONDS
+                if waited > NO_RELAY_SECONDS and replay.sent + replay.skipped == 0:
+                    print("No relay has taken the replay yet: ./stint status shows whether one runs.", file=sys.stderr)
+                    waited = float("-inf")
+                update(replay.succeeded + replay.failed_again + replay.skipped, what=output.counts_of(replay))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print(f"The replay continues: ./stint dead watch {replay.id}, or ./stint dead cancel {replay.id}.", file=sys.stderr)
+        raise
+    return _print_replay(args, replay, SOME_FAILED if replay.failed_again or replay.state == "stopped" else 0)
+
+
+def _print_replay(args: argparse.Namespace, replay: Replay, code: int) -> int:
+    if args.json:
+        _print_json(replay)
+    else:
+        output.print_replay(replay)
+    return code
+
+
+async def _edit(conn: Connection, args: argparse.Namespace) -> int:
+    redactor = Redactor(settings())
+    message_id = await selection.message_id(conn, args.id)
+    before = await dead_letter_details.get_detail(conn, message_id, redactor)
+    if not isinstance(before.body, dict):
+        raise CommandError("An unrecognized message can't be edited: no actor processes it.")
+    body = selection.new_body(before.body, args)
+    shown, check = redactor.json(body), partial(check_edited, rules=EntryRules.of(settings()))
+    edit = selection.parse(Edit, {"body": body, "reason": args.reason or ("dry run" if args.dry_run else "")})
+    if not args.json:
+        output.print_difference(before.body, shown, changes=body != before.body)
+    async with conn.transaction():
+        if args.dry_run:
+            await dead_letter_actions.validated_body(conn, message_id, body, redactor, check=check)
+            return _print(json.dumps({"before": before.body, "after": shown}, indent=2) if args.json else "The body is valid.")
+        await dead_letter_actions.edit(conn, message_id, edit, redactor, check=check, who=_who())
+    return await _show(conn, args) if args.json else _print("The body is valid, and the message is enqueued again.")
+
+
+async def _discard_or_restore(conn: Connection, args: argparse.Namespace) -> int:
+    action = selection.parse(Action, {"select": await selection.select(conn, args), "reason": args.reason or ""})
+    act = dead_letter_actions.discard if args.action == "discard" else dead_letter_actions.restore
+    async with conn.transaction():
+        result = await act(conn, action, who=_who())
+    if args.json:
+        _print_json(result)
+    else:
+        print(f"{DONE[args.action]}: {result.count:,}.")
+    return 0 if result.count else NOTHING_MATCHED
+
+
+async def _export(conn: Connection, args: argparse.Namespace) -> int:
+    """Prints one JSON object a line: dead letters with all their attempts, redacted."""
+    cursor, count, filters, redactor = None, 0, selection.parse_filter(args), Redactor(settings())
+    with progress("export") as update:
+        while True:
+            page = json.loads(await dead_letters.list_page(conn, Page(500, cursor), filters, redactor, state=args.in_state))
+            for item in page["items"]:
+                detail = await dead_letter_details.get_detail(conn, UUID(item["id"]), redactor)
+                print(detail.model_dump_json())
+                count += 1
+            update(count)
+            if (cursor := page["nextCursor"]) is None:
+                return 0 if count else NOTHING_MATCHED
+
+
+def _who() -> str:
+    return f"{getpass.getuser()} (terminal)"
+
+
+def _print_json(model: BaseModel) -> None:
+    print(model.model_dump_json(indent=2))
+
+
+def _print(text: str) -> int:
+    print(text)
+    return 0

@@ -1,0 +1,1 @@
+"""`./stint up`: servers and processes on one machine."""

@@ -1,0 +1,74 @@
+"""Waiting for servers that `./stint up` does not start itself."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
+
+from ops.errors import CommandError
+
+Say = Callable[[str], None]
+
+
+async def wait_for_postgres(database_url: str, say: Say) -> None:
+    """Returns when the Postgres of DATABASE_URL accepts a connection. Says once that it waits."""
+    import psycopg
+
+    async def attempt() -> None:
+        try:
+            await (await psycopg.AsyncConnection.connect(database_url, connect_timeout=5)).close()
+        except psycopg.OperationalError as error:
+            raise OSError(str(error).strip().splitlines()[0]) from error
+        except psycopg.Error as error:
+            raise CommandError(f"DATABASE_URL is not the URL of a Postgres: {str(error).strip()}") from error
+
+    await _wait_for("the Postgres of DATABASE_URL", attempt, say)
+
+
+async def wait_for_rabbitmq(amqp_url: str, say: Say) -> None:
+    """Returns when a server listens at AMQP_URL. Says once that it waits."""
+    host, port = _address(amqp_url)
+
+    async def attempt() -> None:
+        async with asyncio.timeout(5):
+            _, writer = await asyncio.open_connection(host, port)
+        writer.close()
+
+    await _wait_for(f"the RabbitMQ of AMQP_URL at {host}:{port}", attempt, say)
+
+
+async def http_status(url: str, path: str) -> int | None:
+    """The status of a GET, or None without an answer within 3 s."""
+    parts = urlsplit(url)
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        async with asyncio.timeout(3):
+            reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+            try:
+                writer.write(f"GET {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n".encode())
+                return int((await reader.readline()).split()[1])
+            finally:
+                writer.close()
+    return None
+
+
+async def _wait_for(name: str, attempt: Callable[[], Awaitable[None]], say: Say) -> None:
+    reported = False
+    while True:
+        try:
+            return await attempt()
+        except OSError as error:  # includes TimeoutError
+            if not reported:
+                say(f"waiting for {name}: {error or 'no answer'}")
+            reported = True
+            await asyncio.sleep(0.5)
+
+
+def _address(amqp_url: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(amqp_url)
+        port = parts.port or (5671 if parts.scheme == "amqps" else 5672)
+    except ValueError as error:
+        raise CommandError(f"AMQP_URL is not a URL: {error}.") from error
+    if parts.scheme not in ("amqp", "amqps"):
+        raise CommandError("AMQP_URL is not the URL of a RabbitMQ: write amqp://user:password@host:5672/vhost.")
+    return parts.hostname or "localhost", port

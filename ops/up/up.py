@@ -1,0 +1,270 @@
+"""`./stint up`: runs all processes of Stint on one machine, restarts those that die, and ends them together."""
+
+import asyncio
+import os
+import shlex
+import socket
+import time
+from urllib.parse import urlsplit
+
+from ops.errors import CommandError
+from ops.sandbox.processes import SlackProcess, XeroProcess, check_without
+from ops.state import CHECKOUT, DEFAULT, Run, State
+from ops.up.external_servers import http_status, wait_for_postgres, wait_for_rabbitmq
+from ops.up.mailbox import Mailbox
+from ops.up.postgres import Postgres
+from ops.up.processes import Child, Program, until
+from ops.up.rabbitmq import RabbitMQ
+from ops.up.supervisor import Supervisor
+
+_WORKERS = {"work timers": "timers", "work bills": "bills", "work calls": "xero,slack,mail"}
+_ADMIN = "admin@example.com"
+_FIRM = "firm@example.com"  # receives leads when all mail is caught
+_RABBITMQ_SECONDS = 15  # the longest time that the API's start waits for RabbitMQ
+
+
+def run(state: State, *, port: int, verbose: bool, sandbox: bool = False) -> int:
+    """Runs everything until a signal arrives. Raises CommandError when it cannot start. Sets missing settings in os.environ,
+    for the child processes and for the functions of `schemas`."""
+    with state.lock():
+        _check_port(port)
+        if sandbox:
+            for offset in (1, 2):
+                _check_port(port + offset, what="for the sandbox")
+        else:
+            check_without(state)
+        return asyncio.run(_Up(state, port=port, verbose=verbose, sandbox=sandbox).run())
+
+
+class _Up:
+    """One run of `up`: its processes, and the order in which they start and stop."""
+
+    def __init__(self, state: State, *, port: int, verbose: bool, sandbox: bool) -> None:
+        self.state = state
+        self.url = f"http://127.0.0.1:{port}"
+        self.started = time.monotonic()
+        self.supervisor = Supervisor(verbose=verbose, on_change=self._write_run)
+        self.say = self.supervisor.say
+        self.postgres = None if os.environ.get("DATABASE_URL") else Postgres(state.directory)
+        self.rabbitmq = None if os.environ.get("AMQP_URL") else RabbitMQ(state.directory)
+        self.mailbox = None if os.environ.get("SMTP_URL") else Mailbox(state.directory / "mail")
+        logs = state.directory / "logs"
+        logs.mkdir(exist_ok=True)
+        self.programs = [
+            Program("api", ["api", "--host", "127.0.0.1", "--port", str(port)], logs),
+            *(
+                Program(name, ["actors", "work", "--queues", queues, "--threads", "4"], logs)
+                for name, queues in _WORKERS.items()
+            ),
+            Program("relay", ["actors", "relay"], logs),
+        ]
+        self.xero = XeroProcess(state, logs, port=port + 1) if sandbox else None
+        self.slack = SlackProcess(logs, port=port + 2, api_url=self.url) if sandbox else None
+        self.programs += [stand_in for stand_in in (self.xero, self.slack) if stand_in]
+        self.servers: list[Child] = [self.postgres] if self.postgres else []
+        if self.rabbitmq:
+            self.servers += [self.rabbitmq, self.rabbitmq.port_mapper]
+
+    async def run(self) -> int:
+        """Starts, waits for a signal, and stops; returns the exit code."""
+        self.say(f"starting on {self.state.directory}")
+        if self.xero:
+            self.say("with a sandbox: stand-ins replace Xero and Slack, and nothing is sent to the real ones")
+        self.supervisor.spawn(self.supervisor.show_logs([*self.programs, *self.servers]))
+        self.supervisor.spawn(self._start())
+        try:
+            await self.supervisor.wait_for_end()
+        finally:
+            self.say("stopping")
+            await self.supervisor.end(self.programs)
+            if self.mailbox:
+                self.mailbox.close()
+            await self.supervisor.end(self.servers)
+            self.say("stopped")
+        return 0
+
+    async def _start(self) -> None:
+        await asyncio.gather(self._start_rabbitmq(), self._start_postgres(), self._start_mailbox())
+        self._fill_environment()
+        await self._migrate()
+        if self.xero:
+            await self.xero.prepare()
+        api, *others = self.programs
+        for program in others:
+            self.supervisor.spawn(self.supervisor.keep_running(program))
+        if self.rabbitmq:
+            # The API does not need it, but a caller who waits for /health/ready expects that a stop becomes a bill at once.
+            announced = self.supervisor.spawn(self._announce(self.rabbitmq, "RabbitMQ"))
+            await asyncio.wait({announced}, timeout=_RABBITMQ_SECONDS)
+        self.supervisor.spawn(self.supervisor.keep_running(api))
+        await self._wait_until_ready()
+        from ops.users import token_of_first_admin
+
+        token = await token_of_first_admin(_ADMIN)
+        if self.xero and token:
+            await self.xero.connect(self.url, token)
+        if self.slack:
+            await until(self.slack.is_ready)  # the status names its page
+        self.supervisor.started = True
+        self.supervisor.terminal.say(self._status(token))
+
+    async def _start_rabbitmq(self) -> None:
+        """Returns when its URL is known: the other processes start while it boots."""
+        if self.rabbitmq is None:
+            await wait_for_rabbitmq(os.environ["AMQP_URL"], self.say)
+            return
+        await self.rabbitmq.prepare(lambda text: self.say(f"RabbitMQ: {text}"))
+        self.supervisor.spawn(self.supervisor.keep_running(self.rabbitmq))
+        self.supervisor.spawn(self.supervisor.keep_running(self.rabbitmq.port_mapper))
+
+    async def _start_postgres(self) -> None:
+        if self.postgres is None:
+            await wait_for_postgres(os.environ["DATABASE_URL"], self.say)
+            return
+        await self.postgres.prepare(lambda text: self.say(f"Postgres: {text}"))
+        self.supervisor.spawn(self.supervisor.keep_running(self.postgres))
+        await self._announce(self.postgres, "Postgres")
+
+    async def _start_mailbox(self) -> None:
+        if self.mailbox is not None:
+            os.environ["SMTP_URL"] = await self.mailbox.open()
+            os.environ.setdefault("FIRM_EMAIL", _FIRM)
+
+    async def _announce(self, server: Child, name: str) -> None:
+        await until(server.is_ready)
+        self.say(f"{name} is ready after {time.monotonic() - self.started:.1f} s")
+
+    def _fill_environment(self) -> None:
+        from schemas.settings import settings
+
+        os.environ["PYTHONPATH"] = str(CHECKOUT)
+        if self.postgres:
+            os.environ["DATABASE_URL"] = self.postgres.database_url
+        if self.rabbitmq:
+            os.environ["AMQP_URL"] = self.rabbitmq.amqp_url
+        os.environ.update(self._sandbox_environment())
+        for name, value in (("SECRET_KEY", self.state.get_or_create_secret_key), ("PUBLIC_URL", lambda: self.url)):
+            if not os.environ.get(name):
+                os.environ[name] = value()
+        # a command with another time zone would put hours on other days
+        os.environ["STINT_TIMEZONE"] = os.environ.get("STINT_TIMEZONE") or "UTC"
+        self.state.write_settings(_own_settings())
+        settings()  # reports wrong settings here, once, instead of in every process
+
+    def _sandbox_environment(self) -> dict[str, str]:
+        return {} if self.xero is None or self.slack is None else self.xero.environment() | self.slack.environment()
+
+    async def _migrate(self) -> None:
+        import psycopg
+
+        from schemas.postgres.migrate import WrongVersion, migrate
+        from schemas.settings import long_hours
+
+        try:
+            applied = await migrate(os.environ["DATABASE_URL"], long_hours=long_hours())
+        except WrongVersion as error:
+            raise CommandError(str(error)) from error
+        except psycopg.Error as error:
+            raise CommandError(f"The database cannot be brought up to date: {error}") from error
+        if applied:
+            self.say(f"migrations applied: {', '.join(applied)}")
+
+    async def _wait_until_ready(self) -> None:
+        next_report = time.monotonic() + 30
+        while (status := await http_status(self.url, "/health/ready")) != 200:
+            if time.monotonic() > next_report:
+                seen = f"{self.url}/health/ready answers {status or 'nothing'}"
+                self.say(f"still waiting: {seen}; the logs are in {self.state.directory / 'logs'}")
+                next_report += 30
+            await asyncio.sleep(0.05)
+
+    def _status(self, token: str | None) -> str:
+        return f"""
+Stint is ready after {time.monotonic() - self.started:.1f} s
+
+  API       {self.url}
+  Docs      {self.url}/docs
+  State     {self.state.directory}
+  Postgres  {_where(os.environ["DATABASE_URL"], own=self.postgres)}
+  RabbitMQ  {_where(os.environ["AMQP_URL"], own=self.rabbitmq)}
+  Mail      {f"caught as files in {self.mailbox.directory}" if self.mailbox else _where(os.environ["SMTP_URL"], own=None)}
+  Xero      {self._which_xero()}
+  Slack     {self._which_slack()}
+  Token     {self._which_token(token)}
+
+  Try it:   {f"curl -H 'Authorization: Bearer {token}' {self.url}/api/me" if token else f"curl {self.url}/health/ready"}
+  Stop it:  Ctrl-C, or kill {os.getpid()}
+"""
+
+    def _which_token(self, token: str | None) -> str:
+        from schemas.settings import settings
+
+        if settings().uses_external_identity:
+            return "users sign in at the user pool"
+        option = "" if self.state.directory == DEFAULT else f" --state {shlex.quote(str(self.state.directory))}"
+        make = f"./stint token --role internal_admin --email you@example.com{option}"
+        if token is None:
+            return f"none: {_ADMIN} was removed, or is no admin any more; {make}"
+        return f"{token}\n            ({_ADMIN}, internal_admin; another: {make})"
+
+    def _which_xero(self) -> str:
+        if self.xero:
+            return f"a sandbox: nothing is sent to Xero, {self.xero.url} shows what would have been"
+        if os.environ.get("XERO_CLIENT_ID"):
+            return "yours, once an admin connects it"
+        return "not set up: docs/xero.md; --sandbox has a stand-in"
+
+    def _which_slack(self) -> str:
+        if self.slack:
+            return f"a sandbox: type /task at {self.slack.url}"
+        return "yours" if os.environ.get("SLACK_BOT_TOKEN") else "not set up: docs/slack.md; --sandbox has a stand-in"
+
+    def _write_run(self) -> None:
+        """Updates run.json. If RabbitMQ had to change its port at its first start, it also restarts the processes that know the
+        old one."""
+        if not os.environ.get("DATABASE_URL") or not os.environ.get("AMQP_URL"):
+            return
+        if self.rabbitmq and os.environ["AMQP_URL"] != self.rabbitmq.amqp_url:
+            os.environ["AMQP_URL"] = self.rabbitmq.amqp_url
+            for program in self.programs:
+                program.ask_to_stop()
+        pids: dict[str, list[int]] = {"api": [], "work": [], "relay": [], "postgres": [], "rabbitmq": []}
+        if self.xero:
+            pids["sandbox"] = []
+        for child in [*self.programs, *self.servers]:
+            pids["rabbitmq" if child.name == "epmd" else child.name.split()[0]] += child.pids
+        self.state.write_run(Run(self.url, os.environ["DATABASE_URL"], os.environ["AMQP_URL"], pids))
+
+
+def _own_settings() -> dict[str, str]:
+    """All settings that this environment sets, for other commands on the state: `./stint doctor` judges by them, and a worker
+    that somebody adds needs them. AWS's variables have the credentials for the user pool. The URLs of Postgres and RabbitMQ
+    are left out, because run.json keeps them current."""
+    from schemas.settings import Settings
+
+    names = {name.upper() for name in Settings.model_fields} - {"DATABASE_URL", "AMQP_URL"}
+    return {
+        name.upper(): value
+        for name, value in os.environ.items()
+        if (name.upper() in names and (value or name.upper() == "INTERNAL_CLIENT_IDS")) or (name.startswith("AWS_") and value)
+    }
+
+
+def _check_port(port: int, *, what: str = "") -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            reason = f"Port {port}{what and f', {what},'} cannot be used ({error.strerror})"
+            raise CommandError(f"{reason}: choose another with --port.") from error
+
+
+def _where(url: str, *, own: Child | None) -> str:
+    """A server's address without its password."""
+    parts = urlsplit(url)
+    if own and parts.query:
+        return f"private, psql '{url}'"
+    place = parts.hostname or "localhost"
+    place = f"{place}:{parts.port}" if parts.port else place
+    return f"private, {place}" if own else f"yours, {place}{parts.path}"

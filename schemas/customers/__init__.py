@@ -1,0 +1,1 @@
+"""Customers, their pillars, tasks, users and channel mappings."""

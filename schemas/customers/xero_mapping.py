@@ -1,0 +1,64 @@
+"""What a request maps to Xero, for the check before it is written (schemas/xero/choices.py). What stays as it is needs no
+check: a form may send all its fields."""
+
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from schemas.customers.customers import CustomerChange, NewCustomer
+from schemas.postgres.connection import Connection
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """A mapping that is about to be written: the customer's project, and whether it is another one than before; the tasks that
+    pillars get, by the path of the field; and those that other pillars keep, by the pillar's name."""
+
+    project_id: str | None
+    is_new_project: bool = False
+    new_tasks: dict[str, str] = field(default_factory=dict)
+    kept_tasks: dict[str, str] = field(default_factory=dict)
+
+
+async def of_new_customer(conn: Connection, body: NewCustomer) -> Mapping:
+    """The mapping of a customer that is created, and nothing to check for a request that is repeated."""
+    exists = body.id and await conn.maybe("SELECT 1 FROM customers WHERE id = %s", (body.id,))
+    return Mapping(body.xero_project_id, is_new_project=body.xero_project_id is not None and not exists)
+
+
+async def of_customer(conn: Connection, customer_id: UUID, patch: CustomerChange) -> Mapping:
+    """The mapping of a customer and its pillars after the change."""
+    if not patch.model_fields_set & {"xero_project_id", "pillars"}:
+        return Mapping(None)
+    before = await _project_of(conn, customer_id)
+    project_id = patch.xero_project_id if "xero_project_id" in patch.model_fields_set else before
+    is_new_project = project_id is not None and project_id != before
+    pillars = await conn.all(
+        "SELECT id, name, xero_task_id FROM pillars WHERE customer_id = %s AND deleted_at IS NULL ORDER BY name, id",
+        (customer_id,),
+    )
+    tasks = {pillar_id: task_id for pillar_id, _, task_id in pillars}
+    sent = patch.pillars or []
+    return Mapping(
+        project_id,
+        is_new_project,
+        new_tasks={
+            f"pillars.{number}.xeroTaskId": pillar.xero_task_id
+            for number, pillar in enumerate(sent)
+            if pillar.xero_task_id and (is_new_project or pillar.xero_task_id != tasks.get(pillar.id))
+        },
+        kept_tasks={
+            name: task_id for pillar_id, name, task_id in pillars if task_id and pillar_id not in {each.id for each in sent}
+        },
+    )
+
+
+async def of_pillar(conn: Connection, customer_id: UUID, pillar_id: UUID | None, task_id: str | None) -> Mapping:
+    """The mapping of one pillar, which may be a new one."""
+    before = pillar_id and await conn.value("SELECT xero_task_id FROM pillars WHERE id = %s", (pillar_id,))
+    is_new = task_id is not None and task_id != before
+    return Mapping(await _project_of(conn, customer_id), new_tasks={"xeroTaskId": task_id} if task_id and is_new else {})
+
+
+async def _project_of(conn: Connection, customer_id: UUID) -> str | None:
+    found: str | None = await conn.value("SELECT xero_project_id FROM customers WHERE id = %s", (customer_id,))
+    return found

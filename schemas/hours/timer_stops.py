@@ -1,0 +1,249 @@
+"""Stopping timers. A stop answers at once, with the facts of its time entry; a worker creates the entry.
+
+A timer ends now, or at an earlier time that the client sends, for a timer that somebody forgot to stop. Stops lock the user's
+row first, as do the other changes of a timer (schemas/hours/timers.py).
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import Field
+
+from schemas.base import Body, Row, Second, Sql, Text, json_object
+from schemas.errors import Conflict, Invalid, NotFound
+from schemas.hours.time_bills import TimeBill
+from schemas.hours.time_entries import TimeEntry
+from schemas.identity.users import lock_user
+from schemas.messages import StopTimer
+from schemas.outbox import outbox
+from schemas.postgres.connection import Connection, one_json
+
+CLOCK_SKEW = timedelta(minutes=1)
+
+
+class Timer(Row):
+    """A running timer. Its `id` becomes the id of the time entry."""
+
+    id: UUID
+    user_id: UUID
+    task_id: UUID
+    start_time: Second
+    notes: str
+    updated_at: datetime
+    version: int
+
+
+class Stop(Row):
+    """A stop that is committed: the time entry will have exactly this id and these times."""
+
+    entry_id: Annotated[UUID, Field(description="The id that the time entry will have")]
+    task_id: UUID
+    start_time: Second
+    end_time: Second
+    duration: Annotated[
+        int, Field(description="whole seconds"), Sql("extract(epoch FROM {t}.end_time - {t}.start_time)::bigint")
+    ]
+
+
+class Stopped(Stop):
+    """A stop with the time entry that it created, and the bill that the entry is on; the answer with `?wait`."""
+
+    entry: TimeEntry
+    time_bill: TimeBill
+
+
+class TimerStop(Body):
+    """When the timer ended, its notes, and which timer is meant; all fields are optional, and so is the body."""
+
+    timer_id: Annotated[
+        UUID | None,
+        Field(description="The `id` of the timer that is meant: no other one is stopped. null: whichever runs"),
+    ] = None
+    end_time: Annotated[
+        Second | None,
+        Field(description="null: now. For a timer that you forgot to stop", examples=["2026-11-23T17:30:00Z"]),
+    ] = None
+    notes: Annotated[Text | None, Field(description="null: the timer keeps its notes", examples=["Read the logs"])] = None
+
+
+@dataclass(frozen=True)
+class StopReceipt:
+    """A stop, and the id of the message that creates the entry."""
+
+    stop: Stop
+    message_id: UUID
+
+
+async def get_running(conn: Connection, user_id: UUID) -> Timer | None:
+    """The user's running timer."""
+    found = await conn.value(f"SELECT {json_object(Timer, 't')}::text FROM timers t WHERE user_id = %s", (user_id,))
+    return None if found is None else Timer.from_json(found)
+
+
+async def stop(conn: Connection, task_id: UUID, body: TimerStop | None = None, *, user_id: UUID) -> StopReceipt:
+    """Stops the user's timer on that task. A repeated stop returns the same receipt until the task is started again; with
+    `timer_id` it does not stop the timer that was started then.
+
+    Raises Conflict when no timer of this user is running on the task, or another one than `timer_id`, or when it was stopped
+    before with other values; NotFound when there is no such task; Invalid for an end before the start or in the future.
+    """
+    body = body or TimerStop()
+    await lock_user(conn, user_id)
+    running = await get_running(conn, user_id)
+    on_task = running if running is not None and running.task_id == task_id else None
+    stopped = await _stop_or_repeat(conn, on_task, body, user_id=user_id, by=user_id, task_id=task_id)
+    if stopped is not None:
+        return stopped
+    if await conn.maybe("SELECT 1 FROM tasks WHERE id = %s AND deleted_at IS NULL", (task_id,)) is None:
+        raise NotFound("There is no such task.")
+    raise Conflict("You have no timer running on this task; GET /api/active-timers/me shows your running timer.")
+
+
+async def stop_any(conn: Connection, body: TimerStop | None = None, *, user_id: UUID, by: UUID | None) -> StopReceipt:
+    """Stops the user's timer, on whichever task it runs. Repeated with `timer_id` it stops no other timer, and returns the same
+    receipt until the task is started again. Without, it returns the receipt of the user's last stop within 10 minutes, but
+    only while no new timer runs: that one would be stopped.
+
+    Raises NotFound when no timer of this user is running, Conflict when another one than `timer_id` is, or when it was stopped
+    before with other values, Invalid for an end before the start or in the future.
+    """
+    body = body or TimerStop()
+    await lock_user(conn, user_id)
+    running = await get_running(conn, user_id)
+    stopped = await _stop_or_repeat(conn, running, body, user_id=user_id, by=by, task_id=None)
+    if stopped is None:
+        raise NotFound("No timer is running." if body.timer_id is None else "This timer is not running.")
+    return stopped
+
+
+async def _stop_or_repeat(
+    conn: Connection, running: Timer | None, body: TimerStop, *, user_id: UUID, by: UUID | None, task_id: UUID | None
+) -> StopReceipt | None:
+    """Stops the running timer, or returns the receipt of the earlier stop that is repeated: of the timer `body.timer_id`, or
+    with an end before the running timer's start. None if no timer is running, and there is no such stop."""
+    if running is None:
+        return await _get_earlier_stop(conn, body, user_id=user_id, task_id=task_id)
+    is_another = body.timer_id not in (None, running.id)
+    if is_another or (body.timer_id is None and body.end_time is not None and body.end_time < running.start_time):
+        earlier = await _get_earlier_stop(
+            conn, body, user_id=user_id, task_id=task_id, end=None if is_another else body.end_time
+        )
+        if earlier is not None:
+            return earlier
+    if is_another:
+        raise Conflict("Another timer is running, and stays so.", current=running.model_dump(mode="json"))
+    return await _stop_started(conn, running.task_id, running.start_time, body, user_id=user_id, by=by)
+
+
+async def _stop_started(
+    conn: Connection, task_id: UUID, start: datetime, body: TimerStop, *, user_id: UUID, by: UUID | None
+) -> StopReceipt:
+    end = None if body.end_time is None else await clamp_end(conn, start, body.end_time)
+    stopped = await stop_running(conn, task_id, user_id=user_id, ended_at=end, notes=body.notes, by=by)
+    assert stopped is not None, "the user's row is locked, and the timer was there"
+    return stopped
+
+
+async def clamp_end(conn: Connection, start_time: datetime, end_time: datetime) -> datetime:
+    """`end_time`, or now if `end_time` is in the future by no more than CLOCK_SKEW, from a fast clock. Raises Invalid if
+    `end_time` is further in the future, or before the start."""
+    now: datetime = await conn.value("SELECT date_trunc('second', now(), 'UTC')")
+    if end_time < start_time:
+        raise Invalid("endTime", "The timer would end before it starts.")
+    if end_time > now + CLOCK_SKEW:
+        raise Invalid("endTime", "The stop is in the future.")
+    # now() is when the transaction started, which may be before another one started the timer
+    return max(start_time, min(end_time, now))
+
+
+async def stop_running(
+    conn: Connection,
+    task_id: UUID,
+    *,
+    user_id: UUID,
+    at: datetime | None = None,
+    ended_at: datetime | None = None,
+    notes: str | None = None,
+    by: UUID | None = None,
+) -> StopReceipt | None:
+    """Stops the user's timer on that task; None when it is not running. Without `notes` the entry gets those of the timer. `by`
+    is an admin who stops it instead of the user.
+
+    The entry ends now, unless one of these is given. `at`: the start of the user's next timer, which may be earlier than now;
+    the entry ends then, so that the two do not overlap. But if the stopped timer started after `at`, its entry ends now, so
+    that none of its time is lost. `ended_at`: when a client stopped the timer offline, or says that it ended; not before the
+    timer's start.
+    """
+    stopped = await conn.maybe(
+        """
+        DELETE FROM timers WHERE user_id = %(user)s AND task_id = %(task)s
+        RETURNING id, start_time, coalesce(%(notes)s, notes),
+            coalesce(%(ended)s, CASE WHEN %(at)s::timestamptz > start_time THEN %(at)s::timestamptz
+                                     ELSE greatest(date_trunc('second', now(), 'UTC'), start_time) END)
+        """,
+        {"user": user_id, "task": task_id, "at": at, "ended": ended_at, "notes": notes},
+    )
+    if stopped is None:
+        return None
+    entry_id, start_time, kept_notes, end_time = stopped
+    message = StopTimer(
+        entry_id=entry_id, user_id=user_id, task_id=task_id, start_time=start_time, end_time=end_time, notes=kept_notes
+    )
+    message_id = await outbox.enqueue(conn, message, created_by=by or user_id)
+    stop = await conn.value(
+        f"""
+        INSERT INTO stops AS s (user_id, task_id, entry_id, message_id, start_time, end_time) VALUES (%s, %s, %s, %s, %s, %s)
+        ON CONFLICT (user_id, task_id) DO UPDATE
+        SET entry_id = excluded.entry_id, message_id = excluded.message_id,
+            start_time = excluded.start_time, end_time = excluded.end_time
+        RETURNING {json_object(Stop, "s")}::text
+        """,
+        (user_id, task_id, entry_id, message_id, start_time, end_time),
+    )
+    return StopReceipt(Stop.from_json(stop), message_id)
+
+
+async def _get_earlier_stop(
+    conn: Connection, body: TimerStop, *, user_id: UUID, task_id: UUID | None, end: datetime | None = None
+) -> StopReceipt | None:
+    """The receipt of the last stop, of that task and of the timer `body.timer_id` if they are given, and with exactly that end.
+    With none of these, of the last 10 minutes. Raises Conflict when the body asks for other values than that stop had."""
+    found: tuple[Any, ...] | None = await conn.maybe(
+        f"""
+        SELECT {json_object(Stop, "s")}::text, s.message_id, m.body->>'notes', date_trunc('second', m.created_at, 'UTC')
+        FROM stops s LEFT JOIN messages m ON m.id = s.message_id  -- messages are pruned after 30 days
+        WHERE s.user_id = %(user)s AND (%(task)s::uuid IS NULL OR s.task_id = %(task)s)
+          AND (%(timer)s::uuid IS NULL OR s.entry_id = %(timer)s) AND (%(end)s::timestamptz IS NULL OR s.end_time = %(end)s)
+          AND (coalesce(%(task)s::uuid, %(timer)s) IS NOT NULL OR %(end)s::timestamptz IS NOT NULL
+               OR m.created_at > now() - interval '10 minutes')
+        ORDER BY m.created_at DESC NULLS LAST LIMIT 1
+        """,
+        {"user": user_id, "task": task_id, "timer": body.timer_id, "end": end},
+    )
+    if found is None:
+        return None
+    receipt, notes, stopped_at = StopReceipt(Stop.from_json(found[0]), found[1]), found[2], found[3]
+    end = receipt.stop.end_time
+    # an end that was a little in the future became the time of the stop
+    was_clamped = body.end_time is not None and end == stopped_at and end < body.end_time <= end + CLOCK_SKEW
+    if (body.end_time not in (None, end) and not was_clamped) or body.notes not in (None, notes):
+        raise Conflict(
+            f"This timer was stopped already, and its entry differs from this stop; "
+            f"PATCH /api/time-entries/{receipt.stop.entry_id} corrects the entry.",
+            current=receipt.stop.model_dump(mode="json"),
+        )
+    return receipt
+
+
+async def get_entry_and_bill(conn: Connection, entry_id: UUID) -> bytes | None:
+    """`{"entry": …, "timeBill": …}` once the stop's message is done, else None."""
+    return await one_json(
+        conn,
+        f"""
+        SELECT json_build_object('entry', {json_object(TimeEntry, "e")}, 'timeBill', {json_object(TimeBill, "b")})
+        FROM time_entries e JOIN time_bills b ON b.id = e.bill_id WHERE e.id = %s AND e.deleted_at IS NULL
+        """,
+        (entry_id,),
+    )

@@ -1,0 +1,182 @@
+"""Timers: each user has at most one running. schemas/hours/timer_stops.py stops them.
+
+Times are the database's clock, in whole seconds; a client can set the start to an earlier time. Start, stop, change and discard
+lock the user's row first, so that requests of one user from several clients are serialized.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID, uuid4
+
+from pydantic import Field
+
+from schemas.base import Body, Lookup, Second, Text, Version, json_object
+from schemas.customers.tasks import LockedTask, lock_for_hours
+from schemas.errors import Conflict, Invalid, NotFound
+from schemas.hours import timer_reminders
+from schemas.hours.entry_times import MAX_DURATION
+from schemas.hours.timer_stops import CLOCK_SKEW, Stop, Timer, get_running, stop_running
+from schemas.identity import users
+from schemas.identity.users import User, lock_user
+from schemas.postgres.connection import Connection, one_json
+from schemas.postgres.listing import Order, Page, Selection
+
+
+class EnrichedTimer(Timer):
+    """A running timer with the names of what its ids refer to (`enrich=true`)."""
+
+    task_title: Annotated[str, Lookup("tasks", "task_id", "{j}.title")]
+    customer_id: Annotated[UUID, Lookup("tasks", "task_id", "{j}.customer_id")]
+    customer_name: Annotated[str, Lookup("tasks", "task_id", "(SELECT c.name FROM customers c WHERE c.id = {j}.customer_id)")]
+    user_name: Annotated[str, Lookup("users", "user_id", "{j}.name")]
+    user_email: Annotated[str, Lookup("users", "user_id", "{j}.email")]
+
+
+class StartedTimer(Timer):
+    """The running timer, and the stop of the timer that ran before it."""
+
+    stopped: Stop | None = None
+
+
+class StartTimer(Body):
+    """How to start; all fields are optional, and so is the body."""
+
+    notes: Annotated[Text, Field(examples=["Reading the logs"])] = ""
+
+
+@dataclass(frozen=True)
+class NewTimer:
+    """A timer to insert; without `start_time` it starts now. Its owner is reminded `reminder_hours` after the start; None:
+    never."""
+
+    user_id: UUID
+    task_id: UUID
+    notes: str
+    reminder_hours: float | None
+    start_time: datetime | None = None
+    id: UUID | None = None
+
+
+class TimerChange(Body):
+    """The task, the start and the notes of the timer. A field that is left out keeps its value; a new timer starts now."""
+
+    task_id: UUID
+    start_time: Annotated[Second | None, Field(examples=["2026-11-23T09:30:00Z"])] = None
+    notes: Text | None = None
+    version: Version | None = None
+
+
+async def start(
+    conn: Connection, task_id: UUID, *, user_id: UUID, notes: str = "", reminder_hours: float | None
+) -> tuple[StartedTimer, bool]:
+    """The user's timer on that task, and whether it was started now. A timer on another task is stopped.
+
+    Raises NotFound for an unknown task, Conflict for one that is archived or of an inactive customer.
+    """
+    await lock_user(conn, user_id)
+    task = await lock_for_hours(conn, task_id)
+    if task is None:
+        raise NotFound("There is no such task.")
+    running = await get_running(conn, user_id)
+    if running is not None and running.task_id == task_id:
+        return StartedTimer(**running.model_dump()), False
+    new = NewTimer(user_id, task_id, notes, reminder_hours)
+    return await insert_timer(conn, new, task=task, running=running), True
+
+
+async def start_or_change(
+    conn: Connection, user_id: UUID, change: TimerChange, *, by: User, reminder_hours: float | None
+) -> tuple[StartedTimer, bool]:
+    """The user's timer after the change, and whether it was started now. A timer on another task is stopped, at the time when
+    the new one starts.
+
+    Raises NotFound for an unknown user, Invalid for an unknown task or an impossible start, Conflict for an archived task and a
+    stale version.
+    """
+    if not await lock_user(conn, user_id) or (user_id != by.id and not await users.is_consultant(conn, user_id)):
+        raise NotFound("No consultant has this id; GET /api/tasks/internal-users lists them.")
+    running = await get_running(conn, user_id)
+    if change.version is not None and (running is None or running.version != change.version):
+        current = running.model_dump(mode="json") if running is not None else None
+        raise Conflict("The timer has changed since you read it.", current=current)
+    same = running is not None and (running.task_id, running.start_time) == (change.task_id, change.start_time)
+    start_time = None if same else await clamp_start(conn, change.start_time)
+    task = await lock_for_hours(conn, change.task_id)
+    if task is None:
+        raise Invalid("taskId", "There is no such task; GET /api/tasks lists them.")
+    if running is None or running.task_id != change.task_id:
+        new = NewTimer(user_id, change.task_id, change.notes or "", reminder_hours, start_time)
+        return await insert_timer(conn, new, task=task, running=running), True
+    changed = await conn.value(
+        f"""
+        UPDATE timers t
+        SET start_time = coalesce(%(start)s, start_time), notes = coalesce(%(notes)s, notes), version = version + 1
+        WHERE user_id = %(user)s AND (coalesce(%(start)s, start_time), coalesce(%(notes)s, notes)) <> (start_time, notes)
+        RETURNING {json_object(Timer, "t")}::text
+        """,
+        {"user": user_id, "start": start_time, "notes": change.notes},
+    )
+    timer = Timer.from_json(changed) if changed is not None else running
+    return StartedTimer(**timer.model_dump()), False
+
+
+async def discard(conn: Connection, user_id: UUID) -> None:
+    """Deletes the user's timer without creating an entry. Raises NotFound when none is running."""
+    await lock_user(conn, user_id)
+    deleted = await conn.execute("DELETE FROM timers WHERE user_id = %s", (user_id,))
+    if not deleted.rowcount:
+        raise NotFound("No timer is running.")
+
+
+async def clamp_start(conn: Connection, start_time: datetime | None) -> datetime | None:
+    """`start_time`, or now if `start_time` is in the future by no more than CLOCK_SKEW. Raises Invalid if `start_time` is
+    further in the future, or longer ago than an entry may last."""
+    if start_time is None:
+        return None
+    now: datetime = await conn.value("SELECT date_trunc('second', now(), 'UTC')")
+    if start_time > now + CLOCK_SKEW:
+        raise Invalid("startTime", "The start is in the future.")
+    if start_time < now - MAX_DURATION:
+        raise Invalid("startTime", f"The start is more than {MAX_DURATION.days} days ago; log this time as an entry.")
+    return min(start_time, now)
+
+
+async def insert_timer(conn: Connection, new: NewTimer, *, task: LockedTask, running: Timer | None) -> StartedTimer:
+    """Starts a timer for a user whose row is locked, and stops the `running` one. Raises Conflict for a task that takes no
+    new hours."""
+    task.refuse_new_hours()
+    stopped = None
+    if running is not None:
+        stopped = await stop_running(conn, running.task_id, user_id=new.user_id, at=new.start_time)
+    row = await conn.value(
+        f"""
+        INSERT INTO timers AS t (user_id, id, task_id, notes, start_time)
+        VALUES (%(user)s, %(id)s, %(task)s, %(notes)s, coalesce(%(start)s, greatest(
+            date_trunc('second', now(), 'UTC'), (SELECT max(end_time) FROM stops WHERE user_id = %(user)s))))
+        RETURNING {json_object(Timer, "t")}::text
+        """,
+        # now() is when the transaction started, which may be before another one stopped a timer: never start before that stop
+        {"user": new.user_id, "id": new.id or uuid4(), "task": new.task_id, "notes": new.notes, "start": new.start_time},
+    )
+    timer = Timer.from_json(row)
+    await conn.execute("DELETE FROM stops WHERE user_id = %s AND task_id = %s", (new.user_id, new.task_id))
+    if new.reminder_hours is not None:
+        await timer_reminders.schedule(
+            conn, timer.id, user_id=new.user_id, start_time=timer.start_time, hours=new.reminder_hours
+        )
+    return StartedTimer(**timer.model_dump(), stopped=stopped.stop if stopped else None)
+
+
+async def list_page(conn: Connection, page: Page, *, enrich: bool = False) -> bytes:
+    """All running timers, latest start first; for the firm's own people."""
+    model = EnrichedTimer if enrich else Timer
+    return await Selection("timer", model, "timers", "t", Order("start_time", "timestamptz")).page(conn, page)
+
+
+async def get_active(conn: Connection, user_id: UUID) -> bytes:
+    """The user's running timer as JSON. Raises NotFound when none is running."""
+    found = await one_json(conn, f"SELECT {json_object(Timer, 't')} FROM timers t WHERE user_id = %s", (user_id,))
+    if found is None:
+        raise NotFound("No timer is running.")
+    return found

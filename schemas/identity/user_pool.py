@@ -1,0 +1,159 @@
+"""Reading a user pool: users who are disabled or deleted there, or have another role, also lose what needs no token:
+Slack, mails, and being listed.
+
+One message, ReadUserPool, reads the whole pool again and again; the rescuer starts it when there is none. A pool that does not
+answer removes nobody: the reading is late then, and `./stint doctor` says so.
+"""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from schemas.base import Row
+from schemas.errors import Unavailable
+from schemas.identity.accounts import Account, IdentityProvider
+from schemas.messages import ReadUserPool
+from schemas.outbox import outbox
+from schemas.postgres.connection import Connection
+
+LATE_SECONDS = 120.0  # `./stint doctor` reports an older reading
+MAX_CONFIRMED = 100  # accounts that one reading looks up one by one, because the list did not have them
+
+
+class Reading(Row):
+    """The last complete reading, and what went wrong since. `age_seconds`: None if there was none yet."""
+
+    age_seconds: float | None
+    error: str | None
+
+
+class PoolReading:
+    """One reading: what the pool said, and when it began."""
+
+    def __init__(self, began_at: datetime) -> None:
+        self.began_at = began_at
+        self.accounts: list[Account] = []
+        self.gone: list[UUID] = []  # users with access who have no account that is enabled
+
+    async def read(self, conn: Connection, provider: IdentityProvider) -> None:
+        """Reads all accounts, and looks up each user who is missing among them. Raises Unavailable."""
+        self.accounts = await provider.list_accounts()
+        for user_id in await self._missing(conn):
+            if await provider.get_account(user_id) is None:  # the list may be older than the account
+                self.gone.append(user_id)
+
+    async def _missing(self, conn: Connection) -> list[UUID]:
+        return await conn.values(
+            """
+            SELECT id FROM users
+            WHERE revoked_at IS NULL AND NOT account_elsewhere AND created_at < %s AND id <> ALL(%s) ORDER BY id LIMIT %s
+            """,
+            (self.began_at, [account.id for account in self.accounts], MAX_CONFIRMED),
+        )
+
+    async def save(self, conn: Connection) -> list[str]:
+        """Stores what the pool said: revokes access, restores the access that a reading revoked, and updates roles, customers
+        and names of which nothing later is known. Returns the addresses of those who lost access."""
+        changing = await self._lock_changing(conn)
+        lost: list[str] = await conn.values(
+            """
+            UPDATE users SET revoked_at = now(), disabled_in_pool = true
+            WHERE id = ANY(%(gone)s) AND id = ANY(%(changing)s) AND revoked_at IS NULL RETURNING email
+            """,
+            {"gone": self.gone, "changing": changing},
+        )
+        await conn.execute(
+            f"""
+            WITH pool AS ({_POOL})
+            UPDATE users u SET revoked_at = NULL, disabled_in_pool = false
+            FROM pool p WHERE u.id = p.id AND u.id = ANY(%(changing)s) AND {_RETURNS}
+            """,
+            self._pool | {"changing": changing},
+        )
+        await conn.execute(
+            f"""
+            WITH pool AS ({_POOL})
+            UPDATE users u
+            SET email = p.email, name = p.name, role = {_ROLE}, customer_id = p.customer_id, claims_at = %(began)s
+            FROM pool p WHERE u.id = p.id AND u.id = ANY(%(changing)s) AND {_DIFFERS}
+            """,
+            self._pool | {"changing": changing},
+        )
+        await conn.execute("UPDATE user_pool_readings SET read_at = %s, error = NULL", (self.began_at,))
+        return lost
+
+    @property
+    def _pool(self) -> dict[str, Any]:
+        """The parameters of `_POOL` and `_DIFFERS`."""
+        profiles = [account.profile for account in self.accounts]
+        return {
+            "ids": [account.id for account in self.accounts],
+            "emails": [profile.email for profile in profiles],
+            "names": [profile.name for profile in profiles],
+            "roles": [profile.role for profile in profiles],
+            "customers": [profile.customer_id for profile in profiles],
+            "began": self.began_at,
+        }
+
+    async def _lock_changing(self, conn: Connection) -> list[UUID]:
+        """Locks the users that the reading changes, in the order of their ids: an UPDATE locks rows in no defined order, and
+        would deadlock with others that lock several users. Returns the ids."""
+        return await conn.values(
+            f"""
+            WITH pool AS ({_POOL})
+            SELECT u.id FROM users u LEFT JOIN pool p ON p.id = u.id
+            WHERE u.id = ANY(%(gone)s) AND u.revoked_at IS NULL OR p.id IS NOT NULL AND ({_RETURNS} OR {_DIFFERS})
+            ORDER BY u.id FOR NO KEY UPDATE OF u
+            """,
+            self._pool | {"gone": self.gone},
+        )
+
+
+_POOL = """
+    SELECT * FROM unnest(%(ids)s::uuid[], %(emails)s::text[], %(names)s::text[], %(roles)s::text[], %(customers)s::uuid[])
+        AS a (id, email, name, role, customer_id)
+"""
+_RETURNS = "u.disabled_in_pool"  # not a user whom Stint removed
+# a role that was removed is not the absence of a role, which may mean a legacy admin
+_ROLE = "coalesce(p.role, CASE WHEN u.role IS NOT NULL THEN '' END)"
+# the pool says something else of the user, and nothing later is known
+_DIFFERS = f"""
+    coalesce(u.claims_at, u.updated_at) <= %(began)s
+    AND (u.email, u.name, u.role, u.customer_id) IS DISTINCT FROM (p.email, p.name, {_ROLE}, p.customer_id)
+"""
+
+
+async def begin(conn: Connection) -> PoolReading:
+    """A reading that begins now."""
+    return PoolReading(await conn.value("SELECT clock_timestamp()"))
+
+
+async def record_failure(conn: Connection, error: Unavailable | TimeoutError) -> None:
+    """Stores why the pool could not be read."""
+    text = error.detail if isinstance(error, Unavailable) else "The reading was not complete in time."
+    await conn.execute("UPDATE user_pool_readings SET error = %s", (text,))
+
+
+async def last_reading(conn: Connection) -> Reading:
+    """The last reading."""
+    return await conn.one(
+        "SELECT extract(epoch FROM clock_timestamp() - read_at)::float AS age_seconds, error FROM user_pool_readings",
+        row=Reading,
+    )
+
+
+async def ensure_started(conn: Connection) -> None:
+    """Enqueues the message that reads the pool, if there is none. Safe to call concurrently. One that is dead is replaced after
+    a minute, so that a worker of an older version does not make one dead letter after another."""
+    is_missing = """
+        SELECT 1 FROM user_pool_readings r LEFT JOIN messages m ON m.id = r.message_id
+        WHERE m.id IS NULL OR m.state = 'done'
+           OR m.state IN ('dead', 'discarded') AND m.died_at < clock_timestamp() - interval '1 minute'
+    """
+    if await conn.maybe(is_missing) is None:
+        return
+    async with conn.transaction():
+        await conn.execute("SELECT 1 FROM user_pool_readings FOR NO KEY UPDATE")
+        if await conn.maybe(is_missing) is not None:
+            message_id = await outbox.enqueue(conn, ReadUserPool())
+            await conn.execute("UPDATE user_pool_readings SET message_id = %s", (message_id,))

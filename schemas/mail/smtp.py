@@ -1,0 +1,147 @@
+"""Sends mail by SMTP: one message to one recipient, in plain text and HTML.
+
+A refusal with 5xx is final; any other failure, from 4xx to a timeout, is worth a retry. After a lost response, SMTP cannot tell
+whether the message arrived: it is sent again, with the same Message-ID.
+"""
+
+import re
+import ssl
+import unicodedata
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.errors import HeaderParseError
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP as RFC_5322
+from email.utils import format_datetime
+from email.utils import unquote as unquote_name
+from functools import cache
+from html import escape
+from urllib.parse import unquote, urlsplit
+from uuid import UUID
+
+import aiosmtplib
+from email_validator import EmailNotValidError
+
+from schemas.email_addresses import email_address
+from schemas.errors import NonRetryable
+from schemas.messages import Link, SendMail
+from schemas.settings import LOOPBACK, Settings
+
+QUIT_SECONDS = 1
+MAX_SUBJECT_LENGTH = 150
+MAX_ADDRESS_LENGTH = 1_000  # with the name before it
+
+
+async def deliver(mail: SendMail, *, message_id: UUID, settings: Settings) -> None:
+    """Sends the mail. Raises NonRetryable when the server refuses it with 5xx, and when SMTP_URL is not set."""
+    message = compose(mail, message_id=message_id, sender=settings.mail_from)
+    if settings.smtp_url is None:
+        raise NonRetryable("SMTP_URL is not set: name a mail server, restart, and replay this message.")
+    server = urlsplit(settings.smtp_url.get_secret_value())
+    user = unquote(server.username) if server.username else None
+    implicit = server.scheme == "smtps"
+    client = aiosmtplib.SMTP(
+        hostname=server.hostname,
+        port=server.port or (465 if implicit else 25),
+        username=user,
+        password=unquote(server.password) if server.password else None,
+        use_tls=implicit,
+        # None: TLS where it is offered. A password goes over the network encrypted, or not at all.
+        start_tls=None if implicit or user is None or server.hostname in LOOPBACK else True,
+        tls_context=_tls_context(),
+        timeout=settings.stint_mail_seconds,
+    )
+    try:
+        try:
+            await client.connect()
+            await client.send_message(message)
+            # the server has accepted the mail: a failing QUIT is no reason to send it again
+            with suppress(aiosmtplib.SMTPException):
+                await client.quit(timeout=QUIT_SECONDS)
+        finally:
+            client.close()
+    except aiosmtplib.SMTPRecipientsRefused as error:
+        refused = error.recipients[0]
+        _raise_for(refused.code, refused.message, error)
+    except aiosmtplib.SMTPResponseException as error:
+        _raise_for(error.code, error.message, error)
+
+
+@cache
+def _tls_context() -> ssl.SSLContext:
+    # loading the system's certificates takes longer than sending a mail
+    return ssl.create_default_context()
+
+
+def _raise_for(code: int, text: str, error: Exception) -> None:
+    if code >= 500:
+        raise NonRetryable(f"the mail server refuses this mail: {code} {text}") from error
+    raise error
+
+
+def compose(mail: SendMail, *, message_id: UUID, sender: str) -> EmailMessage:
+    """The message to send. The same `message_id` gives the same Message-ID, so that mail servers can recognize a repetition.
+
+    Raises NonRetryable for an invalid address."""
+    message = EmailMessage(policy=RFC_5322)
+    origin = _address(sender)
+    message["From"] = origin
+    message["To"] = _address(mail.to)
+    if mail.reply_to is not None:
+        message["Reply-To"] = _address(mail.reply_to)
+    message["Subject"] = _one_line(mail.subject)
+    message["Date"] = format_datetime(datetime.now(UTC))
+    message["Message-ID"] = f"<{message_id}@{origin.domain}>"
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(_text(mail.paragraphs, mail.link), cte="quoted-printable")
+    message.add_alternative(_html(mail.paragraphs, mail.link), subtype="html", cte="quoted-printable")
+    return message
+
+
+def _address(text: str) -> Address:
+    """Parses `jo@example.com` or `Jo <jo@example.com>`: exactly one address, unchanged. The header parser of the standard
+    library would find an address in almost any text, and several in some."""
+    if len(text) > MAX_ADDRESS_LENGTH:
+        raise NonRetryable(f"{text[:100]!r}… is no address that mail can be sent to: it has {len(text):,} characters")
+    name, opening, address = text.removesuffix(">").partition("<") if text.endswith(">") else ("", "", text)
+    is_named = bool(opening) and not any(character in name for character in ">\r\n")
+    name, address = (unquote_name(name.rstrip()), address) if is_named else ("", text)
+    try:
+        found = email_address(address)
+        # the domain in ASCII, as in DNS: not every server accepts others
+        return Address(_one_line(name), addr_spec=f"{found.local_part}@{found.ascii_domain}")
+    except (EmailNotValidError, HeaderParseError, ValueError) as error:
+        raise NonRetryable(f"{text!r} is no address that mail can be sent to: {error}") from error
+
+
+def _one_line(text: str) -> str:
+    """The text for a header, without line breaks and other control characters: they could start another header, or reverse the
+    direction of the text."""
+    visible = "".join(" " if _is_invisible(character) else character for character in text)
+    line = re.sub(r"\s+", " ", visible).strip()
+    return line if len(line) <= MAX_SUBJECT_LENGTH else f"{line[:MAX_SUBJECT_LENGTH]}…"
+
+
+def _is_invisible(character: str) -> bool:
+    # U+200D joins emoji
+    return unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp") and character != "\u200d"
+
+
+def _text(paragraphs: tuple[str, ...], link: Link | None) -> str:
+    return "\n\n".join([*paragraphs, *([f"{link.text}: {link.url}"] if link else [])]) + "\n"
+
+
+def _html(paragraphs: tuple[str, ...], link: Link | None) -> str:
+    # dir=auto: text in Arabic or Hebrew is shown from right to left
+    parts = [f'<p dir="auto">{escape(text).replace(chr(10), "<br>")}</p>' for text in paragraphs]
+    if link is not None:
+        parts.append(f'<p><a href="{escape(link.url)}">{escape(link.text)}</a></p>')
+    return "\n".join(
+        [
+            '<!doctype html><html><head><meta charset="utf-8"></head>',
+            '<body style="font-family: sans-serif; line-height: 1.5; max-width: 40em">',
+            *parts,
+            "</body></html>\n",
+        ]
+    )

@@ -1,0 +1,47 @@
+"""Names: how they are stored, and when two of them are the same.
+
+A name is stored as it was written, without characters that nobody sees. Two names are the same if their keys are equal: Unicode
+variants of one character, upper and lower case, blanks and invisible characters make no difference. `name_key` here and the SQL
+function `name_key` (schemas/migrations/0006_names.sql) are the same rule; SQL decides, since it compares stored names.
+"""
+
+import re
+import unicodedata
+
+# Both are the inside of the brackets of a regular expression. What is shown as a blank: whitespace, and the blank of Braille.
+BLANKS = r"\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\u2800"
+# What is not shown at all: control characters, and Unicode's Default_Ignorable_Code_Point with the marks of annotations.
+INVISIBLE = (
+    r"\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    r"\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+# Some invisible characters belong to what is shown: they join others, choose their variants, and spell the flags of regions.
+_JOINERS = "\u200c\u200d"
+_MEANINGFUL = set(_JOINERS + "\u034f\u180b\u180c\u180d\u180f") | {chr(code) for code in range(0xFE00, 0xFE10)}
+_MEANINGFUL |= {chr(code) for code in (*range(0xE0020, 0xE0080), *range(0xE0100, 0xE01F0))}
+
+HAS_VISIBLE = f"[^{BLANKS}{INVISIBLE}]"  # the pattern of a text in which something can be seen
+_INVISIBLE = re.compile(f"[{INVISIBLE}]")
+_BLANKS = re.compile(f"[{BLANKS}]+")
+# the end is looked for only where a run of blanks begins, so that a long run takes linear time
+_OUTER = re.compile(f"^[{BLANKS}{_JOINERS}]+|(?<![{BLANKS}{_JOINERS}])[{BLANKS}{_JOINERS}]+$")
+
+
+def clean_name(name: str) -> str:
+    """The name as it is stored: without outer blanks, control characters, marks of direction and other invisible characters,
+    except those that belong to a visible one. Raises ValueError if nothing of it can be seen."""
+    seen = _INVISIBLE.sub(lambda found: found[0] if found[0] in _MEANINGFUL else "", name)
+    cleaned = _OUTER.sub("", seen)
+    # an invisible character between two marks keeps them in another order than Unicode's, which looks the same
+    if name_key(cleaned) != name_key(bare := _INVISIBLE.sub("", cleaned)):
+        cleaned = bare
+    if not name_key(cleaned):
+        raise ValueError("no character of it can be seen")
+    return cleaned
+
+
+def name_key(name: str) -> str:
+    """The same for two names that look the same, or differ only in case."""
+    decomposed = unicodedata.normalize("NFKD", name)
+    return _BLANKS.sub(" ", _INVISIBLE.sub("", decomposed).casefold()).strip(" ")

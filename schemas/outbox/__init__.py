@@ -1,0 +1,1 @@
+"""The transactional outbox: messages, their attempts, dead letters and replays."""

@@ -1,0 +1,169 @@
+"""Everything about one dead letter, or about any other message: its body, its failed attempts and its history.
+
+Secrets are masked (schemas/masking.py): in a thread, because an API process answers other requests meanwhile.
+"""
+
+import asyncio
+import base64
+import json
+from datetime import date, datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from schemas.base import Row, Sql, json_object
+from schemas.errors import NotFound
+from schemas.masking import Redactor
+from schemas.outbox.dead_letters import Kind
+from schemas.outbox.outbox import State
+from schemas.postgres.connection import Connection, one_json
+
+MAX_RELATED = 100  # messages in `caused`
+# Bytes of an unrecognized message that are shown. RabbitMQ takes 128 MB, and to mask that would block the process for long.
+MAX_SHOWN_BYTES = 256 * 1024
+
+
+class Attempt(Row):
+    """One failed attempt."""
+
+    n: int
+    at: datetime
+    error_class: str
+    error: str
+    frame: str
+    traceback: str
+    worker: str
+
+
+class DeadLetterEvent(Row):
+    """An action of a person on the dead letter."""
+
+    at: datetime
+    who: str
+    action: Literal["replay", "discard", "restore", "edit"]
+    reason: str
+
+
+class Related(Row):
+    """The message that caused this one, or a message that this one caused."""
+
+    id: UUID
+    actor: str
+    state: State
+    created_at: datetime
+
+
+class BillOfMessage(Row):
+    """The time bill that a message sends to Xero."""
+
+    id: UUID
+    date: date
+    minutes: int
+    consultant: Annotated[str, Sql("(SELECT concat_ws(' ', nullif(name, ''), email) FROM users WHERE id = {t}.user_id)")]
+    customer: Annotated[str, Sql("(SELECT name FROM customers WHERE id = {t}.customer_id)")]
+    pillar: Annotated[str, Sql("(SELECT name FROM pillars WHERE id = {t}.pillar_id)")]
+    xero_project_id: Annotated[
+        str | None,
+        Sql("(SELECT xero_project_id FROM customers WHERE id = {t}.customer_id)"),
+        Field(description="the customer's"),
+    ]
+    xero_task_id: Annotated[
+        str | None, Sql("(SELECT xero_task_id FROM pillars WHERE id = {t}.pillar_id)"), Field(description="the pillar's")
+    ]
+    xero_status: str
+    xero_error: str | None
+
+
+class DeadLetterDetail(Row):
+    """Everything about a message, in any state, or about an unrecognized message. Secrets are masked."""
+
+    id: UUID
+    kind: Kind
+    actor: str | None
+    queue: str
+    state: str
+    error: str | None
+    fingerprint: str | None
+    attempts: int
+    max_attempts: int
+    replays: int
+    created_at: datetime
+    created_by: Annotated[UUID | None, Field(description="the user whose request enqueued it")]
+    died_at: datetime | None
+    body: Annotated[Any, Field(description="of an unrecognized message: its bytes as text")]
+    raw: Annotated[
+        str | None,
+        Field(description="the bytes of an unrecognized message, in base64; null if with a secret, or too long to show"),
+    ]
+    headers: Annotated[str | None, Field(description="the headers of an unrecognized message")]
+    bill: Annotated[BillOfMessage | None, Field(description="of a message that sends a time bill to Xero")]
+    cause: Annotated[Related | None, Field(description="the message whose handler enqueued this one")]
+    caused: Annotated[list[Related], Field(description=f"the messages that its own handler enqueued, at most {MAX_RELATED}")]
+    failures: Annotated[list[Attempt], Field(description="all failed attempts, also those before a replay")]
+    history: list[DeadLetterEvent]
+
+
+async def get_detail(conn: Connection, letter_id: UUID, redactor: Redactor) -> DeadLetterDetail:
+    """Everything about one message or unrecognized message. Raises NotFound."""
+    found = await one_json(
+        conn,
+        f"""
+        SELECT json_build_object(
+            'id', m.id, 'kind', 'message', 'actor', m.actor, 'queue', m.queue, 'state', m.state, 'error', m.error,
+            'fingerprint', m.fingerprint, 'attempts', m.attempts, 'max_attempts', m.max_attempts, 'replays', m.replays,
+            'createdAt', m.created_at, 'createdBy', m.created_by, 'diedAt', m.died_at,
+            'body', m.body, 'raw', NULL, 'headers', NULL,
+            'bill', (SELECT {json_object(BillOfMessage, "b")} FROM time_bills b WHERE m.actor = 'sync_bill' AND b.id = CASE
+                     WHEN m.body->>'bill_id' ~* '^[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}$'
+                     THEN (m.body->>'bill_id')::uuid END),
+            'cause', (SELECT {json_object(Related, "c")} FROM messages c WHERE c.id = m.cause_id),
+            'caused', (SELECT coalesce(json_agg({json_object(Related, "c")} ORDER BY c.created_at, c.id), '[]')
+                       FROM (SELECT * FROM messages WHERE cause_id = m.id ORDER BY created_at, id LIMIT {MAX_RELATED}) c),
+            'failures', (SELECT coalesce(json_agg({json_object(Attempt, "a")} ORDER BY a.n), '[]')
+                         FROM message_attempts a WHERE a.message_id = m.id),
+            'history', (SELECT coalesce(json_agg({json_object(DeadLetterEvent, "e")} ORDER BY e.id), '[]')
+                        FROM message_events e WHERE e.message_id = m.id))
+        FROM messages m WHERE m.id = %(id)s
+        """,
+        {"id": letter_id},
+    )
+    if found is None:
+        return await _get_unrecognized(conn, letter_id, redactor)
+    return DeadLetterDetail.model_validate(await asyncio.to_thread(lambda: redactor.json(json.loads(found))))
+
+
+async def _get_unrecognized(conn: Connection, message_id: UUID, redactor: Redactor) -> DeadLetterDetail:
+    row = await conn.maybe(
+        f"""
+        SELECT queue, reason, substring(body FOR %s), octet_length(body), left(headers, %s), at, discarded_at,
+               (SELECT coalesce(json_agg({json_object(DeadLetterEvent, "e")} ORDER BY e.id), '[]')
+                FROM unrecognized_message_events e WHERE e.message_id = m.id)
+        FROM unrecognized_messages m WHERE id = %s
+        """,
+        (MAX_SHOWN_BYTES, MAX_SHOWN_BYTES, message_id),
+    )
+    if row is None:
+        raise NotFound("There is no such dead letter; GET /api/dead-letters, or ./stint dead list, lists them.")
+    queue, reason, body, size, headers, at, discarded_at, events = row
+    text = bytes(body).decode(errors="backslashreplace")
+    shown, shown_headers = await asyncio.to_thread(lambda: (_redact_unrecognized(text, redactor), redactor.text(headers)))
+    is_whole = size == len(body)
+    return DeadLetterDetail(
+        id=message_id, kind="unrecognized", actor=None, queue=queue, state="dead" if discarded_at is None else "discarded",
+        error=redactor.text(reason), fingerprint=None, attempts=0, max_attempts=0, replays=0, created_at=at, created_by=None,
+        died_at=at, body=shown if is_whole else f"{shown}… ({size:,} bytes in all)",
+        raw=base64.b64encode(body).decode() if is_whole and shown == text else None,
+        headers=shown_headers, bill=None, cause=None, caused=[], failures=[],
+        history=[DeadLetterEvent.model_validate(redactor.json(event)) for event in events],
+    )  # fmt: skip
+
+
+def _redact_unrecognized(text: str, redactor: Redactor) -> str:
+    """The body as text. If it is JSON, fields that are named like a secret are masked, too."""
+    try:
+        value = json.loads(text)
+        shown = redactor.json(value)
+        return text if shown == value else json.dumps(shown, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return redactor.text(text)

@@ -1,0 +1,124 @@
+"""Heartbeats of API processes, workers and relays, their clocks, and the metrics of handlers."""
+
+import os
+import socket
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from schemas.base import Row
+from schemas.postgres.connection import Connection
+
+EVERY_SECONDS = 5.0
+ALIVE_SECONDS = 16.0  # three heartbeats
+BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # upper bounds of the buckets, in seconds
+
+
+@dataclass
+class ActorMetrics:
+    """Counts and durations of one actor's attempts since the last heartbeat. `buckets[i]`: attempts that took BOUNDS[i] at
+    most."""
+
+    handled: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    buckets: list[int] = field(default_factory=lambda: [0] * len(BOUNDS))
+
+    def add(self, seconds: float, *, succeeded: bool) -> None:
+        """Counts one attempt."""
+        self.handled += succeeded
+        self.failed += not succeeded
+        self.seconds += seconds
+        for index, bound in enumerate(BOUNDS):
+            self.buckets[index] += seconds <= bound
+
+    def merge(self, other: "ActorMetrics") -> None:
+        """Adds the other's counts."""
+        self.handled += other.handled
+        self.failed += other.failed
+        self.seconds += other.seconds
+        self.buckets = [ours + theirs for ours, theirs in zip(self.buckets, other.buckets, strict=True)]
+
+
+class HandlerMetrics(defaultdict[str, ActorMetrics]):
+    """One process's metrics by actor. Worker threads add to it without a lock: a single attempt that a race loses does not
+    matter, but the counts of a whole interval would."""
+
+    def __init__(self) -> None:
+        super().__init__(ActorMetrics)
+
+    def take(self) -> "HandlerMetrics":
+        """Removes and returns all counts, to be added to the totals in Postgres."""
+        taken = HandlerMetrics()
+        taken.update({actor: self.pop(actor) for actor in list(self)})
+        return taken
+
+    def put_back(self, taken: "HandlerMetrics") -> None:
+        """Adds counts again that were taken and could not be stored."""
+        for actor, metrics in taken.items():
+            self[actor].merge(metrics)
+
+
+class Process(Row):
+    """An API process, worker or relay, as of its last heartbeat. `clock_seconds`: how far its clock is ahead of Postgres's."""
+
+    process: str
+    kind: str
+    queues: list[str]
+    started_at: datetime
+    seen_at: datetime
+    alive: bool
+    clock_seconds: float | None = None
+
+
+def process_name() -> str:
+    """The name of this process in failed attempts and heartbeats: `host:pid`."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+async def beat(conn: Connection, *, process: str, kind: str, queues: list[str], started: float) -> None:
+    """Records a heartbeat of this process, and deletes those of processes that have had none for a day. `started`: when the
+    process started, by `time.monotonic()`."""
+    await conn.execute(
+        """
+        INSERT INTO heartbeats AS h (process, kind, queues, started_at, seen_at, clock_seconds)
+        VALUES (%s, %s, %s, clock_timestamp() - make_interval(secs => %s), clock_timestamp(),
+                %s - extract(epoch FROM clock_timestamp()))
+        ON CONFLICT (process) DO UPDATE
+        SET kind = excluded.kind, queues = excluded.queues, started_at = excluded.started_at, seen_at = excluded.seen_at,
+            clock_seconds = excluded.clock_seconds
+        """,
+        (process, kind, queues, time.monotonic() - started, time.time()),
+    )
+    await conn.execute("DELETE FROM heartbeats WHERE seen_at < clock_timestamp() - interval '1 day'")
+
+
+async def add_totals(conn: Connection, metrics: HandlerMetrics) -> None:
+    """Adds the metrics to the totals in Postgres."""
+    for actor in sorted(metrics):  # always in the same order: two workers in opposite order would deadlock
+        new = metrics[actor]
+        await conn.execute(
+            """
+            INSERT INTO handler_totals AS t (actor, handled, failed, seconds, buckets) VALUES (%s, %s, %s, %s, %s)
+            ON CONFLICT (actor) DO UPDATE
+            SET handled = t.handled + excluded.handled, failed = t.failed + excluded.failed,
+                seconds = t.seconds + excluded.seconds,
+                buckets = (SELECT array_agg(a + b ORDER BY n)
+                           FROM unnest(t.buckets, excluded.buckets) WITH ORDINALITY AS pairs (a, b, n))
+            """,
+            (actor, new.handled, new.failed, new.seconds, new.buckets),
+        )
+
+
+async def processes(conn: Connection) -> list[Process]:
+    """All processes of the last day, those that are alive first."""
+    return await conn.all(
+        """
+        SELECT process, kind, queues, started_at, seen_at, seen_at > clock_timestamp() - make_interval(secs => %s) AS alive,
+               clock_seconds
+        FROM heartbeats ORDER BY alive DESC, kind, queues, process
+        """,
+        (ALIVE_SECONDS,),
+        row=Process,
+    )

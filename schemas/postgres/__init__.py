@@ -1,0 +1,1 @@
+"""Connections to Postgres, and what every query of a list shares."""

@@ -1,0 +1,173 @@
+"""Connections to Postgres: one class (async, autocommit), with time limits on statements, locks and idle transactions.
+
+Functions of `schemas/` take `conn` first and never commit: the caller owns the transaction (`async with conn.transaction()`).
+"""
+
+import asyncio
+import os
+import select
+import socket
+from contextlib import suppress
+from typing import Any, TypeVar, overload
+
+import psycopg
+from psycopg import AsyncConnection, AsyncCursor
+from psycopg.abc import Params, PQGen
+from psycopg.rows import class_row
+from psycopg_pool import PoolClosed, PoolTimeout
+
+from schemas.settings import Settings
+
+MARGIN_SECONDS = 3.0  # added to the statement timeout, for the network
+
+Result = TypeVar("Result")
+Model = TypeVar("Model")
+
+
+class Connection(AsyncConnection[tuple[Any, ...]]):
+    """A connection that aborts itself if Postgres does not answer within `answer_timeout_seconds`. TCP's timeouts do not help
+    if something between, such as a proxy, has lost the server but still acknowledges packets."""
+
+    answer_timeout_seconds = 30 + MARGIN_SECONDS
+
+    async def wait(self, gen: PQGen[Result], *arguments: Any, **named: Any) -> Result:
+        timer = asyncio.get_running_loop().call_later(self.answer_timeout_seconds, self.abort)
+        try:
+            return await super().wait(gen, *arguments, **named)
+        finally:
+            timer.cancel()
+
+    async def execute(  # type: ignore[override]  # psycopg accepts more types of query, which Stint does not use
+        self, query: str | bytes, params: Params | None = None, *, prepare: bool | None = None, binary: bool = False
+    ) -> AsyncCursor[tuple[Any, ...]]:
+        """psycopg's `execute`, which also accepts SQL that was composed at run time. Compose only from Stint's own text, never
+        from a client's: values are always bound as `params`."""
+        return await super().execute(_as_query(query), params, prepare=prepare, binary=binary)
+
+    @overload
+    async def all(self, query: str | bytes, params: Params | None = None) -> list[tuple[Any, ...]]: ...
+    @overload
+    async def all(self, query: str | bytes, params: Params | None = None, *, row: type[Model]) -> list[Model]: ...
+    async def all(self, query: str | bytes, params: Params | None = None, *, row: type[Any] | None = None) -> list[Any]:
+        """All rows, as tuples; with `row`, as instances of that class, whose fields have the names of the columns."""
+        return await (await self._rows(query, params, row)).fetchall()
+
+    @overload
+    async def maybe(self, query: str | bytes, params: Params | None = None) -> tuple[Any, ...] | None: ...
+    @overload
+    async def maybe(self, query: str | bytes, params: Params | None = None, *, row: type[Model]) -> Model | None: ...
+    async def maybe(self, query: str | bytes, params: Params | None = None, *, row: type[Any] | None = None) -> Any | None:
+        """The first row, or None. `row` as in `all`."""
+        return await (await self._rows(query, params, row)).fetchone()
+
+    @overload
+    async def one(self, query: str | bytes, params: Params | None = None) -> tuple[Any, ...]: ...
+    @overload
+    async def one(self, query: str | bytes, params: Params | None = None, *, row: type[Model]) -> Model: ...
+    async def one(self, query: str | bytes, params: Params | None = None, *, row: type[Any] | None = None) -> Any:
+        """The first row of a statement that always returns one. `row` as in `all`. Raises RuntimeError if there is no row."""
+        first = await (await self._rows(query, params, row)).fetchone()
+        if first is None:
+            raise RuntimeError("the statement returned no row, and must return one; use maybe() if it may return none")
+        return first
+
+    async def value(self, query: str | bytes, params: Params | None = None) -> Any:
+        """The first column of the first row; None if there is no row."""
+        first = await (await self.execute(query, params)).fetchone()
+        return None if first is None else first[0]
+
+    async def values(self, query: str | bytes, params: Params | None = None) -> list[Any]:
+        """The first column of all rows."""
+        return [first for first, *_ in await (await self.execute(query, params)).fetchall()]
+
+    async def _rows(self, query: str | bytes, params: Params | None, row: type[Any] | None) -> AsyncCursor[Any]:
+        if row is None:
+            return await self.execute(query, params)
+        cursor = self.cursor(row_factory=class_row(row))
+        return await cursor.execute(_as_query(query), params)
+
+    def abort(self) -> None:
+        """Shuts down the socket immediately. A statement that waits for an answer raises psycopg.OperationalError."""
+        with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(self.fileno())) as duplicate:
+            duplicate.shutdown(socket.SHUT_RDWR)
+
+    def is_closed_by_server(self) -> bool:
+        """Whether the server has closed the connection, as far as the kernel knows: an idle socket becomes readable at its
+        end."""
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+
+
+def _as_query(query: str | bytes) -> bytes:
+    return query if isinstance(query, bytes) else query.encode()  # psycopg's types accept str only as a literal
+
+
+class PoolBusy(PoolTimeout):
+    """All connections of this process are in use, and Postgres answers: waiting helps soon."""
+
+
+# Errors that mean that Postgres is not reachable: waiting may help. Some subclasses of OperationalError mean something else;
+# see STATEMENT_FAILED.
+UNREACHABLE: tuple[type[Exception], ...] = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed)
+# Errors of one statement: a timeout, a lock, a deadlock, a limit. Postgres is reachable.
+STATEMENT_FAILED: tuple[type[Exception], ...] = (
+    psycopg.errors.QueryCanceled,
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.ProgramLimitExceeded,
+)
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Whether the error means that Postgres is not reachable, and not that a statement failed."""
+    return isinstance(error, UNREACHABLE) and not isinstance(error, STATEMENT_FAILED)
+
+
+def connection_options(settings: Settings) -> dict[str, Any]:
+    """psycopg's keyword arguments. They limit how long a connection keeps its locks, even if its process hangs or its machine
+    is gone."""
+    milliseconds = int(settings.stint_statement_seconds * 1000)
+    return {
+        "autocommit": True,
+        "prepare_threshold": 1,
+        "connect_timeout": 5,
+        "application_name": "stint",
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 10_000,
+        "options": " ".join(
+            f"-c {name}={value}"
+            for name, value in {
+                "timezone": "UTC",
+                "stint.long_seconds": settings.stint_long_hours * 3600,  # for the trigger that sets the flags of time entries
+                "statement_timeout": milliseconds,
+                "lock_timeout": min(10_000, milliseconds),
+                # a process that is frozen inside a transaction loses it, instead of keeping its locks
+                "idle_in_transaction_session_timeout": 15_000,
+                "client_connection_check_interval": 2_000,
+                # the server's side: the locks of a client that is gone are released within seconds
+                "tcp_keepalives_idle": 5,
+                "tcp_keepalives_interval": 2,
+                "tcp_keepalives_count": 3,
+                "tcp_user_timeout": 10_000,
+            }.items()
+        ),
+    }
+
+
+async def connect(settings: Settings) -> Connection:
+    """A connection outside the pool, for a worker thread or a command. Raises psycopg.OperationalError if Postgres is away."""
+    conn = await Connection.connect(settings.database_url, **connection_options(settings))
+    conn.answer_timeout_seconds = settings.stint_statement_seconds + MARGIN_SECONDS
+    return conn
+
+
+async def one_json(conn: Connection, query: str, parameters: Any = None) -> bytes | None:
+    """The first column of the first row as the bytes that Postgres sent, or None: for JSON that is sent on unparsed."""
+    async with conn.cursor(binary=True) as cursor:
+        await cursor.execute(_as_query(query), parameters)
+        result = cursor.pgresult
+        return bytes(value) if result and result.ntuples and (value := result.get_value(0, 0)) is not None else None

@@ -1,0 +1,129 @@
+"""Applies schemas/migrations/NNNN_name.sql in order: each once, forward only, in a transaction of its own."""
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+
+import psycopg
+from psycopg import AsyncConnection
+
+from schemas.postgres import foreign_xids
+from schemas.postgres.connection import Connection
+from schemas.settings import DEFAULT_LONG_HOURS
+
+MIGRATIONS = Path(__file__).parents[1] / "migrations"
+_LOCK = 7_474_611  # an advisory lock that nothing else takes: concurrent starts migrate one after another
+# While a migration waits for a lock on a table, all later statements on that table wait behind it. So it gives up early and
+# tries again.
+LOCK_SECONDS = 3
+TRIES = 20
+CHECK_SECONDS = 2  # for the look at the database before a process starts; then it starts anyway, and waits for Postgres
+
+_BEFORE_0_2_0 = "0001_foundation"  # the first of the thirteen migrations that became 0001_schema in version 0.2.0
+_WAY_OUT = (
+    "start with an empty database (another DATABASE_URL, or ./stint up --state NEW_DIRECTORY), "
+    "or delete the old one (./stint up keeps it in .stint, or in the directory of --state)"
+)
+
+
+class WrongVersion(Exception):
+    """Another version of Stint, or another program, made this database; the text says so and what to do."""
+
+
+async def migrate(database_url: str, *, folder: Path = MIGRATIONS, long_hours: float = DEFAULT_LONG_HOURS) -> list[str]:
+    """Applies the migrations that the database lacks, and returns their names. In a restored dump it also corrects the
+    transaction ids of the server that it comes from. `long_hours` is STINT_LONG_HOURS, as for connections of other processes.
+
+    Raises WrongVersion, and changes nothing, when the database has migrations that this version lacks; raises
+    psycopg.errors.LockNotAvailable when another session locks a table for longer than about a minute.
+    """
+    applied = []
+    # psycopg's own connection: ours would abort a statement that takes long, as building an index may
+    async with await AsyncConnection.connect(database_url, autocommit=True, connect_timeout=10) as conn:
+        await conn.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+        done = await _applied_names(conn)
+        paths = sorted(folder.glob("*.sql"))  # noqa: ASYNC240 - nothing else runs on this loop
+        _refuse_before_0_2_0(done)
+        _refuse_unknown(done, {path.stem for path in paths})
+        await conn.execute(
+            "CREATE TABLE IF NOT EXISTS migrations (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
+        )
+        await conn.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'".encode())
+        await conn.execute("SELECT set_config('stint.long_seconds', %s, false)", (str(long_hours * 3600),))
+        for path in paths:
+            if path.stem not in done:
+                await _apply(conn, path)
+                applied.append(path.stem)
+        if folder == MIGRATIONS:
+            await _correct_xids(database_url)
+    return applied
+
+
+async def _correct_xids(database_url: str) -> None:
+    """Prepares a restored dump for sync before clients come; a relay would do the same, while it runs."""
+    async with await Connection.connect(database_url, autocommit=True) as conn:
+        while await foreign_xids.correct(conn):
+            pass
+
+
+async def check_version(database_url: str) -> None:
+    """Raises WrongVersion when a version before 0.2.0 made the database. Accepts a newer version's database, since each
+    migration works beside the version before it, and an unreachable one, since the parts of Stint wait for their database."""
+    with suppress(psycopg.Error, TimeoutError):
+        async with asyncio.timeout(CHECK_SECONDS):
+            async with await AsyncConnection.connect(database_url, autocommit=True) as conn:
+                _refuse_before_0_2_0(await _applied_names(conn))
+
+
+async def pending(conn: AsyncConnection[tuple[object, ...]]) -> bool:
+    """Whether the database lacks a migration of this version. One statement."""
+    names = [path.stem for path in MIGRATIONS.glob("*.sql")]
+    try:
+        cursor = await conn.execute("SELECT count(*) FROM migrations WHERE name = ANY(%s)", (names,))
+    except psycopg.errors.UndefinedTable:
+        return True
+    return await cursor.fetchone() != (len(names),)
+
+
+async def _applied_names(conn: AsyncConnection[tuple[object, ...]]) -> set[str]:
+    try:
+        cursor = await conn.execute("SELECT name::text FROM migrations")
+    except psycopg.errors.UndefinedTable:
+        return set()
+    except psycopg.errors.UndefinedColumn:
+        raise WrongVersion(
+            f"This database has a table migrations that is not Stint's, so another program uses it: {_WAY_OUT}."
+        ) from None
+    return {str(name) for (name,) in await cursor.fetchall()}
+
+
+def _refuse_before_0_2_0(applied: set[str]) -> None:
+    if _BEFORE_0_2_0 in applied:
+        raise WrongVersion(f"A Stint before version 0.2.0 made this database, which cannot be upgraded: {_WAY_OUT}.")
+
+
+def _refuse_unknown(applied: set[str], known: set[str]) -> None:
+    if not (unknown := sorted(applied - known)):
+        return
+    if applied & known:
+        raise WrongVersion(
+            f"A newer Stint has changed this database (its migration {unknown[-1]} is unknown to this version): "
+            f"start that version or a later one, or {_WAY_OUT}."
+        )
+    raise WrongVersion(
+        f"The table migrations of this database names {unknown[0]}, which is not a migration of Stint, "
+        f"so another program uses it: {_WAY_OUT}."
+    )
+
+
+async def _apply(conn: AsyncConnection[tuple[object, ...]], path: Path) -> None:
+    for tries_left in reversed(range(TRIES)):
+        try:
+            async with conn.transaction():
+                await conn.execute(path.read_bytes())  # noqa: ASYNC240
+                await conn.execute("INSERT INTO migrations (name) VALUES (%s)", (path.stem,))
+            return
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+            if not tries_left:
+                raise
+            await asyncio.sleep(0.5)

@@ -1,0 +1,190 @@
+"""The connection pools of one API process."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any
+from weakref import WeakSet
+
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from schemas.errors import Unavailable
+from schemas.postgres.checkouts import Checkouts, PoolState
+from schemas.postgres.connection import (
+    MARGIN_SECONDS,
+    STATEMENT_FAILED,
+    UNREACHABLE,
+    Connection,
+    PoolBusy,
+    Result,
+    connect,
+    connection_options,
+)
+from schemas.postgres.liveness import LivenessMonitor
+from schemas.settings import Settings
+
+# The sizes of the two pools: for most requests, and for those that must not queue behind them. In addition, an API process has
+# one connection that listens for live events, and the liveness monitor's probe.
+POOL_SIZE, UNQUEUED_SIZE = 16, 8
+BUSY_SECONDS = 5.0  # the longest wait for a connection while all are in use and Postgres is alive
+ANSWER_SECONDS = 1.5  # the probe is asked at least that often
+BULK_WAIT_SECONDS = 20  # the longest wait of a request with many transactions
+
+
+class Database:
+    """The connections of one API process. If Postgres is away, a request gets PoolTimeout after `stint_connect_seconds`; if all
+    connections are in use while Postgres answers, PoolBusy after BUSY_SECONDS. If Postgres becomes unresponsive, a request that
+    has a connection gets OperationalError within two seconds. A cancelled request gives back what it has, whenever it is
+    cancelled."""
+
+    def __init__(self, settings: Settings, *, size: int = POOL_SIZE) -> None:
+        self._settings = settings
+        self._all: WeakSet[Connection] = WeakSet()
+        self._monitor = LivenessMonitor(lambda: connect(settings), self._all, any_checked_out=lambda: self._queued.in_use > 0)
+        self._pool, self._unqueued_pool = self._new_pool(2, size), self._new_pool(1, UNQUEUED_SIZE)
+        self._queued = Checkouts("queued", self._pool, size, self._monitor)
+        self._unqueued = Checkouts("unqueued", self._unqueued_pool, UNQUEUED_SIZE, self._monitor)
+        self._deadline_seconds = settings.stint_connect_seconds + 0.4
+        self._bulk_slots = asyncio.Semaphore(max(1, size // 4))
+        self._checking: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def open(self) -> None:
+        """Starts to connect, without waiting, so that the API starts even while Postgres is away."""
+        await self._pool.open(wait=False)
+        await self._unqueued_pool.open(wait=False)
+        self._monitor.open()
+
+    async def close(self) -> None:
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=2)
+        await self._monitor.close()
+        await asyncio.gather(self._queued.close(), self._unqueued.close())
+
+    def pools(self) -> list[PoolState]:
+        """The state of both pools."""
+        return [self._queued.state(), self._unqueued.state()]
+
+    def _new_pool(self, least: int, most: int) -> AsyncConnectionPool[Connection]:
+        return AsyncConnectionPool(
+            self._settings.database_url,
+            connection_class=Connection,
+            kwargs=connection_options(self._settings),
+            configure=self._configure,
+            min_size=least,
+            max_size=most,
+            # reconnect within seconds after Postgres is back, instead of after a long exponential backoff
+            reconnect_timeout=3,
+            open=False,
+        )
+
+    async def _configure(self, conn: Connection) -> None:
+        conn.answer_timeout_seconds = self._settings.stint_statement_seconds + MARGIN_SECONDS
+        self._all.add(conn)
+
+    @asynccontextmanager
+    async def connection(self, *, queued: bool = True) -> AsyncIterator[Connection]:
+        """One connection, in autocommit: a single statement needs no transaction. With `queued=False` it comes from the pool
+        whose requests do not queue behind all others."""
+        try:
+            with self._monitor.track():  # includes the wait for a connection
+                async with self._checkout_queued() if queued else self._checkout_now() as conn:
+                    yield conn
+        except UNREACHABLE as error:
+            if not isinstance(error, (PoolBusy, *STATEMENT_FAILED)):
+                self._replace_dead_connections()
+            raise
+
+    @asynccontextmanager
+    async def _checkout_queued(self) -> AsyncIterator[Connection]:
+        """Waits for `stint_connect_seconds`; while Postgres answers, for BUSY_SECONDS."""
+        seconds = self._settings.stint_connect_seconds
+        async with self._checkout(self._queued, BUSY_SECONDS, self._monitor.timeout_while_alive(seconds)) as conn:
+            yield conn
+
+    @asynccontextmanager
+    async def _checkout_now(self) -> AsyncIterator[Connection]:
+        seconds = self._settings.stint_connect_seconds
+        async with self._checkout(self._unqueued, seconds, asyncio.timeout(seconds)) as conn:
+            yield conn
+
+    @asynccontextmanager
+    async def _checkout(
+        self, checkouts: Checkouts, seconds: float, limit: AbstractAsyncContextManager[Any]
+    ) -> AsyncIterator[Connection]:
+        started = time.monotonic()
+        async with AsyncExitStack() as stack:
+            try:
+                with self._monitor.asking():
+                    async with asyncio.timeout(seconds), limit:
+                        conn = await stack.enter_async_context(checkouts.checkout(seconds))
+            except (TimeoutError, PoolTimeout):
+                raise self._no_connection(since=started) from None
+            yield conn
+
+    def _no_connection(self, *, since: float) -> PoolTimeout:
+        # the probe may not have been asked yet during a very short wait
+        if self._monitor.answered_since(min(since, time.monotonic() - ANSWER_SECONDS)):
+            return PoolBusy("all connections are in use")
+        return PoolTimeout("Postgres does not respond")
+
+    @asynccontextmanager
+    async def bulk_connection(self) -> AsyncIterator[Connection]:
+        """One connection for a request with many transactions. At most a quarter of the pool is used for such requests, and one
+        that waits has no connection, so that short requests continue. Raises Unavailable after BULK_WAIT_SECONDS."""
+        try:
+            async with asyncio.timeout(BULK_WAIT_SECONDS):
+                await self._bulk_slots.acquire()
+        except TimeoutError:
+            raise Unavailable("Too many clients are syncing right now; send the same request again in a moment.") from None
+        try:
+            async with self.connection() as conn:
+                yield conn
+        finally:
+            self._bulk_slots.release()
+
+    @asynccontextmanager
+    async def transaction(self, *, queued: bool = True) -> AsyncIterator[Connection]:
+        """One connection inside a transaction: committed at the end, rolled back on any exception."""
+        async with self.connection(queued=queued) as conn, conn.transaction():
+            yield conn
+
+    async def with_deadline(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """The result of a short piece of work. Raises PoolTimeout within two seconds even if Postgres is frozen: the server's
+        own statement timeout does not work then, and a cancelled statement would wait for the server too. PoolBusy: Postgres
+        answers others."""
+        started = time.monotonic()
+        task = self._start(work)
+        try:
+            done, _ = await asyncio.wait({task}, timeout=self._deadline_seconds)
+        finally:
+            if not task.done():
+                task.cancel()
+                task.add_done_callback(lambda late: late.cancelled() or late.exception())  # so that asyncio does not log it
+        if not done:
+            raise self._no_connection(since=started)
+        return task.result()
+
+    async def to_its_end(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """The result of `work`, which continues to its end if the caller is cancelled: for work that takes something which it
+        has to give back by a statement."""
+        return await asyncio.shield(self._start(work))
+
+    def _start(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)  # the event loop itself keeps no reference to a task
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def answers(self, *, seconds: float) -> bool:
+        """Whether Postgres has answered within the last `seconds`, which are ANSWER_SECONDS or more."""
+        return self._monitor.answered_since(time.monotonic() - seconds)
+
+    def _replace_dead_connections(self) -> None:
+        # after a restart of Postgres all idle connections are dead: replace them now, instead of at one failed request each
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.create_task(self._check())
+
+    async def _check(self) -> None:
+        await asyncio.gather(self._pool.check(), self._unqueued_pool.check())

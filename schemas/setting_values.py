@@ -1,0 +1,60 @@
+"""What the values of settings must be. Each function returns the value as it is stored, or raises ValueError with what is
+right; schemas/settings.py names the settings that it is for."""
+
+import re
+from ipaddress import ip_address, ip_network
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import SecretStr
+
+
+def base_url(value: str) -> str:
+    """A URL below which paths are added: with a slash at its end."""
+    if not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._/-]*)?", value):
+        raise ValueError("must be a URL such as https://slack.com/api/")
+    return value.rstrip("/") + "/"
+
+
+def keys(value: SecretStr) -> SecretStr:
+    """A comma-separated list of keys, each of which is long enough."""
+    if any(len(key.strip()) < 16 for key in value.get_secret_value().split(",")):
+        raise ValueError("each key of the list must have 16 characters or more")
+    return value
+
+
+def proxies(value: str) -> str:
+    """A comma-separated list of addresses and networks; `*` alone means all."""
+    entries = [entry.strip() for entry in value.split(",") if entry.strip()]
+    if "*" in entries and len(entries) > 1:
+        raise ValueError("* trusts every address; write it alone, or leave it out")
+    for entry in entries:
+        if entry != "*":
+            _check_proxy(entry)
+    return ",".join(entries)
+
+
+def _check_proxy(entry: str) -> None:
+    """Raises ValueError for anything but an address or a network. uvicorn would trust nobody, without a
+    warning."""
+    try:
+        network = ip_network(entry, strict=False) if "/" in entry else ip_network(ip_address(entry))
+    except ValueError:
+        raise ValueError(
+            f"{entry} is neither an address nor a network; write addresses and networks, such as 10.0.0.5,10.0.0.0/8, or *"
+        ) from None
+    try:
+        ip_network(entry)
+    except ValueError:
+        raise ValueError(
+            f"{entry} is an address inside a network; write {network} for the whole network, or {entry.partition('/')[0]} for "
+            "the one address"
+        ) from None
+
+
+def time_zone(value: str) -> str:
+    """The name of a time zone."""
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ValueError("must be a time zone of the tz database, such as Europe/Berlin") from error
+    return value

@@ -1,0 +1,1 @@
+"""Slack: its members, the form for a task, posts, and the client of the Web API."""

@@ -1,0 +1,266 @@
+"""The client of Slack: request signatures, the Web API, and response URLs. Each call has a deadline.
+
+A call has one of four outcomes: a result; SlackRefused if repeating the call cannot help; RetryAfter if Slack limits the rate;
+SlackUnavailable if the outcome is unknown.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import aiohttp
+from slack_sdk.errors import SlackApiError
+from slack_sdk.models.metadata import Metadata
+from slack_sdk.models.views import View
+from slack_sdk.signature import SignatureVerifier
+from slack_sdk.web.async_client import AsyncWebClient
+from slack_sdk.web.async_slack_response import AsyncSlackResponse
+
+from schemas.email_addresses import in_ascii, one_spelling
+from schemas.errors import RetryAfter
+from schemas.settings import LOOPBACK, SLACK_API_URL, Settings, split_list
+from schemas.slack.views import Blocks
+
+RESPONSE_URL_HOST = "https://hooks.slack.com"
+METADATA_TYPE = "stint_message"  # `find_posted` finds Stint's own posts by metadata of this type
+MAX_RETRY_AFTER_SECONDS = 3600.0
+CLOCK_SKEW_SECONDS = 60.0
+RATE_LIMITED = "Slack limits the rate of calls"
+# error codes that mean a fault inside Slack, not a wrong request
+SERVER_ERRORS = {
+    "internal_error",
+    "fatal_error",
+    "service_unavailable",
+    "request_timeout",
+    "team_added_to_org",
+    "unknown_error",
+}
+USER_NOT_FOUND = {"user_not_found", "users_not_found", "user_not_visible"}
+
+
+class SlackRefused(Exception):
+    """Slack refused the call, and a repeated call would be refused too; `code` is Slack's error code."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(f"Slack refused the call: {code}")
+        self.code = code
+
+
+class SlackUnavailable(Exception):
+    """Slack did not answer, or answered with a server error; `not_sent` if the request certainly did not reach Slack."""
+
+    def __init__(self, why: str, *, not_sent: bool = False) -> None:
+        super().__init__(f"Slack is unavailable: {why}")
+        self.not_sent = not_sent
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A user's profile in Slack. `refusal` is a key of members.REFUSAL_TEXTS if this is not a person of our workspace."""
+
+    slack_id: str
+    email: str
+    refusal: str | None
+
+
+def has_valid_signature(body: bytes, *, timestamp: str, signature: str, settings: Settings) -> bool:
+    """Whether Slack signed this body with one of the configured secrets within the last 5 minutes. False too for input on which
+    the verifier would raise: a timestamp that is not a whole number, a signature that is not hex, a body that is not UTF-8."""
+    if not re.fullmatch(r"[0-9]{1,12}", timestamp) or not re.fullmatch(r"v0=[0-9a-f]{64}", signature):
+        return False
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    configured = settings.slack_signing_secret
+    secrets = split_list(configured.get_secret_value()) if configured is not None else ()
+    return any([SignatureVerifier(secret).is_valid(body, timestamp, signature) for secret in secrets])
+
+
+def is_response_url(url: str, settings: Settings) -> bool:
+    """Whether a response_url is one of Slack's. The comparison is strict: no other host, no port, no credentials, nothing that
+    two URL parsers could read differently. If SLACK_API_URL names another server (tests, the sandbox), its URLs are allowed
+    too."""
+    api = urlsplit(settings.slack_api_url)
+    hosts = [RESPONSE_URL_HOST]
+    if settings.slack_api_url != SLACK_API_URL:
+        hosts.append(f"{api.scheme}://{api.netloc}")
+    return any(re.fullmatch(re.escape(host) + r"/[A-Za-z0-9_/-]{1,500}", url) for host in hosts)
+
+
+class Slack:
+    """Slack's Web API, called with the bot token over one HTTP session."""
+
+    def __init__(self, settings: Settings, session: aiohttp.ClientSession) -> None:
+        self._settings, self._session = settings, session
+        token = settings.slack_bot_token
+        # the SDK's own retries could post a message twice
+        self._client = AsyncWebClient(
+            token=token.get_secret_value() if token else None,
+            base_url=settings.slack_api_url,
+            session=session,
+            retry_handlers=[],
+        )
+        if urlsplit(settings.slack_api_url).hostname in LOOPBACK:
+            self._client.proxy = None  # the SDK reads HTTPS_PROXY but ignores NO_PROXY
+        self._team = settings.slack_team_id
+
+    async def team(self, *, seconds: float) -> str:
+        """The id of our workspace: SLACK_TEAM_ID, or else the bot token's, requested from Slack once."""
+        if self._team is None:
+            answer = await self._call(self._client.auth_test, seconds)
+            self._team = str(answer.get("team_id") or "")
+        return self._team
+
+    async def user(self, slack_id: str, *, team: str, seconds: float) -> Profile:
+        """The user's profile; with the refusal "other_workspace" if our workspace has no such user."""
+        try:
+            answer = await self._call(self._client.users_info, seconds, user=slack_id)
+        except SlackRefused as error:
+            if error.code in USER_NOT_FOUND:
+                return Profile(slack_id, "", "other_workspace")
+            raise
+        return _to_profile(answer.get("user"), slack_id, team)
+
+    async def user_by_email(self, email: str, *, team: str, seconds: float) -> Profile | None:
+        """The profile of the Slack user with that e-mail address, in either spelling of its domain, or None."""
+        for spelling in dict.fromkeys((email, in_ascii(email))):
+            try:
+                answer = await self._call(self._client.users_lookupByEmail, seconds, email=spelling)
+            except SlackRefused as error:
+                if error.code in USER_NOT_FOUND:
+                    continue
+                raise
+            user = answer.get("user")
+            return _to_profile(user, str(user.get("id")) if isinstance(user, dict) else "", team)
+        return None
+
+    async def open_view(self, trigger_id: str, view: View, *, seconds: float) -> str:
+        """Opens a modal and returns its id."""
+        answer = await self._call(self._client.views_open, seconds, trigger_id=trigger_id, view=view)
+        return str((answer.get("view") or {}).get("id") or "")
+
+    async def update_view(self, view_id: str, view: dict[str, Any], *, seconds: float) -> None:
+        """Replaces the content of an open modal."""
+        await self._call(self._client.views_update, seconds, view_id=view_id, view=view)
+
+    async def post(self, channel: str, text: str, blocks: Blocks, *, message_id: UUID, seconds: float) -> str:
+        """Posts to a channel, or as a direct message if `channel` is a user's id. Returns Slack's ts of the post. The post's
+        metadata has the id of our outbox message, so that `find_posted` can find it."""
+        answer = await self._call(
+            self._client.chat_postMessage,
+            seconds,
+            channel=channel,
+            text=text,
+            blocks=blocks,
+            unfurl_links=False,
+            unfurl_media=False,
+            metadata=Metadata(event_type=METADATA_TYPE, event_payload={"id": str(message_id)}),
+        )
+        return str(answer.get("ts") or "")
+
+    async def find_posted(self, channel: str, *, message_id: UUID, since: float, seconds: float) -> str | None:
+        """The ts of the post of that outbox message, made after `since` (seconds since 1970). None if there is no such post,
+        or if Stint cannot read the history: a direct message, a channel without the app, a missing scope."""
+        try:
+            answer = await self._call(
+                self._client.conversations_history,
+                seconds,
+                channel=channel,
+                oldest=f"{since - CLOCK_SKEW_SECONDS:.6f}",
+                include_all_metadata=True,
+                limit=200,
+            )
+        except SlackRefused:
+            return None
+        for message in answer.get("messages") or ():
+            metadata = message.get("metadata") or {}
+            if metadata.get("event_type") == METADATA_TYPE and metadata.get("event_payload", {}).get("id") == str(message_id):
+                return str(message.get("ts"))
+        return None
+
+    async def respond(self, response_url: str, content: dict[str, Any], *, seconds: float) -> None:
+        """Answers a command or a button at the response_url of its request. Posts only to Slack's URLs and follows no
+        redirect."""
+        if not is_response_url(response_url, self._settings):
+            raise SlackRefused("not_a_response_url")
+
+        async def post() -> int:
+            async with self._session.post(
+                response_url, json=content, allow_redirects=False, proxy=self._client.proxy
+            ) as answer:
+                if answer.status == 429:
+                    raise RetryAfter(_retry_after(answer.headers), RATE_LIMITED)
+                return answer.status
+
+        status = await _with_deadline(post(), seconds)
+        if status >= 500:
+            raise SlackUnavailable(f"status {status}")
+        if status >= 300:
+            raise SlackRefused(f"status_{status}")
+
+    async def _call(self, method: Callable[..., Awaitable[AsyncSlackResponse]], seconds: float, **arguments: Any) -> Any:
+        if self._settings.slack_bot_token is None:
+            raise SlackRefused("SLACK_BOT_TOKEN is not set")
+        try:
+            return (await _with_deadline(method(**arguments), seconds)).data
+        except SlackApiError as error:
+            raise _to_exception(error) from error
+
+
+def _to_exception(error: SlackApiError) -> Exception:
+    response = error.response
+    status = int(getattr(response, "status_code", 0) or getattr(response, "status", 0))
+    if status == 429:
+        return RetryAfter(_retry_after(response.headers), RATE_LIMITED)
+    data = getattr(response, "data", None)
+    code = str(data.get("error")) if isinstance(data, dict) and data.get("error") else ""
+    if status >= 500 or not code or code in SERVER_ERRORS:
+        return SlackUnavailable(code or f"status {status}")
+    return RetryAfter(30, RATE_LIMITED) if code == "ratelimited" else SlackRefused(code)
+
+
+async def _with_deadline(call: Awaitable[Any], seconds: float) -> Any:
+    # aiohttp's own timeouts are for single socket operations: a server that sends a byte now and then would never reach them
+    try:
+        async with asyncio.timeout(seconds):
+            return await call
+    except TimeoutError:
+        raise SlackUnavailable(f"no answer within {seconds:g} s") from None
+    except aiohttp.ClientConnectorError as error:
+        raise SlackUnavailable(type(error).__name__, not_sent=True) from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise SlackUnavailable(type(error).__name__) from error
+
+
+def _retry_after(headers: Any) -> float:
+    text = str(headers.get("Retry-After", ""))
+    return min(max(float(text), 1.0), MAX_RETRY_AFTER_SECONDS) if re.fullmatch(r"[0-9]{1,9}", text) else 30.0
+
+
+def _to_profile(user: Any, slack_id: str, team: str) -> Profile:
+    if not isinstance(user, dict):
+        raise SlackUnavailable("an answer without a user")
+    refusal = None
+    if user.get("team_id") != team or user.get("is_stranger"):
+        refusal = "other_workspace"
+    elif user.get("is_bot") or user.get("is_workflow_bot") or slack_id == "USLACKBOT":
+        refusal = "bot"
+    elif user.get("deleted"):
+        refusal = "deleted"
+    email = (user.get("profile") or {}).get("email")
+    return Profile(slack_id, one_spelling(email) if isinstance(email, str) else "", refusal)
+
+
+@asynccontextmanager
+async def open_client(settings: Settings) -> AsyncIterator[Slack]:
+    """A client of the Web API inside the `async with` block, on the running event loop."""
+    # no limit on connections: callers have deadlines, and a stalled call must not make others wait for its connection
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
+        yield Slack(settings, session)

@@ -1,0 +1,10 @@
+"""Deduplication of Slack's requests by Slack's own ids: Slack repeats a request without a timely answer for up to 24 hours."""
+
+from schemas.postgres.connection import Connection
+
+
+async def record_once(conn: Connection, key: str) -> bool:
+    """True if the key is new. It is stored in the caller's transaction, the one of the request's effect. If another transaction
+    is storing the same key, this waits for its end."""
+    cursor = await conn.execute("INSERT INTO slack_deduplication (key) VALUES (%s) ON CONFLICT (key) DO NOTHING", (key,))
+    return cursor.rowcount == 1

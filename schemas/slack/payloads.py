@@ -1,0 +1,188 @@
+"""The payloads that Slack sends: the fields that Stint reads, validated. Other fields are ignored."""
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
+
+SlackId = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{1,40}$")]
+Short = Annotated[str, StringConstraints(max_length=500)]
+Text = Annotated[str, StringConstraints(max_length=45_000)]  # Slack cuts messages at 40,000
+
+
+class Payload(BaseModel):
+    """The base of all payloads and their parts. None: Slack did not send the field."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+
+class Command(Payload):
+    """A user typed `/task …`."""
+
+    team_id: SlackId
+    channel_id: SlackId
+    user_id: SlackId
+    text: Text | None = None
+    trigger_id: Short
+    response_url: Short
+
+
+class Team(Payload):
+    id: SlackId
+    domain: Annotated[str | None, StringConstraints(pattern=r"^[a-z0-9-]{0,100}$")] = None
+
+
+class SlackObject(Payload):
+    """A user or a channel."""
+
+    id: SlackId
+
+
+class SelectedOption(Payload):
+    """The selected option of a select."""
+
+    value: Short
+
+
+class FieldValue(Payload):
+    """The value of one form field: typed text, or a selected option."""
+
+    value: Text | None = None
+    selected_option: SelectedOption | None = None
+
+    @property
+    def text(self) -> str | None:
+        return self.selected_option.value if self.selected_option is not None else self.value
+
+
+class State(Payload):
+    values: dict[str, dict[str, FieldValue]] = {}
+
+
+class View(Payload):
+    """The modal of an interaction. Its private_metadata comes back through Slack's client, so it is not trusted."""
+
+    id: SlackId
+    callback_id: Short = ""
+    private_metadata: Annotated[str, StringConstraints(max_length=3_000)] = ""
+    state: State | None = None
+
+    def field(self, action_id: str) -> tuple[str, str | None]:
+        """The id of the block with the field of that action_id, and the field's value."""
+        for block_id, actions in (self.state.values if self.state else {}).items():
+            if action_id in actions:
+                return block_id, actions[action_id].text
+        return action_id, None
+
+
+class FormOrigin(Payload):
+    """Where a form was opened: the form's private_metadata. It is not trusted."""
+
+    channel_id: SlackId
+    customer_id: Annotated[str | None, StringConstraints(max_length=40)] = None
+
+    @classmethod
+    def parse(cls, private_metadata: str) -> "FormOrigin | None":
+        """The origin; None if the text is not valid metadata of Stint's form."""
+        try:
+            return cls.model_validate(json.loads(private_metadata))
+        except (ValueError, RecursionError):
+            return None
+
+
+class Interaction(Payload):
+    """The fields that all interactions have."""
+
+    team: Team
+    user: SlackObject
+
+
+class ViewSubmission(Interaction):
+    """A user submitted the form."""
+
+    type: Literal["view_submission"]
+    view: View
+
+
+class ViewClosed(Interaction):
+    """A user closed the form."""
+
+    type: Literal["view_closed"]
+
+
+class Message(Payload):
+    """The message on which a message action was chosen."""
+
+    ts: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,15}\.[0-9]{1,10}$")]
+    thread_ts: Annotated[str | None, StringConstraints(pattern=r"^[0-9]{1,15}\.[0-9]{1,10}$")] = None
+    text: Text | None = None
+
+
+class MessageAction(Interaction):
+    """A user chose "Create task" in a message's menu."""
+
+    type: Literal["message_action"]
+    callback_id: Short
+    trigger_id: Short
+    channel: SlackObject
+    message: Message
+    response_url: Short
+
+
+class Action(FieldValue):
+    """One pressed button, or one changed field."""
+
+    action_id: Short
+
+
+class BlockActions(Interaction):
+    """A user pressed a button in a message, or changed a form field that dispatches an action."""
+
+    type: Literal["block_actions"]
+    trigger_id: Short
+    actions: Annotated[list[Action], Field(min_length=1, max_length=50)]
+    channel: SlackObject | None = None
+    view: View | None = None
+    response_url: Short | None = None
+
+
+class BlockSuggestion(Interaction):
+    """A user types into a select whose options Stint supplies."""
+
+    type: Literal["block_suggestion"]
+    action_id: Short
+    value: Text | None = None
+    channel: SlackObject | None = None
+    view: View | None = None
+
+
+AnyInteraction = Annotated[
+    ViewSubmission | ViewClosed | MessageAction | BlockActions | BlockSuggestion, Field(discriminator="type")
+]
+INTERACTION: TypeAdapter[AnyInteraction] = TypeAdapter(AnyInteraction)
+
+
+class Challenge(Payload):
+    """Slack verifies that this URL belongs to the app."""
+
+    type: Literal["url_verification"]
+    challenge: Short
+
+
+class EventCallback(Payload):
+    """Something happened in the workspace."""
+
+    type: Literal["event_callback"]
+    team_id: SlackId
+    event_id: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    event: dict[str, Any]
+
+
+class RateLimited(Payload):
+    """Slack drops events because there were too many."""
+
+    type: Literal["app_rate_limited"]
+
+
+AnyEvent = Annotated[Challenge | EventCallback | RateLimited, Field(discriminator="type")]
+EVENT: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)

@@ -1,0 +1,142 @@
+"""Posts to Slack: to which channel, at what time, and whether Slack accepted them.
+
+Slack accepts about one post a second in a channel. Each post reserves the channel's next free slot, so that all workers
+together stay within that rate.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from uuid import UUID
+
+from schemas import rate_limits
+from schemas.errors import NonRetryable
+from schemas.hours import timer_reminders
+from schemas.messages import NudgeOwner, PostTaskCreated
+from schemas.postgres.connection import Connection
+from schemas.rate_limits import Limit
+from schemas.settings import Settings
+from schemas.slack import task_actions, views
+from schemas.slack.views import Blocks
+
+CHANNEL_LIMIT = Limit("slack-channel", burst=1, seconds=1)
+APP_REMOVED = (
+    "Slack has revoked the bot token: install the app again, set the new SLACK_BOT_TOKEN, restart, and replay this message."
+)
+
+
+@dataclass(frozen=True)
+class Post:
+    """A post to a channel, or to a user if `channel_id` is a user's id. If the channel refuses it, it goes to
+    `fallback_user_id`."""
+
+    channel_id: str
+    text: str
+    blocks: Blocks
+    fallback_user_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Slot:
+    """When a post may be sent. `unknown_since` (seconds since 1970): an earlier attempt at that time, in the channel
+    `unknown_channel_id`, may have succeeded."""
+
+    wait_seconds: float
+    unknown_since: float | None = None
+    unknown_channel_id: str = ""
+
+
+async def build_confirmation(conn: Connection, message: PostTaskCreated, *, settings: Settings) -> Post | None:
+    """The confirmation of a new task: to the channel if it is mapped to the task's customer, else to the task's creator as a
+    direct message. None if the task was deleted. Raises NonRetryable if Slack has revoked the bot token."""
+    is_mapped = await conn.value(
+        """
+        SELECT EXISTS (SELECT FROM slack_channel_mappings m
+                       WHERE m.channel_id = %s AND m.customer_id = t.customer_id AND m.deleted_at IS NULL)
+        FROM tasks t WHERE t.id = %s
+        """,
+        (message.channel_id, message.task_id),
+    )
+    task = await task_actions.get_task(conn, message.task_id, settings=settings, only_customer=None)
+    if is_mapped is None or task is None:
+        return None
+    if await is_token_revoked(conn, settings):
+        raise NonRetryable(APP_REMOVED)
+    text, blocks = views.task_created(task, by=message.slack_user_id)
+    if is_mapped:
+        return Post(message.channel_id, text, blocks, fallback_user_id=message.slack_user_id)
+    return Post(message.slack_user_id, text, blocks)
+
+
+async def build_nudge(
+    conn: Connection, message: NudgeOwner, overdue: timer_reminders.LongRunningTimer, *, settings: Settings
+) -> Post | None:
+    """The nudge for a timer that has run for hours, still without its channel_id, the owner's Slack user id. None if the task
+    was deleted or Slack has revoked the bot token."""
+    task = await task_actions.get_task(conn, overdue.task_id, settings=settings, only_customer=None)
+    if task is None or await is_token_revoked(conn, settings):
+        return None
+    text, blocks = views.timer_nudge(task, timer_id=message.timer_id, hours=task_actions.format_duration(overdue.seconds))
+    return Post("", text, blocks)
+
+
+async def reserve_slot(conn: Connection, message_id: UUID, channel_id: str, *, max_wait_seconds: float) -> Slot:
+    """The message's slot in the channel. If the wait is at most `max_wait_seconds`, the slot is used up and the post counts as
+    started: the caller must make the call. Otherwise the message keeps the slot for its next attempt."""
+    earlier = await conn.maybe(
+        """
+        SELECT slot_at, channel_id, extract(epoch FROM post_started_at)::float FROM slack_posts WHERE message_id = %s
+        """,
+        (message_id,),
+    )
+    slot_at, earlier_channel_id, started_at = earlier or (None, "", None)
+    if slot_at is None:
+        slot_at = await rate_limits.reserve(conn, CHANNEL_LIMIT, channel_id)
+    wait_seconds = await conn.value(
+        """
+        WITH slot AS (SELECT extract(epoch FROM %(slot_at)s - clock_timestamp())::float AS wait)
+        INSERT INTO slack_posts AS p (message_id, channel_id, slot_at, post_started_at)
+        SELECT %(id)s, %(channel)s, CASE WHEN wait > %(max_wait)s THEN %(slot_at)s END,
+               CASE WHEN wait <= %(max_wait)s THEN clock_timestamp() END FROM slot
+        ON CONFLICT (message_id) DO UPDATE
+        SET slot_at = excluded.slot_at, post_started_at = coalesce(p.post_started_at, excluded.post_started_at),
+            -- the channel of an earlier attempt with an unknown outcome is kept until the next attempt starts
+            channel_id = CASE WHEN p.post_started_at IS NULL OR excluded.slot_at IS NULL THEN excluded.channel_id
+                              ELSE p.channel_id END
+        RETURNING (SELECT wait FROM slot)
+        """,
+        {"id": message_id, "channel": channel_id, "slot_at": slot_at, "max_wait": max_wait_seconds},
+    )
+    return Slot(max(0.0, wait_seconds), started_at, earlier_channel_id)
+
+
+async def mark_not_posted(conn: Connection, message_id: UUID, channel_id: str, *, pause_seconds: float = 0) -> None:
+    """Records that Slack refused the post. With `pause_seconds`, nothing is posted to the channel for that long."""
+    await conn.execute("UPDATE slack_posts SET post_started_at = NULL WHERE message_id = %s", (message_id,))
+    if pause_seconds:
+        await rate_limits.pause(conn, CHANNEL_LIMIT, channel_id, seconds=pause_seconds)
+        await conn.execute("DELETE FROM slack_posts WHERE message_id = %s", (message_id,))
+
+
+async def mark_posted(conn: Connection, message_id: UUID, channel_id: str, ts: str) -> None:
+    """Records that Slack accepted the post."""
+    await conn.execute("UPDATE slack_posts SET channel_id = %s, ts = %s WHERE message_id = %s", (channel_id, ts, message_id))
+
+
+async def is_token_revoked(conn: Connection, settings: Settings) -> bool:
+    """Whether Slack has reported that it revoked the configured bot token."""
+    return bool(
+        await conn.value("SELECT EXISTS (SELECT FROM slack_revocations WHERE token_hash = %s)", (_token_hash(settings),))
+    )
+
+
+async def record_revocation(conn: Connection, reason: str, *, settings: Settings) -> None:
+    """Records that Slack has revoked the configured bot token."""
+    await conn.execute(
+        "INSERT INTO slack_revocations (token_hash, reason) VALUES (%s, %s) ON CONFLICT (token_hash) DO NOTHING",
+        (_token_hash(settings), reason),
+    )
+
+
+def _token_hash(settings: Settings) -> bytes:
+    token = settings.slack_bot_token
+    return hashlib.sha256(token.get_secret_value().encode() if token else b"").digest()

@@ -1,0 +1,212 @@
+"""What users do with tasks and timers in Slack, by the same functions as the API.
+
+In a channel that is mapped to a customer, no other customer's data is shown, not even in answers that only one user sees,
+because people share their screens. So the functions take `only_customer`: the customer of the channel, or None for any
+customer.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from schemas.customers import tasks
+from schemas.customers.tasks import TaskChange
+from schemas.errors import Conflict, NotFound
+from schemas.hours import timer_reminders, timer_stops, timers
+from schemas.identity.users import User, lock_user
+from schemas.postgres.connection import Connection
+from schemas.settings import Settings
+from schemas.slack.views import MAX_OPTION_LENGTH, Choice, TaskSummary, escape
+
+LIST_LIMIT = 20
+SUGGESTION_LIMIT = 100  # Slack's limit
+IS_OWN = "(t.assignee_id = %(user)s OR t.assignee_id IS NULL AND t.created_by = %(user)s)"
+IS_OPEN = "t.status IN ('open', 'in_progress') AND t.deleted_at IS NULL"
+TASK_NOT_FOUND = "There is no such task here any more."
+TIMER_NOT_RUNNING = "That timer is not running any more."
+# whether a name contains the typed text, compared like all names (schemas/names.py)
+_CONTAINS = "position(name_key(left(%(typed)s, 100)) IN name_key({})) > 0"
+NO_TIMER = "No timer of yours is running."
+
+
+async def get_task(conn: Connection, task_id: UUID, *, settings: Settings, only_customer: UUID | None) -> TaskSummary | None:
+    """The task. None if it was deleted, or if it belongs to another customer than `only_customer`."""
+    task = await conn.maybe(
+        """
+        SELECT t.title, c.name FROM tasks t JOIN customers c ON c.id = t.customer_id
+        WHERE t.id = %(task)s AND t.deleted_at IS NULL AND t.customer_id = coalesce(%(customer)s, t.customer_id)
+        """,
+        {"task": task_id, "customer": only_customer},
+    )
+    return None if task is None else TaskSummary(task_id, task[0], task[1], url=task_url(settings, task_id))
+
+
+def task_url(settings: Settings, task_id: UUID) -> str:
+    """The task's page in the web application."""
+    return f"{settings.sign_in_url.rstrip('/')}/tasks/{task_id}"
+
+
+async def list_own(
+    conn: Connection, user_id: UUID, *, settings: Settings, only_customer: UUID | None
+) -> tuple[list[TaskSummary], int]:
+    """The newest LIST_LIMIT of the user's open tasks, and the number of all. A task is the user's if it is assigned to them, or
+    if they created it and it is assigned to nobody."""
+    rows = await conn.all(
+        f"""
+        SELECT t.id, t.title, c.name, count(*) OVER () FROM tasks t JOIN customers c ON c.id = t.customer_id
+        WHERE {IS_OWN} AND {IS_OPEN} AND t.customer_id = coalesce(%(customer)s, t.customer_id)
+        ORDER BY t.created_at DESC, t.id DESC LIMIT {LIST_LIMIT}
+        """,
+        {"user": user_id, "customer": only_customer},
+    )
+    own = [TaskSummary(task_id, title, customer, url=task_url(settings, task_id)) for task_id, title, customer, _ in rows]
+    return own, rows[0][3] if rows else 0
+
+
+async def suggest_tasks(conn: Connection, typed: str, *, user_id: UUID, only_customer: UUID | None) -> list[Choice]:
+    """The user's open tasks with the typed text in their title, on which a timer can start."""
+    return await conn.all(
+        f"""
+        SELECT t.id, left(t.title, {MAX_OPTION_LENGTH} - 3 - least(length(c.name), 30)) || ' · ' || left(c.name, 30) AS name
+        FROM tasks t JOIN customers c ON c.id = t.customer_id
+        WHERE {IS_OWN} AND {IS_OPEN} AND c.active AND t.customer_id = coalesce(%(customer)s, t.customer_id)
+            AND {_CONTAINS.format("t.title")}
+        ORDER BY t.created_at DESC, t.id DESC LIMIT {SUGGESTION_LIMIT}
+        """,
+        {"user": user_id, "customer": only_customer, "typed": typed},
+        row=Choice,
+    )
+
+
+async def suggest_customers(conn: Connection, typed: str, *, only_customer: UUID | None) -> list[Choice]:
+    """The active customers with the typed text in their name."""
+    return await conn.all(
+        f"""
+        SELECT id, name FROM customers
+        WHERE deleted_at IS NULL AND active AND id = coalesce(%(customer)s, id) AND {_CONTAINS.format("name")}
+        ORDER BY name_key(name), id LIMIT {SUGGESTION_LIMIT}
+        """,
+        {"customer": only_customer, "typed": typed},
+        row=Choice,
+    )
+
+
+async def suggest_pillars(conn: Connection, typed: str, *, customer_id: UUID) -> list[Choice]:
+    """The customer's active pillars with the typed text in their name."""
+    return await conn.all(
+        f"""
+        SELECT id, name FROM pillars
+        WHERE customer_id = %(customer)s AND deleted_at IS NULL AND active AND {_CONTAINS.format("name")}
+        ORDER BY name_key(name), id LIMIT {SUGGESTION_LIMIT}
+        """,
+        {"customer": customer_id, "typed": typed},
+        row=Choice,
+    )
+
+
+async def get_customer(conn: Connection, customer_id: UUID, *, only_customer: UUID | None) -> Choice | None:
+    """The customer. None if it was deleted or is inactive, or if it is another one than `only_customer`."""
+    return await conn.maybe(
+        "SELECT id, name FROM customers WHERE id = %s AND deleted_at IS NULL AND active AND id = coalesce(%s, id)",
+        (customer_id, only_customer),
+        row=Choice,
+    )
+
+
+async def start_timer(conn: Connection, task_id: UUID, *, by: User, settings: Settings, only_customer: UUID | None) -> str:
+    """Starts the user's timer on the task. Returns the answer to the user."""
+    task = await get_task(conn, task_id, settings=settings, only_customer=only_customer)
+    if task is None:
+        return TASK_NOT_FOUND
+    try:
+        async with conn.transaction():
+            timer, started = await timers.start(conn, task_id, user_id=by.id, reminder_hours=settings.reminder_hours)
+    except (NotFound, Conflict) as error:
+        return error.detail
+    if not started:
+        return f"Your timer on {escape(task.title)} is running already."
+    before = f" The one before it was stopped after {format_duration(timer.stopped.duration)}." if timer.stopped else ""
+    return f"Your timer runs on {escape(task.title)}.{before}"
+
+
+async def complete(conn: Connection, task_id: UUID, *, by: User, settings: Settings, only_customer: UUID | None) -> str:
+    """Sets the task's status to done. Returns the answer to the user."""
+    task = await get_task(conn, task_id, settings=settings, only_customer=only_customer)
+    if task is None:
+        return TASK_NOT_FOUND
+    try:
+        await tasks.change(conn, task_id, TaskChange(status="done"), by=by)
+    except NotFound:
+        return TASK_NOT_FOUND
+    return f"{escape(task.title)} is done."
+
+
+@dataclass(frozen=True)
+class RunningTimer:
+    """A running timer. `title` is its task's; None if the task belongs to another customer than `only_customer`."""
+
+    id: UUID
+    task_id: UUID
+    title: str | None
+    start_time: datetime
+    seconds: int
+
+    @property
+    def on_task(self) -> str:
+        return f"on {escape(self.title)}" if self.title is not None else "on another customer's task"
+
+
+async def get_running_timer(conn: Connection, user_id: UUID, *, only_customer: UUID | None) -> RunningTimer | None:
+    """The user's running timer, or None."""
+    return await conn.maybe(
+        """
+        SELECT r.id, r.task_id, CASE WHEN t.customer_id = coalesce(%(customer)s, t.customer_id) THEN t.title END AS title,
+               r.start_time, greatest(extract(epoch FROM now() - r.start_time), 0)::bigint AS seconds
+        FROM timers r JOIN tasks t ON t.id = r.task_id WHERE r.user_id = %(user)s
+        """,
+        {"user": user_id, "customer": only_customer},
+        row=RunningTimer,
+    )
+
+
+async def describe_status(conn: Connection, *, by: User, settings: Settings, only_customer: UUID | None) -> str:
+    """The answer to `/task status`: the user's running timer, and the number of their open tasks."""
+    timer = await get_running_timer(conn, by.id, only_customer=only_customer)
+    runs = f"Your timer runs {timer.on_task}, for {format_duration(timer.seconds)} now." if timer else NO_TIMER
+    _, count = await list_own(conn, by.id, settings=settings, only_customer=only_customer)
+    return f"{runs} Open tasks of yours{' here' if only_customer else ''}: {count}."
+
+
+async def stop_timer(conn: Connection, *, by: User, only_customer: UUID | None, timer_id: UUID | None = None) -> str:
+    """Stops the user's running timer; with a `timer_id`, only that one. Returns the answer to the user."""
+    await lock_user(conn, by.id)  # so that the timer that is read here is the one that is stopped
+    timer = await get_running_timer(conn, by.id, only_customer=only_customer)
+    if timer is None or timer_id not in (None, timer.id):
+        return TIMER_NOT_RUNNING if timer_id else NO_TIMER
+    receipt = await timer_stops.stop(conn, timer.task_id, user_id=by.id)
+    return f"Your timer {timer.on_task} is stopped: {format_duration(receipt.stop.duration)}."
+
+
+async def keep_running(conn: Connection, timer_id: UUID, *, by: User, settings: Settings, only_customer: UUID | None) -> str:
+    """Lets the timer run, and schedules the next nudge. Returns the answer to the user."""
+    timer = await get_running_timer(conn, by.id, only_customer=only_customer)
+    if timer is None or timer.id != timer_id:
+        return TIMER_NOT_RUNNING
+    await timer_reminders.schedule_next(conn, timer_id, user_id=by.id, hours=settings.stint_nudge_hours)
+    return f"Your timer {timer.on_task} goes on. I'll ask again in {settings.stint_nudge_hours:g} hours."
+
+
+def format_duration(seconds: int) -> str:
+    """The duration in hours and minutes, such as "1 h 30 min"."""
+    minutes = round(seconds / 60)
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} h {rest} min" if hours else f"{rest} min"
+
+
+def parse_id(text: Any) -> UUID | None:
+    """The id in a button or an option; None if the value is not a UUID."""
+    try:
+        return UUID(text)
+    except (ValueError, TypeError, AttributeError):
+        return None

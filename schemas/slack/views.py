@@ -1,0 +1,211 @@
+"""What Stint shows in Slack, as models of Slack's SDK: the form, its options, lists, confirmations and nudges.
+
+Users typed the names and titles. So they are shown as plain text or escaped: none of them can notify a channel or look like
+another link.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from slack_sdk.models.blocks import (
+    ActionsBlock,
+    Block,
+    ButtonElement,
+    ExternalDataSelectElement,
+    InputBlock,
+    Option,
+    PlainTextInputElement,
+    PlainTextObject,
+    SectionBlock,
+)
+from slack_sdk.models.blocks.basic_components import MarkdownTextObject
+from slack_sdk.models.views import View
+
+# Slack sends these ids back with each interaction
+CREATE_TASK = "create_task"
+TITLE, DESCRIPTION, CUSTOMER, PILLAR, TASK = "title", "description", "customer", "pillar", "task"
+START_TIMER, FINISH_TASK, STOP_TIMER, KEEP_RUNNING, OPEN = "start_timer", "finish_task", "stop_timer", "keep_running", "open"
+
+Blocks: TypeAlias = list[Block]
+Modal: TypeAlias = View
+
+MAX_OPTION_LENGTH = 75
+MAX_DESCRIPTION_LENGTH = 3_000
+MAX_SECTION_LENGTH = 3_000
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One option of a select."""
+
+    id: UUID
+    name: str
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The initial values of a form, and the channel where it was opened."""
+
+    channel_id: str
+    title: str = ""
+    description: str = ""
+    customer: Choice | None = None
+    pillar: Choice | None = None
+
+
+def task_form(draft: Draft) -> Modal:
+    """The form for a new task. The id of the pillar's block contains the customer's id, so that Slack clears the selected
+    pillar when the customer changes."""
+    customer_id = str(draft.customer.id) if draft.customer else None
+    return View(
+        type="modal",
+        callback_id=CREATE_TASK,
+        title=_plain("New task"),
+        submit=_plain("Create"),
+        close=_plain("Cancel"),
+        private_metadata=json.dumps({"channel_id": draft.channel_id, "customer_id": customer_id}),
+        blocks=[
+            InputBlock(
+                block_id=TITLE,
+                label=_plain("Title"),
+                element=PlainTextInputElement(
+                    action_id=TITLE, max_length=200, initial_value=draft.title[:200] or None, focus_on_load=True
+                ),
+            ),
+            InputBlock(
+                block_id=CUSTOMER,
+                label=_plain("Customer"),
+                dispatch_action=True,
+                element=_select(CUSTOMER, "Which customer?", draft.customer),
+            ),
+            InputBlock(
+                block_id=f"{PILLAR}-{customer_id or 'none'}",
+                label=_plain("Pillar"),
+                optional=True,
+                hint=_plain('Default: "General Support"'),
+                element=_select(PILLAR, "Which area of work?", draft.pillar),
+            ),
+            InputBlock(
+                block_id=DESCRIPTION,
+                label=_plain("Description"),
+                optional=True,
+                element=PlainTextInputElement(
+                    action_id=DESCRIPTION,
+                    multiline=True,
+                    max_length=MAX_DESCRIPTION_LENGTH,
+                    initial_value=draft.description[:MAX_DESCRIPTION_LENGTH] or None,
+                ),
+            ),
+        ],
+    )
+
+
+def notice(text: str) -> Modal:
+    """A modal that only shows a text."""
+    return View(type="modal", title=_plain("New task"), close=_plain("Close"), blocks=[SectionBlock(text=_plain(text))])
+
+
+def loading() -> Modal:
+    """The modal that opens if the form is not ready in time."""
+    return notice("One moment: Stint is preparing the form.")
+
+
+def suggestions(choices: Iterable[Choice]) -> dict[str, Any]:
+    """The answer to a request for the options of a select."""
+    return {"options": [_option(choice).to_dict() for choice in choices]}
+
+
+@dataclass(frozen=True)
+class TaskSummary:
+    """A task as Slack shows it; `url` is its page in the web application."""
+
+    id: UUID
+    title: str
+    customer: str
+    url: str
+
+
+def task_created(task: TaskSummary, *, by: str) -> tuple[str, Blocks]:
+    """The confirmation of a new task: its text for notifications, and its blocks. `by` is the creator's Slack user id."""
+    text = f"<@{by}> created {_link(task)} for {escape(task.customer)}"
+    return (
+        f"New task: {escape(task.title)}",
+        [_section(text), ActionsBlock(elements=[_start_button(task.id), _done_button(task.id), _open_button(task)])],
+    )
+
+
+def timer_nudge(task: TaskSummary, *, timer_id: UUID, hours: str) -> tuple[str, Blocks]:
+    """The nudge for a timer that has run for hours: its text for notifications, and its blocks."""
+    text = f"Your timer on {_link(task)} has been running for {hours}. Are you still working on it?"
+    buttons = [
+        ButtonElement(text=_plain("Stop"), action_id=STOP_TIMER, value=str(timer_id), style="primary"),
+        ButtonElement(text=_plain("Keep running"), action_id=KEEP_RUNNING, value=str(timer_id)),
+    ]
+    return f"Your timer has been running for {hours}.", [_section(text), ActionsBlock(elements=buttons)]
+
+
+def task_list(tasks: list[TaskSummary], *, heading: str) -> list[dict[str, Any]]:
+    """A list of tasks, each with a button to start its timer."""
+    rows = [
+        SectionBlock(text=_markdown(f"{_link(task)}\n{escape(task.customer)}"), accessory=_start_button(task.id))
+        for task in tasks
+    ]
+    return [block.to_dict() for block in [_section(heading), *rows]]
+
+
+def task_picker(heading: str) -> list[dict[str, Any]]:
+    """A select with the user's own tasks; picking one starts its timer."""
+    return [
+        SectionBlock(text=_plain(heading)).to_dict(),
+        ActionsBlock(elements=[_select(TASK, "Which task?", None)]).to_dict(),
+    ]
+
+
+def escape(text: str) -> str:
+    """The text escaped for Slack's mrkdwn."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _link(task: TaskSummary) -> str:
+    return f"<{task.url}|{escape(task.title)}>"
+
+
+def _start_button(task_id: UUID) -> ButtonElement:
+    return ButtonElement(text=_plain("Start timer"), action_id=START_TIMER, value=str(task_id))
+
+
+def _done_button(task_id: UUID) -> ButtonElement:
+    return ButtonElement(text=_plain("Done"), action_id=FINISH_TASK, value=str(task_id))
+
+
+def _open_button(task: TaskSummary) -> ButtonElement:
+    return ButtonElement(text=_plain("Open"), action_id=OPEN, url=task.url)
+
+
+def _select(action_id: str, placeholder: str, initial: Choice | None) -> ExternalDataSelectElement:
+    return ExternalDataSelectElement(
+        action_id=action_id,
+        placeholder=_plain(placeholder),
+        min_query_length=0,
+        initial_option=_option(initial) if initial else None,
+    )
+
+
+def _option(choice: Choice) -> Option:
+    name = choice.name if len(choice.name) <= MAX_OPTION_LENGTH else f"{choice.name[: MAX_OPTION_LENGTH - 1]}…"
+    return Option(text=_plain(name), value=str(choice.id))
+
+
+def _section(text: str) -> SectionBlock:
+    return SectionBlock(text=_markdown(text))
+
+
+def _markdown(text: str) -> MarkdownTextObject:
+    return MarkdownTextObject(text=text[:MAX_SECTION_LENGTH], verbatim=True)
+
+
+def _plain(text: str) -> PlainTextObject:
+    return PlainTextObject(text=text, emoji=False)

@@ -1,0 +1,1 @@
+"""Two-way sync of desktop clients, and live events."""

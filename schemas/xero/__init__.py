@@ -1,0 +1,1 @@
+"""Xero: its connection, limits, and one time entry for each approved bill."""

@@ -1,0 +1,289 @@
+"""The next step for a time bill, so that Xero agrees with it: an approved bill has exactly one time entry in Xero, with the
+bill's minutes; any other bill, and one of 0 minutes, has none.
+
+`decide` is a pure function of the bill and of what Stint knows of its entry. It plans one call at a time. The result of each
+call is committed before the next step is decided, so after a crash the next attempt continues with the same knowledge.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from uuid import UUID
+
+from schemas.settings import Settings
+from schemas.xero.client import EntryContent
+from schemas.xero.connection import NOT_CONNECTED
+from schemas.xero.differences.content import is_same_day, sentence
+from schemas.xero.entry_records import EntryRecord
+from schemas.xero.tokens import Access
+
+MAX_MEMO_LENGTH = 4000  # a longer memo is cut, so that Xero does not cut off the mark, which comes after it
+ELSEWHERE = "another Xero organisation: connect that one again, or choose one of the connected organisation"
+NO_USER = "Xero Projects has no user with the address"
+EARLIER = "the Xero organisation that was connected before"
+MAX_MINUTES = 59_940  # of one entry in Xero
+RETRY_SECONDS = 2  # between two checks whether another message's call has ended
+READ_SECONDS = 3600.0  # for how long Stint relies on what it has read before it writes to an entry
+KEY_SECONDS = 300.0  # how long Xero certainly remembers an Idempotency-Key; its documents say about 6 minutes
+
+
+class CallKind(StrEnum):
+    """The calls to Xero that a bill can need."""
+
+    renew_access = "renew_access"
+    fetch_users = "fetch_users"  # the users whom a time entry can name
+    find_entry = "find_entry"  # look for an entry with the bill's mark
+    create_entry = "create_entry"
+    update_entry = "update_entry"
+    delete_entry = "delete_entry"
+    fetch_entry = "fetch_entry"  # read the entry: why Xero refused to change or delete it, and what somebody has changed in it
+
+
+@dataclass(frozen=True)
+class Bill:
+    """A locked bill, with what it is mapped to in Xero."""
+
+    id: UUID
+    approved: bool
+    minutes: int
+    memo: str
+    noon: datetime  # of the bill's date in the firm's time zone: noon is on the same date in nearly every other zone, too
+    email: str
+    project_id: str | None
+    task_id: str | None
+    user_id: str | None  # Xero's id of the consultant, or of the fallback user
+    users_fetched: bool  # whether Xero's users were fetched recently
+    users_fetch_running: bool  # whether another call is fetching them now
+    users_fetched_at: float = 0  # when the last read of Xero's users began, in seconds since 1970
+    project_elsewhere: bool = False  # the project is in another organisation than the connected one
+    task_elsewhere: bool = False
+
+    @property
+    def mark(self) -> str:
+        """The end of the description, by which Stint finds the bill's entry in Xero."""
+        return f"[bill:{self.id}]"
+
+    @property
+    def description(self) -> str:
+        memo = self.memo if len(self.memo) <= MAX_MEMO_LENGTH else f"{self.memo[:MAX_MEMO_LENGTH]}…"
+        return f"{memo} {self.mark}".strip()
+
+
+@dataclass(frozen=True)
+class Done:
+    """No call is needed. The bill gets this Xero status and error, and shows what somebody has changed in its entry.
+    `entry_id`: the entry in Xero, if there is one. `reopen`: the entry of a reopened bill is deleted, so the bill becomes
+    pending now."""
+
+    status: str
+    error: str | None = None
+    entry_id: str | None = None
+    reopen: bool = False
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Decide again in `seconds`. `retry_lookup`: then look for the entry again, since it may have appeared by then."""
+
+    seconds: float
+    retry_lookup: bool = False
+
+
+@dataclass(frozen=True)
+class Call:
+    """The call to make next, with its parameters."""
+
+    kind: CallKind
+    access: Access
+    project_id: str = ""
+    entry_id: str = ""
+    content: EntryContent | None = None
+    revision: int = 0
+    page: int = 1
+    mark: str = ""
+
+
+Step = Done | Wait | Call
+
+
+def decide(bill: Bill, record: EntryRecord, access: Access | None, settings: Settings, *, no_access: str | None = None) -> Step:
+    """The next step for the bill. `access` is None while Stint is not connected to Xero, or has no access any more: `no_access`
+    says why."""
+    needs_entry = bill.approved and bill.minutes > 0 and not record.withdrawing
+    if _has_certainly_failed(record, settings):
+        record = replace(record, create_attempted_at=None)
+    if record.claimed_by_other:
+        return Wait(RETRY_SECONDS)
+    if not needs_entry and not record.may_exist:
+        return Done("none", reopen=record.withdrawing)
+    to_be_read = record.recheck and access is not None and record.tenant_id == access.tenant_id
+    # also while Stint is disconnected or connected to another organisation
+    if needs_entry and not to_be_read and (done := _settled(bill, record, settings)) is not None:
+        return done
+    if access is None:
+        return Done("not_connected", no_access) if needs_entry else Done("withdrawing", no_access or NOT_CONNECTED)
+    if record.may_exist and record.tenant_id != access.tenant_id:
+        error = f"It may have an entry in {EARLIER}; connect that one again."
+        return Done("not_connected" if needs_entry else "withdrawing", error)
+    step = (_ensure_entry if needs_entry else _ensure_no_entry)(bill, record, access, settings)
+    return Call(CallKind.renew_access, access) if isinstance(step, Call) and access.token is None else step
+
+
+def max_call_seconds(settings: Settings) -> float:
+    """Seconds after the start of a call at which it has certainly ended: it may be sent a little later, and its answer may end
+    a little after its deadline."""
+    return settings.stint_xero_call_seconds * 2.0
+
+
+def _execution_seconds(settings: Settings) -> float:
+    """Seconds after the start of a call at which Xero does not execute it any more."""
+    return max_call_seconds(settings) + settings.stint_xero_late_seconds
+
+
+def _forget_seconds(settings: Settings) -> float:
+    """Seconds after a create request at which Xero's list certainly shows its entry, if there will ever be one."""
+    return _execution_seconds(settings) + settings.stint_xero_lag_seconds
+
+
+def seconds_until_deleted(record: EntryRecord, settings: Settings) -> float:
+    """Seconds until no delete request that was sent can be executed any more; 0 or less: it cannot."""
+    if record.delete_attempted_at is None:
+        return 0
+    return _execution_seconds(settings) - record.seconds_since(record.delete_attempted_at)
+
+
+def _has_certainly_failed(record: EntryRecord, settings: Settings) -> bool:
+    """Whether the create request was never executed: a look that began after `_forget_seconds` did not find its entry. An
+    earlier look proves nothing, however long ago it was: Xero may have executed the request since, or its list may have been
+    behind."""
+    attempted, looked = record.create_attempted_at, record.looked_at
+    if attempted is None or looked is None or record.outcome_unknown:
+        return False
+    return looked - attempted >= timedelta(seconds=_forget_seconds(settings))
+
+
+def _settled(bill: Bill, record: EntryRecord, settings: Settings) -> Done | None:
+    """The outcome for a bill whose one entry is known, and needs no call: it is correct; or somebody has changed or deleted it,
+    which only an admin's choice changes. None: it may need a call."""
+    if record.content is None or len(record.entry_ids) != 1 or record.outcome_unknown or record.delete_attempted_at is not None:
+        return None
+    if record.difference is not None and not record.overwrite and not record.accepted:
+        error = sentence(record.content, record.difference, record.entry_status, settings.stint_timezone)
+        return Done("differs", error, record.entry_ids[0])
+    if record.accepted or (record.difference is None and _is_correct(bill, record.content)):
+        # reopen_error: the bill could not be reopened, because its entry is invoiced; the bill stays approved and correct
+        return Done("synced", record.reopen_error, record.entry_ids[0])
+    return None
+
+
+def _is_correct(bill: Bill, content: EntryContent) -> bool:
+    is_same = (content.minutes, content.description) == (bill.minutes, bill.description)
+    return is_same and is_same_day(bill.noon, content.date_utc)
+
+
+def _ensure_entry(bill: Bill, record: EntryRecord, access: Access, settings: Settings) -> Step:
+    if record.outcome_unknown:
+        return _find(bill, record, access)
+    if len(record.entry_ids) > 1:
+        return Call(CallKind.delete_entry, access, record.project_id or "", record.entry_ids[-1])
+    if record.entry_ids and record.delete_attempted_at is not None:
+        return _fetch_once_certain(record, access, settings)
+    if record.entry_ids:
+        return _update(bill, record, access)
+    content = _content(bill, record, access, settings)
+    if not isinstance(content, EntryContent):
+        return content
+    project_id = bill.project_id or ""
+    if record.create_attempted_at is None:
+        return Call(CallKind.create_entry, access, project_id, content=content, revision=record.revision + 1)
+    if (record.project_id, record.content) == (project_id, content) and _is_key_remembered(record, settings):
+        # the same request under the same Idempotency-Key: if Xero still executes the first one, it recognizes the second
+        return Call(CallKind.create_entry, access, project_id, content=content, revision=record.revision)
+    return _wait_for_late_create(record, settings)
+
+
+def _ensure_no_entry(bill: Bill, record: EntryRecord, access: Access, settings: Settings) -> Step:
+    if record.outcome_unknown:
+        return _find(bill, record, access)
+    if record.entry_ids:
+        return _delete(record, access)
+    return _wait_for_late_create(record, settings)
+
+
+def _fetch_once_certain(record: EntryRecord, access: Access, settings: Settings) -> Step:
+    """The entry of a bill that is not withdrawn any more may be gone, or go at any moment. It is read when no delete request
+    can be executed any more: then it is gone, and the bill gets another one, or it stays."""
+    if (seconds := seconds_until_deleted(record, settings)) > 0:
+        return Wait(max(0.1, seconds))
+    return Call(CallKind.fetch_entry, access, record.project_id or "", record.entry_ids[-1])
+
+
+def _delete(record: EntryRecord, access: Access) -> Call:
+    kind = CallKind.fetch_entry if record.refused else CallKind.delete_entry
+    return Call(kind, access, record.project_id or "", record.entry_ids[-1])
+
+
+def _find(bill: Bill, record: EntryRecord, access: Access) -> Call:
+    page = record.searched_pages + 1
+    return Call(CallKind.find_entry, access, record.project_id or "", content=record.content, page=page, mark=bill.mark)
+
+
+def _is_key_remembered(record: EntryRecord, settings: Settings) -> bool:
+    """Whether Xero still knows the Idempotency-Key of the first create request when it executes one that is sent now."""
+    first = record.first_attempted_at
+    return first is not None and record.seconds_since(first) + _execution_seconds(settings) < KEY_SECONDS
+
+
+def _wait_for_late_create(record: EntryRecord, settings: Settings) -> Wait:
+    """Waits until a look for the entry of the create request is proof, then looks once more."""
+    assert record.create_attempted_at is not None
+    seconds = _forget_seconds(settings) - record.seconds_since(record.create_attempted_at)
+    return Wait(max(0.1, seconds), retry_lookup=True)
+
+
+def _update(bill: Bill, record: EntryRecord, access: Access) -> Step:
+    """The step that corrects an existing entry. Only minutes, description and day are corrected: project, task and user stay as
+    they were when the entry was created. Nothing that somebody has changed by hand is overwritten unseen: unless an admin has
+    chosen that, the entry is read first."""
+    [entry_id] = record.entry_ids
+    assert record.content is not None
+    fetch = Call(CallKind.fetch_entry, access, record.project_id or "", entry_id)
+    if record.recheck or (record.difference is not None and record.difference.is_deletion):
+        return fetch
+    correct = record.content.model_copy(
+        update={"minutes": bill.minutes, "description": bill.description, "date_utc": bill.noon}
+    )
+    if record.entry_status in ("LOCKED", "INVOICED"):
+        return Done("failed", f"Its entry in Xero differs from the bill, and is {record.entry_status.lower()} there.", entry_id)
+    was_read = record.entry_read_at is not None and record.seconds_since(record.entry_read_at) < READ_SECONDS
+    if record.refused or not (was_read or record.overwrite):
+        return fetch
+    return Call(CallKind.update_entry, access, record.project_id or "", entry_id, content=correct)
+
+
+def _content(bill: Bill, record: EntryRecord, access: Access, settings: Settings) -> EntryContent | Step:
+    """The content of the entry to create, or the step to take because something is missing for it."""
+    if bill.project_id is None:
+        return Done("not_mapped", "The customer has no project in Xero: choose one (xeroProjectId).")
+    if bill.project_elsewhere:
+        return Done("not_mapped", f"The customer's project is in {ELSEWHERE} (xeroProjectId).")
+    if bill.task_id is None:
+        return Done("not_mapped", "The pillar has no task in Xero: choose one (xeroTaskId).")
+    if bill.task_elsewhere:
+        return Done("not_mapped", f"The pillar's task is in {ELSEWHERE} (xeroTaskId).")
+    may_be_removed = record.user_refused_at is not None and bill.users_fetched_at <= record.user_refused_at.timestamp()
+    if may_be_removed or (bill.user_id is None and not bill.users_fetched):
+        return Wait(RETRY_SECONDS) if bill.users_fetch_running else Call(CallKind.fetch_users, access)
+    if bill.user_id is None:
+        fallback = settings.xero_fallback_user
+        also = f", or {fallback} (XERO_FALLBACK_USER)" if fallback else ", or set XERO_FALLBACK_USER"
+        return Done("not_mapped", f"{NO_USER} {bill.email}: invite them there{also}.")
+    if bill.minutes > MAX_MINUTES:
+        return Done("failed", f"Xero takes entries of 1 to {MAX_MINUTES:,} minutes; this bill has {bill.minutes}.")
+    return EntryContent(
+        user_id=bill.user_id,
+        task_id=bill.task_id,
+        date_utc=bill.noon,
+        minutes=bill.minutes,
+        description=bill.description,
+    )

@@ -1,0 +1,102 @@
+"""An admin's request to send bills to Xero again: those that have failed, or whose time entries were changed there by hand."""
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from schemas.base import Body, Row
+from schemas.errors import Invalid
+from schemas.hours.time_bills import BillScope, check_days, scope_condition
+from schemas.identity.users import User
+from schemas.outbox.dead_letter_actions import Reason
+from schemas.postgres.connection import Connection
+from schemas.postgres.listing import contains_pattern
+from schemas.xero import backlog
+
+MAX_BILLS = 1000  # in one request
+
+
+class SelectedBills(BillScope):
+    """The bills of some days, of one customer, of one user, with one error; of all where a field is left out."""
+
+    error: Annotated[
+        str | None,
+        Field(min_length=1, max_length=200, description="text in `xero.error`; upper and lower case match"),
+    ] = None
+
+
+class BillsToResend(SelectedBills):
+    """The same, of those with one status."""
+
+    xero_status: Annotated[
+        Literal["failed", "differs"],
+        Field(description="`differs`: bills whose time entries were changed in Xero by hand; they are written over"),
+    ] = "failed"
+
+
+class BillsToSend(Body):
+    """Either `ids`, or `filter`; an empty filter selects all failed bills."""
+
+    ids: Annotated[list[UUID] | None, Field(min_length=1, max_length=MAX_BILLS)] = None
+    filter: BillsToResend | None = None
+    reason: Reason
+
+
+class SendResult(Row):
+    """The result for one bill."""
+
+    id: UUID
+    result: Literal["sent", "skipped"]
+    reason: Annotated[str | None, Field(description="why it was skipped")] = None
+
+
+class SendAnswer(Row):
+    """The result for each bill, in the order of the request."""
+
+    sent: Annotated[int, Field(description="bills that are queued for Xero again")]
+    skipped: int
+    remaining: Annotated[
+        int, Field(description=f"bills that match the filter beyond these {MAX_BILLS:,}: repeat the request for them")
+    ]
+    results: list[SendResult]
+
+
+async def send_selected(conn: Connection, body: BillsToSend, *, by: User) -> SendAnswer:
+    """Sends the bills that the request selects again. Raises Invalid unless it has either ids or a filter."""
+    status = body.filter.xero_status if body.filter is not None else "failed"
+    bill_ids, remaining = await selected(conn, body.ids, body.filter, status=status)
+    who = by.email or str(by.id)
+    done = await backlog.send_again(conn, bill_ids, who=who, reason=body.reason, created_by=by.id, overwrite=True)
+    results = [
+        SendResult(id=bill_id, result="skipped", reason=done.skipped[bill_id])
+        if bill_id in done.skipped
+        else SendResult(id=bill_id, result="sent")
+        for bill_id in bill_ids
+    ]
+    return SendAnswer(sent=len(done.sent), skipped=len(done.skipped), remaining=remaining, results=results)
+
+
+async def selected(
+    conn: Connection, ids: list[UUID] | None, chosen: SelectedBills | None, *, status: Literal["failed", "differs"]
+) -> tuple[list[UUID], int]:
+    """The bills of the request: its ids, or the first MAX_BILLS with that status that match its filter; and how many more do.
+    Raises Invalid unless there are either ids or a filter."""
+    if (ids is None) == (chosen is None):
+        raise Invalid("", f"Send either ids or filter; an empty filter, {{}}, selects all {_NOUNS[status]}.")
+    if chosen is None:
+        return list(dict.fromkeys(ids or [])), 0
+    check_days(chosen.start_date, chosen.end_date, path="filter.endDate")
+    scope = chosen.model_dump(exclude_none=True, exclude={"xero_status"})
+    # a literal, since there is a partial index for each status
+    condition = f"b.xero_status = '{status}' AND b.deleted_at IS NULL AND {scope_condition('b', scope)}"
+    if chosen.error is not None:
+        condition += " AND b.xero_error ILIKE %(error)s"
+        scope["error"] = contains_pattern(chosen.error)
+    found = await conn.values(f"SELECT b.id FROM time_bills b WHERE {condition} ORDER BY b.id LIMIT {MAX_BILLS}", scope)
+    if len(found) < MAX_BILLS:
+        return found, 0
+    return found, await conn.value(f"SELECT count(*) FROM time_bills b WHERE {condition}", scope) - len(found)
+
+
+_NOUNS = {"failed": "failed bills", "differs": "bills that differ"}

@@ -1,0 +1,122 @@
+"""A request that is cancelled at any await leaves nothing behind in its process: no connection, no bulk slot, no subscriber."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from schemas.postgres.pool import POOL_SIZE
+from tests.support.cancellation import WAYS, Way, cancel_at_every_point
+from tests.support.given import Given, Json, Person
+from tests.support.in_process import Exchange, InProcess, in_process, json_exchange
+from tests.support.installation import Installation
+
+Requests = Callable[[Person, Json], Callable[[], Exchange]]
+
+
+def request(method: str, path: str, body: Callable[[Json], Any] = lambda task: None) -> Requests:
+    """Requests of that kind, each with a body of its own."""
+
+    def requests(by: Person, task: Json) -> Callable[[], Exchange]:
+        return lambda: json_exchange(method, path.format(task=task["id"]), token=by.token, body=body(task))
+
+    return requests
+
+
+def new_task(task: Json) -> Json:
+    return {"id": str(uuid4()), "title": "Cancelled", "customerId": task["customerId"]}
+
+
+def operations(task: Json) -> Json:
+    put = {"opId": str(uuid4()), "kind": "task.put", "data": new_task(task)}
+    return {"operations": [put, put | {"opId": str(uuid4()), "data": new_task(task)}]}
+
+
+REQUESTS: dict[str, Requests] = {
+    "a list": request("GET", "/api/tasks?limit=2"),
+    "a write": request("POST", "/api/tasks", new_task),
+    "a start": request("POST", "/api/tasks/{task}/start"),
+    "a sync push": request("POST", "/api/sync", operations),
+    "readiness": request("GET", "/health/ready"),
+    "a request without its body": lambda by, task: (
+        lambda: Exchange("POST", "/api/tasks", headers={"Authorization": f"Bearer {by.token}"})
+    ),
+}
+
+
+async def nothing_is_left(api: InProcess, by: Person) -> None:
+    """Four times as many requests as there are bulk slots, and twice as many as there are connections, all at once."""
+    lists = [json_exchange("GET", "/api/tasks?limit=1", token=by.token) for _ in range(2 * POOL_SIZE)]
+    pushes = [json_exchange("POST", "/api/sync", token=by.token, body={"operations": []}) for _ in range(POOL_SIZE)]
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(api.request(exchange) for exchange in lists + pushes))
+    assert {exchange.status for exchange in lists + pushes} == {200}, [exchange.content for exchange in lists + pushes]
+    metrics = await api.metrics()
+    assert metrics["stint_listeners"] == 0
+    for pool, in_use in (("queued", 0), ("unqueued", 0)):
+        assert metrics[f'stint_connections{{pool="{pool}",state="in_use"}}'] == in_use
+        assert metrics[f'stint_connections{{pool="{pool}",state="missing"}}'] == 0
+        assert metrics[f'stint_connection_waits{{pool="{pool}"}}'] == 0
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", REQUESTS)
+def test_a_request_that_is_cancelled_at_any_point_leaves_nothing(
+    kind: str, way: Way, stint: Installation, given: Given
+) -> None:
+    by = given.person()
+    new = REQUESTS[kind](by, given.task(by))
+
+    async def main() -> None:
+        async with in_process(stint.settings) as api:
+            points = await cancel_at_every_point(lambda: api.request(new()), way)
+            assert points >= 1
+            await nothing_is_left(api, by)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_stop_that_waits_for_its_outcome_leaves_nothing(way: Way, stint: Installation, given: Given) -> None:
+    by = given.person()
+    task = given.task(by)
+    by.post(f"/api/tasks/{task['id']}/start")
+    by.post(f"/api/tasks/{task['id']}/stop", status=202)  # each of the following gets the same answer
+
+    async def main() -> None:
+        async with in_process(stint.settings) as api:
+            await cancel_at_every_point(
+                lambda: api.request(json_exchange("POST", f"/api/tasks/{task['id']}/stop?wait=5", token=by.token)), way
+            )
+            await nothing_is_left(api, by)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("disconnects_first", [False, True])
+def test_a_stream_of_live_events_leaves_nothing(
+    way: Way,
+    disconnects_first: bool,
+    stint: Installation,
+    given: Given,
+) -> None:
+    by = given.person()
+
+    async def main() -> None:
+        async with in_process(stint.settings) as api:
+
+            def stream() -> Any:
+                exchange = json_exchange("GET", "/api/events", token=by.token)
+                if disconnects_first:
+                    exchange.disconnected.set()
+                else:
+                    asyncio.get_running_loop().call_later(0.05, exchange.disconnected.set)
+                return api.request(exchange)
+
+            assert await cancel_at_every_point(stream, way) >= 3
+            await nothing_is_left(api, by)
+
+    asyncio.run(main())

@@ -1,0 +1,66 @@
+"""Commands in another shell have the settings of the `./stint up` that runs, which only its own environment has."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.support.installation import new_database
+from tests.support.up import Up, command
+
+pytestmark = pytest.mark.processes
+ENVIRONMENT = {
+    "XERO_CLIENT_ID": "an app",
+    "XERO_CLIENT_SECRET": "its client secret",
+    "SECRET_KEY": "a secret key of the environment",
+    "PUBLIC_URL": "http://stint.invalid",  # the address of a proxy, which this machine does not reach
+    "STINT_LONG_HOURS": "10",
+}
+
+
+def test_a_command_in_another_shell_judges_by_the_settings_of_the_running_up(tmp_path: Path, database_url: str) -> None:
+    up = Up(tmp_path / "state").start(**ENVIRONMENT)
+    try:
+        option = ("--state", str(up.state))
+
+        def servers(**environment: str) -> dict[str, str]:
+            answer: dict[str, Any] = json.loads(command("status", "--json", *option, **environment).stdout)
+            return dict(answer["servers"])
+
+        def findings() -> list[dict[str, str]]:
+            found: list[dict[str, str]] = json.loads(command("doctor", "--json", *option).stdout)
+            return found
+
+        assert servers()["Xero"] == "is not connected" and servers()["API"] == "ok"
+        assert [found["what"] for found in findings()] == ["Xero is not connected."]
+        with psycopg.connect(up.run_json()["database_url"], autocommit=True) as conn:
+            conn.execute(
+                """
+                UPDATE xero_connection SET tenant_id = 'org', tenant_name = 'The firm', connection_id = 'c', access_token = 'a',
+                    refresh_token = 'r', expires_at = now(), connected_at = now(), needs_reconnect_at = now()
+                """
+            )
+        assert servers()["Xero"] not in ("not set", "ok", "is not connected")
+        assert [found["what"].partition(" ")[0] for found in findings()] == ["Xero"]
+
+        # the key in the environment of `up` decrypts the signing keys
+        made = command("token", "--role", "internal_admin", "--email", "a@example.com", *option)
+        assert made.returncode == 0, made.stderr
+
+        other = new_database(database_url)
+        without_key = command("user", "list", *option, DATABASE_URL=other)
+        assert without_key.returncode == 1 and "SECRET_KEY" in without_key.stderr and "Traceback" not in without_key.stderr
+        assert servers(DATABASE_URL=other, SECRET_KEY="s" * 16) == {
+            "Postgres": "ok", "RabbitMQ": "not set", "API": "not set", "mail": "not set", "Xero": "not set", "Slack": "not set",
+        }  # fmt: skip
+
+        modes = {file.name: file.stat().st_mode & 0o777 for file in up.state.glob("*.json")}
+        assert modes == {"run.json": 0o600, "settings.json": 0o600}
+        secrets = [ENVIRONMENT["XERO_CLIENT_SECRET"], ENVIRONMENT["SECRET_KEY"]]
+        assert not any(secret in (up.state / "run.json").read_text() or secret in up.said() for secret in secrets)
+    finally:
+        up.end(signal.SIGTERM)
+    assert not (up.state / "settings.json").exists()

@@ -1,0 +1,100 @@
+"""Every rule of the pruning is valid SQL, and deletes what has served its purpose and nothing else."""
+
+import asyncio
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from actors.runtime import rescuer
+from schemas.postgres.connection import Connection
+from tests.support.installation import new_database
+
+# For each table a row that has to be deleted and one that has to be kept, as (values, the row's time before now).
+ROWS = {
+    "messages": (
+        "(id, actor, queue, body, max_attempts, state, died_at, done_at)"
+        " SELECT gen_random_uuid(), 'a', 'bills', '{}', 5, s, t, CASE s WHEN 'done' THEN t END",
+        [("done", "31 days")],
+        [("done", "29 days"), ("ready", "400 days"), ("dead", "400 days"), ("discarded", "400 days")],
+    ),
+    "recompute_jobs": ("(dry_run, finished_at) SELECT s::bool, t", [("true", "31 days")], [("true", "29 days")]),
+    "rate_limits": ("(key, refilled_at) SELECT gen_random_uuid(), t", [("", "1 second")], [("", "-1 hour")]),
+    "sign_in_codes": (
+        "(id, user_id, code_hash, expires_at) SELECT gen_random_uuid(), %(user)s, 'x', t",
+        [("", "1 second")],
+        [("", "-1 hour")],
+    ),
+    "slack_deduplication": ("(key, at) SELECT gen_random_uuid(), t", [("", "49 hours")], [("", "47 hours")]),
+    "sync_operations": (
+        "(user_id, op_id, fingerprint, created_at) SELECT %(user)s, gen_random_uuid(), 'x', t",
+        [("", "91 days")],
+        [("", "89 days")],
+    ),
+    "sync_epochs": (
+        "(id, position, unbroken_since, written_by, began_at, ended_at)"
+        " SELECT trunc(random() * 1e9), '0/0', t, pg_current_xact_id(), t, t",
+        [("", "91 days")],
+        [("", "89 days")],
+    ),
+    "xero_oauth_states": (
+        "(state_hash, user_id, expires_at) SELECT uuid_send(gen_random_uuid()), %(user)s, t",
+        [("", "1 second")],
+        [("", "-1 hour")],
+    ),
+    "xero_calls": ("(tenant_id, ends_at) SELECT 'tenant', t", [("", "49 hours")], [("", "47 hours"), ("", "-1 minute")]),
+}
+
+
+@pytest.fixture(scope="module")
+def conn_url(database_url: str) -> str:
+    return new_database(database_url)
+
+
+def test_each_rule_has_rows_here() -> None:
+    assert [rule.table for rule in rescuer.PRUNE_RULES] == list(ROWS)
+
+
+@pytest.mark.parametrize("rule", rescuer.PRUNE_RULES, ids=lambda rule: rule.table)
+def test_a_rule_deletes_what_has_served_its_purpose_and_nothing_else(rule: rescuer.PruneRule, conn_url: str) -> None:
+    columns, old, young = ROWS[rule.table]
+    user = uuid4()
+    with psycopg.connect(conn_url, autocommit=True) as conn:
+        conn.execute("INSERT INTO users (id, email, name) VALUES (%s, %s, 'Jo')", (user, f"{user}@example.com"))
+        for state, age in [*old, *young]:
+            conn.execute(
+                f"INSERT INTO {rule.table} {columns}"
+                " FROM (SELECT %(state)s AS s, now() - %(age)s::interval AS t) AS given".encode(),
+                {"user": user, "state": state, "age": age},
+            )
+
+        async def prune() -> None:
+            async with await Connection.connect(conn_url, autocommit=True) as async_conn:
+                await rescuer.prune(async_conn, days=30)
+
+        asyncio.run(prune())
+        left = conn.execute(f"SELECT count(*) FROM {rule.table}".encode()).fetchone()
+        due = conn.execute(f"SELECT count(*) FROM {rule.table} WHERE {rule.condition}".encode(), {"days": 30}).fetchone()
+    assert (left, due) == ((len(young),), (0,))
+
+
+def test_a_round_deletes_no_more_than_the_limit_the_oldest_first(conn_url: str) -> None:
+    rule = rescuer.PruneRule("slack_deduplication", "key", "at < clock_timestamp() - interval '48 hours'", "at", 2)
+    with psycopg.connect(conn_url, autocommit=True) as conn:
+        conn.execute("DELETE FROM slack_deduplication")
+        conn.execute(
+            "INSERT INTO slack_deduplication (key, at)"
+            " SELECT n::text, now() - make_interval(days => n) FROM generate_series(3, 6) n"
+        )
+        conn.execute(rule.statement.encode())
+        left = [key for (key,) in conn.execute("SELECT key FROM slack_deduplication ORDER BY at DESC").fetchall()]
+    assert left == ["3", "4"]
+
+
+def test_relays_that_prune_at_the_same_time_do_not_wait_for_each_other(conn_url: str) -> None:
+    with psycopg.connect(conn_url) as one, psycopg.connect(conn_url, autocommit=True) as other:
+        other.execute("INSERT INTO slack_deduplication (key, at) VALUES ('locked', now() - interval '99 days')")
+        one.execute("SELECT FROM slack_deduplication WHERE key = 'locked' FOR UPDATE")
+        other.execute("SET lock_timeout = '1s'")
+        for rule in rescuer.PRUNE_RULES:
+            other.execute(rule.statement.encode(), {"days": 30})

@@ -1,0 +1,159 @@
+"""The client of Slack over real sockets: what is sent once, where to, and what is taken for Stint's own post."""
+
+import asyncio
+import hashlib
+import hmac
+import json
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from pydantic import SecretStr
+
+from api.slack.responder import ANSWER_SECONDS
+from schemas.settings import SLACK_API_URL, Settings
+from schemas.slack import views
+from schemas.slack.client import Slack, SlackRefused, SlackUnavailable, has_valid_signature, is_response_url, open_client
+from tests.support.installation import SECRET_KEY
+
+
+class Answers:
+    """A server that gives each connection one answer, and keeps what it received. Without an answer it closes."""
+
+    def __init__(self) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self.answer: bytes | None = None
+        self.requests: list[bytes] = []
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def reply(self, status: str, body: Any, *headers: str) -> None:
+        """What every request gets from now on."""
+        text = json.dumps(body).encode()
+        head = [f"HTTP/1.1 {status}", "Content-Type: application/json", f"Content-Length: {len(text)}", "Connection: close"]
+        self.answer = "\r\n".join([*head, *headers, "", ""]).encode() + text
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            with connection:
+                connection.settimeout(2)
+                if received := connection.recv(65_536):
+                    self.requests.append(received)
+                    if self.answer is not None:
+                        connection.sendall(self.answer)
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[Answers]:
+    answers = Answers()
+    yield answers
+    answers.close()
+
+
+def settings(api_url: str = SLACK_API_URL, **more: Any) -> Settings:
+    return Settings(
+        database_url="", secret_key=SecretStr(SECRET_KEY), slack_bot_token=SecretStr("xoxb-1"), slack_api_url=api_url, **more
+    )
+
+
+def call(server: Answers, work: Callable[[Slack], Awaitable[Any]]) -> Any:
+    async def run() -> Any:
+        async with open_client(settings(f"{server.url}/api/")) as slack:
+            return await work(slack)
+
+    return asyncio.run(run())
+
+
+def test_a_call_whose_connection_breaks_is_not_repeated(server: Answers) -> None:
+    with pytest.raises(SlackUnavailable) as failed:
+        call(server, lambda slack: slack.post("C1", "text", [], message_id=uuid4(), seconds=3))
+    assert len(server.requests) == 1 and not failed.value.not_sent
+
+
+def test_a_post_is_found_by_its_messages_id_only(server: Answers) -> None:
+    own, other = uuid4(), uuid4()
+
+    def posted(message_id: Any, kind: str = "stint_message") -> dict[str, Any]:
+        return {"ts": str(message_id), "metadata": {"event_type": kind, "event_payload": {"id": str(message_id)}}}
+
+    def find(*messages: dict[str, Any]) -> Any:
+        server.reply("200 OK", {"ok": True, "messages": messages})
+        return call(server, lambda slack: slack.find_posted("C1", message_id=own, since=0, seconds=3))
+
+    assert find({"ts": "1", "text": str(own)}, posted(other), posted(own, "another_app")) is None
+    assert find(posted(other), posted(own)) == str(own)
+
+
+def test_a_user_is_looked_up_by_both_spellings_of_the_domain(server: Answers) -> None:
+    server.reply("200 OK", {"ok": False, "error": "users_not_found"})
+    assert call(server, lambda slack: slack.user_by_email("jo@m\u00fcnchen.example", team="T1", seconds=3)) is None
+    assert [b"xn--mnchen-3ya" in request for request in server.requests] == [False, True]
+    assert call(server, lambda slack: slack.user_by_email("jo@acme.example", team="T1", seconds=3)) is None
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("location", ["/elsewhere", "https://example.com/"])
+def test_nothing_is_sent_to_another_url_and_no_redirect_is_followed(location: str, server: Answers) -> None:
+    server.reply("307 Temporary Redirect", {}, f"Location: {location}")
+    with pytest.raises(SlackRefused):
+        call(server, lambda slack: slack.respond(f"{server.url}/commands/1", {"text": "hello"}, seconds=3))
+    assert len(server.requests) == 1
+    for url in (f"{server.url}/a?b=c", f"{server.url}@example.com/a", "http://127.0.0.1:1/a", "https://example.com/a"):
+        with pytest.raises(SlackRefused, match="not_a_response_url"):
+            call(server, lambda slack, url=url: slack.respond(url, {}, seconds=3))  # type: ignore[misc]
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://hooks.slack.com/commands/T1/2/abc-DEF_3", True),
+        ("https://hooks.slack.com/commands/T1/2\n", False),
+        ("https://hooks.slack.com/a?b=c", False),
+        ("https://hooks.slack.com/a#b", False),
+        ("https://hooks.slack.com/../a%2f", False),
+        ("https://hooks.slack.com:8443/a", False),
+        ("https://hooks.slack.com@example.com/a", False),
+        ("https://hooks.slack.com.example.com/a", False),
+        ("https://hooksXslack.com/a", False),
+        ("http://hooks.slack.com/a", False),
+        ("HTTPS://hooks.slack.com/a", False),
+        (" https://hooks.slack.com/a", False),
+        (f"https://hooks.slack.com/{'a' * 501}", False),
+        ("https://hooks.slack.com/", False),
+    ],
+)
+def test_only_slacks_own_urls_are_response_urls(url: str, expected: bool) -> None:
+    assert is_response_url(url, settings()) is expected
+
+
+def test_without_a_signing_secret_nothing_is_signed() -> None:
+    now = str(int(time.time()))
+    forged = "v0=" + hmac.new(b"", f"v0:{now}:a=1".encode(), hashlib.sha256).hexdigest()
+    for known in (settings(), settings(slack_signing_secret=SecretStr("right"))):
+        assert not has_valid_signature(b"a=1", timestamp=now, signature=forged, settings=known)
+
+
+def test_a_title_is_text_and_no_markup() -> None:
+    assert views.escape("<!channel> & <https://example.com|a link>") == (
+        "&lt;!channel&gt; &amp; &lt;https://example.com|a link&gt;"
+    )
+
+
+def test_the_answer_leaves_a_second_for_the_network() -> None:
+    """Of the 3 seconds that Slack waits; test_postgres_away.py measures whole answers."""
+    assert ANSWER_SECONDS <= 2

@@ -1,0 +1,73 @@
+"""API processes with other settings, over the database of the shared installation. They have no workers."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import pytest
+
+from tests.support.given import Given
+from tests.support.installation import Installation, eventually, new_database
+from tests.support.wire import Wire
+
+Another = Callable[..., Installation]
+
+
+@pytest.fixture(scope="session")
+def another(stint: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Another]:
+    """`another(STINT_TIMEZONE=…)` returns an API over the same database with that environment, which starts once."""
+    made: dict[tuple[tuple[str, str], ...], Installation] = {}
+
+    def api(**environment: str) -> Installation:
+        key = tuple(sorted(environment.items()))
+        if key not in made:
+            made[key] = Installation(stint.database_url, stint.amqp_url, tmp_path_factory.mktemp("api"), **environment)
+            made[key].start("api")
+        installation = made[key]
+        eventually(lambda: installation.answers("/health/live"), seconds=60, why=installation.log("api")[-800:])
+        return installation
+
+    yield api
+    for installation in made.values():
+        installation.stop()
+
+
+@pytest.fixture(scope="session")
+def new_york(another: Another) -> Installation:
+    """The same firm with the time zone of New York."""
+    return another(STINT_TIMEZONE="America/New_York")
+
+
+@pytest.fixture(scope="session")
+def without_postgres(another: Another) -> Installation:
+    """An API whose database cannot be reached."""
+    return another(DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
+
+
+@pytest.fixture(scope="session")
+def idle(database_url: str, amqp_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """An API over a database of its own without a worker: no stop becomes an entry."""
+    installation = Installation(new_database(database_url), amqp_url, tmp_path_factory.mktemp("idle"))
+    try:
+        yield installation.start("api").wait_until_ready()
+    finally:
+        installation.stop()
+
+
+@pytest.fixture
+def given_idle(idle: Installation) -> Iterator[Given]:
+    """`Given` for `idle`, for a test that reads all rows: fewer tests write to that database."""
+    with closing(Given(idle)) as given:
+        yield given
+
+
+@pytest.fixture(scope="session")
+def wire(stint: Installation) -> Iterator[Wire]:
+    """A proxy between an API and Postgres that records statements."""
+    with Wire(stint.database_url) as tapped:
+        yield tapped
+
+
+@pytest.fixture(scope="session")
+def tapped(wire: Wire, another: Another) -> Installation:
+    """An API over the same database that connects through `wire`."""
+    return another(DATABASE_URL=wire.database_url)

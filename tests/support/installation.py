@@ -1,0 +1,220 @@
+"""A whole Stint for tests: API, workers and relay as real processes, over a database and a virtual host of RabbitMQ."""
+
+import contextlib
+import os
+import random
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Any
+
+import pika
+import psycopg
+
+from ops.sandbox.slack.workspace import SIGNING_SECRET
+from schemas.messages import QUEUES
+from schemas.settings import Settings
+from tests.support.fork_server import Process, run
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+SECRET_KEY = "a secret for tests: 32 bytes long"
+OTHERS_SECONDS = 120  # how long a transaction in another test's database may last, for example one that fills it
+# what takes a minute in production takes a second in a test
+SHORT_WAITS = {
+    "STINT_RETRY_BASE_SECONDS": "0.2",
+    "STINT_LEASE_MARGIN_SECONDS": "1",
+    "STINT_METRICS_SECONDS": "0",
+    "STINT_XERO_ACCESS_SECONDS": "1",
+}
+
+
+def eventually(check: Callable[..., Any], *, seconds: float = 20, why: str = "") -> Any:
+    """Polls `check` until its result is true, and returns the result. Fails with the last result after `seconds`."""
+    started = time.monotonic()
+    while True:
+        value = check()
+        if value:
+            return value
+        waited = time.monotonic() - started
+        if waited > seconds:
+            raise AssertionError(f"not within {seconds} s: {why or check} (last: {value!r})")
+        time.sleep(min(max(0.03, waited / 10), 0.25))  # a long wait with short intervals would cost more than what is tested
+
+
+def free_port() -> int:
+    """A free port below the range of outgoing connections, so that none of those takes it first. It returns every fourth port,
+    because `./stint up --sandbox` also uses the next two, and each worker of pytest has other ports."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
+    while True:
+        port = 10_000 + 4 * random.randrange(worker, 2_752, 4)
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
+
+
+class Installation:
+    """Processes over one database and one virtual host. They end with `stop`, or when pytest ends."""
+
+    def __init__(self, database_url: str, amqp_url: str, directory: Path, **environment: str) -> None:
+        self.database_url, self.amqp_url, self.directory = database_url, amqp_url, directory
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.environment = {
+            "DATABASE_URL": database_url,
+            "AMQP_URL": amqp_url,
+            "SECRET_KEY": SECRET_KEY,
+            "SLACK_SIGNING_SECRET": SIGNING_SECRET,  # and no bot token: Slack is let in, and not called
+            **SHORT_WAITS,
+            **environment,
+        }
+        self.processes: dict[str, Process | subprocess.Popen[bytes]] = {}
+        # True: start its processes with a new Python; False: as forks, which start faster (tests/support/fork_server.py)
+        self.new_processes = False
+        self._reading: psycopg.Connection[Any] | None = None
+        self._one_reads = threading.Lock()
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that its processes read from their environment."""
+        return _settings(frozenset(self.environment.items()))
+
+    def start(self, *names: str) -> "Installation":
+        """Starts parts by name: `api`, `relay`, `work` (all queues) or `work:timers`; all three without names."""
+        for name in names or ("api", "relay", "work"):
+            self.processes[name] = self._start_process(self._command(name), self._log_file(name))
+        return self
+
+    def _start_process(self, command: list[str], log: Path) -> Process | subprocess.Popen[bytes]:
+        environment = os.environ | self.environment
+        if not self.new_processes:
+            return Process(command, cwd=CHECKOUT, env=environment, log=log)
+        with log.open("ab") as errors:
+            return subprocess.Popen(
+                [sys.executable, "-m", *command], cwd=CHECKOUT, env=environment, stdout=subprocess.DEVNULL, stderr=errors
+            )
+
+    def _command(self, name: str) -> list[str]:
+        kind, _, queues = name.partition(":")
+        if kind == "api":
+            return ["api", "--port", str(self.port)]
+        # a test may run its own actors, or inject a crash into the real ones
+        module = self.environment.get("STINT_TEST_MODULE", "actors")
+        return [module, kind, *(["--queues", queues] if queues else [])]
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """Sends the signal to a part, and waits until it has ended."""
+        process = self.processes.pop(name)
+        process.send_signal(number)
+        process.wait(20)
+
+    def is_running(self, name: str) -> bool:
+        return name in self.processes and self.processes[name].poll() is None
+
+    def wait_until_ready(self) -> "Installation":
+        """Returns when the API answers that it is ready."""
+        eventually(lambda: self.answers("/health/ready"), seconds=60, why=f"{self.url} is ready: {self.log('api')[-800:]}")
+        return self
+
+    def answers(self, path: str) -> bool:
+        """Whether a GET of that path is answered with 200. Without httpx2, whose clients take 10 ms each to make."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=2)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status == 200
+        except (OSError, HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def stop(self) -> None:
+        for process in self.processes.values():
+            process.kill()
+        for process in self.processes.values():
+            process.wait()
+        self.processes.clear()
+        if self._reading is not None:
+            self._reading.close()
+            self._reading = None
+
+    def log(self, name: str) -> str:
+        path = self._log_file(name)
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def _log_file(self, name: str) -> Path:
+        return self.directory / f"{name.replace(':', '-')}.log"
+
+    @contextmanager
+    def sql(self) -> Iterator[psycopg.Connection[Any]]:
+        """A connection in autocommit mode, to check rows."""
+        with psycopg.connect(self.database_url, autocommit=True) as conn:
+            yield conn
+
+    def rows(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """The rows of a query. The connection stays open, because `eventually` polls 30 times a second; a lost one is
+        replaced."""
+        with self._one_reads:
+            if self._reading is not None:
+                try:
+                    return self._reading.execute(query.encode(), parameters).fetchall()
+                except psycopg.OperationalError:
+                    if not self._reading.closed:
+                        raise
+            self._reading = psycopg.connect(self.database_url, autocommit=True)
+            weakref.finalize(self, self._reading.close)
+            return self._reading.execute(query.encode(), parameters).fetchall()
+
+    def value(self, query: str, *parameters: Any) -> Any:
+        return self.rows(query, *parameters)[0][0]
+
+    def blocked(self) -> int:
+        """How many connections of this database wait for a lock."""
+        return int(
+            self.value("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+        )
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Runs `./stint …` against this installation."""
+        return run(["ops.cli", *arguments], cwd=CHECKOUT, env=os.environ | self.environment)
+
+    def verify(self) -> None:
+        """Asserts that `./stint verify` finds nothing wrong."""
+        result = self.command("verify")
+        assert result.returncode == 0, result.stdout + result.stderr
+
+
+@lru_cache(maxsize=8)  # reading them takes 20 ms, and each new person needs them
+def _settings(environment: frozenset[tuple[str, str]]) -> Settings:
+    values: dict[str, Any] = {name.lower(): value for name, value in environment}
+    return Settings(**values)
+
+
+def emptied(amqp_url: str) -> str:
+    """The same virtual host, without the queues of the Stint that had it before: that had another database."""
+    with pika.BlockingConnection(pika.URLParameters(amqp_url)) as connection:
+        for queue in QUEUES:
+            connection.channel().queue_delete(queue)
+            connection.channel().queue_delete(f"{queue}.XQ")
+    return amqp_url
+
+
+def new_database(database_url: str, name: str | None = None) -> str:
+    """Creates a migrated database and returns its URL."""
+    name = name or f"t{secrets.token_hex(6)}"
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        conn.execute(f"CREATE DATABASE {name} TEMPLATE stint_template".encode())
+    return with_database(database_url, name)
+
+
+def with_database(database_url: str, name: str) -> str:
+    head, _, query = database_url.partition("?")
+    return f"{head.rpartition('/')[0]}/{name}{'?' if query else ''}{query}"

@@ -1,0 +1,15 @@
+"""Modules that the fork server (fork_server.py) imports before it forks processes of Stint. Not `actors.timers` and the other
+handlers: those register themselves for the process that imports them, and a relay has none."""
+
+import gc
+from importlib import import_module
+
+API = ("uvloop", "api.app", "api.http.server")
+ACTORS = ("actors.runtime.relay", "actors.runtime.worker")
+OPS = ("ops.cli", "ops.verify", "ops.dead.run", "ops.doctor", "ops.users", "ops.status", "ops.up.up")
+
+for name in (*API, *ACTORS, *OPS):
+    import_module(name)
+
+gc.collect()
+gc.freeze()  # so that no collection of a fork copies what they share

@@ -1,0 +1,112 @@
+"""`./stint up` for tests: a process with its own state and port."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ops.state import CHECKOUT
+from tests.support.fork_server import run
+from tests.support.installation import free_port
+
+WITHOUT_SERVERS = {
+    name: value
+    for name, value in os.environ.items()
+    if name not in ("DATABASE_URL", "AMQP_URL", "SECRET_KEY", "PUBLIC_URL") and not name.startswith("PYTEST_")
+}
+
+
+class Up:
+    """A `./stint up` with its own state and port."""
+
+    def __init__(self, state: Path, *words: str) -> None:
+        self.state = state
+        self.words = words
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.output = state.with_suffix(".out")
+        self.environment: dict[str, str] = {}
+        self.process: subprocess.Popen[bytes]
+
+    def start(self, **environment: str) -> "Up":
+        """Starts it, with this environment and that of the last start."""
+        self.environment |= environment
+        with open(self.output, "wb") as output:
+            self.process = subprocess.Popen(
+                stint("up", "--port", str(self.port), "--state", str(self.state), *self.words),
+                env=WITHOUT_SERVERS | self.environment | {"PYTHONPATH": str(CHECKOUT)},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        until(lambda: "Stop it:" in self.said() or self.process.poll() is not None, seconds=90)
+        assert self.process.poll() is None, self.said()
+        return self
+
+    def runs(self) -> bool:
+        return hasattr(self, "process") and self.process.poll() is None
+
+    def said(self) -> str:
+        return self.output.read_text()
+
+    def run_json(self) -> dict[str, Any]:
+        return dict(json.loads((self.state / "run.json").read_text()))
+
+    def end(self, number: signal.Signals, *, within_seconds: float = 12) -> float:
+        """Sends the signal, and returns the seconds until the last process had ended."""
+        pids = tree(self.process.pid)
+        started = time.monotonic()
+        self.process.send_signal(number)
+        self.process.wait(within_seconds)
+        until(lambda: not any(map(runs, pids)), seconds=within_seconds)
+        return time.monotonic() - started
+
+
+def tree(pid: int) -> list[int]:
+    """The pids of a process and all its descendants."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+    pids = [pid]
+    for parent in pids:
+        pids += [child for child, its_parent in parents.items() if its_parent == parent]
+    return pids
+
+
+def stint(*words: str) -> list[str]:
+    return [sys.executable, "-P", "-m", "ops.cli", *words]
+
+
+def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs `./stint …` to its end."""
+    whole = WITHOUT_SERVERS | environment | {"PYTHONPATH": str(CHECKOUT)}
+    return run(["ops.cli", *words], cwd=CHECKOUT, env=whole)
+
+
+def until(condition: Callable[[], bool], *, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition was not met in time"
+        time.sleep(0.03)
+
+
+def runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health/ready", timeout=3) as answer:  # noqa: S310 - our own
+            return bool(answer.status == 200)
+    except OSError:
+        return False

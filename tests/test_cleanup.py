@@ -1,0 +1,42 @@
+"""An `await` in a `finally` may be cancelled itself. So what it gives back is shielded, or it is listed here with a reason why
+nothing is lost.
+"""
+
+import ast
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.installation import CHECKOUT
+
+HARMLESS = {
+    "api/heartbeat.py": "the task is cancelled before; the wait is only for its end",
+    "schemas/postgres/liveness.py": "the probe is aborted before; the wait is only for its error",
+    "schemas/xero/choices.py": "runs in Database.to_its_end, which is not cancelled",
+    "ops/up/supervisor.py": "the command's own end",
+    "ops/up/up.py": "the command's own end",
+}
+
+
+def waits_in_cleanup() -> Iterator[tuple[str, int, str]]:
+    """Each `await`, `async with` and `async for` in a `finally` of the product: path, line, and what it waits for."""
+    for package in ("api", "actors", "schemas", "ops"):
+        for path in sorted((CHECKOUT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text())):
+                for statement in node.finalbody if isinstance(node, ast.Try) else ():
+                    for inner in ast.walk(statement):
+                        if isinstance(inner, ast.Await):
+                            yield path.relative_to(CHECKOUT).as_posix(), inner.lineno, ast.unparse(inner.value)
+                        elif isinstance(inner, ast.AsyncWith | ast.AsyncFor):
+                            yield path.relative_to(CHECKOUT).as_posix(), inner.lineno, ast.unparse(inner).splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "waits_for"), [pytest.param(*found, id=f"{found[0]}:{found[1]}") for found in waits_in_cleanup()]
+)
+def test_an_await_in_a_finally_is_shielded(path: str, line: int, waits_for: str) -> None:
+    assert waits_for.startswith("asyncio.shield(") or path in HARMLESS, f"{path}:{line}: {waits_for}"
+
+
+def test_the_harmless_ones_are_there() -> None:
+    assert set(HARMLESS) <= {path for path, _, _ in waits_in_cleanup()}

@@ -1,0 +1,25 @@
+"""Times that are stored, or compared with stored ones, are Postgres's: the clocks of hosts differ."""
+
+import ast
+
+from ops.state import CHECKOUT
+
+# the calls that read the clock of the host
+CLOCKS = {"datetime.now", "datetime.utcnow", "datetime.today", "date.today", "time.time", "time.time_ns"}
+# where that is right, and why
+BY_THE_HOST = {
+    "schemas/mail/smtp.py": "the Date of a mail, which Stint does not store",
+    "schemas/outbox/clocks.py": "compares the host's clock with Postgres's",
+    "schemas/outbox/heartbeats.py": "compares the host's clock with Postgres's",
+    "actors/runtime/bench_baseline.py": "measures on one host",
+}
+
+
+def test_only_these_modules_read_the_clock_of_the_host() -> None:
+    found = set()
+    for folder in ("api", "actors", "schemas"):
+        for path in (CHECKOUT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Attribute) and ast.unparse(node) in CLOCKS:
+                    found.add(str(path.relative_to(CHECKOUT)))
+    assert found == set(BY_THE_HOST)

@@ -1,0 +1,14 @@
+"""One version everywhere: in the package, the OpenAPI document, and the changelog's newest release."""
+
+import re
+import tomllib
+
+from api.http.openapi import CONFIG
+from ops.state import CHECKOUT
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    version = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["version"]
+    assert CONFIG.version == version
+    releases = re.findall(r"^## \[(.+?)\]", (CHECKOUT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert releases[:2] == ["Unreleased", version]
