@@ -16,4 +16,4 @@ COPY ops ops
 ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/stint PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER stint
 EXPOSE 8000
-CMD ["python", "-m", "api", "--host", "0.0.0.0", "--port", "8000"]
+CMD ["python", "-m", "ops.cli", "api", "--processes", "2", "--host", "0.0.0.0", "--port", "8000"]

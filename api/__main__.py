@@ -1,12 +1,10 @@
-"""`python -m api [--host H] [--port N]`: runs the API until SIGTERM."""
+"""`python -m api [--host H] [--port N] [--fd N]`: runs the API until SIGTERM."""
 
 import argparse
 import sys
 
-from api.app import create_app
-from api.http.server import serve
-from schemas.logs import configure_logging
-from schemas.settings import SettingsMissing, settings
+from api.processes import metrics
+from api.processes.inherited import listening_socket
 
 
 def main() -> None:
@@ -14,7 +12,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="api", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--fd", type=int, help="a listening socket that the parent process opened, instead of host and port")
     arguments = parser.parse_args()
+    try:
+        inherited = listening_socket(arguments.fd) if arguments.fd is not None else None
+    except ValueError as error:
+        sys.exit(str(error))
+    metrics.take_place()
+    # these create metrics, so they are imported after the place is taken
+    from api.app import create_app
+    from api.http.server import serve
+    from schemas.logs import configure_logging
+    from schemas.settings import SettingsMissing, settings
+
     configure_logging("api")
     try:
         known = settings()
@@ -25,6 +35,7 @@ def main() -> None:
         app,
         host=arguments.host,
         port=arguments.port,
+        inherited=inherited,
         trusted_proxies=known.trusted_proxies,
         head_seconds=known.stint_head_seconds,
         public_url=known.public_url,

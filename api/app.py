@@ -30,6 +30,7 @@ from api.http.responses import get_page
 from api.http.security import with_common_headers
 from api.outbox_metrics import OutboxMetrics
 from api.outcome_waiter import OutcomeWaiter
+from api.pool_metrics import recording
 from api.readiness import Readiness
 from api.slack import routes as slack
 from api.slack.responder import Responder
@@ -170,7 +171,7 @@ def create_routes(settings: Settings) -> Litestar:
         if settings.uses_external_identity:
             authenticator.keys.refresh()  # so that the first request does not wait for it
         subscribers.open()
-        async with slack_client.open_client(settings) as slack_api, beating(settings):
+        async with slack_client.open_client(settings) as slack_api, beating(settings), recording(database):
             responder = app.state.responder = Responder(database, settings, slack_api)
             yield
             await responder.close()

@@ -6,17 +6,18 @@ from urllib.parse import urlsplit
 
 from litestar import Response, get
 from litestar.openapi.datastructures import ResponseSpec
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
+from api import pool_metrics
 from api.dependencies import TheDatabase, TheIdentityProvider, TheOutboxMetrics, TheReadiness, TheSettings
 from api.http.limits.clients import COUNT_CLIENT
 from api.http.problems import BadRequest
 from api.http.queries import ANY_QUERY
 from api.http.requests import StrictRequest, is_local
+from api.processes.metrics import exposition
 from schemas.base import Row
 from schemas.errors import NotFound
 from schemas.identity import signing_keys as keys
-from schemas.postgres.pool import Database
 from schemas.settings import LOOPBACK, Settings
 
 USER_POOL = "Tokens are signed by the user pool, not here; its keys are at AUTH_JWKS_URL."
@@ -74,27 +75,16 @@ async def jwks(database: TheDatabase, identity_provider: TheIdentityProvider, se
 async def metrics(
     request: StrictRequest, settings: TheSettings, database: TheDatabase, outbox_metrics: TheOutboxMetrics
 ) -> Response[bytes]:
-    """Requests and connections of this process; and of the whole installation: messages by queue and state, how long the oldest
-    one has been due, handlers, dead letters, replays, and processes that are alive; these are a few seconds old at most. For
-    those that send METRICS_TOKEN as a bearer token, and for clients on the same machine while TRUSTED_PROXIES is empty and
-    PUBLIC_URL names this machine."""
+    """Requests and connections of all API processes behind this port; and of the whole installation: messages by queue and
+    state, how long the oldest one has been due, handlers, dead letters, replays, and processes that are alive; these are a few
+    seconds old at most. For those that send METRICS_TOKEN as a bearer token, and for clients on the same machine while
+    TRUSTED_PROXIES is empty and PUBLIC_URL names this machine."""
     if not _may_read_metrics(request, settings):
         raise BadRequest(401, NOT_LOCAL)
-    lines = [*_pool_metrics(database), *await outbox_metrics.lines()]
-    body = generate_latest() + ("\n".join(lines) + "\n").encode()
+    lines = await outbox_metrics.lines()
+    pool_metrics.record(database)
+    body = exposition() + ("\n".join(lines) + "\n").encode()
     return Response(body, media_type=CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8"))  # the framework adds it
-
-
-def _pool_metrics(database: Database) -> list[str]:
-    lines = ["# TYPE stint_connections gauge", "# TYPE stint_connections_most gauge", "# TYPE stint_connection_waits gauge"]
-    for pool in database.pools():
-        lines += [
-            f'stint_connections{{pool="{pool.name}",state="{state}"}} {number}'
-            for state, number in (("in_use", pool.in_use), ("idle", pool.idle), ("missing", pool.missing))
-        ]
-        lines.append(f'stint_connections_most{{pool="{pool.name}"}} {pool.most}')
-        lines.append(f'stint_connection_waits{{pool="{pool.name}"}} {pool.waiting}')
-    return lines
 
 
 def _may_read_metrics(request: StrictRequest, settings: Settings) -> bool:

@@ -25,6 +25,8 @@ def add_up(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=port, default=8000, metavar="N", help="the API's port on 127.0.0.1 (default: 8000)")
     sandbox = "with stand-ins for Xero and Slack, on the next two ports; nothing is sent to Xero or Slack"
     parser.add_argument("--sandbox", action="store_true", help=sandbox)
+    processes = "API processes that share the port; while one is killed or restarted, the others answer (default: 2)"
+    parser.add_argument("--api-processes", type=positive, default=2, metavar="N", help=processes)
     parser.add_argument("--verbose", action="store_true", help="show everything that the processes log, not only warnings")
 
 

@@ -98,8 +98,10 @@ def _add_processes(commands: Commands) -> None:
     mutants = "change a copy of the code in small ways, one at a time, and check that a test notices each; --list prints them"
     _command(commands, "mutants", _mutants, mutants, "./stint mutants 'rescuer-*'", passes_on=True)
 
-    api = "run only the API; further arguments: --host HOST, --port N"
-    _command(commands, "api", _module("api"), api, "./stint api --port 8001", passes_on=True)
+    api = "run only the API; further arguments: --host HOST, --port N, --fd N for a listening socket that is inherited"
+    processes = "with N processes on one socket, which this command holds; SIGUSR2 restarts them in turn (default: 1)"
+    only_api = _command(commands, "api", _api, api, "./stint api --port 8001 --processes 2", passes_on=True)
+    only_api.add_argument("--processes", type=arguments.positive, default=1, metavar="N", help=processes)
     work = "run only a worker; further arguments: --queues A,B, --threads N"
     _command(commands, "work", _module("actors", "work"), work, "./stint work --queues timers,bills", passes_on=True)
     _command(commands, "relay", _module("actors", "relay"), "run only a relay", "./stint relay", passes_on=True)
@@ -174,7 +176,19 @@ def _command(
 def _up(args: argparse.Namespace) -> int:
     from ops.up.up import run
 
-    return run(State(args.state), port=args.port, verbose=args.verbose, sandbox=args.sandbox)
+    return run(State(args.state), port=args.port, verbose=args.verbose, sandbox=args.sandbox, api_processes=args.api_processes)
+
+
+def _api(args: argparse.Namespace) -> int:
+    """Becomes an API process, or the supervisor of several, with the environment of the running Stint. A socket that systemd
+    passes is used like one that `--fd` names."""
+    from ops.up.api_processes import passed_fd, run
+
+    _load_environment(args, "DATABASE_URL", "AMQP_URL")
+    _check_version()
+    if (fd := passed_fd(os.environ)) is not None:
+        args.rest = [*args.rest, "--fd", str(fd)]
+    return run(args.rest, count=args.processes) if args.processes > 1 else _become("api", *args.rest)
 
 
 def _test(args: argparse.Namespace) -> int:
@@ -209,12 +223,16 @@ def _module(*start: str) -> Callable[[argparse.Namespace], int]:
 
     def run_module(args: argparse.Namespace) -> int:
         _load_environment(args, "DATABASE_URL", "AMQP_URL")
-        from schemas.postgres.migrate import check_version
-
-        asyncio.run(check_version(os.environ["DATABASE_URL"]))
+        _check_version()
         return _become(*start, *args.rest)
 
     return run_module
+
+
+def _check_version() -> None:
+    from schemas.postgres.migrate import check_version
+
+    asyncio.run(check_version(os.environ["DATABASE_URL"]))
 
 
 def _in(module: str, function: str = "run", *, loads_environment: bool = True) -> Callable[[argparse.Namespace], int]:

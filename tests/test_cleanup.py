@@ -13,6 +13,7 @@ HARMLESS = {
     "api/heartbeat.py": "the task is cancelled before; the wait is only for its end",
     "schemas/postgres/liveness.py": "the probe is aborted before; the wait is only for its error",
     "schemas/xero/choices.py": "runs in Database.to_its_end, which is not cancelled",
+    "ops/up/api_processes.py": "the command's own end",
     "ops/up/supervisor.py": "the command's own end",
     "ops/up/up.py": "the command's own end",
 }

@@ -2,16 +2,27 @@
 
 import asyncio
 import contextlib
+import fcntl
 import ipaddress
 import resource
 import socket
+import struct
+import sys
+import termios
 from collections.abc import Callable
 from typing import Any
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.server import ServerState
 
 from api.http.connection_limits import IDLE_SECONDS, LimitedProtocol
 from api.http.security import refusal_headers
+from api.processes.inherited import report_ready
+
+BACKLOG = 4096  # connections that wait until a process accepts them; the kernel's net.core.somaxconn may limit it further
+# how long a process that stops waits for the first request of a new connection
+FIRST_REQUEST_SECONDS = 3.0
 
 # the key of the ClientConnection in an ASGI scope's `extensions`
 CONNECTION = "stint.connection"
@@ -44,32 +55,91 @@ class ClientConnection:
 
 
 class ServerProtocol(LimitedProtocol):
-    """Adds a ClientConnection to each request's scope."""
+    """Adds a ClientConnection to each request's scope. When the server stops, a request that has arrived is still answered:
+    uvicorn would close a connection whose first request it has not read yet."""
+
+    _stopping = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._connection = ClientConnection(transport)
+        if isinstance(self.server_state, StoppableState) and self.server_state.stopping:
+            self.shutdown()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = {CONNECTION: self._connection}  # type: ignore[dict-item]
 
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        if self._stopping:
+            self.cycle.keep_alive = False
+
     def shutdown(self) -> None:
-        super().shutdown()
+        self._stopping = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            super().shutdown()
+        elif not self._in_head and (self.cycle is None or _has_unread_data(self.transport)):
+            self._set_deadline(FIRST_REQUEST_SECONDS)
+        elif not self._in_head:
+            self.transport.close()
         self._connection.stop()
 
 
-def serve(app: Any, *, host: str, port: int, trusted_proxies: str = "", head_seconds: float = 10, public_url: str = "") -> None:
-    """Serves an ASGI application until SIGTERM. uvicorn's access log is off; `with_request_log` writes one JSON line per
-    request. The client's address is taken from X-Forwarded-For only if a trusted proxy sent it. A client that has not sent a
-    complete request head after `head_seconds` is disconnected."""
+def _has_unread_data(transport: asyncio.Transport) -> bool:
+    """Whether the kernel has received data of the connection that this process has not read."""
+    try:
+        answer = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.FIONREAD, bytes(4))
+    except (OSError, ValueError):  # the client has disconnected
+        return False
+    return bool(struct.unpack("i", answer)[0])
+
+
+class StoppableState(ServerState):
+    """What the connections of one server share; they also learn that it is stopping."""
+
+    stopping = False
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which reports that it accepts connections, and tells late connections that it stops."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.server_state: StoppableState = StoppableState()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            report_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.server_state.stopping = True
+        await super().shutdown(sockets)
+
+
+def serve(
+    app: Any,
+    *,
+    host: str,
+    port: int,
+    inherited: socket.socket | None = None,
+    trusted_proxies: str = "",
+    head_seconds: float = 10,
+    public_url: str = "",
+) -> None:
+    """Serves an ASGI application until SIGTERM, on `inherited` if that is given, otherwise on a socket of its own. uvicorn's
+    access log is off; `with_request_log` writes one JSON line per request. The client's address is taken from X-Forwarded-For
+    only if a trusted proxy sent it. A client that has not sent a complete request head after `head_seconds` is
+    disconnected."""
     _allow_many_connections()
     LimitedProtocol.head_seconds = head_seconds
     LimitedProtocol.refusal_headers = refusal_headers(public_url)
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
         host=host,
         port=port,
+        backlog=BACKLOG,
         loop="uvloop",
         http=ServerProtocol,
         access_log=False,
@@ -80,6 +150,11 @@ def serve(app: Any, *, host: str, port: int, trusted_proxies: str = "", head_sec
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=8,
     )
+    server = Server(config)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run([inherited] if inherited is not None else None)
+    if not server.started:
+        sys.exit(STARTUP_FAILURE)
 
 
 def _allow_many_connections() -> None:

@@ -36,7 +36,7 @@ MAX_PENDING = 1_000  # events of one subscriber; with more, it gets a reset inst
 MAX_EVENTS_PER_WRITE = 200  # about 14 kB
 RESET = b"event: reset\ndata: {}\n\n"  # tells the client to read everything again
 
-OPEN = prometheus_client.Gauge("stint_listeners", "Open streams of live events")
+OPEN = prometheus_client.Gauge("stint_listeners", "Open streams of live events", multiprocess_mode="livesum")
 ENDED = prometheus_client.Counter("stint_listeners_ended_total", "Streams of live events that ended", ["why"])
 
 Events = dict[bytes, None]  # encoded events: a set that keeps its order

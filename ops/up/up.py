@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shlex
+import shutil
 import socket
 import time
 from urllib.parse import urlsplit
@@ -10,6 +11,7 @@ from urllib.parse import urlsplit
 from ops.errors import CommandError
 from ops.sandbox.processes import SlackProcess, XeroProcess, check_without
 from ops.state import CHECKOUT, DEFAULT, Run, State
+from ops.up.api_processes import ApiProcesses, bind, listen, restart_on_signal, unusable
 from ops.up.external_servers import http_status, wait_for_postgres, wait_for_rabbitmq
 from ops.up.mailbox import Mailbox
 from ops.up.postgres import Postgres
@@ -23,24 +25,26 @@ _FIRM = "firm@example.com"  # receives leads when all mail is caught
 _RABBITMQ_SECONDS = 15  # the longest time that the API's start waits for RabbitMQ
 
 
-def run(state: State, *, port: int, verbose: bool, sandbox: bool = False) -> int:
-    """Runs everything until a signal arrives. Raises CommandError when it cannot start. Sets missing settings in os.environ,
-    for the child processes and for the functions of `schemas`."""
-    with state.lock():
-        _check_port(port)
+def run(state: State, *, port: int, verbose: bool, sandbox: bool = False, api_processes: int = 2) -> int:
+    """Runs everything until a signal arrives; SIGUSR2 restarts the API's processes in turn. Raises CommandError when it cannot
+    start. Sets missing settings in os.environ, for the child processes and for the functions of `schemas`."""
+    with state.lock(), bind("127.0.0.1", port) as bound:
         if sandbox:
             for offset in (1, 2):
                 _check_port(port + offset, what="for the sandbox")
         else:
             check_without(state)
-        return asyncio.run(_Up(state, port=port, verbose=verbose, sandbox=sandbox).run())
+        up = _Up(state, bound, verbose=verbose, sandbox=sandbox, api_processes=api_processes)
+        return asyncio.run(up.run())
 
 
 class _Up:
     """One run of `up`: its processes, and the order in which they start and stop."""
 
-    def __init__(self, state: State, *, port: int, verbose: bool, sandbox: bool) -> None:
+    def __init__(self, state: State, bound: socket.socket, *, verbose: bool, sandbox: bool, api_processes: int) -> None:
         self.state = state
+        self.bound = bound
+        port = bound.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         self.started = time.monotonic()
         self.supervisor = Supervisor(verbose=verbose, on_change=self._write_run)
@@ -50,8 +54,11 @@ class _Up:
         self.mailbox = None if os.environ.get("SMTP_URL") else Mailbox(state.directory / "mail")
         logs = state.directory / "logs"
         logs.mkdir(exist_ok=True)
-        self.programs = [
-            Program("api", ["api", "--host", "127.0.0.1", "--port", str(port)], logs),
+        metrics = state.directory / "metrics"
+        shutil.rmtree(metrics, ignore_errors=True)
+        self.api = ApiProcesses(api_processes, bound, logs, metrics=metrics)
+        self.programs: list[Program] = [
+            *self.api.processes,
             *(
                 Program(name, ["actors", "work", "--queues", queues, "--threads", "4"], logs)
                 for name, queues in _WORKERS.items()
@@ -89,14 +96,16 @@ class _Up:
         await self._migrate()
         if self.xero:
             await self.xero.prepare()
-        api, *others = self.programs
-        for program in others:
+        for program in self.programs[len(self.api.processes) :]:
             self.supervisor.spawn(self.supervisor.keep_running(program))
         if self.rabbitmq:
             # The API does not need it, but a caller who waits for /health/ready expects that a stop becomes a bill at once.
             announced = self.supervisor.spawn(self._announce(self.rabbitmq, "RabbitMQ"))
             await asyncio.wait({announced}, timeout=_RABBITMQ_SECONDS)
-        self.supervisor.spawn(self.supervisor.keep_running(api))
+        listen(self.bound)
+        for process in self.api.processes:
+            self.supervisor.spawn(self.supervisor.keep_running(process))
+        restart_on_signal(self.supervisor, self.api)
         await self._wait_until_ready()
         from ops.users import token_of_first_admin
 
@@ -250,14 +259,13 @@ def _own_settings() -> dict[str, str]:
     }
 
 
-def _check_port(port: int, *, what: str = "") -> None:
+def _check_port(port: int, *, what: str) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            reason = f"Port {port}{what and f', {what},'} cannot be used ({error.strerror})"
-            raise CommandError(f"{reason}: choose another with --port.") from error
+            raise unusable(port, error, what=what) from error
 
 
 def _where(url: str, *, own: Child | None) -> str:

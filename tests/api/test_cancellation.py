@@ -56,9 +56,9 @@ async def nothing_is_left(api: InProcess, by: Person) -> None:
     metrics = await api.metrics()
     assert metrics["stint_listeners"] == 0
     for pool, in_use in (("queued", 0), ("unqueued", 0)):
-        assert metrics[f'stint_connections{{pool="{pool}",state="in_use"}}'] == in_use
-        assert metrics[f'stint_connections{{pool="{pool}",state="missing"}}'] == 0
-        assert metrics[f'stint_connection_waits{{pool="{pool}"}}'] == 0
+        assert metrics[f'stint_connections{{pool="{pool}",process="1",state="in_use"}}'] == in_use
+        assert metrics[f'stint_connections{{pool="{pool}",process="1",state="missing"}}'] == 0
+        assert metrics[f'stint_connection_waits{{pool="{pool}",process="1"}}'] == 0
 
 
 @pytest.mark.parametrize("way", WAYS)

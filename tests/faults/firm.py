@@ -94,7 +94,7 @@ class WholeFirm:
 
     def _fill_pool(self, table: str, size: int, request: Callable[[], object]) -> None:
         processes = len(self.pids("api"))
-        requests_at_once = 2 * size * processes
+        requests_at_once = 2 * size * processes**2  # the processes accept them unevenly
         with ThreadPoolExecutor(requests_at_once) as pool, self.stint.sql() as conn:
             waiting: dict[str, int] = {}
             with conn.transaction():

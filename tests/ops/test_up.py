@@ -73,7 +73,7 @@ def test_run_json_names_living_processes_and_nobody_else_can_read_it(up: Up) -> 
     run = up.run_json()
     assert run["url"] == up.url
     assert {part: len(pids) for part, pids in run["pids"].items()} == {
-        "api": 1, "work": 3, "relay": 1, "postgres": 1, "rabbitmq": 2,
+        "api": 2, "work": 3, "relay": 1, "postgres": 1, "rabbitmq": 2,
     }  # fmt: skip
     assert all(runs(pid) for pids in run["pids"].values() for pid in pids)
     assert (up.state / "run.json").stat().st_mode & 0o077 == 0
@@ -106,7 +106,7 @@ def test_every_part_that_dies_comes_back_at_the_same_urls(up: Up) -> None:
     assert [after[key] for key in ("url", "database_url", "amqp_url")] == [
         before[key] for key in ("url", "database_url", "amqp_url")
     ]
-    for name in ("api", "work timers", "work bills", "work calls", "relay", "postgres", "rabbitmq", "epmd"):
+    for name in ("api 1", "api 2", "work timers", "work bills", "work calls", "relay", "postgres", "rabbitmq", "epmd"):
         assert f"Stint: {name} killed by SIGKILL; starting it again" in up.said()
 
 

@@ -31,9 +31,9 @@ async def all_answer(api: InProcess, member: Member) -> None:
         await asyncio.gather(*(api.request(each) for each in commands))
     assert {(each.status, b"Sorry" in each.content) for each in commands} == {(200, False)}, [each.content for each in commands]
     metrics = await api.metrics()
-    for name in ('connections{pool="unqueued",state="in_use"}', 'connections{pool="unqueued",state="missing"}'):
-        assert metrics[f"stint_{name}"] == 0
-    assert metrics['stint_connection_waits{pool="unqueued"}'] == 0
+    for state in ("in_use", "missing"):
+        assert metrics[f'stint_connections{{pool="unqueued",process="1",state="{state}"}}'] == 0
+    assert metrics['stint_connection_waits{pool="unqueued",process="1"}'] == 0
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -98,8 +98,9 @@ def test_300_commands_at_50_at_once_that_are_cancelled_leave_all_well(stint: Ins
 
     def is_quiet() -> bool:
         text = httpx2.get(f"{busy.url}/metrics").text
-        lines = ('connections{pool="unqueued",state="in_use"} 0', 'connections{pool="unqueued",state="missing"} 0')
-        return all(f"stint_{line}\n" in text for line in (*lines, 'connection_waits{pool="unqueued"} 0'))
+        which = 'pool="unqueued",process="1"'
+        lines = (f'connections{{{which},state="in_use"}} 0.0', f'connections{{{which},state="missing"}} 0.0')
+        return all(f"stint_{line}\n" in text for line in (*lines, f"connection_waits{{{which}}} 0.0"))
 
     try:
         busy.start("api").wait_until_ready()

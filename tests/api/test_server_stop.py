@@ -1,0 +1,127 @@
+"""A server that stops answers what has arrived, and closes the other connections."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import uvicorn
+
+from api.http.bench_baseline import app
+from api.http.server import Server, ServerProtocol
+from api.processes.inherited import listening_socket
+from ops.up.processes import until
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: stint\r\n\r\n"
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Serving:
+    """A running server in the test's own process, and its clients."""
+
+    def __init__(self, server: Server, listening: socket.socket) -> None:
+        self.server = server
+        self._address = listening.getsockname()
+        self._writers: list[asyncio.StreamWriter] = []
+
+    @property
+    def protocols(self) -> list[ServerProtocol]:
+        return cast("list[ServerProtocol]", list(self.server.server_state.connections))
+
+    async def connect(self) -> Streams:
+        """A connection that the server has accepted."""
+        before = len(self.protocols)
+        streams = await asyncio.open_connection(*self._address)
+        self._writers.append(streams[1])
+        await until(lambda: len(self.protocols) > before)
+        return streams
+
+    def close(self) -> None:
+        for writer in self._writers:
+            writer.close()
+
+    async def ask(self, streams: Streams) -> bytes:
+        streams[1].write(REQUEST)
+        return await head(streams)
+
+
+async def head(streams: Streams) -> bytes:
+    """The head of the next answer; its body is read, too."""
+    answer = await streams[0].readuntil(b"\r\n\r\n")
+    length = int(answer.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+    await streams[0].readexactly(length)
+    return answer
+
+
+@asynccontextmanager
+async def serving() -> AsyncIterator[Serving]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = Server(uvicorn.Config(app, http=ServerProtocol, log_config=None, timeout_graceful_shutdown=8))
+        task = asyncio.create_task(server.serve([listening]))
+        try:
+            await until(lambda: server.started)
+            yield (stint := Serving(server, listening))
+            stint.close()
+        finally:
+            server.should_exit = True
+            await task
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    async def limited() -> None:
+        async with asyncio.timeout(60):
+            await test
+
+    asyncio.run(limited())
+
+
+def test_the_first_request_of_a_connection_that_was_just_accepted_is_answered() -> None:
+    async def test() -> None:
+        async with serving() as stint:
+            client = await stint.connect()
+            stint.server.should_exit = True
+            await until(lambda: stint.server.server_state.stopping)
+            answer = await stint.ask(client)
+            assert answer.startswith(b"HTTP/1.1 200") and b"connection: close" in answer.lower()
+            assert await client[0].read() == b""
+
+    run(test())
+
+
+def test_a_request_that_the_kernel_has_received_is_answered_and_an_idle_connection_is_closed() -> None:
+    async def test() -> None:
+        async with serving() as stint:
+            idle, waiting = await stint.connect(), await stint.connect()
+            for client in (idle, waiting):
+                assert (await stint.ask(client)).startswith(b"HTTP/1.1 200")
+            waiting[1].write(REQUEST)  # the server reads it only after the next await
+            for protocol in stint.protocols:
+                protocol.shutdown()
+            assert b"connection: close" in (await head(waiting)).lower()
+            assert await idle[0].read() == b""
+
+    run(test())
+
+
+def test_a_connection_that_is_accepted_after_the_stop_began_is_not_kept() -> None:
+    async def test() -> None:
+        async with serving() as stint:
+            stint.server.server_state.stopping = True
+            answer = await stint.ask(await stint.connect())
+            assert b"connection: close" in answer.lower()
+
+    run(test())
+
+
+def test_only_a_listening_socket_is_taken_over(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as other, (tmp_path / "file").open("w") as file:
+        taken = listening_socket(listening.fileno())
+        assert taken.getsockname() == listening.getsockname()
+        taken.detach()
+        with pytest.raises(ValueError, match="does not listen"):
+            listening_socket(other.fileno())
+        with pytest.raises(ValueError, match="is no socket"):
+            listening_socket(file.fileno())
