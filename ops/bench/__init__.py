@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from ops.bench import empty, lists, recompute, relaying, timers
+from ops.bench import empty, lists, recompute, relaying, slack, timers
 from ops.bench.report import print_table, summary, write_json
 from ops.bench.rounds import Comparison, Line, Plan
 from ops.bench.stage import Stage
@@ -23,6 +23,7 @@ from ops.errors import CommandError
 COMPARISONS = (
     empty.COMPARISON,
     lists.COMPARISON,
+    slack.COMPARISON,
     timers.START_STOP,
     timers.STOP_BILL,
     recompute.COMPARISON,

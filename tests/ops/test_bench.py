@@ -101,7 +101,8 @@ def test_a_tiny_run_measures_every_comparison_and_leaves_nothing_behind(tmp_path
     assert run.wait() == 0, run.said()
     result = json.loads((tmp_path / "bench.json").read_text())
     assert [comparison["name"] for comparison in result["comparisons"]] == [
-        "empty", "list", "list enriched", "start-stop", "stop-bill", "recompute", "relay", "relay, one by one",
+        "empty", "list", "list enriched", "slack status", "slack list", "slack search",
+        "start-stop", "stop-bill", "recompute", "relay", "relay, one by one",
     ]  # fmt: skip
     for comparison in result["comparisons"]:
         check(comparison)
