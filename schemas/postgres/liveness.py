@@ -43,6 +43,8 @@ class LivenessMonitor:
         self._waits: set[asyncio.Timeout] = set()
         self._waiting = 0
         self._answered_at = float("-inf")
+        self._late_seconds = 0.0  # how much later than planned this process has run since the last answer, in total
+        self._planned = float("inf")  # when the present wait should end
 
     def open(self) -> None:
         self._running = asyncio.create_task(self._run())
@@ -64,8 +66,23 @@ class LivenessMonitor:
             del self._started[work]
 
     def answered_since(self, moment: float) -> bool:
-        """Whether Postgres has answered the probe since `moment`, of the monotonic clock, and is not unresponsive now."""
-        return self._answered_at > moment
+        """Whether Postgres has answered the probe since `moment`, of the monotonic clock, and is not unresponsive now. Time in
+        which this process was too busy to run does not count: Postgres is not away because an answer was read late."""
+        late = self._late_seconds + max(0.0, time.monotonic() - self._planned)
+        return self._answered_at > moment - late
+
+    @contextmanager
+    def _waiting_for(self, seconds: float) -> Iterator[None]:
+        """Measures how much later than planned a wait of at most `seconds` ends."""
+        self._planned = time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            self._late_seconds += max(0.0, time.monotonic() - self._planned)
+            self._planned = float("inf")
+
+    def _record_answer(self) -> None:
+        self._answered_at, self._late_seconds = time.monotonic(), 0.0
 
     @contextmanager
     def asking(self) -> Iterator[None]:
@@ -108,7 +125,7 @@ class LivenessMonitor:
             before = list(self._connections)
             try:
                 async with await self._connect_probe() as probe:
-                    self._answered_at = time.monotonic()
+                    self._record_answer()
                     before.clear()
                     await self._until_unresponsive(probe)
                     self._answered_at = float("-inf")
@@ -133,7 +150,8 @@ class LivenessMonitor:
     async def _until_unresponsive(self, probe: Connection) -> None:
         asked_at = 0.0
         while True:
-            await asyncio.sleep(self.INTERVAL_SECONDS)
+            with self._waiting_for(self.INTERVAL_SECONDS):
+                await asyncio.sleep(self.INTERVAL_SECONDS)
             # also without slow work, from time to time, so that the probe is known to be alive when it is needed
             if self._waiting or self._is_slow() or time.monotonic() - asked_at > self.IDLE_SECONDS:
                 if not await self._responds(probe):
@@ -149,9 +167,11 @@ class LivenessMonitor:
         query, waits = asyncio.create_task(probe.execute("SELECT 1")), 0
         try:
             while waits < self.WAITS:
-                if (await asyncio.wait({query}, timeout=self.WAIT_SECONDS))[0]:
+                with self._waiting_for(self.WAIT_SECONDS):
+                    done, _ = await asyncio.wait({query}, timeout=self.WAIT_SECONDS)
+                if done:
                     query.result()
-                    self._answered_at = time.monotonic()
+                    self._record_answer()
                     self._extend_waits()
                     return True
                 waits += self._is_slow()
