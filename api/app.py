@@ -164,6 +164,7 @@ def create_routes(settings: Settings) -> Litestar:
     provider = identity_provider(settings, database)
     authenticator = Authenticator(settings, provider)
     subscribers = Subscribers(settings)
+    responder = Responder(database, settings)
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
@@ -172,15 +173,11 @@ def create_routes(settings: Settings) -> Litestar:
             authenticator.keys.refresh()  # so that the first request does not wait for it
         subscribers.open()
         async with slack_client.open_client(settings) as slack_api, beating(settings), recording(database):
-            responder = app.state.responder = Responder(database, settings, slack_api)
+            responder.slack = slack_api
             yield
             await responder.close()
         await subscribers.close()
         await database.close()
-
-    async def get_responder(state: State) -> Responder:
-        responder: Responder = state.responder
-        return responder
 
     async def current_user(request: StrictRequest) -> User:
         user: User = request.user
@@ -202,7 +199,7 @@ def create_routes(settings: Settings) -> Litestar:
             "subscribers": constant(subscribers),
             "authenticator": constant(authenticator),
             "settings": constant(settings),
-            "responder": Provide(get_responder),
+            "responder": constant(responder),
             "user": Provide(current_user),
             "page": Provide(get_page, sync_to_thread=False),
         },

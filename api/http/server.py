@@ -21,6 +21,7 @@ from api.http.security import refusal_headers
 from api.processes.inherited import report_ready
 
 BACKLOG = 4096  # connections that wait until a process accepts them; the kernel's net.core.somaxconn may limit it further
+LAST_DATA_RECV = 52  # where Linux's struct tcp_info has tcpi_last_data_recv, in milliseconds
 # how long a process that stops waits for the first request of a new connection
 FIRST_REQUEST_SECONDS = 3.0
 
@@ -36,6 +37,16 @@ class ClientConnection:
         self.transport = transport
         self._stopping = False
         self._on_stop: Callable[[], None] | None = None
+
+    def data_age(self) -> float:
+        """How many seconds ago the kernel received the latest data of the connection: how long a request has waited that was
+        sent at once, in the queue of connections or for the event loop. 0 if the kernel does not tell."""
+        try:
+            sock = self.transport.get_extra_info("socket")
+            (milliseconds,) = struct.unpack_from("I", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 64), LAST_DATA_RECV)
+        except (OSError, ValueError, AttributeError, struct.error):  # no TCP, not Linux, or the client has disconnected
+            return 0.0
+        return float(milliseconds) / 1000
 
     def limit_send_buffer(self, size: int) -> None:
         """Limits the bytes that the kernel buffers for a client that does not read to about `size`."""
@@ -62,13 +73,13 @@ class ServerProtocol(LimitedProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._connection = ClientConnection(transport)
+        self.connection = ClientConnection(transport)
         if isinstance(self.server_state, StoppableState) and self.server_state.stopping:
             self.shutdown()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {CONNECTION: self._connection}  # type: ignore[dict-item]
+        self.scope["extensions"] = {CONNECTION: self.connection}  # type: ignore[dict-item]
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
@@ -83,7 +94,7 @@ class ServerProtocol(LimitedProtocol):
             self._set_deadline(FIRST_REQUEST_SECONDS)
         elif not self._in_head:
             self.transport.close()
-        self._connection.stop()
+        self.connection.stop()
 
 
 def _has_unread_data(transport: asyncio.Transport) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 from litestar import Response
 
 from api.http.problems import BadRequest
-from api.slack.commands import FormRequest, open_form
+from api.slack.commands import FormRequest, answer_with_form
 from api.slack.responder import CannotAnswer, Responder, empty_response
 from schemas.errors import Conflict, Invalid
 from schemas.identity.users import User
@@ -89,11 +89,8 @@ async def _choices(responder: Responder, suggestion: BlockSuggestion) -> list[Ch
     view, typed = suggestion.view, suggestion.value or ""
     origin = FormOrigin.parse(view.private_metadata) if view else None
     channel_id = origin.channel_id if origin else suggestion.channel.id if suggestion.channel else None
-    caller = await responder.find_caller(suggestion.user.id, team_id=suggestion.team.id, channel_id=channel_id)
-    if (user := caller.user) is None:
-        return []
 
-    async def look_up(conn: Connection) -> list[Choice]:
+    async def look_up(conn: Connection, caller: Caller, user: User) -> list[Choice]:
         only_customer = caller.only_customer
         if suggestion.action_id == TASK:
             return await task_actions.suggest_tasks(conn, typed, user_id=user.id, only_customer=only_customer)
@@ -105,7 +102,8 @@ async def _choices(responder: Responder, suggestion: BlockSuggestion) -> list[Ch
             return []
         return await task_actions.suggest_pillars(conn, typed, customer_id=customer_id)
 
-    return await responder.query(look_up)
+    _, choices = await responder.read(suggestion.user.id, team_id=suggestion.team.id, channel_id=channel_id, then=look_up)
+    return choices or []
 
 
 async def _act(responder: Responder, pressed: BlockActions) -> Response[Any]:
@@ -188,10 +186,12 @@ async def _create_from_message(responder: Responder, action: MessageAction) -> R
         title=text.strip().partition("\n")[0][:200],
         description=f"{text[:text_length].strip()}\n\n{link}",
     )
-    answer = await open_form(responder, request)
-    if answer:
-        responder.run_in_background(responder.send_ephemeral(action.response_url, answer))
-    return empty_response()
+
+    def refuse(text: str) -> Response[Any]:
+        responder.run_in_background(responder.send_ephemeral(action.response_url, text))
+        return empty_response()
+
+    return await answer_with_form(responder, request, action.response_url, refuse)
 
 
 def _permalink(action: MessageAction) -> str:

@@ -11,10 +11,12 @@ from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from litestar import Response
+from litestar import Request, Response
 
 from api.http.requests import request_started
+from api.http.server import CONNECTION, ClientConnection
 from schemas.errors import RetryAfter
+from schemas.identity.users import User
 from schemas.messages import UpdateView
 from schemas.outbox import outbox
 from schemas.postgres.connection import UNREACHABLE, Connection, PoolBusy, is_unreachable
@@ -30,6 +32,7 @@ Result = TypeVar("Result")
 
 # From the request's arrival, of the 3 seconds that Slack waits. The rest is for the network, and for a busy machine.
 ANSWER_SECONDS = 2.0
+LATE_SECONDS = 1.0  # a request that has waited for longer is acknowledged at once
 PROFILE_SECONDS = 1.0
 BACKGROUND_SECONDS = 20.0  # the longest that work continues after the answer
 BACKGROUND_CALL_SECONDS = 10.0  # the timeout of a call to Slack after the answer
@@ -50,7 +53,7 @@ class Responder:
 
     database: Database
     settings: Settings
-    slack: Slack
+    slack: Slack = field(init=False)  # it is set when the event loop runs
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     _profile_requests: dict[str, asyncio.Task[Profile]] = field(default_factory=dict)
 
@@ -98,35 +101,69 @@ class Responder:
         except TimeoutError:
             raise CannotAnswer(self._reason()) from None
 
-    async def find_caller(self, slack_id: str, *, team_id: str, channel_id: str | None) -> Caller:
+    async def find_caller(self, slack_id: str, *, team_id: str, channel_id: str | None, may_be_stale: bool = False) -> Caller:
         """The user who makes the request, and the channel's mapping. A profile that is older than an hour is fetched from Slack
-        again; if Slack does not answer, one of the last day is used. Raises CannotAnswer without any profile."""
+        again; if Slack does not answer, one of the last day is used. With `may_be_stale` one of the last day is used at once,
+        and fetched again in the background. Raises CannotAnswer without any profile."""
+        caller, _ = await self._read(slack_id, team_id, channel_id, None, may_be_stale=may_be_stale)
+        return caller
 
-        async def look_up(conn: Connection) -> Caller:
-            return await members.find_caller(conn, slack_id, channel_id, settings=self.settings)
+    async def read(
+        self,
+        slack_id: str,
+        *,
+        team_id: str,
+        channel_id: str | None,
+        then: Callable[[Connection, Caller, User], Coroutine[Any, Any, Result]],
+    ) -> tuple[Caller, Result | None]:
+        """The caller, and the result of `then`, which reads for them on the same connection; None if they are refused. It may
+        run twice. Raises CannotAnswer like `find_caller`."""
+        return await self._read(slack_id, team_id, channel_id, then)
+
+    async def _read(
+        self,
+        slack_id: str,
+        team_id: str,
+        channel_id: str | None,
+        then: Callable[[Connection, Caller, User], Coroutine[Any, Any, Result]] | None,
+        *,
+        may_be_stale: bool = False,
+    ) -> tuple[Caller, Result | None]:
+        async def look_up(conn: Connection) -> tuple[Caller, Result | None]:
+            caller = await members.find_caller(conn, slack_id, channel_id, settings=self.settings)
+            return caller, await then(conn, caller, caller.user) if then is not None and caller.user is not None else None
+
+        async def save(conn: Connection) -> tuple[Caller, Result | None]:
+            await members.save_profile(conn, profile)
+            return await look_up(conn)
 
         try:
             if team_id != await self.slack.team(seconds=PROFILE_SECONDS):
-                return Caller(slack_id, None, OTHER_WORKSPACE, None, fresh=True)
+                return Caller(slack_id, None, OTHER_WORKSPACE, None, fresh=True), None
         except (SlackUnavailable, SlackRefused, RetryAfter) as error:
             logger.warning("Slack workspace id unknown error=%r", str(error))
             raise CannotAnswer(SLACK_APOLOGY) from error
-        caller = await self.query(look_up)
-        if caller.fresh:
-            return caller
+        found = await self.query(look_up)
+        if found[0].fresh:
+            return found
+        if may_be_stale and found[0].user is not None:
+            self.run_in_background(self._refresh(slack_id, team_id))
+            return found
         try:
             profile = await self._fetch_profile(slack_id, team_id)
         except (SlackUnavailable, SlackRefused, RetryAfter) as error:
             logger.warning("Slack profile unknown error=%r", str(error))
-            if caller.is_known:
-                return caller
+            if found[0].is_known:
+                return found
             raise CannotAnswer(SLACK_APOLOGY) from error
-
-        async def save(conn: Connection) -> Caller:
-            await members.save_profile(conn, profile)
-            return await look_up(conn)
-
         return await self.query(save)
+
+    async def _refresh(self, slack_id: str, team_id: str) -> None:
+        """Fetches a profile that is known already, for the next request."""
+        with suppress(SlackUnavailable, SlackRefused, RetryAfter):
+            profile = await self._fetch_profile(slack_id, team_id)
+            async with self.database.connection(queued=False) as conn:
+                await members.save_profile(conn, profile)
 
     async def _fetch_profile(self, slack_id: str, team_id: str) -> Profile:
         """The user's profile from Slack. Requests of one user that arrive at the same time share one call."""
@@ -162,11 +199,26 @@ class Responder:
             async with self.database.transaction() as conn:
                 await outbox.enqueue(conn, UpdateView(view_id=view_id, view=content))
 
-    async def send_ephemeral(self, response_url: str, text: str) -> None:
+    async def send_ephemeral(self, response_url: str, text: str, blocks: list[dict[str, Any]] | None = None) -> None:
         """Sends a text that only one user sees, by one call without the outbox, because Postgres may be away."""
-        content = {"text": text, "response_type": "ephemeral", "replace_original": False}
+        content = {"text": text, "response_type": "ephemeral", "replace_original": False} | (
+            {"blocks": blocks} if blocks else {}
+        )
         with suppress(SlackUnavailable, SlackRefused, RetryAfter):
             await self.slack.respond(response_url, content, seconds=BACKGROUND_CALL_SECONDS)
+
+
+def count_from_arrival(request: Request[Any, Any, Any]) -> None:
+    """Lets the request's deadline begin when the kernel received it, which is earlier than when this process read it: after a
+    restart, or while the process is busy."""
+    connection: Any = (request.scope.get("extensions") or {}).get(CONNECTION)
+    if isinstance(connection, ClientConnection):
+        request_started.set(min(request_started.get(), time.perf_counter() - connection.data_age()))
+
+
+def is_late() -> bool:
+    """Whether the request has waited for so long that it is acknowledged first, and worked on behind the answer."""
+    return time.perf_counter() - request_started.get() > LATE_SECONDS
 
 
 def time_left() -> float:

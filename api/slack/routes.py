@@ -13,7 +13,7 @@ from api.http.problems import BadRequest
 from api.http.queries import ANY_QUERY
 from api.http.requests import StrictRequest
 from api.slack import commands, events, interactions
-from api.slack.responder import Responder, empty_response
+from api.slack.responder import Responder, count_from_arrival, empty_response
 from schemas.slack.client import has_valid_signature, is_response_url
 from schemas.slack.payloads import EVENT, INTERACTION, Challenge, Command, EventCallback
 
@@ -66,6 +66,7 @@ async def receive_interaction(request: StrictRequest, responder: TheResponder) -
 
 async def _signed_body(request: StrictRequest, responder: Responder) -> bytes:
     """The raw body. Raises BadRequest (401) if Slack has not signed it."""
+    count_from_arrival(request)
     body = await request.body()
     timestamp = request.headers.getall("x-slack-request-timestamp", [])
     signature = request.headers.getall("x-slack-signature", [])

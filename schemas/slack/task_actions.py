@@ -154,27 +154,38 @@ class RunningTimer:
 
     @property
     def on_task(self) -> str:
-        return f"on {escape(self.title)}" if self.title is not None else "on another customer's task"
+        return _on_task(self.title)
+
+
+def _on_task(title: str | None) -> str:
+    return f"on {escape(title)}" if title is not None else "on another customer's task"
+
+
+_RUNNING = """
+    SELECT r.id, r.task_id, CASE WHEN t.customer_id = coalesce(%(customer)s, t.customer_id) THEN t.title END AS title,
+           r.start_time, greatest(extract(epoch FROM now() - r.start_time), 0)::bigint AS seconds
+    FROM timers r JOIN tasks t ON t.id = r.task_id WHERE r.user_id = %(user)s
+"""
 
 
 async def get_running_timer(conn: Connection, user_id: UUID, *, only_customer: UUID | None) -> RunningTimer | None:
     """The user's running timer, or None."""
-    return await conn.maybe(
-        """
-        SELECT r.id, r.task_id, CASE WHEN t.customer_id = coalesce(%(customer)s, t.customer_id) THEN t.title END AS title,
-               r.start_time, greatest(extract(epoch FROM now() - r.start_time), 0)::bigint AS seconds
-        FROM timers r JOIN tasks t ON t.id = r.task_id WHERE r.user_id = %(user)s
+    return await conn.maybe(_RUNNING, {"user": user_id, "customer": only_customer}, row=RunningTimer)
+
+
+async def describe_status(conn: Connection, *, by: User, only_customer: UUID | None) -> str:
+    """The answer to `/task status`, by one statement: the user's running timer, and the number of their open tasks."""
+    title, seconds, count = await conn.one(
+        f"""
+        SELECT r.title, r.seconds, (
+            SELECT count(*) FROM tasks t
+            WHERE {IS_OWN} AND {IS_OPEN} AND t.customer_id = coalesce(%(customer)s, t.customer_id)
+        )
+        FROM (VALUES (1)) one LEFT JOIN ({_RUNNING}) r ON true
         """,
-        {"user": user_id, "customer": only_customer},
-        row=RunningTimer,
+        {"user": by.id, "customer": only_customer},
     )
-
-
-async def describe_status(conn: Connection, *, by: User, settings: Settings, only_customer: UUID | None) -> str:
-    """The answer to `/task status`: the user's running timer, and the number of their open tasks."""
-    timer = await get_running_timer(conn, by.id, only_customer=only_customer)
-    runs = f"Your timer runs {timer.on_task}, for {format_duration(timer.seconds)} now." if timer else NO_TIMER
-    _, count = await list_own(conn, by.id, settings=settings, only_customer=only_customer)
+    runs = NO_TIMER if seconds is None else f"Your timer runs {_on_task(title)}, for {format_duration(seconds)} now."
     return f"{runs} Open tasks of yours{' here' if only_customer else ''}: {count}."
 
 

@@ -1,7 +1,8 @@
-"""A server that stops answers what has arrived, and closes the other connections."""
+"""The HTTP server: when it stops, it answers what has arrived; and how long a request has waited."""
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from api.processes.inherited import listening_socket
 from ops.up.processes import until
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: stint\r\n\r\n"
+WAIT_SECONDS = 0.2
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -125,3 +127,19 @@ def test_only_a_listening_socket_is_taken_over(tmp_path: Path) -> None:
             listening_socket(other.fileno())
         with pytest.raises(ValueError, match="is no socket"):
             listening_socket(file.fileno())
+
+
+def test_the_time_that_a_request_has_waited_in_the_kernel_is_known() -> None:
+    """On a new connection and on one that is kept: from the arrival of the data until the process looks."""
+
+    async def test() -> None:
+        async with serving() as stint:
+            client = await stint.connect()
+            for _ in range(2):
+                client[1].write(REQUEST)
+                time.sleep(WAIT_SECONDS)  # noqa: ASYNC251 - the event loop is as busy as one that computes
+                [protocol] = stint.protocols
+                assert protocol.connection.data_age() >= WAIT_SECONDS - 0.05
+                await head(client)
+
+    run(test())

@@ -112,6 +112,22 @@ def test_a_profile_is_fetched_once_an_hour(member: Member, person: Person, stint
     assert "deactivated" in member.run_command("status")["text"]
 
 
+def test_the_form_does_not_wait_for_the_profile_of_a_known_member(member: Member, stint: Installation) -> None:
+    member.run_command("status")
+    old = "UPDATE slack_users SET fetched_at = fetched_at - interval '2 hours' WHERE slack_id = %s RETURNING 1"
+    stint.rows(old, member.id)
+    updated = len(member.slack.calls("views.update"))
+    member.slack.inject_fault("stall", path="users.info", seconds=0.7)  # longer than Stint waits before an empty modal opens
+    assert "Migrate it" in texts(member.open_form("Migrate it"))
+    member.slack.clear_faults()
+
+    member.open_form()  # in case that the machine was so slow that the first call has timed out
+
+    is_fresh = "SELECT fetched_at > clock_timestamp() - interval '1 hour' FROM slack_users WHERE slack_id = %s"
+    eventually(lambda: stint.value(is_fresh, member.id), why="the profile is fetched in the background")
+    assert len(member.slack.calls("views.update")) == updated
+
+
 def test_a_changed_profile_is_fetched_again(member: Member, person: Person) -> None:
     assert "No timer" in member.run_command("status")["text"]
     member.slack.user("new@example.com", id=member.id)
