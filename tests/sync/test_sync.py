@@ -109,13 +109,18 @@ def test_a_deleted_row_comes_as_a_tombstone(given: Given) -> None:
     customer = given.customer(by)
     pillar = by.post(f"/api/customers/{customer['id']}/pillars", {"name": "Hosting"})
     task = given.task(by, customer)
+    given.settled()
     store = first_load(by)
 
     by.delete(f"/api/time-entries/{entry['id']}")
     admin.delete(f"/api/customers/{customer['id']}")
+    given.settled()  # the bill is deleted by a message
 
     store.sync()
-    for kind, row in (("timeEntries", entry), ("customers", customer), ("pillars", pillar), ("tasks", task)):
+    bill = {"id": entry["timeBillId"]}
+    for kind, row in (
+        ("timeEntries", entry), ("timeBills", bill), ("customers", customer), ("pillars", pillar), ("tasks", task)
+    ):  # fmt: skip
         assert {"id": row["id"], "deleted": True} in store.received(kind)
     assert store.is_as(first_load(by))
 
