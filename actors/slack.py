@@ -7,6 +7,7 @@ Stint searches for the outbox message's id in the posts' metadata. Elsewhere it 
 import asyncio
 import logging
 from collections.abc import Awaitable
+from typing import Any
 
 from actors.runtime.external_calls import ExternalCall
 from actors.runtime.handlers import handles
@@ -31,7 +32,9 @@ EXPIRED_CODES = {"not_found", "expired_trigger_id", "hash_conflict", "status_404
 @handles(AnswerSlack, calls_out=True)
 async def answer_slack(message: AnswerSlack) -> None:
     """Answers a button or a message action at its response_url."""
-    content = {"text": message.text, "replace_original": message.replace}
+    content: dict[str, Any] = {"text": message.text, "replace_original": message.replace}
+    if message.blocks is not None:
+        content["blocks"] = message.blocks
     if not message.replace:
         content |= {"response_type": "ephemeral"}
     async with client.open_client(settings()) as slack:

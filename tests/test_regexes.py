@@ -43,7 +43,7 @@ MASKING = (
 EXPRESSIONS: dict[str, dict[str, str]] = {
     "api/auth/tokens.py": {"'[A-Za-z0-9_-]+": "fullmatch"},
     "api/http/limits/json_text.py": {"'[\\x00": "search", "b'\"[^": "sub", "b'\\\\\\\\u": "search"},
-    "api/slack/interactions.py": {"'<(https?://[^|<>]++)\\\\|": "sub", "'<(https?://[^|<>]++)>": "sub"},
+    "api/slack/events.py": {"'[A-Z0-9]": "fullmatch"},
     "schemas/base.py": {"'[0-9]{4}-": "match"},
     "schemas/identity/current_user.py": {"PATTERN": "fullmatch"},
     "schemas/mail/smtp.py": {"'\\\\s+": "sub"},
@@ -61,6 +61,10 @@ EXPRESSIONS: dict[str, dict[str, str]] = {
     "schemas/setting_values.py": {"'https?": "fullmatch"},
     "schemas/slack/client.py": {
         "'[0-9]{1,9}": "fullmatch", "'[0-9]{1,12}": "fullmatch", "'v0=": "fullmatch", "re.escape(host)": "fullmatch",
+    },
+    "schemas/slack/mrkdwn.py": {
+        "'<([^": "sub", "'\\\\x00(": "sub", "'`(": "split",
+        "'(?<![\\\\w*])": "sub", "'(?<!\\\\w)_": "sub", "'(?<![\\\\w~])": "sub",
     },
     "schemas/sync/pull.py": {"f'sync": "fullmatch"},
     "schemas/xero/reconciliation/table.py": {"'(^|[,": "sub"},

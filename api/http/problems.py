@@ -45,7 +45,7 @@ TITLES = {
 DETAILS = {
     404: "There is nothing at this path; /docs lists what there is.",
     405: "This path does not take this method; /docs lists what it takes.",
-    413: "The body is larger than this route accepts; no route accepts more than 256 KiB.",
+    413: "The body is larger than this route accepts; only Slack's routes accept more than 256 KiB.",
 }
 DATABASE_AWAY = "The database cannot be reached. Nothing was changed; try again in a moment."
 INTERNAL = "An internal error; the log has it under this requestId."

@@ -13,6 +13,7 @@ from schemas.identity.users import User
 from schemas.postgres.connection import Connection
 from schemas.slack import deduplication, task_actions, views
 from schemas.slack.client import SlackRefused, SlackUnavailable
+from schemas.slack.escaping import unescape
 from schemas.slack.members import Caller, MappedChannel
 from schemas.slack.payloads import Command
 from schemas.slack.views import Choice, Draft, Modal
@@ -40,7 +41,7 @@ Subcommand = Callable[[Connection, Responder, Caller, User], Awaitable[Answer]]
 async def answer_command(responder: Responder, command: Command) -> Response[Any]:
     """The answer to a command, always in time. One that has waited for a second already, because this process was busy or
     started, is acknowledged at once, and answered at its response_url."""
-    typed = (command.text or "").strip()
+    typed = unescape(command.text or "").strip()
     word = typed.lower()
     if word == "help":
         return ephemeral(HELP)

@@ -1,5 +1,6 @@
 """Slack's event subscriptions: the events that Stint acts on. All others are only acknowledged."""
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from schemas.slack import deduplication, members, posts
 from schemas.slack.client import SlackRefused, SlackUnavailable
 from schemas.slack.payloads import EventCallback
 
-EventHandler = Callable[[Connection, Responder, dict[str, Any]], Awaitable[None]]
+EventHandler = Callable[[Connection, Responder, EventCallback], Awaitable[None]]
 
 
 async def receive_event(responder: Responder, callback: EventCallback) -> Response[Any]:
@@ -32,43 +33,64 @@ async def receive_event(responder: Responder, callback: EventCallback) -> Respon
     async def handle() -> None:
         async with responder.transaction() as conn:
             if await deduplication.record_once(conn, f"event:{callback.event_id}"):
-                await handler(conn, responder, callback.event)
+                await handler(conn, responder, callback)
 
     await responder.database.with_deadline(handle())
     return empty_response()
 
 
-async def _app_uninstalled(conn: Connection, responder: Responder, _: dict[str, Any]) -> None:
+async def _app_uninstalled(conn: Connection, responder: Responder, _: EventCallback) -> None:
     await posts.record_revocation(conn, "the app was removed from the workspace", settings=responder.settings)
     await members.delete_profiles(conn)
 
 
-async def _tokens_revoked(conn: Connection, responder: Responder, event: dict[str, Any]) -> None:
-    tokens = event.get("tokens")
+async def _tokens_revoked(conn: Connection, responder: Responder, callback: EventCallback) -> None:
+    tokens = callback.event.get("tokens")
     if isinstance(tokens, dict) and tokens.get("bot"):
         await posts.record_revocation(conn, "the bot token was revoked", settings=responder.settings)
 
 
-async def _user_change(conn: Connection, _: Responder, event: dict[str, Any]) -> None:
+async def _user_change(conn: Connection, _: Responder, callback: EventCallback) -> None:
     # the e-mail address, or whether the account is active, may have changed
-    user = event.get("user")
+    user = callback.event.get("user")
     slack_id = user.get("id") if isinstance(user, dict) else None
     if isinstance(slack_id, str):
         await members.delete_profiles(conn, slack_id)
 
 
-async def _channel_rename(conn: Connection, _: Responder, event: dict[str, Any]) -> None:
-    channel = event.get("channel")
-    channel_id, name = (channel.get("id"), channel.get("name")) if isinstance(channel, dict) else (None, None)
+async def _channel_rename(conn: Connection, _: Responder, callback: EventCallback) -> None:
+    channel = callback.event.get("channel")
+    name = channel.get("name") if isinstance(channel, dict) else None
     name = name[:1_000] if isinstance(name, str) else ""  # normalizing a text of combining marks takes quadratic time
-    if isinstance(channel_id, str) and name_key(name):
-        await channel_mappings.rename_channel(conn, channel_id, clean_name(name)[:200])
+    if (channel_id := _channel_id(channel)) is not None and name_key(name):
+        await channel_mappings.rename_channel(conn, channel_id, clean_name(name)[:200], at=callback.happened_at)
 
 
+async def _channel_archive(conn: Connection, _: Responder, callback: EventCallback) -> None:
+    if (channel_id := _channel_id(callback.event.get("channel"))) is not None:
+        archived = str(callback.event["type"]) not in UNARCHIVE
+        await channel_mappings.set_archived(conn, channel_id, archived=archived, at=callback.happened_at)
+
+
+async def _channel_id_changed(conn: Connection, _: Responder, callback: EventCallback) -> None:
+    old_id, new_id = (_channel_id(callback.event.get(name)) for name in ("old_channel_id", "new_channel_id"))
+    if old_id is not None and new_id is not None:
+        await channel_mappings.change_channel_id(conn, old_id, new_id, at=callback.happened_at)
+
+
+def _channel_id(channel: Any) -> str | None:
+    """The id of an event's channel, which some events describe as an object. None if there is none."""
+    channel_id = channel.get("id") if isinstance(channel, dict) else channel
+    return channel_id if isinstance(channel_id, str) and re.fullmatch(r"[A-Z0-9]{1,40}", channel_id) else None
+
+
+# "group" stands for a private channel
+UNARCHIVE = ("channel_unarchive", "group_unarchive")
 EVENT_HANDLERS: dict[str, EventHandler] = {
     "app_uninstalled": _app_uninstalled,
     "tokens_revoked": _tokens_revoked,
     "user_change": _user_change,
-    "channel_rename": _channel_rename,
-    "group_rename": _channel_rename,  # a private channel
+    "channel_id_changed": _channel_id_changed,
+    **dict.fromkeys(("channel_rename", "group_rename"), _channel_rename),
+    **dict.fromkeys(("channel_archive", "channel_deleted", "group_archive", "group_deleted", *UNARCHIVE), _channel_archive),
 }

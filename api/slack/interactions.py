@@ -1,6 +1,6 @@
 """Slack's interactions: form submissions, buttons, options of selects, and "Create task" in a message's menu."""
 
-import re
+import asyncio
 from typing import Any
 
 from litestar import Response
@@ -13,10 +13,9 @@ from schemas.identity.users import User
 from schemas.messages import AnswerSlack
 from schemas.outbox import outbox
 from schemas.postgres.connection import Connection
-from schemas.slack import deduplication, task_actions, task_form, views
-from schemas.slack.members import Caller
+from schemas.slack import deduplication, members, message_text, presses, task_actions, task_form, views
+from schemas.slack.mrkdwn import Names
 from schemas.slack.payloads import (
-    Action,
     AnyInteraction,
     BlockActions,
     BlockSuggestion,
@@ -25,11 +24,13 @@ from schemas.slack.payloads import (
     ViewClosed,
     ViewSubmission,
 )
+from schemas.slack.presses import Outcome
 from schemas.slack.views import CREATE_TASK, CUSTOMER, PILLAR, TASK, TITLE, Choice, Draft
 
 FORM_ALREADY_USED = "This form has already created its task, with other values. Close it, and change the task in Stint."
 FORM_UNKNOWN = "This is not one of Stint's forms."
-ACTIONS = {views.START_TIMER, views.FINISH_TASK, views.STOP_TIMER, views.KEEP_RUNNING, TASK}
+NAMES_SECONDS = 0.3  # Slack's trigger_id expires after 3 seconds, and the form is more important than names
+MAX_NAMES = 100
 
 
 async def answer_interaction(responder: Responder, interaction: AnyInteraction) -> Response[Any]:
@@ -112,8 +113,8 @@ async def _act(responder: Responder, pressed: BlockActions) -> Response[Any]:
     try:
         if action.action_id == CUSTOMER and pressed.view is not None:
             await responder.in_time(_change_customer(responder, pressed))
-        elif action.action_id in ACTIONS:
-            refusal = await responder.in_time(_press(responder, pressed, action))
+        elif action.action_id in presses.BUTTONS:
+            refusal = await responder.in_time(_press(responder, pressed))
             if refusal:
                 raise CannotAnswer(refusal)
     except CannotAnswer as error:
@@ -122,7 +123,7 @@ async def _act(responder: Responder, pressed: BlockActions) -> Response[Any]:
     return empty_response()
 
 
-async def _press(responder: Responder, pressed: BlockActions, action: Action) -> str | None:
+async def _press(responder: Responder, pressed: BlockActions) -> str | None:
     """Runs the action once, and enqueues the answer. Returns the reason if the caller is refused."""
     channel_id = pressed.channel.id if pressed.channel else None
     caller = await responder.find_caller(pressed.user.id, team_id=pressed.team.id, channel_id=channel_id)
@@ -130,28 +131,20 @@ async def _press(responder: Responder, pressed: BlockActions, action: Action) ->
         return caller.refusal
     async with responder.transaction() as conn:
         if await deduplication.record_once(conn, f"trigger:{pressed.trigger_id}"):
-            text = await _run_action(conn, responder, action, caller, caller.user)
+            outcome = await presses.run(conn, pressed, caller, settings=responder.settings)
             if pressed.response_url is not None:
-                # the answer replaces a nudge, which only its owner sees; other messages stay, because others see them too
-                is_nudge = action.action_id in (views.STOP_TIMER, views.KEEP_RUNNING)
-                message = AnswerSlack(response_url=pressed.response_url, text=text, replace=is_nudge)
-                await outbox.enqueue(conn, message, created_by=caller.user.id)
+                await _enqueue_answers(conn, outcome, pressed.response_url, by=caller.user)
     return None
 
 
-async def _run_action(conn: Connection, responder: Responder, action: Action, caller: Caller, user: User) -> str:
-    row_id, settings, only_customer = task_actions.parse_id(action.text), responder.settings, caller.only_customer
-    if row_id is None:
-        return task_actions.TASK_NOT_FOUND
-    match action.action_id:
-        case views.FINISH_TASK:
-            return await task_actions.complete(conn, row_id, by=user, settings=settings, only_customer=only_customer)
-        case views.STOP_TIMER:
-            return await task_actions.stop_timer(conn, by=user, only_customer=only_customer, timer_id=row_id)
-        case views.KEEP_RUNNING:
-            return await task_actions.keep_running(conn, row_id, by=user, settings=settings, only_customer=only_customer)
-        case _:
-            return await task_actions.start_timer(conn, row_id, by=user, settings=settings, only_customer=only_customer)
+async def _enqueue_answers(conn: Connection, outcome: Outcome, url: str, *, by: User) -> None:
+    answer = AnswerSlack(response_url=url, text=outcome.text, blocks=outcome.blocks, replace=outcome.replaces)
+    await outbox.enqueue(conn, answer, created_by=by.id)
+    if outcome.confirmation is not None:
+        update = AnswerSlack(response_url=url, text=outcome.text, blocks=outcome.confirmation, replace=True)
+        # so that whoever pressed reads the answer first
+        later = await conn.value("SELECT now() + interval '1 second'")
+        await outbox.enqueue(conn, update, created_by=by.id, available_at=later)
 
 
 async def _change_customer(responder: Responder, pressed: BlockActions) -> None:
@@ -174,17 +167,17 @@ async def _change_customer(responder: Responder, pressed: BlockActions) -> None:
 
 
 async def _create_from_message(responder: Responder, action: MessageAction) -> Response[Any]:
-    """Opens the form. Its title is the message's first line, its description the message's text and link."""
-    text = _readable(action.message.text or "")
+    """Opens the form with a title of the message, and its text and link as the description."""
+    text = await _read_message(responder, action)
     link = _permalink(action)
-    text_length = views.MAX_DESCRIPTION_LENGTH - len(link) - 2
+    shown = message_text.shorten(text, views.MAX_DESCRIPTION_LENGTH - len(link) - 2)
     request = FormRequest(
         action.team.id,
         action.channel.id,
         action.user.id,
         action.trigger_id,
-        title=text.strip().partition("\n")[0][:200],
-        description=f"{text[:text_length].strip()}\n\n{link}",
+        title=message_text.title(text),
+        description=f"{shown}\n\n{link}".strip(),
     )
 
     def refuse(text: str) -> Response[Any]:
@@ -194,6 +187,23 @@ async def _create_from_message(responder: Responder, action: MessageAction) -> R
     return await answer_with_form(responder, request, action.response_url, refuse)
 
 
+async def _read_message(responder: Responder, action: MessageAction) -> str:
+    """The message's text. Whom it mentions is looked up in what Stint knows, if that takes no longer than NAMES_SECONDS."""
+    content, names = action.message.model_dump(), Names()
+    text = message_text.describe(content, names)
+    if not names.unknown:
+        return text
+
+    async def look_up(conn: Connection) -> dict[str, str]:
+        return await members.find_names(conn, sorted(names.unknown)[:MAX_NAMES], action.channel.id)
+
+    lookup = responder.run_in_background(responder.or_apology(responder.query(look_up)))
+    await asyncio.wait({lookup}, timeout=NAMES_SECONDS)
+    if not lookup.done() or lookup.exception() is not None:
+        return text
+    return message_text.describe(content, Names(lookup.result()))
+
+
 def _permalink(action: MessageAction) -> str:
     """The message's URL. A reply opens in its thread."""
     message, channel_id = action.message, action.channel.id
@@ -201,11 +211,3 @@ def _permalink(action: MessageAction) -> str:
     if message.thread_ts is not None and message.thread_ts != message.ts:
         url += f"?thread_ts={message.thread_ts}&cid={channel_id}"
     return url
-
-
-def _readable(text: str) -> str:
-    """A message's text as people see it: `<https://…|label>` becomes its label and its URL; `<@U…>` stays, Slack shows its
-    name."""
-    text = re.sub(r"<(https?://[^|<>]++)\|([^<>]++)>", r"\2 (\1)", text)
-    text = re.sub(r"<(https?://[^|<>]++)>", r"\1", text)
-    return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")

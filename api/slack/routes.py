@@ -23,10 +23,18 @@ PUBLIC = {"exclude_from_auth": True, ANY_QUERY: True, "also_answers": {401: UNSI
 FORM, JSON = "application/x-www-form-urlencoded", "application/json"
 UNSUPPORTED = f"Send what Slack sends: {FORM}, or {JSON} for events."
 COMMAND = TypeAdapter(Command)
+# 40,000 characters, once as text and once as blocks, each escaped for JSON and again for the form: up to 18 bytes
+MAX_SLACK_BYTES = 2 * 1024 * 1024
 SLACK_BOUNDS = Bounds(values=20_000, fields=1_000)  # a message with its blocks; it is parsed only if Slack has signed it
 
 
-@post("/api/slack/events", summary="Receive Slack's commands and events", opt=PUBLIC, status_code=200)
+@post(
+    "/api/slack/events",
+    summary="Receive Slack's commands and events",
+    opt=PUBLIC,
+    status_code=200,
+    request_max_body_size=MAX_SLACK_BYTES,
+)
 async def receive_event(request: StrictRequest, responder: TheResponder) -> Response[Any]:
     """Only for Slack: the slash command `/task` (a form) and event subscriptions (JSON), signed with the app's signing secret
     within the last 5 minutes; otherwise 401. A command is always answered within 3 seconds, with an apology if Postgres or
@@ -50,7 +58,13 @@ async def receive_event(request: StrictRequest, responder: TheResponder) -> Resp
     return await commands.answer_command(responder, command)
 
 
-@post("/api/slack/interactivity", summary="Receive Slack's interactions", opt=PUBLIC, status_code=200)
+@post(
+    "/api/slack/interactivity",
+    summary="Receive Slack's interactions",
+    opt=PUBLIC,
+    status_code=200,
+    request_max_body_size=MAX_SLACK_BYTES,
+)
 async def receive_interaction(request: StrictRequest, responder: TheResponder) -> Response[Any]:
     """Only for Slack: submitted forms, pressed buttons, options of selects, and the message action "Create task", signed like
     events. Each takes effect once, even if Slack repeats it, and is answered within 3 seconds."""

@@ -29,6 +29,7 @@ class ChannelMapping(Row):
     channel_name: str
     customer_id: UUID
     pillar_id: Annotated[UUID | None, Field(description='null: the customer\'s "General Support"')]
+    archived: Annotated[bool, Field(description="Slack has archived or deleted the channel: nothing is posted there")]
     created_at: datetime
     updated_at: datetime
     version: int
@@ -106,6 +107,8 @@ async def change(conn: Connection, mapping_id: UUID, patch: ChannelMappingChange
         raise Conflict("The mapping has changed meanwhile.", current=mapping.model_dump(mode="json"))
     if patch.customer_id not in (None, mapping.customer_id):
         values.setdefault("pillar_id", None)
+    if patch.channel_id not in (None, mapping.channel_id):
+        values |= {"archived": False, "archive_event_at": None, "name_event_at": None}  # those of the other channel
     stays = customer_id == mapping.customer_id
     await _check_customer_and_pillar(conn, customer_id, values.get("pillar_id"), is_locked=is_locked, stays=stays)
     try:
@@ -123,15 +126,46 @@ async def delete(conn: Connection, mapping_id: UUID, *, version: int | None) -> 
     )
 
 
-async def rename_channel(conn: Connection, channel_id: str, name: str) -> None:
-    """Records a new name of the channel, if it has a mapping."""
+async def rename_channel(conn: Connection, channel_id: str, name: str, *, at: datetime) -> None:
+    """Records a new name of the channel, if it has a mapping. `at` is the time of Slack's event; one that is older than the
+    last is ignored."""
     await conn.execute(
         """
-        UPDATE slack_channel_mappings SET channel_name = %s, version = version + 1
-        WHERE channel_id = %s AND channel_name <> %s AND deleted_at IS NULL
+        UPDATE slack_channel_mappings
+        SET channel_name = %(name)s, name_event_at = %(at)s, version = version + (channel_name <> %(name)s)::integer
+        WHERE channel_id = %(channel)s AND coalesce(name_event_at <= %(at)s, true) AND deleted_at IS NULL
         """,
-        (name, channel_id, name),
+        {"channel": channel_id, "name": name, "at": at},
     )
+
+
+async def set_archived(conn: Connection, channel_id: str, *, archived: bool, at: datetime) -> None:
+    """Records that Slack has archived or deleted the channel, or the opposite, if it has a mapping. `at` is the time of Slack's
+    event; one that is older than the last is ignored."""
+    await conn.execute(
+        """
+        UPDATE slack_channel_mappings
+        SET archived = %(archived)s, archive_event_at = %(at)s, version = version + (archived <> %(archived)s)::integer
+        WHERE channel_id = %(channel)s AND coalesce(archive_event_at <= %(at)s, true) AND deleted_at IS NULL
+        """,
+        {"channel": channel_id, "archived": archived, "at": at},
+    )
+
+
+async def change_channel_id(conn: Connection, channel_id: str, new_id: str, *, at: datetime) -> None:
+    """Moves the channel's mapping, if it has one, to the channel's new id in Slack. If the new id is mapped already, that
+    mapping stays, and the one of the old id becomes archived."""
+    try:
+        async with conn.transaction():
+            await conn.execute(
+                """
+                UPDATE slack_channel_mappings SET channel_id = %s, version = version + 1
+                WHERE channel_id = %s AND channel_id <> %s AND deleted_at IS NULL
+                """,
+                (new_id, channel_id, new_id),
+            )
+    except psycopg.errors.UniqueViolation:
+        await set_archived(conn, channel_id, archived=True, at=at)
 
 
 async def list_page(conn: Connection, page: Page) -> bytes:

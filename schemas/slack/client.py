@@ -1,7 +1,7 @@
 """The client of Slack: request signatures, the Web API, and response URLs. Each call has a deadline.
 
 A call has one of four outcomes: a result; SlackRefused if repeating the call cannot help; RetryAfter if Slack limits the rate;
-SlackUnavailable if the outcome is unknown.
+SlackUnavailable if the outcome is unknown, also for an answer that is no JSON object.
 """
 
 import asyncio
@@ -30,6 +30,7 @@ RESPONSE_URL_HOST = "https://hooks.slack.com"
 METADATA_TYPE = "stint_message"  # `find_posted` finds Stint's own posts by metadata of this type
 MAX_RETRY_AFTER_SECONDS = 3600.0
 CLOCK_SKEW_SECONDS = 60.0
+NO_OBJECT = "an answer that is no JSON object"
 RATE_LIMITED = "Slack limits the rate of calls"
 # error codes that mean a fault inside Slack, not a wrong request
 SERVER_ERRORS = {
@@ -114,7 +115,9 @@ class Slack:
         """The id of our workspace: SLACK_TEAM_ID, or else the bot token's, requested from Slack once."""
         if self._team is None:
             answer = await self._call(self._client.auth_test, seconds)
-            self._team = str(answer.get("team_id") or "")
+            if not isinstance(team := answer.get("team_id"), str):
+                raise SlackUnavailable("an answer without a workspace")
+            self._team = team
         return self._team
 
     async def user(self, slack_id: str, *, team: str, seconds: float) -> Profile:
@@ -143,7 +146,7 @@ class Slack:
     async def open_view(self, trigger_id: str, view: View, *, seconds: float) -> str:
         """Opens a modal and returns its id."""
         answer = await self._call(self._client.views_open, seconds, trigger_id=trigger_id, view=view)
-        return str((answer.get("view") or {}).get("id") or "")
+        return str(_object(answer, "view").get("id") or "")
 
     async def update_view(self, view_id: str, view: dict[str, Any], *, seconds: float) -> None:
         """Replaces the content of an open modal."""
@@ -178,9 +181,10 @@ class Slack:
             )
         except SlackRefused:
             return None
-        for message in answer.get("messages") or ():
-            metadata = message.get("metadata") or {}
-            if metadata.get("event_type") == METADATA_TYPE and metadata.get("event_payload", {}).get("id") == str(message_id):
+        messages = answer.get("messages")
+        for message in messages if isinstance(messages, list) else ():
+            metadata = _object(message, "metadata")
+            if metadata.get("event_type") == METADATA_TYPE and _object(metadata, "event_payload").get("id") == str(message_id):
                 return str(message.get("ts"))
         return None
 
@@ -208,9 +212,14 @@ class Slack:
         if self._settings.slack_bot_token is None:
             raise SlackRefused("SLACK_BOT_TOKEN is not set")
         try:
-            return (await _with_deadline(method(**arguments), seconds)).data
+            data = (await _with_deadline(method(**arguments), seconds)).data
         except SlackApiError as error:
             raise _to_exception(error) from error
+        except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:  # of the SDK, for such an answer
+            raise SlackUnavailable(NO_OBJECT) from error
+        if not isinstance(data, dict):
+            raise SlackUnavailable(NO_OBJECT)
+        return data
 
 
 def _to_exception(error: SlackApiError) -> Exception:
@@ -238,6 +247,12 @@ async def _with_deadline(call: Awaitable[Any], seconds: float) -> Any:
         raise SlackUnavailable(type(error).__name__) from error
 
 
+def _object(parent: Any, name: str) -> dict[str, Any]:
+    """The object of that name in an answer; an empty one if there is none."""
+    value = parent.get(name) if isinstance(parent, dict) else None
+    return value if isinstance(value, dict) else {}
+
+
 def _retry_after(headers: Any) -> float:
     text = str(headers.get("Retry-After", ""))
     return min(max(float(text), 1.0), MAX_RETRY_AFTER_SECONDS) if re.fullmatch(r"[0-9]{1,9}", text) else 30.0
@@ -253,7 +268,7 @@ def _to_profile(user: Any, slack_id: str, team: str) -> Profile:
         refusal = "bot"
     elif user.get("deleted"):
         refusal = "deleted"
-    email = (user.get("profile") or {}).get("email")
+    email = _object(user, "profile").get("email")
     return Profile(slack_id, one_spelling(email) if isinstance(email, str) else "", refusal)
 
 

@@ -8,3 +8,8 @@ async def record_once(conn: Connection, key: str) -> bool:
     is storing the same key, this waits for its end."""
     cursor = await conn.execute("INSERT INTO slack_deduplication (key) VALUES (%s) ON CONFLICT (key) DO NOTHING", (key,))
     return cursor.rowcount == 1
+
+
+async def is_recorded(conn: Connection, key: str) -> bool:
+    """Whether the key was recorded before, in the last 48 hours."""
+    return bool(await conn.value("SELECT EXISTS (SELECT FROM slack_deduplication WHERE key = %s)", (key,)))

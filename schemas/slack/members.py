@@ -4,6 +4,7 @@ Slack's profile is cached. Whether its address may use Stint is looked up for ea
 Stint is refused from the next command on.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -165,3 +166,23 @@ async def find_slack_id(conn: Connection, email: str) -> str | None:
         (email, FRESH_SECONDS),
     )
     return slack_id
+
+
+async def find_names(conn: Connection, slack_ids: Collection[str], channel_id: str) -> dict[str, str]:
+    """The names that Stint knows of these users and channels, by their ids in Slack. Channels of another customer than that of
+    the channel `channel_id` are not named there."""
+    return dict(
+        await conn.all(
+            """
+            SELECT DISTINCT ON (s.slack_id) s.slack_id, u.name
+            FROM slack_users s JOIN users u ON email_key(u.email) = email_key(s.email)
+            WHERE s.slack_id = ANY(%(ids)s) AND s.email <> '' AND s.refusal IS NULL AND u.revoked_at IS NULL AND u.name <> ''
+            UNION ALL
+            SELECT m.channel_id, m.channel_name FROM slack_channel_mappings m
+            LEFT JOIN slack_channel_mappings here ON here.channel_id = %(channel)s AND here.deleted_at IS NULL
+            WHERE m.channel_id = ANY(%(ids)s) AND m.deleted_at IS NULL
+              AND m.customer_id = coalesce(here.customer_id, m.customer_id)
+            """,
+            {"ids": list(slack_ids), "channel": channel_id},
+        )
+    )

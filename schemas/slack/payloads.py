@@ -1,6 +1,8 @@
 """The payloads that Slack sends: the fields that Stint reads, validated. Other fields are ignored."""
 
 import json
+import time
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
@@ -8,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapte
 SlackId = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{1,40}$")]
 Short = Annotated[str, StringConstraints(max_length=500)]
 Text = Annotated[str, StringConstraints(max_length=45_000)]  # Slack cuts messages at 40,000
+MAX_ESCAPED = 5 * 45_000  # of a message, where "&" is "&amp;"
 
 
 class Payload(BaseModel):
@@ -115,7 +118,11 @@ class Message(Payload):
 
     ts: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,15}\.[0-9]{1,10}$")]
     thread_ts: Annotated[str | None, StringConstraints(pattern=r"^[0-9]{1,15}\.[0-9]{1,10}$")] = None
-    text: Text | None = None
+    text: Annotated[str | None, StringConstraints(max_length=MAX_ESCAPED)] = None
+    # of many kinds, and read as far as their shape is known: schemas/slack/message_text.py
+    blocks: Any = None
+    attachments: Any = None
+    files: Any = None
 
 
 class MessageAction(Interaction):
@@ -144,6 +151,14 @@ class BlockActions(Interaction):
     channel: SlackObject | None = None
     view: View | None = None
     response_url: Short | None = None
+    message: Any = None  # with the button; its blocks are read as far as their shape is known
+    container: Any = None
+
+    @property
+    def message_ts(self) -> str:
+        """Slack's id of the message with the button; empty if it is in no message."""
+        found = self.container.get("message_ts") if isinstance(self.container, dict) else None
+        return found[:40] if isinstance(found, str) else ""
 
 
 class BlockSuggestion(Interaction):
@@ -175,7 +190,16 @@ class EventCallback(Payload):
     type: Literal["event_callback"]
     team_id: SlackId
     event_id: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    event_time: Annotated[int, Field(ge=0, lt=2**33, default_factory=lambda: int(time.time()))]  # seconds since 1970
     event: dict[str, Any]
+
+    @property
+    def happened_at(self) -> datetime:
+        """When the event happened: `event_time`, with the fraction of a second that `event_ts` has."""
+        happened_at = datetime.fromtimestamp(self.event_time, UTC)
+        whole, _, fraction = str(self.event.get("event_ts"))[:40].partition(".")
+        is_same = whole == str(self.event_time) and len(fraction) == 6 and fraction.isascii() and fraction.isdigit()
+        return happened_at.replace(microsecond=int(fraction)) if is_same else happened_at
 
 
 class RateLimited(Payload):

@@ -46,12 +46,13 @@ class Slot:
 
 
 async def build_confirmation(conn: Connection, message: PostTaskCreated, *, settings: Settings) -> Post | None:
-    """The confirmation of a new task: to the channel if it is mapped to the task's customer, else to the task's creator as a
-    direct message. None if the task was deleted. Raises NonRetryable if Slack has revoked the bot token."""
+    """The confirmation of a new task: to the channel if that is mapped to the task's customer and not archived, else to the
+    task's creator as a direct message. None if the task was deleted. Raises NonRetryable if Slack has revoked the bot token."""
     is_mapped = await conn.value(
         """
         SELECT EXISTS (SELECT FROM slack_channel_mappings m
-                       WHERE m.channel_id = %s AND m.customer_id = t.customer_id AND m.deleted_at IS NULL)
+                       WHERE m.channel_id = %s AND m.customer_id = t.customer_id AND m.deleted_at IS NULL
+                         AND NOT m.archived)
         FROM tasks t WHERE t.id = %s
         """,
         (message.channel_id, message.task_id),

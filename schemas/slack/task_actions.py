@@ -17,6 +17,7 @@ from schemas.hours import timer_reminders, timer_stops, timers
 from schemas.identity.users import User, lock_user
 from schemas.postgres.connection import Connection
 from schemas.settings import Settings
+from schemas.slack import deduplication
 from schemas.slack.views import MAX_OPTION_LENGTH, Choice, TaskSummary, escape
 
 LIST_LIMIT = 20
@@ -114,32 +115,52 @@ async def get_customer(conn: Connection, customer_id: UUID, *, only_customer: UU
     )
 
 
+async def get_status(conn: Connection, task_id: UUID) -> str | None:
+    """The task's status; None if it was deleted."""
+    status: str | None = await conn.value("SELECT status FROM tasks WHERE id = %s AND deleted_at IS NULL", (task_id,))
+    return status
+
+
 async def start_timer(conn: Connection, task_id: UUID, *, by: User, settings: Settings, only_customer: UUID | None) -> str:
-    """Starts the user's timer on the task. Returns the answer to the user."""
+    """Starts the user's timer on the task, and opens a task that is done again. Returns the answer to the user."""
     task = await get_task(conn, task_id, settings=settings, only_customer=only_customer)
     if task is None:
         return TASK_NOT_FOUND
     try:
-        async with conn.transaction():
+        async with conn.transaction():  # if no timer can start, the task stays done
+            await lock_user(conn, by.id)
+            is_reopened = await get_status(conn, task_id) == "done"
+            if is_reopened:
+                await tasks.change(conn, task_id, TaskChange(status="open"), by=by)
             timer, started = await timers.start(conn, task_id, user_id=by.id, reminder_hours=settings.reminder_hours)
     except (NotFound, Conflict) as error:
         return error.detail
+    again = " The task was done, and is open again." if is_reopened else ""
     if not started:
-        return f"Your timer on {escape(task.title)} is running already."
+        return f"Your timer on {escape(task.title)} is running already.{again}"
     before = f" The one before it was stopped after {format_duration(timer.stopped.duration)}." if timer.stopped else ""
-    return f"Your timer runs on {escape(task.title)}.{before}"
+    return f"Your timer runs on {escape(task.title)}.{again}{before}"
 
 
 async def complete(conn: Connection, task_id: UUID, *, by: User, settings: Settings, only_customer: UUID | None) -> str:
-    """Sets the task's status to done. Returns the answer to the user."""
+    """Sets the task's status to done, and stops the user's timer on it. Returns the answer to the user."""
     task = await get_task(conn, task_id, settings=settings, only_customer=only_customer)
     if task is None:
         return TASK_NOT_FOUND
-    try:
-        await tasks.change(conn, task_id, TaskChange(status="done"), by=by)
-    except NotFound:
+    title = escape(task.title)
+    await lock_user(conn, by.id)
+    status = await conn.value("SELECT status FROM tasks WHERE id = %s AND deleted_at IS NULL FOR NO KEY UPDATE", (task_id,))
+    if status is None:
         return TASK_NOT_FOUND
-    return f"{escape(task.title)} is done."
+    if status == "archived":
+        return f"{title} is archived."
+    if status != "done":
+        await tasks.change(conn, task_id, TaskChange(status="done"), by=by)
+    receipt = await timer_stops.stop_running(conn, task_id, user_id=by.id)
+    stopped = f" Your timer on it is stopped: {format_duration(receipt.stop.duration)}." if receipt is not None else ""
+    others = await conn.value("SELECT count(*) FROM timers WHERE task_id = %s", (task_id,))
+    left = f" Timers of others still run on it: {others}." if others else ""
+    return f"{title} is done{' already' if status == 'done' else ''}.{stopped}{left}"
 
 
 @dataclass(frozen=True)
@@ -190,21 +211,53 @@ async def describe_status(conn: Connection, *, by: User, only_customer: UUID | N
 
 
 async def stop_timer(conn: Connection, *, by: User, only_customer: UUID | None, timer_id: UUID | None = None) -> str:
-    """Stops the user's running timer; with a `timer_id`, only that one. Returns the answer to the user."""
+    """Stops the user's running timer; with a `timer_id`, only that one, and if a button has stopped it before, the answer is
+    that of then. Returns the answer to the user."""
     await lock_user(conn, by.id)  # so that the timer that is read here is the one that is stopped
     timer = await get_running_timer(conn, by.id, only_customer=only_customer)
-    if timer is None or timer_id not in (None, timer.id):
-        return TIMER_NOT_RUNNING if timer_id else NO_TIMER
+    if timer_id is not None and (timer is None or timer_id != timer.id):
+        return await _describe_stopped(conn, timer_id, by=by, only_customer=only_customer)
+    if timer is None:
+        return NO_TIMER
     receipt = await timer_stops.stop(conn, timer.task_id, user_id=by.id)
+    if timer_id is not None:
+        await deduplication.record_once(conn, f"stopped:{timer_id}")
     return f"Your timer {timer.on_task} is stopped: {format_duration(receipt.stop.duration)}."
 
 
-async def keep_running(conn: Connection, timer_id: UUID, *, by: User, settings: Settings, only_customer: UUID | None) -> str:
-    """Lets the timer run, and schedules the next nudge. Returns the answer to the user."""
+async def _describe_stopped(conn: Connection, timer_id: UUID, *, by: User, only_customer: UUID | None) -> str:
+    """What the user reads about a timer that does not run any more. Its id is that of its entry, which may not be there yet."""
+    timer = await conn.maybe(
+        """
+        SELECT s.entry_id AS id, s.task_id, s.start_time,
+               CASE WHEN %(customer)s::uuid IS NULL OR t.customer_id = %(customer)s THEN t.title END AS title,
+               extract(epoch FROM s.end_time - s.start_time)::bigint AS seconds
+        FROM (SELECT entry_id, user_id, task_id, start_time, end_time FROM stops WHERE user_id = %(user)s
+              UNION ALL SELECT id, user_id, task_id, start_time, end_time FROM time_entries
+              WHERE id = %(timer)s AND deleted_at IS NULL) s
+        JOIN tasks t ON t.id = s.task_id
+        WHERE s.user_id = %(user)s AND s.entry_id = %(timer)s LIMIT 1
+        """,
+        {"timer": timer_id, "user": by.id, "customer": only_customer},
+        row=RunningTimer,
+    )
+    if timer is None:
+        return TIMER_NOT_RUNNING
+    if await deduplication.is_recorded(conn, f"stopped:{timer_id}"):
+        return f"Your timer {timer.on_task} is stopped: {format_duration(timer.seconds)}."
+    return f"{TIMER_NOT_RUNNING} It was stopped after {format_duration(timer.seconds)}."
+
+
+async def keep_running(
+    conn: Connection, timer_id: UUID, *, by: User, settings: Settings, only_customer: UUID | None, again: bool = False
+) -> str:
+    """Lets the timer run, and schedules the next nudge, unless the button was pressed before (`again`). Returns the answer to
+    the user."""
     timer = await get_running_timer(conn, by.id, only_customer=only_customer)
     if timer is None or timer.id != timer_id:
-        return TIMER_NOT_RUNNING
-    await timer_reminders.schedule_next(conn, timer_id, user_id=by.id, hours=settings.stint_nudge_hours)
+        return await _describe_stopped(conn, timer_id, by=by, only_customer=only_customer)
+    if not again:
+        await timer_reminders.schedule_next(conn, timer_id, user_id=by.id, hours=settings.stint_nudge_hours)
     return f"Your timer {timer.on_task} goes on. I'll ask again in {settings.stint_nudge_hours:g} hours."
 
 

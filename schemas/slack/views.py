@@ -5,7 +5,7 @@ another link.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -14,6 +14,7 @@ from slack_sdk.models.blocks import (
     ActionsBlock,
     Block,
     ButtonElement,
+    ContextBlock,
     ExternalDataSelectElement,
     InputBlock,
     Option,
@@ -138,6 +139,31 @@ def task_created(task: TaskSummary, *, by: str) -> tuple[str, Blocks]:
     )
 
 
+def updated_confirmation(blocks: Sequence[Any], line: str, *, is_done: bool) -> list[dict[str, Any]] | None:
+    """The blocks of the confirmation of a task, after a press: with that line, and without *Done* if the task is done. None if
+    `blocks` are those of another message."""
+    text, buttons = None, {}
+    for block in blocks:
+        if isinstance(block, dict) and block.get("type") == "section":
+            text = block.get("text")
+        elif isinstance(block, dict) and block.get("type") == "actions":
+            buttons = {button.get("action_id"): button for button in block.get("elements") or () if isinstance(button, dict)}
+    task_id, url = (buttons.get(name, {}).get(field) for name, field in ((START_TIMER, "value"), (OPEN, "url")))
+    if not isinstance(text, dict) or not all(isinstance(value, str) for value in (text.get("text"), task_id, url)):
+        return None
+    actions = [_button("Start timer", START_TIMER, value=task_id)]
+    actions += [] if is_done else [_button("Done", FINISH_TASK, value=task_id)]
+    actions.append(_button("Open", OPEN, url=url))
+    shown = [_section(text["text"]), ContextBlock(elements=[_markdown(line)]), ActionsBlock(elements=actions)]
+    return [block.to_dict() for block in shown]
+
+
+def with_stop_button(text: str, timer_id: UUID) -> list[dict[str, Any]]:
+    """The answer to a person whose timer runs now, with a button that stops it."""
+    button = _button("Stop", STOP_TIMER, value=str(timer_id))
+    return [block.to_dict() for block in (_section(text), ActionsBlock(elements=[button]))]
+
+
 def timer_nudge(task: TaskSummary, *, timer_id: UUID, hours: str) -> tuple[str, Blocks]:
     """The nudge for a timer that has run for hours: its text for notifications, and its blocks."""
     text = f"Your timer on {_link(task)} has been running for {hours}. Are you still working on it?"
@@ -187,15 +213,19 @@ def _link(task: TaskSummary) -> str:
 
 
 def _start_button(task_id: UUID) -> ButtonElement:
-    return ButtonElement(text=_plain("Start timer"), action_id=START_TIMER, value=str(task_id))
+    return _button("Start timer", START_TIMER, value=str(task_id))
 
 
 def _done_button(task_id: UUID) -> ButtonElement:
-    return ButtonElement(text=_plain("Done"), action_id=FINISH_TASK, value=str(task_id))
+    return _button("Done", FINISH_TASK, value=str(task_id))
 
 
 def _open_button(task: TaskSummary) -> ButtonElement:
-    return ButtonElement(text=_plain("Open"), action_id=OPEN, url=task.url)
+    return _button("Open", OPEN, url=task.url)
+
+
+def _button(label: str, action_id: str, **more: Any) -> ButtonElement:
+    return ButtonElement(text=_plain(label), action_id=action_id, **more)
 
 
 def _select(action_id: str, placeholder: str, initial: Choice | None) -> ExternalDataSelectElement:

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
@@ -32,10 +33,10 @@ class Answers:
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
 
-    def reply(self, status: str, body: Any, *headers: str) -> None:
-        """What every request gets from now on."""
-        text = json.dumps(body).encode()
-        head = [f"HTTP/1.1 {status}", "Content-Type: application/json", f"Content-Length: {len(text)}", "Connection: close"]
+    def reply(self, status: str, body: Any, *headers: str, content_type: str = "application/json") -> None:
+        """What every request gets from now on. The body is JSON, or bytes as they are."""
+        text = body if isinstance(body, bytes) else json.dumps(body).encode()
+        head = [f"HTTP/1.1 {status}", f"Content-Type: {content_type}", f"Content-Length: {len(text)}", "Connection: close"]
         self.answer = "\r\n".join([*head, *headers, "", ""]).encode() + text
 
     def _serve(self) -> None:
@@ -82,6 +83,51 @@ def test_a_call_whose_connection_breaks_is_not_repeated(server: Answers) -> None
     with pytest.raises(SlackUnavailable) as failed:
         call(server, lambda slack: slack.post("C1", "text", [], message_id=uuid4(), seconds=3))
     assert len(server.requests) == 1 and not failed.value.not_sent
+
+
+CONTENT_TYPES = ["application/json", "text/html", "text/plain", "text/plain; charset=x", "application/gzip"]
+ODD_BODIES = [
+    b"[1]", b"[]", b'"ok"', b"true", b"null", b"5", b"{}", b"", b"ok", b"{", b"\xff", b"[" * 20_000, b"9" * 5_000,
+    b"<html><body>Please sign in to the hotel's network</body></html>",
+]  # fmt: skip
+CALLS: list[Callable[[Slack], Awaitable[Any]]] = [
+    lambda slack: slack.team(seconds=3),
+    lambda slack: slack.user("U1", team="T1", seconds=3),
+    lambda slack: slack.user_by_email("jo@acme.example", team="T1", seconds=3),
+    lambda slack: slack.open_view("1.2.3", views.loading(), seconds=3),
+    lambda slack: slack.update_view("V1", {"type": "modal"}, seconds=3),
+    lambda slack: slack.post("C1", "text", [], message_id=uuid4(), seconds=3),
+    lambda slack: slack.find_posted("C1", message_id=uuid4(), since=0, seconds=3),
+]
+
+
+@pytest.mark.parametrize("content_type", CONTENT_TYPES)
+def test_an_answer_that_is_no_json_object_is_slacks_fault(content_type: str, server: Answers) -> None:
+    """It is retried like a server error: the outcome is unknown."""
+    for body in ODD_BODIES:
+        server.reply("200 OK", body, content_type=content_type)
+        with pytest.raises(SlackUnavailable) as failed:
+            call(server, CALLS[5])
+        assert not failed.value.not_sent
+    for work in CALLS:
+        server.reply("200 OK", b"[1]", content_type=content_type)
+        with pytest.raises(SlackUnavailable):
+            call(server, work)
+
+
+def test_an_object_of_another_shape_is_no_fault_of_stints(server: Answers) -> None:
+    """A field that is missing, or of another type, is never another error than Slack's."""
+    fields = ("team_id", "user", "view", "ts", "messages", "channel")
+    odd = [{"metadata": [1]}, {"metadata": {"event_type": "stint_message", "event_payload": 1}}]
+    values: list[Any] = [None, [], [1], [[]], {}, {"profile": []}, 5, "text", odd]
+    for value in values:
+        server.reply("200 OK", {"ok": True} | dict.fromkeys(fields, value))
+        for work in CALLS:
+            with suppress(SlackUnavailable):
+                call(server, work)
+    server.reply("200 OK", {"ok": True})
+    with pytest.raises(SlackUnavailable):
+        call(server, CALLS[0])
 
 
 def test_a_post_is_found_by_its_messages_id_only(server: Answers) -> None:

@@ -125,7 +125,7 @@ def test_an_invalid_body_with_a_valid_signature_is_a_4xx(stint: Installation, me
         assert post(stint, member.command_request("help"), **{"Content-Type": content_type}).status_code in (400, 415), (
             content_type
         )
-    large = requests.signed(EVENTS, b"text=" + b"a" * 300_000, content_type=FORM)
+    large = requests.signed(EVENTS, b"text=" + b"a" * 2_100_000, content_type=FORM)
     assert post(stint, large).status_code == 413
 
 

@@ -97,8 +97,8 @@ def state(view: Json, values: dict[str, str | None]) -> Json:
     return found
 
 
-def event(content: Json, *, event_id: str, team: str = TEAM_ID, **how: Any) -> SignedRequest:
-    """An event of the workspace."""
+def event(content: Json, *, event_id: str, team: str = TEAM_ID, event_time: int | None = None, **how: Any) -> SignedRequest:
+    """An event of the workspace, which happened at `event_time` (seconds since 1970); None: now."""
     body = {
         "type": "event_callback",
         "token": "deprecated",
@@ -106,7 +106,7 @@ def event(content: Json, *, event_id: str, team: str = TEAM_ID, **how: Any) -> S
         "api_app_id": "A0STINT",
         "event": content,
         "event_id": event_id,
-        "event_time": int(time.time()),
+        "event_time": int(time.time()) if event_time is None else event_time,
         "authorizations": [{"team_id": team, "user_id": "U0STINT", "is_bot": True}],
     }
     return signed(EVENTS, json.dumps(body).encode(), content_type="application/json", **how)
