@@ -30,7 +30,7 @@ _PATTERNS = [
     re.compile(r"((?:bearer|basic)\s++)[\w.~+/=-]{8,}+", re.IGNORECASE),  # an Authorization header
     re.compile(r"((?<=[a-z0-9+.-])://[^\s/:@\"'\\]*+:)[^\s/@\"'\\]++(?=@)", re.IGNORECASE),  # the password in a URL
     re.compile(r"()\bx(?:ox[a-z]|app)-[\w-]{8,}+"),  # a token of Slack's
-    re.compile(r"()\bhttps://hooks\.slack\.com/[\w/-]++"),  # anybody who has this URL can post to the channel for a while
+    re.compile(r"()\bhttps://hooks\.slack(?:-gov)?\.com/[\w/-]++"),  # who has this URL can post to the channel for a while
     re.compile(rf"()-----BEGIN {_KEY_NAME}(?:[^-]|-(?!----(?:BEGIN|END)))*+-----END {_KEY_NAME}"),
     re.compile(rf"()-----BEGIN {_KEY_NAME}[\w\s+/=\\]*+"),  # a private key that was cut off
     # A quoted value, up to the closing quote. Within JSON in JSON, a quote has one, three or seven backslashes. Of each quote

@@ -73,7 +73,9 @@ class Settings(BaseSettings):
     )
     slack_bot_token: SecretStr | None = Field(None, description="xoxb-…; without it Stint does not call Slack")
     slack_api_url: str = Field(SLACK_API_URL, description="the URL of Slack's Web API; another one in tests and the sandbox")
-    slack_team_id: str | None = Field(None, description="the workspace, T…; default: the bot token's, as Slack reports it")
+    slack_team_id: str | None = Field(
+        None, description="the workspace, T…, or the organization, E…; default: the bot token's, as Slack reports it"
+    )
     stint_nudge_hours: float = Field(
         8, gt=0, description="a timer that has run this long gets its owner a nudge (a reminder) in Slack"
     )

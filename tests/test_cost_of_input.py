@@ -20,7 +20,7 @@ from api.http.limits.json_text import DEFAULT_BOUNDS, FORM_BOUNDS, Bounds, parse
 from api.http.limits.validation import _decode
 from api.http.problems import BadRequest
 from api.http.requests import MAX_BODY_BYTES, _has_invalid_path, client_key
-from api.slack import interactions, routes
+from api.slack import routes
 from schemas.base import Day, Instant
 from schemas.customers.leads import NewLead
 from schemas.customers.tasks import NewTask
@@ -35,6 +35,7 @@ from schemas.messages import parse_body
 from schemas.postgres import listing, sync_start
 from schemas.settings import Settings
 from schemas.slack import client as slack
+from schemas.slack.mrkdwn import Names, to_text
 from schemas.slack.payloads import EVENT, INTERACTION, FormOrigin
 from tests.support.cpu import assert_linear, pumps
 
@@ -160,7 +161,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "a JSON number": lambda text: parse_json(b'{"a":1' + text.encode() + b"}"),
     "Slack's form": lambda text: routes._parse_form(text.encode(), routes.FORM),
     "Slack's form, one field": lambda text: routes._parse_form(b"payload=" + text.encode(), routes.FORM),
-    "Slack's text": lambda text: interactions._readable(text),
+    "Slack's text": lambda text: to_text(text, Names()),
     "Slack's metadata": FormOrigin.parse,
     "Slack's event": lambda text: EVENT.validate_python({"type": text, "event_id": text, "event": {"type": text}}),
     "Slack's interaction": lambda text: INTERACTION.validate_python({"type": "view_closed", "team": {"domain": text}}),

@@ -25,7 +25,7 @@ async def receive_event(responder: Responder, callback: EventCallback) -> Respon
     if handler is None:
         return empty_response()
     try:
-        if callback.team_id != await responder.slack.team(seconds=PROFILE_SECONDS):
+        if await responder.slack.team(seconds=PROFILE_SECONDS) not in (callback.team_id, callback.enterprise_id):
             return empty_response()
     except (SlackUnavailable, SlackRefused, RetryAfter):
         raise Unavailable("Slack did not return the id of our workspace; send this again.") from None

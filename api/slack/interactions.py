@@ -14,6 +14,7 @@ from schemas.messages import AnswerSlack
 from schemas.outbox import outbox
 from schemas.postgres.connection import Connection
 from schemas.slack import deduplication, members, message_text, presses, task_actions, task_form, views
+from schemas.slack.members import Caller
 from schemas.slack.mrkdwn import Names
 from schemas.slack.payloads import (
     AnyInteraction,
@@ -31,6 +32,7 @@ FORM_ALREADY_USED = "This form has already created its task, with other values. 
 FORM_UNKNOWN = "This is not one of Stint's forms."
 NAMES_SECONDS = 0.3  # Slack's trigger_id expires after 3 seconds, and the form is more important than names
 MAX_NAMES = 100
+SITE, GOV_SITE = "slack.com", "slack-gov.com"
 
 
 async def answer_interaction(responder: Responder, interaction: AnyInteraction) -> Response[Any]:
@@ -62,12 +64,12 @@ async def _submit(responder: Responder, submission: ViewSubmission) -> Response[
 
 async def _create(responder: Responder, submission: ViewSubmission, origin: FormOrigin) -> dict[str, str]:
     view, slack_id = submission.view, submission.user.id
-    caller = await responder.find_caller(slack_id, team_id=submission.team.id, channel_id=origin.channel_id)
+    caller = await responder.find_caller(slack_id, team_id=submission.team_id, channel_id=origin.channel_id)
     title = view.field(TITLE)[0]
     if caller.user is None:
         return {title: caller.refusal or ""}
     try:
-        body = task_form.parse_form(view, team_id=submission.team.id, channel=caller.channel)
+        body = task_form.parse_form(view, team_id=submission.team_id, channel=caller.channel)
         async with responder.transaction() as conn:
             await task_form.create(conn, view, body, by=caller.user, slack_id=slack_id, channel_id=origin.channel_id)
     except Invalid as error:
@@ -103,7 +105,7 @@ async def _choices(responder: Responder, suggestion: BlockSuggestion) -> list[Ch
             return []
         return await task_actions.suggest_pillars(conn, typed, customer_id=customer_id)
 
-    _, choices = await responder.read(suggestion.user.id, team_id=suggestion.team.id, channel_id=channel_id, then=look_up)
+    _, choices = await responder.read(suggestion.user.id, team_id=suggestion.team_id, channel_id=channel_id, then=look_up)
     return choices or []
 
 
@@ -126,7 +128,7 @@ async def _act(responder: Responder, pressed: BlockActions) -> Response[Any]:
 async def _press(responder: Responder, pressed: BlockActions) -> str | None:
     """Runs the action once, and enqueues the answer. Returns the reason if the caller is refused."""
     channel_id = pressed.channel.id if pressed.channel else None
-    caller = await responder.find_caller(pressed.user.id, team_id=pressed.team.id, channel_id=channel_id)
+    caller = await responder.find_caller(pressed.user.id, team_id=pressed.team_id, channel_id=channel_id)
     if caller.user is None:
         return caller.refusal
     async with responder.transaction() as conn:
@@ -142,7 +144,7 @@ async def _enqueue_answers(conn: Connection, outcome: Outcome, url: str, *, by: 
     await outbox.enqueue(conn, answer, created_by=by.id)
     if outcome.confirmation is not None:
         update = AnswerSlack(response_url=url, text=outcome.text, blocks=outcome.confirmation, replace=True)
-        # so that whoever pressed reads the answer first
+        # so that the person who pressed reads the answer first
         later = await conn.value("SELECT now() + interval '1 second'")
         await outbox.enqueue(conn, update, created_by=by.id, available_at=later)
 
@@ -153,7 +155,7 @@ async def _change_customer(responder: Responder, pressed: BlockActions) -> None:
     origin = FormOrigin.parse(view.private_metadata)
     if origin is None:
         raise BadRequest(400, FORM_UNKNOWN)
-    caller = await responder.find_caller(pressed.user.id, team_id=pressed.team.id, channel_id=origin.channel_id)
+    caller = await responder.find_caller(pressed.user.id, team_id=pressed.team_id, channel_id=origin.channel_id)
     customer_id = task_actions.parse_id(pressed.actions[0].text)
     if caller.user is None or customer_id is None:
         return
@@ -169,10 +171,10 @@ async def _change_customer(responder: Responder, pressed: BlockActions) -> None:
 async def _create_from_message(responder: Responder, action: MessageAction) -> Response[Any]:
     """Opens the form with a title of the message, and its text and link as the description."""
     text = await _read_message(responder, action)
-    link = _permalink(action)
+    link = _permalink(action, site=GOV_SITE if GOV_SITE in responder.settings.slack_api_url else SITE)
     shown = message_text.shorten(text, views.MAX_DESCRIPTION_LENGTH - len(link) - 2)
     request = FormRequest(
-        action.team.id,
+        action.team_id,
         action.channel.id,
         action.user.id,
         action.trigger_id,
@@ -204,10 +206,11 @@ async def _read_message(responder: Responder, action: MessageAction) -> str:
     return message_text.describe(content, Names(lookup.result()))
 
 
-def _permalink(action: MessageAction) -> str:
+def _permalink(action: MessageAction, *, site: str) -> str:
     """The message's URL. A reply opens in its thread."""
     message, channel_id = action.message, action.channel.id
-    url = f"https://{action.team.domain or 'app'}.slack.com/archives/{channel_id}/p{message.ts.replace('.', '')}"
+    domain = action.team.domain if action.team is not None else None
+    url = f"https://{domain or 'app'}.{site}/archives/{channel_id}/p{message.ts.replace('.', '')}"
     if message.thread_ts is not None and message.thread_ts != message.ts:
         url += f"?thread_ts={message.thread_ts}&cid={channel_id}"
     return url

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -41,6 +42,9 @@ APOLOGY = "Sorry, Stint can't reach its database right now. Please try again in 
 BUSY = "Sorry, Stint is busy right now. Please try again in a moment."
 SLACK_APOLOGY = "Sorry, Slack does not answer right now, so Stint does not know who you are. Please try again in a minute."
 OTHER_WORKSPACE = "Stint belongs to another workspace."
+
+# the organization of the current request's workspace (Enterprise Grid); None: Slack names none
+request_organization: ContextVar[str | None] = ContextVar("request_organization", default=None)
 
 
 class CannotAnswer(Exception):
@@ -138,7 +142,9 @@ class Responder:
             return await look_up(conn)
 
         try:
-            if team_id != await self.slack.team(seconds=PROFILE_SECONDS):
+            ours, organization = await self.slack.team(seconds=PROFILE_SECONDS), request_organization.get()
+            # of a request that names only the organization, the user's profile tells whether it is one of our workspace
+            if ours not in (team_id, organization) and not (team_id == organization and ours.startswith("T")):
                 return Caller(slack_id, None, OTHER_WORKSPACE, None, fresh=True), None
         except (SlackUnavailable, SlackRefused, RetryAfter) as error:
             logger.warning("Slack workspace id unknown error=%r", str(error))
@@ -147,10 +153,10 @@ class Responder:
         if found[0].fresh:
             return found
         if may_be_stale and found[0].user is not None:
-            self.run_in_background(self._refresh(slack_id, team_id))
+            self.run_in_background(self._refresh(slack_id, ours))
             return found
         try:
-            profile = await self._fetch_profile(slack_id, team_id)
+            profile = await self._fetch_profile(slack_id, ours)
         except (SlackUnavailable, SlackRefused, RetryAfter) as error:
             logger.warning("Slack profile unknown error=%r", str(error))
             if found[0].is_known:

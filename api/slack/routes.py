@@ -13,7 +13,7 @@ from api.http.problems import BadRequest
 from api.http.queries import ANY_QUERY
 from api.http.requests import StrictRequest
 from api.slack import commands, events, interactions
-from api.slack.responder import Responder, count_from_arrival, empty_response
+from api.slack.responder import Responder, count_from_arrival, empty_response, request_organization
 from schemas.slack.client import has_valid_signature, is_response_url
 from schemas.slack.payloads import EVENT, INTERACTION, Challenge, Command, EventCallback
 
@@ -55,6 +55,7 @@ async def receive_event(request: StrictRequest, responder: TheResponder) -> Resp
         return empty_response()
     command: Command = _validate(COMMAND, form)
     _check_response_url(command.response_url, responder)
+    request_organization.set(command.enterprise_id or None)
     return await commands.answer_command(responder, command)
 
 
@@ -75,6 +76,7 @@ async def receive_interaction(request: StrictRequest, responder: TheResponder) -
         return empty_response()
     interaction = _validate(INTERACTION, parse_json(form.get("payload", "").encode(), SLACK_BOUNDS))
     _check_response_url(getattr(interaction, "response_url", None), responder)
+    request_organization.set(interaction.enterprise_id)
     return await interactions.answer_interaction(responder, interaction)
 
 

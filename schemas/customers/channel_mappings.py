@@ -126,33 +126,35 @@ async def delete(conn: Connection, mapping_id: UUID, *, version: int | None) -> 
     )
 
 
-async def rename_channel(conn: Connection, channel_id: str, name: str, *, at: datetime) -> None:
-    """Records a new name of the channel, if it has a mapping. `at` is the time of Slack's event; one that is older than the
-    last is ignored."""
+async def rename_channel(conn: Connection, channel_id: str, name: str, *, at: datetime | None) -> None:
+    """Records a new name of the channel, if it has a mapping. `at` is the time of Slack's event, if it has one; an event that
+    is older than the last is ignored."""
     await conn.execute(
         """
         UPDATE slack_channel_mappings
-        SET channel_name = %(name)s, name_event_at = %(at)s, version = version + (channel_name <> %(name)s)::integer
-        WHERE channel_id = %(channel)s AND coalesce(name_event_at <= %(at)s, true) AND deleted_at IS NULL
+        SET channel_name = %(name)s, name_event_at = coalesce(%(at)s::timestamptz, now()),
+            version = version + (channel_name <> %(name)s)::integer
+        WHERE channel_id = %(channel)s AND coalesce(name_event_at <= %(at)s::timestamptz, true) AND deleted_at IS NULL
         """,
         {"channel": channel_id, "name": name, "at": at},
     )
 
 
-async def set_archived(conn: Connection, channel_id: str, *, archived: bool, at: datetime) -> None:
+async def set_archived(conn: Connection, channel_id: str, *, archived: bool, at: datetime | None) -> None:
     """Records that Slack has archived or deleted the channel, or the opposite, if it has a mapping. `at` is the time of Slack's
-    event; one that is older than the last is ignored."""
+    event, if it has one; an event that is older than the last is ignored."""
     await conn.execute(
         """
         UPDATE slack_channel_mappings
-        SET archived = %(archived)s, archive_event_at = %(at)s, version = version + (archived <> %(archived)s)::integer
-        WHERE channel_id = %(channel)s AND coalesce(archive_event_at <= %(at)s, true) AND deleted_at IS NULL
+        SET archived = %(archived)s, archive_event_at = coalesce(%(at)s::timestamptz, now()),
+            version = version + (archived <> %(archived)s)::integer
+        WHERE channel_id = %(channel)s AND coalesce(archive_event_at <= %(at)s::timestamptz, true) AND deleted_at IS NULL
         """,
         {"channel": channel_id, "archived": archived, "at": at},
     )
 
 
-async def change_channel_id(conn: Connection, channel_id: str, new_id: str, *, at: datetime) -> None:
+async def change_channel_id(conn: Connection, channel_id: str, new_id: str, *, at: datetime | None) -> None:
     """Moves the channel's mapping, if it has one, to the channel's new id in Slack. If the new id is mapped already, that
     mapping stays, and the one of the old id becomes archived."""
     try:

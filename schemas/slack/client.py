@@ -8,7 +8,6 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -21,12 +20,14 @@ from slack_sdk.signature import SignatureVerifier
 from slack_sdk.web.async_client import AsyncWebClient
 from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
-from schemas.email_addresses import in_ascii, one_spelling
+from schemas.email_addresses import in_ascii
 from schemas.errors import RetryAfter
 from schemas.settings import LOOPBACK, SLACK_API_URL, Settings, split_list
+from schemas.slack.profiles import Profile as Profile
+from schemas.slack.profiles import to_profile
 from schemas.slack.views import Blocks
 
-RESPONSE_URL_HOST = "https://hooks.slack.com"
+RESPONSE_URL_HOSTS = ("https://hooks.slack.com", "https://hooks.slack-gov.com")  # the second one of GovSlack
 METADATA_TYPE = "stint_message"  # `find_posted` finds Stint's own posts by metadata of this type
 MAX_RETRY_AFTER_SECONDS = 3600.0
 CLOCK_SKEW_SECONDS = 60.0
@@ -60,15 +61,6 @@ class SlackUnavailable(Exception):
         self.not_sent = not_sent
 
 
-@dataclass(frozen=True)
-class Profile:
-    """A user's profile in Slack. `refusal` is a key of members.REFUSAL_TEXTS if this is not a person of our workspace."""
-
-    slack_id: str
-    email: str
-    refusal: str | None
-
-
 def has_valid_signature(body: bytes, *, timestamp: str, signature: str, settings: Settings) -> bool:
     """Whether Slack signed this body with one of the configured secrets within the last 5 minutes. False too for input on which
     the verifier would raise: a timestamp that is not a whole number, a signature that is not hex, a body that is not UTF-8."""
@@ -88,7 +80,7 @@ def is_response_url(url: str, settings: Settings) -> bool:
     two URL parsers could read differently. If SLACK_API_URL names another server (tests, the sandbox), its URLs are allowed
     too."""
     api = urlsplit(settings.slack_api_url)
-    hosts = [RESPONSE_URL_HOST]
+    hosts = [*RESPONSE_URL_HOSTS]
     if settings.slack_api_url != SLACK_API_URL:
         hosts.append(f"{api.scheme}://{api.netloc}")
     return any(re.fullmatch(re.escape(host) + r"/[A-Za-z0-9_/-]{1,500}", url) for host in hosts)
@@ -112,10 +104,12 @@ class Slack:
         self._team = settings.slack_team_id
 
     async def team(self, *, seconds: float) -> str:
-        """The id of our workspace: SLACK_TEAM_ID, or else the bot token's, requested from Slack once."""
+        """The id of our workspace, or of our organization if the app is installed in all of it: SLACK_TEAM_ID, or else the bot
+        token's, requested from Slack once."""
         if self._team is None:
             answer = await self._call(self._client.auth_test, seconds)
-            if not isinstance(team := answer.get("team_id"), str):
+            is_org_wide = answer.get("is_enterprise_install") is True
+            if not isinstance(team := answer.get("enterprise_id" if is_org_wide else "team_id"), str):
                 raise SlackUnavailable("an answer without a workspace")
             self._team = team
         return self._team
@@ -261,15 +255,7 @@ def _retry_after(headers: Any) -> float:
 def _to_profile(user: Any, slack_id: str, team: str) -> Profile:
     if not isinstance(user, dict):
         raise SlackUnavailable("an answer without a user")
-    refusal = None
-    if user.get("team_id") != team or user.get("is_stranger"):
-        refusal = "other_workspace"
-    elif user.get("is_bot") or user.get("is_workflow_bot") or slack_id == "USLACKBOT":
-        refusal = "bot"
-    elif user.get("deleted"):
-        refusal = "deleted"
-    email = _object(user, "profile").get("email")
-    return Profile(slack_id, one_spelling(email) if isinstance(email, str) else "", refusal)
+    return to_profile(user, slack_id, team)
 
 
 @asynccontextmanager

@@ -1,13 +1,13 @@
 """The payloads that Slack sends: the fields that Stint reads, validated. Other fields are ignored."""
 
 import json
-import time
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, model_validator
 
 SlackId = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{1,40}$")]
+EmptyOrId = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{0,40}$")]
 Short = Annotated[str, StringConstraints(max_length=500)]
 Text = Annotated[str, StringConstraints(max_length=45_000)]  # Slack cuts messages at 40,000
 MAX_ESCAPED = 5 * 45_000  # of a message, where "&" is "&amp;"
@@ -23,6 +23,7 @@ class Command(Payload):
     """A user typed `/task …`."""
 
     team_id: SlackId
+    enterprise_id: EmptyOrId = ""
     channel_id: SlackId
     user_id: SlackId
     text: Text | None = None
@@ -93,11 +94,34 @@ class FormOrigin(Payload):
             return None
 
 
-class Interaction(Payload):
-    """The fields that all interactions have."""
+class Organization(Payload):
+    """The organization that a workspace belongs to (Enterprise Grid)."""
 
-    team: Team
+    id: EmptyOrId = ""
+
+
+class Interaction(Payload):
+    """The fields that all interactions have. An app that is installed in all workspaces of an organization may get no `team`,
+    but the organization."""
+
+    team: Team | None = None
+    enterprise: Organization | None = None
     user: SlackObject
+
+    @model_validator(mode="after")
+    def _check_origin(self) -> Self:
+        if not self.team_id:
+            raise ValueError("neither a workspace nor an organization")
+        return self
+
+    @property
+    def team_id(self) -> str:
+        """The id of the workspace, or else of the organization."""
+        return self.team.id if self.team is not None else self.enterprise_id or ""
+
+    @property
+    def enterprise_id(self) -> str | None:
+        return (self.enterprise.id or None) if self.enterprise is not None else None
 
 
 class ViewSubmission(Interaction):
@@ -188,14 +212,17 @@ class EventCallback(Payload):
     """Something happened in the workspace."""
 
     type: Literal["event_callback"]
-    team_id: SlackId
+    team_id: SlackId | None = None
+    enterprise_id: EmptyOrId | None = None
     event_id: Annotated[str, StringConstraints(min_length=1, max_length=100)]
-    event_time: Annotated[int, Field(ge=0, lt=2**33, default_factory=lambda: int(time.time()))]  # seconds since 1970
+    event_time: Annotated[int | None, Field(ge=0, lt=2**33)] = None  # seconds since 1970
     event: dict[str, Any]
 
     @property
-    def happened_at(self) -> datetime:
-        """When the event happened: `event_time`, with the fraction of a second that `event_ts` has."""
+    def happened_at(self) -> datetime | None:
+        """When the event happened: `event_time`, with the fraction of a second that `event_ts` has; None: unknown."""
+        if self.event_time is None:
+            return None
         happened_at = datetime.fromtimestamp(self.event_time, UTC)
         whole, _, fraction = str(self.event.get("event_ts"))[:40].partition(".")
         is_same = whole == str(self.event_time) and len(fraction) == 6 and fraction.isascii() and fraction.isdigit()

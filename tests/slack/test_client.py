@@ -18,7 +18,15 @@ from pydantic import SecretStr
 from api.slack.responder import ANSWER_SECONDS
 from schemas.settings import SLACK_API_URL, Settings
 from schemas.slack import views
-from schemas.slack.client import Slack, SlackRefused, SlackUnavailable, has_valid_signature, is_response_url, open_client
+from schemas.slack.client import (
+    Profile,
+    Slack,
+    SlackRefused,
+    SlackUnavailable,
+    has_valid_signature,
+    is_response_url,
+    open_client,
+)
 from tests.support.installation import SECRET_KEY
 
 
@@ -152,6 +160,38 @@ def test_a_user_is_looked_up_by_both_spellings_of_the_domain(server: Answers) ->
     assert len(server.requests) == 3
 
 
+@pytest.mark.parametrize(
+    ("user", "team", "is_ours"),
+    [
+        ({"team_id": "T1"}, "T1", True),
+        ({"team_id": "T2"}, "T1", False),
+        ({"team_id": "T2", "enterprise_user": {"enterprise_id": "E1", "teams": ["T3", "T1"]}}, "T1", True),
+        ({"team_id": "T2", "enterprise_user": {"enterprise_id": "E1", "teams": ["T3", "T1"]}}, "E1", True),
+        ({"team_id": "E1"}, "E1", True),
+        ({"team_id": "T2", "enterprise_user": {"enterprise_id": "E1", "teams": ["T3"]}}, "T1", False),
+        ({"team_id": "T2", "enterprise_user": {"enterprise_id": "E2", "teams": ["T1"]}}, "E1", False),
+        ({"team_id": "T1", "enterprise_user": {"teams": ["T1"]}, "is_stranger": True}, "T1", False),
+        ({"team_id": "T2", "enterprise_user": ["T1"]}, "T1", False),
+        ({"enterprise_user": {"teams": {"T1": 1}}}, "T1", False),
+        ({}, "T1", False),
+    ],
+)
+def test_a_user_belongs_to_a_workspace_or_to_the_organization(user: Any, team: str, is_ours: bool, server: Answers) -> None:
+    server.reply("200 OK", {"ok": True, "user": {"id": "U1", "profile": {"email": "jo@acme.example"}, **user}})
+    profile = call(server, lambda slack: slack.user("U1", team=team, seconds=3))
+    assert profile == Profile("U1", "jo@acme.example", None if is_ours else "other_workspace")
+
+
+def test_the_workspace_of_an_app_in_a_whole_organization_is_the_organization(server: Answers) -> None:
+    for answer, expected in (
+        ({"team_id": "T1", "enterprise_id": "E1", "is_enterprise_install": False}, "T1"),
+        ({"team_id": "T1", "enterprise_id": "E1", "is_enterprise_install": True}, "E1"),
+        ({"team_id": "T1"}, "T1"),
+    ):
+        server.reply("200 OK", {"ok": True, **answer})
+        assert call(server, lambda slack: slack.team(seconds=3)) == expected
+
+
 @pytest.mark.parametrize("location", ["/elsewhere", "https://example.com/"])
 def test_nothing_is_sent_to_another_url_and_no_redirect_is_followed(location: str, server: Answers) -> None:
     server.reply("307 Temporary Redirect", {}, f"Location: {location}")
@@ -168,6 +208,12 @@ def test_nothing_is_sent_to_another_url_and_no_redirect_is_followed(location: st
     ("url", "expected"),
     [
         ("https://hooks.slack.com/commands/T1/2/abc-DEF_3", True),
+        ("https://hooks.slack-gov.com/commands/T1/2/abc", True),
+        ("https://hooks.slack-gov.com.example.com/commands/T1/2/abc", False),
+        ("https://hooks.slack-gov.example.com/commands/T1/2/abc", False),
+        ("https://hooks-slack-gov.com/commands/T1/2/abc", False),
+        ("https://hooks.slack-gov.com:443/commands/T1/2/abc", False),
+        ("http://hooks.slack-gov.com/commands/T1/2/abc", False),
         ("https://hooks.slack.com/commands/T1/2\n", False),
         ("https://hooks.slack.com/a?b=c", False),
         ("https://hooks.slack.com/a#b", False),

@@ -243,6 +243,78 @@ def test_without_a_configured_workspace_the_bot_tokens_is_used(
         other.stop()
 
 
+def sent_by(member: Member, *, team: str | None, organization: str | None) -> Any:
+    """The answer to *Start timer* on no task, as the member sees it. The request names this workspace and organization."""
+    path = member.slack.trigger()["path"]
+    pressed = requests.interaction(
+        "block_actions",
+        user=member.id,
+        trigger_id=member.slack.trigger()["triggerId"],
+        response_url=member.slack.url + path,
+        channel={"id": member.channel},
+        actions=[{"action_id": "start_timer", "value": "none"}],
+        team={"id": team, "domain": "other"} if team else None,
+        enterprise={"id": organization, "name": "Org"} if organization else None,
+        is_enterprise_install=team is None,
+    )
+    answer = member.post_request(pressed)
+    return member.wait_for_answer(path) if answer.status_code == 200 else answer.status_code
+
+
+def test_in_an_organization_the_members_of_the_workspace_may_use_stint(
+    slack: SlackSandbox, stint: Installation, given: Given
+) -> None:
+    """Enterprise Grid: a user's `team_id` is any of their workspaces, and a request may name only the organization."""
+    ours = given.person()
+    user = slack.user(ours.email, teamId="T0OTHER", teams=["T0OTHER", "T0SANDBOX"])
+    member = Member(slack, stint, user, slack.channel())
+    assert "No timer" in member.run_command("status")["text"]
+    assert "No timer" in member.send(member.command_request("status", enterprise_id="E0ORG"))["text"]
+    for team, organization, expected in (
+        ("T0SANDBOX", "E0ORG", "no such task"),
+        (None, "E0ORG", "no such task"),
+        ("T0OTHER", "E0ORG", "another workspace"),
+        ("T0OTHER", None, "another workspace"),
+    ):
+        assert expected in sent_by(member, team=team, organization=organization)
+    assert sent_by(member, team=None, organization=None) == 400
+
+    other = given.person()  # of another workspace of the organization
+    elsewhere = Member(slack, stint, slack.user(other.email, teamId="T0OTHER", teams=["T0OTHER"]), slack.channel())
+    assert "own workspace" in elsewhere.run_command("status")["text"]
+    assert "own workspace" in sent_by(elsewhere, team=None, organization="E0ORG")
+
+
+def test_an_app_in_a_whole_organization_is_for_all_its_workspaces(
+    member: Member, person: Person, slack: SlackSandbox, stint: Installation, tmp_path: Path, given: Given
+) -> None:
+    slack.configure(organization="E0ORG")
+    other = Installation(stint.database_url, stint.amqp_url, tmp_path, **slack.environment | {"SLACK_TEAM_ID": ""})
+    try:
+        other.start("api").wait_until_ready()
+        colleague = given.person()
+        user = slack.user(colleague.email, teamId="T0OTHER", teams=["T0OTHER"])
+        here = Member(slack, other, user, member.channel)
+        command = here.command_request("status", team_id="T0OTHER", enterprise_id="E0ORG", is_enterprise_install="true")
+        assert "No timer" in here.send(command)["text"]
+        assert "no such task" in sent_by(here, team=None, organization="E0ORG")
+        for organization in ("E0ELSE", ""):
+            command = here.command_request("status", team_id="T0OTHER", enterprise_id=organization)
+            assert "another workspace" in here.send(command)["text"]
+        outside = slack.user(given.person().email, teamId="T0FAR", teams=["T0FAR"], enterpriseId="E0FAR")
+        command = Member(slack, other, outside, member.channel).command_request("status", enterprise_id="E0ORG")
+        assert "own workspace" in here.send(command)["text"]
+        # an event of the organization
+        mapped(person, member.channel, given.customer(person))
+        renamed = {"type": "channel_rename", "channel": {"id": member.channel, "name": "renamed"}}
+        event = requests.event(renamed, event_id="EvOrganization", team="T0OTHER", enterprise_id="E0ORG")
+        assert here.send(event) is None
+        names = [row["channelName"] for row in person.get("/api/slack/channel-mappings")["items"]]
+        assert "renamed" in names
+    finally:
+        other.stop()
+
+
 def test_deduplication_keys_are_deleted_after_two_days(stint: Installation) -> None:
     stint.rows("INSERT INTO slack_deduplication (key, at) VALUES ('event:EvOld', now() - interval '49 hours') RETURNING 1")
     stint.rows("INSERT INTO slack_deduplication (key, at) VALUES ('event:EvNew', now() - interval '47 hours') RETURNING 1")

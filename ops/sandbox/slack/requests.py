@@ -97,12 +97,21 @@ def state(view: Json, values: dict[str, str | None]) -> Json:
     return found
 
 
-def event(content: Json, *, event_id: str, team: str = TEAM_ID, event_time: int | None = None, **how: Any) -> SignedRequest:
+def event(
+    content: Json,
+    *,
+    event_id: str,
+    team: str = TEAM_ID,
+    enterprise_id: str = "",
+    event_time: int | None = None,
+    **how: Any,
+) -> SignedRequest:
     """An event of the workspace, which happened at `event_time` (seconds since 1970); None: now."""
     body = {
         "type": "event_callback",
         "token": "deprecated",
         "team_id": team,
+        "enterprise_id": enterprise_id,
         "api_app_id": "A0STINT",
         "event": content,
         "event_id": event_id,

@@ -6,12 +6,12 @@ use, a response_url for half an hour and five uses.
 The workspace is T0SANDBOX; workspace.py has its token and its signing secret. These routes control it, with JSON, and are never
 logged or faulty (server.py has those of every stand-in):
 
-    POST   /sandbox/users      {"email", "id"?, "bot"?, "deleted"?, "teamId"?}: the user
+    POST   /sandbox/users      {"email", "id"?, "bot"?, "deleted"?, "teamId"?, "teams"?, "enterpriseId"?}: the user
     POST   /sandbox/channels   {"id", "name"?}: the app is in that channel
     GET    /sandbox/views      the modals in their present state
     GET    /sandbox/messages   the posted messages: {channel, text, blocks, metadata, ts, at}
     GET    /sandbox/answers    the answers to a response_url: {at, path, text, …}
-    PUT    /sandbox/settings   any of {"channelSeconds", "history", "revoked", "redirect"}
+    PUT    /sandbox/settings   any of {"channelSeconds", "history", "revoked", "redirect", "organization"}
     DELETE /sandbox            resets everything
     GET    /                   a page for people, with --app: commands, forms, buttons
 """

@@ -25,6 +25,7 @@ SETTINGS: Json = {
     "history": True,  # whether the app may read channels
     "revoked": False,  # whether its token is revoked
     "redirect": None,  # the target to which response URLs redirect
+    "organization": None,  # the id of the organization, if the app is installed in all its workspaces
 }
 
 
@@ -57,6 +58,8 @@ class Workspace:
             "deleted": bool(body.get("deleted")),
             "profile": {"email": body["email"]} if body.get("email") else {},
         }
+        if "teams" in body:  # a user of the organization "enterpriseId", in these workspaces
+            user["enterprise_user"] = {"id": "W1", "enterprise_id": body.get("enterpriseId", "E0ORG"), "teams": body["teams"]}
         self.users[user["id"]] = user
         return user
 
@@ -96,7 +99,10 @@ class Workspace:
         return Response.json(200, {"ok": True})
 
     def auth_test(self, _: Json) -> Json:
-        return {"team_id": TEAM_ID, "team": "Sandbox", "user_id": "U0STINT", "bot_id": "B0STINT"}
+        found = {"team_id": TEAM_ID, "team": "Sandbox", "user_id": "U0STINT", "bot_id": "B0STINT"}
+        if organization := self.settings["organization"]:
+            found |= {"team_id": organization, "enterprise_id": organization}
+        return found | {"is_enterprise_install": organization is not None}
 
     def users_info(self, arguments: Json) -> Json:
         if (user := self.users.get(arguments["user"])) is None:
