@@ -18,6 +18,7 @@ from tests.outbox.rows import over
 from tests.support import firm_rows
 from tests.support.given import Given
 from tests.support.installation import Installation, new_database, with_database
+from tests.support.sizes import FULL
 from tests.xero.test_records import SETTINGS
 
 USER = "Maik.SI@example.com"
@@ -68,7 +69,9 @@ def url(request: pytest.FixtureRequest, database_url: str) -> str:
 
 @pytest.mark.slow(seconds=12)
 def test_python_and_sql_have_the_same_key_for_every_character(url: str) -> None:
-    known = [chr(code) for code in range(1, 0x110000) if not 0xD800 <= code < 0xE000]
+    # the planes from 2 on have ideographs, marks and private characters, and none has a case
+    codes = [*range(1, 0x20000), *range(0x20000, 0x110000, 1 if FULL else 97)]
+    known = [chr(code) for code in codes if not 0xD800 <= code < 0xE000]
     with psycopg.connect(url) as conn:
         query = "SELECT email_key(a) FROM unnest(%s::text[]) WITH ORDINALITY AS n (a, at) ORDER BY at"
         keys = [key for (key,) in conn.execute(query, (known,))]

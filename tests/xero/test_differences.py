@@ -188,7 +188,10 @@ def test_a_project_with_20_000_entries_is_read_within_the_days_calls_the_last_mo
             message = CheckInvoiced.model_validate(await conn.value(
                 "SELECT m.body FROM messages m JOIN xero_connection x ON x.check_message_id = m.id"
             ))  # fmt: skip
-            await conn.execute("UPDATE xero_entries SET recheck = false, listed_at = 'infinity'")
+            await conn.execute(
+                "UPDATE xero_entries SET recheck = false, listed_at = 'infinity' "
+                "WHERE recheck OR listed_at IS DISTINCT FROM 'infinity'"
+            )
         assert calls == [("recent", 1), *(("older", page) for page in range(1, 41))]
         await conn.execute("UPDATE xero_entries SET invoice_checked_at = now() - interval '9 hours 59 minutes'")
         assert await next_check(conn, CheckInvoiced()) is None
