@@ -13,11 +13,13 @@ from actors.runtime.external_calls import ExternalCall
 from actors.runtime.handlers import handles
 from schemas.errors import NonRetryable, RetryAfter
 from schemas.hours import timer_reminders
-from schemas.messages import AnswerSlack, NudgeOwner, PostTaskCreated, UpdateView
+from schemas.messages import AnswerSlack, CheckSlackAccess, NudgeOwner, PostTaskCreated, UpdateView
 from schemas.postgres.connection import Connection
 from schemas.settings import settings
 from schemas.slack import client, members, posts
-from schemas.slack.client import Profile, Slack, SlackRefused, SlackUnavailable
+from schemas.slack.access import loss
+from schemas.slack.access.words import OF_A_CHANNEL
+from schemas.slack.client import Profile, Slack, SlackAccessLost, SlackRefused, SlackUnavailable
 from schemas.slack.posts import Post, Slot
 
 logger = logging.getLogger(__name__)
@@ -25,6 +27,7 @@ logger = logging.getLogger(__name__)
 MAX_SLEEP_SECONDS = 1.0  # a worker sleeps at most this long until a slot; for a later slot the message is rescheduled
 CALL_SECONDS = 4.0
 LOOKUP_SECONDS = 3.0
+POST, LOOK_UP = "chat.postMessage", "users.lookupByEmail"
 # the modal was closed, or the response_url has expired: the user does not wait for this any more
 EXPIRED_CODES = {"not_found", "expired_trigger_id", "hash_conflict", "status_404", "status_410"}
 
@@ -55,6 +58,8 @@ async def post_task_created(call: ExternalCall) -> None:
         post = await posts.build_confirmation(conn, message, settings=settings())
         if post is None:
             call.skip()
+        elif (wait := await loss.wait_seconds(conn, (POST,), settings())) is not None:
+            call.reschedule(wait)
         else:
             slot = await _reserve_slot(conn, call, post.channel_id)
     assert post is not None
@@ -62,6 +67,7 @@ async def post_task_created(call: ExternalCall) -> None:
         posted = await _post(slack, call, post, slot)
     async with call.complete() as conn:
         await posts.mark_posted(conn, call.id, *posted)
+        await loss.record_found(conn, POST, settings())
 
 
 @handles(NudgeOwner, calls_out=True)
@@ -82,22 +88,51 @@ async def nudge_owner(call: ExternalCall) -> None:
             call.skip()
         else:
             slack_id = await members.find_slack_id(conn, overdue.email)
+            wait = await loss.wait_seconds(conn, (POST,) if slack_id is not None else (POST, LOOK_UP), known)
+            if wait is not None:
+                call.reschedule(wait)
+                return
             slot = await _reserve_slot(conn, call, slack_id or overdue.email)
     assert overdue is not None and post is not None
     async with call.timeout(), client.open_client(known) as slack:
-        owner = await _find_owner(slack, overdue.email) if slack_id is None else Profile(slack_id, overdue.email, None)
+        owner = await _find_owner(slack, call, overdue.email) if slack_id is None else Profile(slack_id, overdue.email, None)
         if owner is not None and owner.refusal is None:
             posted = await _post(slack, call, Post(owner.slack_id, post.text, post.blocks), slot)
     async with call.complete() as conn:
-        if owner is not None and slack_id is None:
-            await members.save_profile(conn, owner)
+        if slack_id is None:
+            await loss.record_found(conn, LOOK_UP, known)
+            if owner is not None:
+                await members.save_profile(conn, owner)
         if posted is not None:
             await posts.mark_posted(conn, call.id, *posted)
+            await loss.record_found(conn, POST, known)
 
 
-async def _find_owner(slack: Slack, email: str) -> Profile | None:
+@handles(CheckSlackAccess, calls_out=True)
+async def check_slack_access(call: ExternalCall) -> None:
+    """Asks Slack about the bot token, if Slack has refused a call to it. Runs again until access is there."""
+    async with call.start() as (conn, _):
+        if not await loss.is_lost(conn):
+            call.skip()
+    answer: set[str] | SlackAccessLost | None = None
+    try:
+        async with call.timeout(), client.open_client(settings()) as slack:
+            answer = await slack.scopes(seconds=CALL_SECONDS)
+    except SlackAccessLost as error:
+        answer = error
+    except (SlackRefused, SlackUnavailable, RetryAfter, TimeoutError) as error:
+        logger.info("Slack did not answer the check of access error=%s", type(error).__name__)
+    async with call.complete() as conn:
+        seconds = await loss.record_check(conn, answer, settings())
+        if seconds is not None:
+            call.reschedule(max(1.0, seconds))
+
+
+async def _find_owner(slack: Slack, call: ExternalCall, email: str) -> Profile | None:
     try:
         return await slack.user_by_email(email, team=await slack.team(seconds=LOOKUP_SECONDS), seconds=LOOKUP_SECONDS)
+    except SlackAccessLost as error:
+        raise await _access_lost(call, error) from error
     except SlackRefused as error:
         raise _non_retryable(error) from error
 
@@ -123,12 +158,15 @@ async def _post(slack: Slack, call: ExternalCall, post: Post, slot: Slot) -> tup
         try:
             ts = await slack.post(post.channel_id, post.text, post.blocks, message_id=call.id, seconds=CALL_SECONDS)
         except SlackRefused as error:
-            if post.fallback_user_id is None:
+            if post.fallback_user_id is None or (isinstance(error, SlackAccessLost) and error.code not in OF_A_CHANNEL):
                 raise
             logger.info("the channel refused the post code=%s; sending a direct message to the task's creator", error.code)
             ts = await slack.post(post.fallback_user_id, post.text, post.blocks, message_id=call.id, seconds=CALL_SECONDS)
             return post.fallback_user_id, ts
         return post.channel_id, ts
+    except SlackAccessLost as error:
+        await _mark_not_posted(call, post)
+        raise await _access_lost(call, error) from error
     except SlackRefused as error:
         await _mark_not_posted(call, post)
         raise _non_retryable(error) from error
@@ -144,6 +182,13 @@ async def _post(slack: Slack, call: ExternalCall, post: Post, slot: Slot) -> tup
 async def _mark_not_posted(call: ExternalCall, post: Post, *, pause_seconds: float = 0) -> None:
     async with call.record_under_lease() as conn:
         await posts.mark_not_posted(conn, call.id, post.channel_id, pause_seconds=pause_seconds)
+
+
+async def _access_lost(call: ExternalCall, error: SlackAccessLost) -> RetryAfter:
+    """Records that Slack refuses the method. The message waits, and no attempt is counted."""
+    async with call.record_under_lease() as conn:
+        await loss.record_loss(conn, error, settings())
+    return RetryAfter(settings().stint_slack_access_seconds, str(error))
 
 
 async def _ignore_expired(request: Awaitable[None]) -> None:

@@ -173,6 +173,11 @@ def _of_server(name: str, state: str, cure: str | None) -> Finding:
             cure or "an admin connects Xero: docs/xero.md",
         ),
         "Slack": (
+            "confirmations and reminders wait; they are posted automatically once Slack gives access",
+            cure,
+        )
+        if cure is not None
+        else (
             "nothing is posted to Slack; confirmations become dead letters",
             "install the app again, set the new SLACK_BOT_TOKEN, restart, replay: docs/operations.md, Slack",
         ),

@@ -20,6 +20,7 @@ from schemas.postgres.connection import Connection, connect
 from schemas.postgres.migrate import pending
 from schemas.settings import Settings, settings
 from schemas.slack import posts
+from schemas.slack.access import loss as slack_loss
 from schemas.xero.access import status as xero_status
 from schemas.xero.access.status import XeroStatus
 from schemas.xero.checks import strays
@@ -93,7 +94,7 @@ async def _read_database(settings: Settings, status: InstallationStatus) -> str:
             status.timers_without_access = await leftovers.timers_without_access(conn)
             if settings.uses_external_identity:
                 status.servers["user pool"] = await _user_pool(conn, settings)
-            status.servers |= {"Xero": await _xero(conn, settings, status), "Slack": await _slack(conn, settings)}
+            status.servers |= {"Xero": await _xero(conn, settings, status), "Slack": await _slack(conn, settings, status)}
     except Exception as error:  # any error means that Postgres cannot be used, and is shown as its state
         return f"does not answer: {type(error).__name__}"
     return "ok"
@@ -122,10 +123,17 @@ async def _xero(conn: Connection, settings: Settings, status: InstallationStatus
     return f"has refused {found.failed:,} bills" if found.failed else "ok"
 
 
-async def _slack(conn: Connection, settings: Settings) -> str:
+async def _slack(conn: Connection, settings: Settings, status: InstallationStatus) -> str:
     if settings.slack_bot_token is None:
         return "not set"
-    return "revoked the bot token" if await posts.is_token_revoked(conn, settings) else "ok"
+    if await posts.is_token_revoked(conn, settings):
+        return "revoked the bot token"
+    losses = await slack_loss.losses(conn, settings)
+    if not losses:
+        return "ok"
+    status.cures["Slack"] = " Also: ".join(dict.fromkeys(loss.words.cure for loss in losses))
+    problems = "; ".join(dict.fromkeys(loss.words.text for loss in losses))
+    return f"refuses calls since {losses[0].lost_at:%Y-%m-%d %H:%M} UTC: {problems}"
 
 
 async def _probe(url: str | None) -> str:

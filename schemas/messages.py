@@ -169,6 +169,11 @@ class UpdateView(Message, queue="slack", timeout_seconds=8):
     view: dict[str, Any]
 
 
+class CheckSlackAccess(Message, queue="slack", timeout_seconds=8):
+    """Ask Slack whether the bot token is valid and has the scopes that calls need, after one was refused. It runs again and
+    again until access is there: the handler reschedules it."""
+
+
 class NudgeOwner(Message, queue="slack", max_attempts=15, timeout_seconds=15):
     """Remind the owner of a timer that has been running for long, if it is still running when this message is due."""
 

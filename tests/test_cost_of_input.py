@@ -35,8 +35,8 @@ from schemas.messages import parse_body
 from schemas.postgres import listing, sync_start
 from schemas.settings import Settings
 from schemas.slack import client as slack
-from schemas.slack.mrkdwn import Names, to_text
 from schemas.slack.payloads import EVENT, INTERACTION, FormOrigin
+from schemas.slack.reading.mrkdwn import Names, to_text
 from tests.support.cpu import assert_linear, pumps
 
 UNBOUNDED = Bounds(values=10**9, fields=10**9)

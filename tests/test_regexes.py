@@ -62,7 +62,7 @@ EXPRESSIONS: dict[str, dict[str, str]] = {
     "schemas/slack/client.py": {
         "'[0-9]{1,9}": "fullmatch", "'[0-9]{1,12}": "fullmatch", "'v0=": "fullmatch", "re.escape(host)": "fullmatch",
     },
-    "schemas/slack/mrkdwn.py": {
+    "schemas/slack/reading/mrkdwn.py": {
         "'<([^": "sub", "'\\\\x00(": "sub", "'`(": "split",
         "'(?<![\\\\w*])": "sub", "'(?<!\\\\w)_": "sub", "'(?<![\\\\w~])": "sub",
     },

@@ -1,6 +1,6 @@
 """The rescuer: finds messages that have stopped moving and makes them ready again. It also starts the checks for invoiced
-entries and of access to Xero, records how far the WAL has come, for sync cursors, and prunes: it deletes rows that have served
-their purpose, so that tables do not grow without limit. Each relay runs one."""
+entries and of access to Xero and Slack, records how far the WAL has come, for sync cursors, and prunes: it deletes rows that
+have served their purpose, so that tables do not grow without limit. Each relay runs one."""
 
 import asyncio
 import logging
@@ -16,6 +16,7 @@ from schemas.postgres import sync_epochs
 from schemas.postgres.connection import Connection, connect
 from schemas.postgres.sync_start import TOMBSTONE_DAYS
 from schemas.settings import Settings
+from schemas.slack.access import loss as slack_loss
 from schemas.xero.access import loss
 from schemas.xero.checks import chain
 
@@ -44,6 +45,7 @@ async def rescue_once(conn: Connection, settings: Settings) -> None:
         logger.warning("leases of external calls expired: count=%d", count)
     await chain.ensure_started(conn)
     await loss.ensure_checked(conn)
+    await slack_loss.ensure_checked(conn)
     if settings.uses_external_identity:
         await user_pool.ensure_started(conn)
     await prune(conn, days=settings.stint_prune_days)

@@ -12,7 +12,7 @@ from schemas.errors import RetryAfter
 from schemas.identity.users import User
 from schemas.postgres.connection import Connection
 from schemas.slack import deduplication, task_actions, views
-from schemas.slack.client import SlackRefused, SlackUnavailable
+from schemas.slack.client import SlackAccessLost, SlackRefused, SlackUnavailable
 from schemas.slack.escaping import unescape
 from schemas.slack.members import Caller, MappedChannel
 from schemas.slack.payloads import Command
@@ -175,6 +175,8 @@ async def open_form(responder: Responder, request: FormRequest, *, late: bool) -
         view_id = await responder.slack.open_view(request.trigger_id, views.loading(), seconds=_open_view_timeout(late=late))
     except CannotAnswer as error:
         return str(error)
+    except SlackAccessLost as error:
+        return str(responder.access_lost(error))
     except SlackRefused as error:
         return NOT_OPENED.format(why=error.code)
     except (SlackUnavailable, RetryAfter):

@@ -13,9 +13,8 @@ from schemas.identity.users import User
 from schemas.messages import AnswerSlack
 from schemas.outbox import outbox
 from schemas.postgres.connection import Connection
-from schemas.slack import deduplication, members, message_text, presses, task_actions, task_form, views
+from schemas.slack import deduplication, members, presses, task_actions, task_form, views
 from schemas.slack.members import Caller
-from schemas.slack.mrkdwn import Names
 from schemas.slack.payloads import (
     AnyInteraction,
     BlockActions,
@@ -26,6 +25,8 @@ from schemas.slack.payloads import (
     ViewSubmission,
 )
 from schemas.slack.presses import Outcome
+from schemas.slack.reading import message_text
+from schemas.slack.reading.mrkdwn import Names
 from schemas.slack.views import CREATE_TASK, CUSTOMER, PILLAR, TASK, TITLE, Choice, Draft
 
 FORM_ALREADY_USED = "This form has already created its task, with other values. Close it, and change the task in Stint."

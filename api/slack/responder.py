@@ -24,7 +24,8 @@ from schemas.postgres.connection import UNREACHABLE, Connection, PoolBusy, is_un
 from schemas.postgres.pool import Database
 from schemas.settings import Settings
 from schemas.slack import members
-from schemas.slack.client import Profile, Slack, SlackRefused, SlackUnavailable
+from schemas.slack.access import loss
+from schemas.slack.client import Profile, Slack, SlackAccessLost, SlackRefused, SlackUnavailable
 from schemas.slack.members import Caller
 from schemas.slack.views import Modal
 
@@ -35,6 +36,7 @@ Result = TypeVar("Result")
 ANSWER_SECONDS = 2.0
 LATE_SECONDS = 1.0  # a request that has waited for longer is acknowledged at once
 PROFILE_SECONDS = 1.0
+USERS_INFO = "users.info"
 BACKGROUND_SECONDS = 20.0  # the longest that work continues after the answer
 BACKGROUND_CALL_SECONDS = 10.0  # the timeout of a call to Slack after the answer
 
@@ -139,6 +141,7 @@ class Responder:
 
         async def save(conn: Connection) -> tuple[Caller, Result | None]:
             await members.save_profile(conn, profile)
+            await loss.record_found(conn, USERS_INFO, self.settings)
             return await look_up(conn)
 
         try:
@@ -146,6 +149,8 @@ class Responder:
             # of a request that names only the organization, the user's profile tells whether it is one of our workspace
             if ours not in (team_id, organization) and not (team_id == organization and ours.startswith("T")):
                 return Caller(slack_id, None, OTHER_WORKSPACE, None, fresh=True), None
+        except SlackAccessLost as error:
+            raise self.access_lost(error) from error
         except (SlackUnavailable, SlackRefused, RetryAfter) as error:
             logger.warning("Slack workspace id unknown error=%r", str(error))
             raise CannotAnswer(SLACK_APOLOGY) from error
@@ -157,6 +162,11 @@ class Responder:
             return found
         try:
             profile = await self._fetch_profile(slack_id, ours)
+        except SlackAccessLost as error:
+            refusal = self.access_lost(error)
+            if found[0].is_known:
+                return found
+            raise refusal from error
         except (SlackUnavailable, SlackRefused, RetryAfter) as error:
             logger.warning("Slack profile unknown error=%r", str(error))
             if found[0].is_known:
@@ -166,10 +176,27 @@ class Responder:
 
     async def _refresh(self, slack_id: str, team_id: str) -> None:
         """Fetches a profile that is known already, for the next request."""
-        with suppress(SlackUnavailable, SlackRefused, RetryAfter):
+        try:
             profile = await self._fetch_profile(slack_id, team_id)
+        except SlackAccessLost as error:
+            self.access_lost(error)
+        except (SlackUnavailable, SlackRefused, RetryAfter):
+            pass
+        else:
             async with self.database.connection(queued=False) as conn:
                 await members.save_profile(conn, profile)
+                await loss.record_found(conn, USERS_INFO, self.settings)
+
+    def access_lost(self, error: SlackAccessLost) -> CannotAnswer:
+        """Records in the background that Slack refuses the method to the app. Returns what the person reads."""
+
+        async def record() -> None:
+            async with self.transaction() as conn:
+                await loss.record_loss(conn, error, self.settings)
+
+        logger.warning("Slack refuses a call to the app method=%s code=%s", error.method, error.code)
+        self.run_in_background(record())
+        return CannotAnswer(error.for_user)
 
     async def _fetch_profile(self, slack_id: str, team_id: str) -> Profile:
         """The user's profile from Slack. Requests of one user that arrive at the same time share one call."""

@@ -135,6 +135,21 @@ def xero_access_lost(*, to: str, organisation: str, problem: str, cure: str, rec
 
 
 @_template
+def slack_access_lost(*, to: str, problem: str, cure: str) -> SendMail:
+    """To an admin: Slack refuses calls to the app. `problem` is a sentence without its period."""
+    return SendMail(
+        to=to,
+        subject="Slack gives Stint no access",
+        paragraphs=(
+            f"Slack refuses calls to Stint: {problem}.",
+            f"What to do: {cure}",
+            "Until then, confirmations and reminders in Slack wait; after that they are posted automatically. You get no "
+            "further mail about this.",
+        ),
+    )
+
+
+@_template
 def xero_differs(*, to: str, organisation: str, bill: str, error: str, url: str) -> SendMail:
     """To an admin: a time entry of an approved bill was changed or deleted in Xero by hand. `bill` says whose it is, for which
     customer and day."""

@@ -94,6 +94,10 @@ async def _dead_letters(conn: Connection) -> list[str]:
     age = await conn.value("SELECT extract(epoch FROM clock_timestamp() - read_at)::float FROM user_pool_readings")
     if age is not None:
         lines.append(f"stint_user_pool_read_age_seconds {age:.1f}")
+    # and of schemas/slack/access/loss.py
+    lines.append("# TYPE stint_slack_access_lost gauge")
+    for problem, needed in await conn.all("SELECT DISTINCT problem, needed FROM slack_access_losses ORDER BY problem, needed"):
+        lines.append(f'stint_slack_access_lost{{problem="{problem}",needed="{needed}"}} 1')
     alive = [process.kind for process in await heartbeats.processes(conn) if process.alive]
     lines += ["# TYPE stint_alive gauge", *(f'stint_alive{{kind="{kind}"}} {alive.count(kind)}' for kind in ("relay", "work"))]
     return lines

@@ -1,6 +1,7 @@
 """The client of Slack: request signatures, the Web API, and response URLs. Each call has a deadline.
 
-A call has one of four outcomes: a result; SlackRefused if repeating the call cannot help; RetryAfter if Slack limits the rate;
+A call has one of these outcomes: a result; SlackRefused if repeating the call cannot help, or not before an admin has acted
+(SlackAccessLost); RetryAfter if Slack limits the rate;
 SlackUnavailable if the outcome is unknown, also for an answer that is no JSON object.
 """
 
@@ -23,6 +24,10 @@ from slack_sdk.web.async_slack_response import AsyncSlackResponse
 from schemas.email_addresses import in_ascii
 from schemas.errors import RetryAfter
 from schemas.settings import LOOPBACK, SLACK_API_URL, Settings, split_list
+from schemas.slack.access.words import CODES
+from schemas.slack.client_errors import SlackAccessLost as SlackAccessLost
+from schemas.slack.client_errors import SlackRefused as SlackRefused
+from schemas.slack.client_errors import SlackUnavailable as SlackUnavailable
 from schemas.slack.profiles import Profile as Profile
 from schemas.slack.profiles import to_profile
 from schemas.slack.views import Blocks
@@ -43,22 +48,6 @@ SERVER_ERRORS = {
     "unknown_error",
 }
 USER_NOT_FOUND = {"user_not_found", "users_not_found", "user_not_visible"}
-
-
-class SlackRefused(Exception):
-    """Slack refused the call, and a repeated call would be refused too; `code` is Slack's error code."""
-
-    def __init__(self, code: str) -> None:
-        super().__init__(f"Slack refused the call: {code}")
-        self.code = code
-
-
-class SlackUnavailable(Exception):
-    """Slack did not answer, or answered with a server error; `not_sent` if the request certainly did not reach Slack."""
-
-    def __init__(self, why: str, *, not_sent: bool = False) -> None:
-        super().__init__(f"Slack is unavailable: {why}")
-        self.not_sent = not_sent
 
 
 def has_valid_signature(body: bytes, *, timestamp: str, signature: str, settings: Settings) -> bool:
@@ -113,6 +102,11 @@ class Slack:
                 raise SlackUnavailable("an answer without a workspace")
             self._team = team
         return self._team
+
+    async def scopes(self, *, seconds: float) -> set[str]:
+        """The scopes of the bot token, as far as Slack names them. Raises SlackAccessLost for a token that is not valid."""
+        answer = await self._answer(self._client.auth_test, seconds)
+        return {scope.strip() for scope in str(answer.headers.get("x-oauth-scopes", "")).split(",") if scope.strip()}
 
     async def user(self, slack_id: str, *, team: str, seconds: float) -> Profile:
         """The user's profile; with the refusal "other_workspace" if our workspace has no such user."""
@@ -203,20 +197,25 @@ class Slack:
             raise SlackRefused(f"status_{status}")
 
     async def _call(self, method: Callable[..., Awaitable[AsyncSlackResponse]], seconds: float, **arguments: Any) -> Any:
+        return (await self._answer(method, seconds, **arguments)).data
+
+    async def _answer(
+        self, method: Callable[..., Awaitable[AsyncSlackResponse]], seconds: float, **arguments: Any
+    ) -> AsyncSlackResponse:
         if self._settings.slack_bot_token is None:
             raise SlackRefused("SLACK_BOT_TOKEN is not set")
         try:
-            data = (await _with_deadline(method(**arguments), seconds)).data
+            answer: AsyncSlackResponse = await _with_deadline(method(**arguments), seconds)
         except SlackApiError as error:
-            raise _to_exception(error) from error
+            raise _to_exception(error, method.__name__.replace("_", ".", 1)) from error
         except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:  # of the SDK, for such an answer
             raise SlackUnavailable(NO_OBJECT) from error
-        if not isinstance(data, dict):
+        if not isinstance(answer.data, dict):
             raise SlackUnavailable(NO_OBJECT)
-        return data
+        return answer
 
 
-def _to_exception(error: SlackApiError) -> Exception:
+def _to_exception(error: SlackApiError, method: str) -> Exception:
     response = error.response
     status = int(getattr(response, "status_code", 0) or getattr(response, "status", 0))
     if status == 429:
@@ -225,7 +224,16 @@ def _to_exception(error: SlackApiError) -> Exception:
     code = str(data.get("error")) if isinstance(data, dict) and data.get("error") else ""
     if status >= 500 or not code or code in SERVER_ERRORS:
         return SlackUnavailable(code or f"status {status}")
+    if code in CODES:
+        needed = data.get("needed") if isinstance(data, dict) else None
+        return SlackAccessLost(code, method=method, needed=_scopes(needed))
     return RetryAfter(30, RATE_LIMITED) if code == "ratelimited" else SlackRefused(code)
+
+
+def _scopes(needed: Any) -> str:
+    """The names of scopes, without anything that no name of a scope has."""
+    text = needed[:200] if isinstance(needed, str) else ""
+    return "".join(character for character in text if character.isascii() and (character.isalnum() or character in ":._,-"))
 
 
 async def _with_deadline(call: Awaitable[Any], seconds: float) -> Any:

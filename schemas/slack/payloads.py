@@ -143,7 +143,7 @@ class Message(Payload):
     ts: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,15}\.[0-9]{1,10}$")]
     thread_ts: Annotated[str | None, StringConstraints(pattern=r"^[0-9]{1,15}\.[0-9]{1,10}$")] = None
     text: Annotated[str | None, StringConstraints(max_length=MAX_ESCAPED)] = None
-    # of many kinds, and read as far as their shape is known: schemas/slack/message_text.py
+    # of many kinds, and read as far as their shape is known: schemas/slack/reading/message_text.py
     blocks: Any = None
     attachments: Any = None
     files: Any = None

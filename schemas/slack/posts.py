@@ -4,7 +4,6 @@ Slack accepts about one post a second in a channel. Each post reserves the chann
 together stay within that rate.
 """
 
-import hashlib
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -16,6 +15,7 @@ from schemas.postgres.connection import Connection
 from schemas.rate_limits import Limit
 from schemas.settings import Settings
 from schemas.slack import task_actions, views
+from schemas.slack.access.loss import token_hash
 from schemas.slack.views import Blocks
 
 CHANNEL_LIMIT = Limit("slack-channel", burst=1, seconds=1)
@@ -126,7 +126,7 @@ async def mark_posted(conn: Connection, message_id: UUID, channel_id: str, ts: s
 async def is_token_revoked(conn: Connection, settings: Settings) -> bool:
     """Whether Slack has reported that it revoked the configured bot token."""
     return bool(
-        await conn.value("SELECT EXISTS (SELECT FROM slack_revocations WHERE token_hash = %s)", (_token_hash(settings),))
+        await conn.value("SELECT EXISTS (SELECT FROM slack_revocations WHERE token_hash = %s)", (token_hash(settings),))
     )
 
 
@@ -134,10 +134,5 @@ async def record_revocation(conn: Connection, reason: str, *, settings: Settings
     """Records that Slack has revoked the configured bot token."""
     await conn.execute(
         "INSERT INTO slack_revocations (token_hash, reason) VALUES (%s, %s) ON CONFLICT (token_hash) DO NOTHING",
-        (_token_hash(settings), reason),
+        (token_hash(settings), reason),
     )
-
-
-def _token_hash(settings: Settings) -> bytes:
-    token = settings.slack_bot_token
-    return hashlib.sha256(token.get_secret_value().encode() if token else b"").digest()

@@ -32,7 +32,9 @@ def stint(
     """An installation with its own database and vhost."""
     amqp_url = servers.addresses().amqp_urls[f"{worker_id}-slack"]
     directory = tmp_path_factory.mktemp("slack")
-    installation = Installation(new_database(database_url), amqp_url, directory, **sandbox.environment)
+    installation = Installation(
+        new_database(database_url), amqp_url, directory, **sandbox.environment, STINT_SLACK_ACCESS_SECONDS="0.5"
+    )
     try:
         yield installation.start().wait_until_ready()
     finally:

@@ -21,6 +21,7 @@ from schemas.slack import views
 from schemas.slack.client import (
     Profile,
     Slack,
+    SlackAccessLost,
     SlackRefused,
     SlackUnavailable,
     has_valid_signature,
@@ -158,6 +159,27 @@ def test_a_user_is_looked_up_by_both_spellings_of_the_domain(server: Answers) ->
     assert [b"xn--mnchen-3ya" in request for request in server.requests] == [False, True]
     assert call(server, lambda slack: slack.user_by_email("jo@acme.example", team="T1", seconds=3)) is None
     assert len(server.requests) == 3
+
+
+def test_a_refusal_of_the_token_names_the_method_and_the_scope(server: Answers) -> None:
+    for code, needed, expected in (
+        ("missing_scope", "users:read,team:read", "users:read,team:read"),
+        ("missing_scope", 'a"}\n<b>' + "x" * 300, "ab" + "x" * 193),
+        ("missing_scope", 5, ""),
+        ("token_revoked", None, ""),
+    ):
+        server.reply("200 OK", {"ok": False, "error": code, "needed": needed, "provided": "commands"})
+        with pytest.raises(SlackAccessLost) as lost:
+            call(server, CALLS[2])
+        assert (lost.value.code, lost.value.method, lost.value.needed) == (code, "users.lookupByEmail", expected)
+    server.reply("200 OK", {"ok": False, "error": "channel_not_found"})
+    with pytest.raises(SlackRefused) as refused:
+        call(server, CALLS[5])
+    assert not isinstance(refused.value, SlackAccessLost)
+    server.reply("200 OK", {"ok": True}, "X-OAuth-Scopes: commands, chat:write")
+    assert call(server, lambda slack: slack.scopes(seconds=3)) == {"commands", "chat:write"}
+    server.reply("200 OK", {"ok": True})
+    assert call(server, lambda slack: slack.scopes(seconds=3)) == set()
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from schemas.slack.message_text import describe, title
-from schemas.slack.mrkdwn import Names, to_text
+from schemas.slack.reading.message_text import describe, title
+from schemas.slack.reading.mrkdwn import Names, to_text
 
 Json = dict[str, Any]
 KNOWN = {"U2": "Ann Lee", "C2": "support"}

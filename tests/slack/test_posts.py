@@ -115,14 +115,14 @@ def test_a_confirmation_is_retried_until_slack_answers(
 def test_a_post_that_slack_refuses_becomes_a_dead_letter(
     member: Member, person: Person, stint: Installation, customer: Json
 ) -> None:
-    view = member.open_form("Revoked")
-    member.slack.configure(revoked=True)
+    view = member.open_form("Too long")
+    member.slack.configure(refused={"chat.postMessage": {"error": "msg_too_long"}})
     member.submit(view)
     dead = "SELECT id::text FROM messages WHERE actor = 'post_task_created' AND state = 'dead'"
     [(message_id,)] = eventually(lambda: stint.rows(dead))
-    assert "account_inactive" in stint.value("SELECT error FROM messages WHERE id = %s", message_id)
+    assert "msg_too_long" in stint.value("SELECT error FROM messages WHERE id = %s", message_id)
 
-    member.slack.configure(revoked=False)
+    member.slack.configure(refused={})
     stint.rows("UPDATE messages SET state = 'ready', available_at = now() WHERE id = %s RETURNING 1", message_id)
     eventually(lambda: member.slack.messages(member.channel))
 

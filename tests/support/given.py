@@ -160,7 +160,7 @@ class Given:
         unfinished = """
             SELECT count(*) FROM messages
             WHERE state NOT IN ('done', 'dead', 'discarded')
-              AND actor NOT IN ('check_access', 'check_invoiced', 'read_user_pool')
+              AND actor NOT IN ('check_access', 'check_invoiced', 'check_slack_access', 'read_user_pool')
         """
         eventually(lambda: self.stint.value(unfinished) == 0, seconds=seconds, why="the outbox is empty")
 

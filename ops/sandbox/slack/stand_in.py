@@ -11,7 +11,7 @@ logged or faulty (server.py has those of every stand-in):
     GET    /sandbox/views      the modals in their present state
     GET    /sandbox/messages   the posted messages: {channel, text, blocks, metadata, ts, at}
     GET    /sandbox/answers    the answers to a response_url: {at, path, text, …}
-    PUT    /sandbox/settings   any of {"channelSeconds", "history", "revoked", "redirect", "organization"}
+    PUT    /sandbox/settings   any of {"channelSeconds", "history", "revoked", "redirect", "organization", "refused"}
     DELETE /sandbox            resets everything
     GET    /                   a page for people, with --app: commands, forms, buttons
 """

@@ -25,6 +25,7 @@ SETTINGS: Json = {
     "history": True,  # whether the app may read channels
     "revoked": False,  # whether its token is revoked
     "redirect": None,  # the target to which response URLs redirect
+    "refused": {},  # the answers to methods that Slack refuses: {"users.info": {"error": "missing_scope", "needed": …}}
     "organization": None,  # the id of the organization, if the app is installed in all its workspaces
 }
 
@@ -73,6 +74,8 @@ class Workspace:
             return Response.json(404, {"ok": False, "error": "unknown_method"})
         try:
             self._check_token(request)
+            if refusal := self.settings["refused"].get(request.path.removeprefix("/api/")):
+                return Response.json(200, {"ok": False, **refusal})
             return Response.json(200, {"ok": True, **method(self, _arguments(request))})
         except Refused as error:
             return Response.json(200, {"ok": False, "error": str(error)})

@@ -6,7 +6,7 @@ Slack has more kinds of blocks than are named here, and adds others. Of those th
 from collections.abc import Iterator
 from typing import Any
 
-from schemas.slack.mrkdwn import Names, date, link, to_text
+from schemas.slack.reading.mrkdwn import Names, date, link, to_text
 
 MAX_TITLE_LENGTH = 200
 _LINE_MARKS = " \t>•◦▪"  # of quotes and lists, before a line's text

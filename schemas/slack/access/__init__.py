@@ -1,0 +1,1 @@
+"""Calls that Slack refuses to the app: recorded, told to admins, waited for, and tried again."""

@@ -1,0 +1,1 @@
+"""The text of messages as a person sees it in Slack."""
