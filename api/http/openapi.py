@@ -1,5 +1,6 @@
 """The OpenAPI document at /docs/openapi.json, and its page at /docs, which loads nothing from other sites."""
 
+import asyncio
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,17 @@ A stopped timer becomes a time entry, time entries add up to time bills, an admi
 """
 
 
-async def reject_unknown_pages(request: Request[Any, Any, Any]) -> None:
-    """Litestar has its own page for unknown paths below /docs; this raises the same 404 as everywhere."""
+DOCUMENT = "/openapi.json"
+
+
+async def prepare_page(request: Request[Any, Any, Any]) -> None:
+    """Litestar has its own page for unknown paths below /docs; this raises the same 404 as everywhere. And it would make the
+    document on the event loop, where everything else would wait for half a second; this makes it in a thread, once."""
     if request.path_params:
         raise NotFoundException
+    if request.url.path.endswith(DOCUMENT):
+        async with request.app.state.making_document:
+            await asyncio.to_thread(lambda: request.app.openapi_schema)
 
 
 # Litestar's own page has an inline script with the whole document in it, which a strict Content-Security-Policy forbids.
@@ -99,7 +107,7 @@ CONFIG = OpenAPIConfig(
     version="0.2.0",
     description=DESCRIPTION,
     openapi_router=Router(
-        "/docs", route_handlers=[show_page, start_page], include_in_schema=False, before_request=reject_unknown_pages
+        "/docs", route_handlers=[show_page, start_page], include_in_schema=False, before_request=prepare_page
     ),
     use_handler_docstrings=True,
     components=Components(
@@ -111,7 +119,7 @@ CONFIG = OpenAPIConfig(
     license=License(name="MIT", identifier="MIT"),
     servers=[Server(url="/")],
     render_plugins=[
-        JsonRenderPlugin(path="/openapi.json"),
+        JsonRenderPlugin(path=DOCUMENT),
     ],
 )
 
@@ -192,6 +200,7 @@ def _without_null(schema: Schema) -> Schema:
 def document_routes(app: Litestar) -> None:
     """Completes the documentation of the routes: tags, operation ids, responses. Litestar would document errors in a shape that
     Stint never returns."""
+    app.state.making_document = asyncio.Lock()
     for route in app.routes:
         for handler in getattr(route, "route_handlers", ()):
             if handler.resolve_include_in_schema():

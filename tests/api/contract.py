@@ -10,13 +10,17 @@ from tests.support.answers import Json
 from tests.support.installation import Installation
 
 METHODS = {"get", "post", "put", "patch", "delete"}
+_document: Json = {}
 
 
 def fetch_document(stint: Installation) -> Json:
-    answer = httpx2.get(f"{stint.url}/docs/openapi.json")
-    assert answer.status_code == 200
-    document: Json = answer.json()
-    return document
+    """The document, which is the same in each installation: a process of pytest reads it once, because making it takes an API
+    half a second of CPU."""
+    if not _document:
+        answer = httpx2.get(f"{stint.url}/docs/openapi.json", timeout=20)
+        assert answer.status_code == 200
+        _document.update(answer.json())
+    return _document
 
 
 def operations(document: Json) -> dict[tuple[str, str], Json]:

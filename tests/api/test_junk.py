@@ -9,6 +9,7 @@ from urllib.parse import quote, unquote
 import httpx2
 import pytest
 
+from tests.api.contract import fetch_document
 from tests.identity.tokens import encoded
 from tests.support.answers import EVERY_ROUTE, Json, filled, problem, refused_fields
 from tests.support.given import Given, Person
@@ -131,7 +132,7 @@ def admin(stint: Installation) -> Iterator[Person]:
 @pytest.fixture(scope="module")
 def parameters(stint: Installation) -> dict[tuple[str, str], list[Json]]:
     """The parameters of each route in the OpenAPI document, which must have every route."""
-    paths = httpx2.get(f"{stint.url}/docs/openapi.json").json()["paths"]
+    paths = fetch_document(stint)["paths"]
     found = {(method, path): paths[path][method.lower()].get("parameters", []) for method, path in EVERY_ROUTE}
     assert sum(len(parameters) for parameters in found.values()) > 45
     return found

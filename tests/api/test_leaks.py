@@ -12,6 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.api.contract import fetch_document
 from tests.api.customer_rows import fill_in, ids_of, texts_of, touch
 from tests.api.table import TABLE
 from tests.api.tenants import Tenant, filled, operations, parameters, tenant, with_ids
@@ -46,7 +47,7 @@ def stint(database_url: str, amqp_url_apart: str, tmp_path_factory: pytest.TempP
 
 @pytest.fixture(scope="module")
 def documented(stint: Installation) -> dict[str, Json]:
-    return operations(httpx2.get(f"{stint.url}/docs/openapi.json").json())
+    return operations(fetch_document(stint))
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.api.contract import fetch_document
 from tests.api.invitations import reset_rate_limits
 from tests.api.table import TABLE, RouteCase
 from tests.api.tenants import Tenant, operations, parameters, tenant, with_ids
@@ -54,7 +55,7 @@ def tenants(stint: Installation) -> Iterator[tuple[Tenant, Tenant]]:
 
 @pytest.fixture(scope="module")
 def documented(stint: Installation) -> dict[str, Json]:
-    return operations(httpx2.get(f"{stint.url}/docs/openapi.json").json())
+    return operations(fetch_document(stint))
 
 
 def test_the_table_has_every_route(documented: dict[str, Json]) -> None:

@@ -7,6 +7,7 @@ import httpx2
 import pytest
 
 from schemas.encryption import decrypt
+from tests.api.contract import fetch_document
 from tests.support.answers import filled, problem
 from tests.support.firm_with_xero import Firm
 from tests.support.installation import SECRET_KEY, eventually
@@ -147,7 +148,7 @@ def test_projects_and_tasks_with_values_that_xero_has_added_are_listed(firm: Fir
 
 
 def test_the_answers_are_as_documented(firm: Firm) -> None:
-    paths = httpx2.get(f"{firm.stint.url}/docs/openapi.json").json()["paths"]
+    paths = fetch_document(firm.stint)["paths"]
     for path in ("/api/xero/auth-url", "/api/xero/projects", "/api/xero/projects/{project_id}/tasks", "/api/xero/status"):
         answer = firm.admin.get(filled(path, project_id=firm.project["projectId"]))
         documented = str(paths[path]["get"]["responses"]["200"]["content"])
