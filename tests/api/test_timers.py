@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import httpx2
 
-from tests.support.answers import at, problem
+from tests.support.answers import at, problem, until_free
 from tests.support.given import Given, Json
 from tests.support.installation import Installation, eventually
 
@@ -125,7 +125,7 @@ def test_fifty_parallel_starts_leave_one_timer(given: Given, stint: Installation
     by = given.person()
     task = given.task(by)
     with ThreadPoolExecutor(50) as pool:
-        answers = list(pool.map(lambda _: by.http.post(f"/api/tasks/{task['id']}/start"), range(50)))
+        answers = list(pool.map(lambda _: until_free(lambda: by.http.post(f"/api/tasks/{task['id']}/start")), range(50)))
     assert statuses(answers) == [200] * 49 + [201]
     assert len({answer.json()["id"] for answer in answers}) == 1
     assert stint.value("SELECT count(*) FROM timers WHERE user_id = %s", by.id) == 1
@@ -138,7 +138,7 @@ def test_fifty_parallel_starts_of_several_tasks_leave_one_timer_and_no_overlap(g
 
     with ThreadPoolExecutor(50) as pool:
         paths = [f"/api/tasks/{tasks[number % 10]}/start" for number in range(50)]
-        answers = list(pool.map(lambda path: by.http.post(path), paths))
+        answers = list(pool.map(lambda path: until_free(lambda: by.http.post(path)), paths))
 
     assert set(statuses(answers)) <= {200, 201}
     started = [answer.json() for answer in answers if answer.status_code == 201]
@@ -160,7 +160,7 @@ def test_fifty_parallel_stops_leave_one_entry_and_one_answer(given: Given, stint
     task = given.task(by)
     by.post(f"/api/tasks/{task['id']}/start")
     with ThreadPoolExecutor(50) as pool:
-        answers = list(pool.map(lambda _: by.http.post(f"/api/tasks/{task['id']}/stop"), range(50)))
+        answers = list(pool.map(lambda _: until_free(lambda: by.http.post(f"/api/tasks/{task['id']}/stop")), range(50)))
     assert statuses(answers) == [202] * 50
     assert len({answer.text for answer in answers}) == 1
     given.settled()
@@ -175,7 +175,7 @@ def test_concurrent_starts_and_stops_lose_no_time(given: Given, stint: Installat
 
     def act(number: int) -> httpx2.Response:
         verb = "stop" if number % 3 == 2 else "start"
-        return by.http.post(f"/api/tasks/{tasks[number % len(tasks)]}/{verb}")
+        return until_free(lambda: by.http.post(f"/api/tasks/{tasks[number % len(tasks)]}/{verb}"))
 
     with ThreadPoolExecutor(16) as pool:
         assert set(statuses(list(pool.map(act, range(90))))) <= {200, 201, 202, 409}

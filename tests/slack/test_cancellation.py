@@ -25,11 +25,15 @@ def command(member: Member, text: str) -> Exchange:
 
 
 async def all_answer(api: InProcess, member: Member) -> None:
-    """More commands at once than there are connections for Slack."""
-    commands = [command(member, "status") for _ in range(2 * UNQUEUED_SIZE)]
-    async with asyncio.timeout(10):
-        await asyncio.gather(*(api.request(each) for each in commands))
-    assert {(each.status, b"Sorry" in each.content) for each in commands} == {(200, False)}, [each.content for each in commands]
+    """More commands at once than there are connections for Slack. A machine that stalls for two seconds answers some of them
+    with an apology, and the next ones without; lost connections would answer with an apology always."""
+    async with asyncio.timeout(60):
+        apologized = True
+        while apologized:
+            commands = [command(member, "status") for _ in range(2 * UNQUEUED_SIZE)]
+            await asyncio.gather(*(api.request(each) for each in commands))
+            assert {each.status for each in commands} == {200}
+            apologized = any(b"Sorry" in each.content for each in commands)
     metrics = await api.metrics()
     for state in ("in_use", "missing"):
         assert metrics[f'stint_connections{{pool="unqueued",process="1",state="{state}"}}'] == 0

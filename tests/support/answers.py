@@ -1,6 +1,8 @@
 """Assertions about the responses of the API, and the list of its routes."""
 
 import re
+import time
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -55,6 +57,15 @@ def refused_fields(answer: httpx2.Response) -> list[str]:
     errors = problem(answer, 422)["errors"]
     assert errors and all(set(error) == {"path", "message"} and error["message"] for error in errors), errors
     return [error["path"] for error in errors]
+
+
+def until_free(send: Callable[[], httpx2.Response]) -> httpx2.Response:
+    """The answer of a request that is sent again while Stint is busy, for at most 60 seconds: such a refusal has changed
+    nothing. On a machine that stalls for some seconds, a part of many requests at once is refused."""
+    ends = time.monotonic() + 60
+    while (answer := send()).status_code == 503 and "Nothing was changed" in answer.text and time.monotonic() < ends:
+        time.sleep(float(answer.headers["Retry-After"]))
+    return answer
 
 
 def at(other: Installation, token: str) -> httpx2.Client:
