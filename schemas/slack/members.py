@@ -23,7 +23,7 @@ REFUSAL_TEXTS = {
     "deleted": "This Slack account is deactivated.",
     "other_workspace": "Stint is only for members of the firm's own workspace.",
     "no_address": "Slack does not show Stint your e-mail address. Ask an administrator of your Slack workspace to allow the "
-    "app to read it.",
+    "app to read it (the scope users:read.email).",
     "unknown": "Stint does not know the e-mail address {email}. If you work here, sign in to Stint once, or ask an "
     "administrator.",
     "customer": "This is only for the firm's own people. You see the work for you in Stint's web application.",
