@@ -48,11 +48,10 @@ async def answer_command(responder: Responder, command: Command) -> Response[Any
     if word == "stop":  # a write: only its result is an answer
         return await _in_time(responder, _stop(responder, command))
     if word in SUBCOMMANDS:
-        reading = _read(responder, command, SUBCOMMANDS[word])
         if is_late():
-            responder.run_in_background(_follow_up(responder, command, reading))
+            responder.run_late(lambda: _follow_up(responder, command, SUBCOMMANDS[word]))
             return empty_response()
-        return await _in_time(responder, _answer(reading))
+        return await _in_time(responder, _answer(responder, command, SUBCOMMANDS[word]))
     request = FormRequest(command.team_id, command.channel_id, command.user_id, command.trigger_id, title=typed)
     return await answer_with_form(responder, request, command.response_url, ephemeral)
 
@@ -64,13 +63,13 @@ async def _in_time(responder: Responder, work: Coroutine[Any, Any, Response[Any]
         return ephemeral(str(error))
 
 
-async def _answer(reading: Coroutine[Any, Any, Answer]) -> Response[Any]:
-    return ephemeral(*await reading)
+async def _answer(responder: Responder, command: Command, subcommand: Subcommand) -> Response[Any]:
+    return ephemeral(*await _read(responder, command, subcommand))
 
 
-async def _follow_up(responder: Responder, command: Command, reading: Coroutine[Any, Any, Answer]) -> None:
+async def _follow_up(responder: Responder, command: Command, subcommand: Subcommand) -> None:
     try:
-        text, blocks = await responder.or_apology(reading)
+        text, blocks = await responder.or_apology(_read(responder, command, subcommand))
     except CannotAnswer as error:
         text, blocks = str(error), None
     await responder.send_ephemeral(command.response_url, text, blocks)
@@ -89,7 +88,7 @@ async def answer_with_form(
         if text := await open_form(responder, request, late=True):
             await responder.send_ephemeral(response_url, text)
 
-    responder.run_in_background(open_late())
+    responder.run_late(open_late)
     return empty_response()
 
 

@@ -35,6 +35,7 @@ Result = TypeVar("Result")
 # From the request's arrival, of the 3 seconds that Slack waits. The rest is for the network, and for a busy machine.
 ANSWER_SECONDS = 2.0
 LATE_SECONDS = 1.0  # a request that has waited for longer is acknowledged at once
+LATE_AT_ONCE = 8
 PROFILE_SECONDS = 1.0
 USERS_INFO = "users.info"
 BACKGROUND_SECONDS = 20.0  # the longest that work continues after the answer
@@ -61,6 +62,7 @@ class Responder:
     settings: Settings
     slack: Slack = field(init=False)  # it is set when the event loop runs
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    _late_places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LATE_AT_ONCE))
     _profile_requests: dict[str, asyncio.Task[Profile]] = field(default_factory=dict)
 
     def run_in_background(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
@@ -69,6 +71,16 @@ class Responder:
         self._tasks.add(task)
         task.add_done_callback(self._log_failure)
         return task
+
+    def run_late(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Starts the work of a request that is acknowledged already. Only LATE_AT_ONCE run at the same time, in order, so that
+        the acknowledgements of others do not wait for all of it."""
+
+        async def in_turn() -> None:
+            async with self._late_places:
+                await work()
+
+        self.run_in_background(in_turn())
 
     def _log_failure(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

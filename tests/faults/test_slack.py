@@ -199,8 +199,11 @@ def test_a_crowd_while_slack_stalls(known: bool, crowd: Crowd) -> None:
 
     in_time(answers, f"Slack stalls, and people are {'known' if known else 'unknown'}")
     commands = [answer for answer in answers if answer.title.startswith("command")]
-    assert all(answer.is_apology and answer.content["response_type"] == "ephemeral" for answer in commands if answer.content)
-    assert all(answer.is_apology for answer in commands)
+    answered = [answer for answer in commands if answer.content]
+    assert all(answer.is_apology and answer.content["response_type"] == "ephemeral" for answer in answered if answer.content)
+    # on a busy machine, some were acknowledged first, and get the apology at their response_url
+    late = len(commands) - len(answered)
+    eventually(lambda: sum("Sorry" in answer["text"] for answer in crowd.slack.answers()) >= late, seconds=60)
     assert len(created(crowd)) == (SLACK_REQUESTS / 2 if known else before) + (20 if known else 0) - (10 if known else 0)
 
 

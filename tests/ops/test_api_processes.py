@@ -34,7 +34,8 @@ def behind_one_socket(database_url: str, tmp_path_factory: pytest.TempPathFactor
     installation.processes["api"] = supervisor
     try:
         eventually(lambda: installation.answers("/health/live"), seconds=60, why=f"the log is {log}")
-        eventually(lambda: len(serving(installation)) == PROCESSES, seconds=60, why="all of them accept connections")
+        started = "Application startup complete"
+        eventually(lambda: log.read_text().count(started) == PROCESSES, seconds=60, why="all of them accept connections")
         yield installation
     finally:
         pids = api_pids(installation)
@@ -47,12 +48,6 @@ def api_pids(installation: Installation) -> list[int]:
     process = installation.processes["api"]
     assert process.pid is not None
     return tree(process.pid)[1:]
-
-
-def serving(installation: Installation) -> set[str]:
-    """The numbers of the processes that have recorded what their pools do, which each does when it begins to serve."""
-    text = httpx2.get(f"{installation.url}/metrics").text
-    return {line.split('process="')[1].split('"')[0] for line in text.splitlines() if line.startswith("stint_connections_most")}
 
 
 class Load:
