@@ -13,7 +13,7 @@ from schemas.identity.users import User
 from schemas.messages import AnswerSlack
 from schemas.outbox import outbox
 from schemas.postgres.connection import Connection
-from schemas.slack import deduplication, members, presses, task_actions, task_form, views
+from schemas.slack import deduplication, members, presses, search, task_actions, task_form, views
 from schemas.slack.members import Caller
 from schemas.slack.payloads import (
     AnyInteraction,
@@ -97,14 +97,14 @@ async def _choices(responder: Responder, suggestion: BlockSuggestion) -> list[Ch
     async def look_up(conn: Connection, caller: Caller, user: User) -> list[Choice]:
         only_customer = caller.only_customer
         if suggestion.action_id == TASK:
-            return await task_actions.suggest_tasks(conn, typed, user_id=user.id, only_customer=only_customer)
+            return await search.suggest_tasks(conn, typed, user_id=user.id, only_customer=only_customer)
         if suggestion.action_id == CUSTOMER:
-            return await task_actions.suggest_customers(conn, typed, only_customer=only_customer)
+            return await search.suggest_customers(conn, typed, user_id=user.id, only_customer=only_customer)
         selected = view.field(CUSTOMER)[1] if view else None
         customer_id = task_actions.parse_id(selected or (origin.customer_id if origin else None))
         if suggestion.action_id != PILLAR or customer_id is None or only_customer not in (None, customer_id):
             return []
-        return await task_actions.suggest_pillars(conn, typed, customer_id=customer_id)
+        return await search.suggest_pillars(conn, typed, customer_id=customer_id)
 
     _, choices = await responder.read(suggestion.user.id, team_id=suggestion.team_id, channel_id=channel_id, then=look_up)
     return choices or []

@@ -18,16 +18,12 @@ from schemas.identity.users import User, lock_user
 from schemas.postgres.connection import Connection
 from schemas.settings import Settings
 from schemas.slack import deduplication
-from schemas.slack.views import MAX_OPTION_LENGTH, Choice, TaskSummary, escape
+from schemas.slack.search import IS_OPEN, IS_OWN
+from schemas.slack.views import Choice, TaskSummary, escape
 
 LIST_LIMIT = 20
-SUGGESTION_LIMIT = 100  # Slack's limit
-IS_OWN = "(t.assignee_id = %(user)s OR t.assignee_id IS NULL AND t.created_by = %(user)s)"
-IS_OPEN = "t.status IN ('open', 'in_progress') AND t.deleted_at IS NULL"
 TASK_NOT_FOUND = "There is no such task here any more."
 TIMER_NOT_RUNNING = "That timer is not running any more."
-# whether a name contains the typed text, compared like all names (schemas/names.py)
-_CONTAINS = "position(name_key(left(%(typed)s, 100)) IN name_key({})) > 0"
 NO_TIMER = "No timer of yours is running."
 
 
@@ -63,47 +59,6 @@ async def list_own(
     )
     own = [TaskSummary(task_id, title, customer, url=task_url(settings, task_id)) for task_id, title, customer, _ in rows]
     return own, rows[0][3] if rows else 0
-
-
-async def suggest_tasks(conn: Connection, typed: str, *, user_id: UUID, only_customer: UUID | None) -> list[Choice]:
-    """The user's open tasks with the typed text in their title, on which a timer can start."""
-    return await conn.all(
-        f"""
-        SELECT t.id, left(t.title, {MAX_OPTION_LENGTH} - 3 - least(length(c.name), 30)) || ' · ' || left(c.name, 30) AS name
-        FROM tasks t JOIN customers c ON c.id = t.customer_id
-        WHERE {IS_OWN} AND {IS_OPEN} AND c.active AND t.customer_id = coalesce(%(customer)s, t.customer_id)
-            AND {_CONTAINS.format("t.title")}
-        ORDER BY t.created_at DESC, t.id DESC LIMIT {SUGGESTION_LIMIT}
-        """,
-        {"user": user_id, "customer": only_customer, "typed": typed},
-        row=Choice,
-    )
-
-
-async def suggest_customers(conn: Connection, typed: str, *, only_customer: UUID | None) -> list[Choice]:
-    """The active customers with the typed text in their name."""
-    return await conn.all(
-        f"""
-        SELECT id, name FROM customers
-        WHERE deleted_at IS NULL AND active AND id = coalesce(%(customer)s, id) AND {_CONTAINS.format("name")}
-        ORDER BY name_key(name), id LIMIT {SUGGESTION_LIMIT}
-        """,
-        {"customer": only_customer, "typed": typed},
-        row=Choice,
-    )
-
-
-async def suggest_pillars(conn: Connection, typed: str, *, customer_id: UUID) -> list[Choice]:
-    """The customer's active pillars with the typed text in their name."""
-    return await conn.all(
-        f"""
-        SELECT id, name FROM pillars
-        WHERE customer_id = %(customer)s AND deleted_at IS NULL AND active AND {_CONTAINS.format("name")}
-        ORDER BY name_key(name), id LIMIT {SUGGESTION_LIMIT}
-        """,
-        {"customer": customer_id, "typed": typed},
-        row=Choice,
-    )
 
 
 async def get_customer(conn: Connection, customer_id: UUID, *, only_customer: UUID | None) -> Choice | None:

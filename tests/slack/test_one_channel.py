@@ -13,7 +13,7 @@ from schemas.hours.timer_reminders import get_timer
 from schemas.messages import NudgeOwner, PostTaskCreated
 from schemas.postgres.connection import Connection
 from schemas.settings import Settings
-from schemas.slack import members, posts, task_actions, task_form
+from schemas.slack import members, posts, search, task_actions, task_form
 from schemas.slack.client import Profile, has_valid_signature
 from schemas.slack.members import MappedChannel
 from schemas.slack.payloads import View
@@ -139,8 +139,8 @@ def test_in_a_channel_every_function_is_limited_to_its_customer(url: str) -> Non
         return [
             await task_actions.get_task(conn, other.task, settings=SETTINGS, **here) is None,
             [task.id for task in tasks] == [own.task] and count == 1,
-            [task.id for task in await task_actions.suggest_tasks(conn, "", user_id=by.id, **here)] == [own.task],
-            [each.id for each in await task_actions.suggest_customers(conn, "", **here)] == [own.customer],
+            [task.id for task in await search.suggest_tasks(conn, "", user_id=by.id, **here)] == [own.task],
+            [each.id for each in await search.suggest_customers(conn, "", user_id=by.id, **here)] == [own.customer],
             await task_actions.get_customer(conn, other.customer, **here) is None,
             timer is not None and timer.title is None,
             await task_actions.complete(conn, other.task, by=by, settings=SETTINGS, **here) == task_actions.TASK_NOT_FOUND,
@@ -158,7 +158,7 @@ def test_pillars_are_suggested_of_one_customer_and_only_active_ones(url: str) ->
                 f"INSERT INTO pillars (id, customer_id, name, {column}) VALUES (gen_random_uuid(), %s, %s, {value})",
                 (own.customer, f"not {column}"),
             )
-        return [each.id for each in await task_actions.suggest_pillars(conn, "", customer_id=own.customer)] == [own.pillar]
+        return [each.id for each in await search.suggest_pillars(conn, "", customer_id=own.customer)] == [own.pillar]
 
     assert over(url, check) is True
 
