@@ -73,7 +73,7 @@ async def post_task_created(call: ExternalCall) -> None:
 @handles(NudgeOwner, calls_out=True)
 async def nudge_owner(call: ExternalCall) -> None:
     """Asks a user whose timer has run for hours whether it should go on."""
-    known, post, posted = settings(), None, None
+    known, ready, posted = settings(), None, None
     async with call.start() as (conn, message):
         nudge: NudgeOwner = message
         overdue = await timer_reminders.get_timer(conn, nudge, hours=known.stint_nudge_hours)
@@ -83,23 +83,23 @@ async def nudge_owner(call: ExternalCall) -> None:
                     conn, nudge.timer_id, user_id=nudge.user_id, start_time=overdue.start_time, hours=hours
                 )
         elif overdue is not None:
-            post = await posts.build_nudge(conn, nudge, overdue, settings=known)
-        if overdue is None or post is None:
+            ready = await posts.build_nudge(conn, nudge, overdue, settings=known)
+        if overdue is None or ready is None:
             call.skip()
         else:
-            slack_id = await members.find_slack_id(conn, overdue.email)
-            wait = await loss.wait_seconds(conn, (POST,) if slack_id is not None else (POST, LOOK_UP), known)
+            member = await members.find_member(conn, overdue.email)
+            wait = await loss.wait_seconds(conn, (POST,) if member is not None else (POST, LOOK_UP), known)
             if wait is not None:
                 call.reschedule(wait)
                 return
-            slot = await _reserve_slot(conn, call, slack_id or overdue.email)
-    assert overdue is not None and post is not None
+            slot = await _reserve_slot(conn, call, member.slack_id if member else overdue.email)
+    assert overdue is not None and ready is not None
     async with call.timeout(), client.open_client(known) as slack:
-        owner = await _find_owner(slack, call, overdue.email) if slack_id is None else Profile(slack_id, overdue.email, None)
+        owner = member or await _find_owner(slack, call, overdue.email)
         if owner is not None and owner.refusal is None:
-            posted = await _post(slack, call, Post(owner.slack_id, post.text, post.blocks), slot)
+            posted = await _post(slack, call, ready.post(owner, known), slot)
     async with call.complete() as conn:
-        if slack_id is None:
+        if member is None:
             await loss.record_found(conn, LOOK_UP, known)
             if owner is not None:
                 await members.save_profile(conn, owner)

@@ -37,6 +37,7 @@ from schemas.settings import Settings
 from schemas.slack import client as slack
 from schemas.slack.payloads import EVENT, INTERACTION, FormOrigin
 from schemas.slack.reading.mrkdwn import Names, to_text
+from schemas.slack.typed import parser
 from tests.support.cpu import assert_linear, pumps
 
 UNBOUNDED = Bounds(values=10**9, fields=10**9)
@@ -162,6 +163,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "Slack's form": lambda text: routes._parse_form(text.encode(), routes.FORM),
     "Slack's form, one field": lambda text: routes._parse_form(b"payload=" + text.encode(), routes.FORM),
     "Slack's text": lambda text: to_text(text, Names()),
+    "what is typed in Slack": parser.parse,
     "Slack's metadata": FormOrigin.parse,
     "Slack's event": lambda text: EVENT.validate_python({"type": text, "event_id": text, "event": {"type": text}}),
     "Slack's interaction": lambda text: INTERACTION.validate_python({"type": "view_closed", "team": {"domain": text}}),

@@ -66,6 +66,10 @@ EXPRESSIONS: dict[str, dict[str, str]] = {
         "'<([^": "sub", "'\\\\x00(": "sub", "'`(": "split",
         "'(?<![\\\\w*])": "sub", "'(?<!\\\\w)_": "sub", "'(?<![\\\\w~])": "sub",
     },
+    "schemas/slack/typed/clock_times.py": {"'(?P<hour>": "fullmatch"},
+    "schemas/slack/typed/durations.py": {
+        "f'(?P<hours>": "fullmatch", "f'(?P<minutes>": "fullmatch", "'(?P<number>": "fullmatch",
+    },
     "schemas/sync/pull.py": {"f'sync": "fullmatch"},
     "schemas/xero/reconciliation/table.py": {"'(^|[,": "sub"},
     "schemas/wording.py": {"'(?<=[a-z])": "sub"},

@@ -1,21 +1,24 @@
-"""The command `/task`: opens the form for a new task, or runs start, stop, status, list or help."""
+"""The command `/task`: opens the form for a new task, runs another command, or asks what is meant."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from litestar import Response
 
+from api.slack import subcommands
 from api.slack.responder import CannotAnswer, Responder, empty_response, ephemeral, is_late, time_left
+from api.slack.subcommands import Answer, Context
 from schemas.errors import RetryAfter
 from schemas.identity.users import User
 from schemas.postgres.connection import Connection
-from schemas.slack import deduplication, task_actions, views
+from schemas.slack import deduplication, views
 from schemas.slack.client import SlackAccessLost, SlackRefused, SlackUnavailable
-from schemas.slack.escaping import unescape
 from schemas.slack.members import Caller, MappedChannel
 from schemas.slack.payloads import Command
+from schemas.slack.typed import parser
+from schemas.slack.typed.parser import NearMiss, Run, Title
 from schemas.slack.views import Choice, Draft, Modal
 
 # How long to wait for the form's data before an empty modal opens: Slack's trigger_id expires after 3 seconds.
@@ -23,37 +26,25 @@ FORM_READY_SECONDS = 0.5
 OPEN_VIEW_SECONDS = 1.5
 MIN_OPEN_VIEW_SECONDS = 0.3
 
-HELP = """`/task` opens the form for a new task; `/task Migrate the mail server` fills in its title.
-`/task start` starts your timer on one of your tasks, and stops the one that runs.
-`/task stop` stops your timer.
-`/task status` shows your running timer.
-`/task list` lists your open tasks.
-The menu of any message has *Create task*, which copies the message's text and link into the form.
-In a channel that belongs to a customer you see only that customer's tasks."""
 NOT_OPENED = "Sorry, Slack did not open the form ({why}). Please try again."
 SLOW = "Sorry, Stint is slow right now. The form fills in automatically as soon as it can; if it does not, please try again."
-NO_OPEN_TASKS = "You have no open tasks here. `/task` creates one."
-
-Answer: TypeAlias = tuple[str, list[dict[str, Any]] | None]  # the text, and its blocks
-Subcommand = Callable[[Connection, Responder, Caller, User], Awaitable[Answer]]
 
 
 async def answer_command(responder: Responder, command: Command) -> Response[Any]:
     """The answer to a command, always in time. One that has waited for a second already, because this process was busy or
     started, is acknowledged at once, and answered at its response_url."""
-    typed = unescape(command.text or "").strip()
-    word = typed.lower()
-    if word == "help":
-        return ephemeral(HELP)
-    if word == "stop":  # a write: only its result is an answer
-        return await _in_time(responder, _stop(responder, command))
-    if word in SUBCOMMANDS:
-        if is_late():
-            responder.run_late(lambda: _follow_up(responder, command, SUBCOMMANDS[word]))
-            return empty_response()
-        return await _in_time(responder, _answer(responder, command, SUBCOMMANDS[word]))
-    request = FormRequest(command.team_id, command.channel_id, command.user_id, command.trigger_id, title=typed)
-    return await answer_with_form(responder, request, command.response_url, ephemeral)
+    typed = parser.parse(command.text or "")
+    if isinstance(typed, Title):
+        request = FormRequest(command.team_id, command.channel_id, command.user_id, command.trigger_id, title=typed.text)
+        return await answer_with_form(responder, request, command.response_url, ephemeral)
+    if typed == Run("help"):
+        return ephemeral(subcommands.HELP)
+    if isinstance(typed, Run) and subcommands.writes(typed):  # only its result is an answer
+        return await _in_time(responder, _write(responder, command, typed))
+    if is_late():
+        responder.run_late(lambda: _follow_up(responder, command, typed))
+        return empty_response()
+    return await _in_time(responder, _answer(responder, command, typed))
 
 
 async def _in_time(responder: Responder, work: Coroutine[Any, Any, Response[Any]]) -> Response[Any]:
@@ -63,16 +54,17 @@ async def _in_time(responder: Responder, work: Coroutine[Any, Any, Response[Any]
         return ephemeral(str(error))
 
 
-async def _answer(responder: Responder, command: Command, subcommand: Subcommand) -> Response[Any]:
-    return ephemeral(*await _read(responder, command, subcommand))
+async def _answer(responder: Responder, command: Command, typed: Run | NearMiss) -> Response[Any]:
+    answer = await _read(responder, command, typed)
+    return ephemeral(answer.text, answer.blocks)
 
 
-async def _follow_up(responder: Responder, command: Command, subcommand: Subcommand) -> None:
+async def _follow_up(responder: Responder, command: Command, typed: Run | NearMiss) -> None:
     try:
-        text, blocks = await responder.or_apology(_read(responder, command, subcommand))
+        answer = await responder.or_apology(_read(responder, command, typed))
     except CannotAnswer as error:
-        text, blocks = str(error), None
-    await responder.send_ephemeral(command.response_url, text, blocks)
+        answer = Answer(str(error))
+    await responder.send_ephemeral(command.response_url, answer.text, answer.blocks)
 
 
 async def answer_with_form(
@@ -92,50 +84,33 @@ async def answer_with_form(
     return empty_response()
 
 
-async def _read(responder: Responder, command: Command, subcommand: Subcommand) -> Answer:
-    """The answer of a subcommand that only reads, or the reason of a refusal."""
+async def _read(responder: Responder, command: Command, typed: Run | NearMiss) -> Answer:
+    """The answer of a command that only reads, the question whether one was meant, or the reason of a refusal."""
 
     async def then(conn: Connection, caller: Caller, user: User) -> Answer:
-        return await subcommand(conn, responder, caller, user)
+        if isinstance(typed, NearMiss):
+            return subcommands.ask(typed)
+        return await subcommands.run(conn, Context(responder, caller, user, _trigger(command)), typed)
 
     caller, answer = await responder.read(command.user_id, team_id=command.team_id, channel_id=command.channel_id, then=then)
-    return answer or (caller.refusal or "", None)
+    return answer or Answer(caller.refusal or "")
 
 
-async def _start(conn: Connection, responder: Responder, caller: Caller, user: User) -> Answer:
-    _, count = await task_actions.list_own(conn, user.id, settings=responder.settings, only_customer=caller.only_customer)
-    if count == 0:
-        return NO_OPEN_TASKS, None
-    heading = "On which of your tasks do you want to start your timer?"
-    return heading, views.task_picker(heading)
-
-
-async def _stop(responder: Responder, command: Command) -> Response[Any]:
+async def _write(responder: Responder, command: Command, typed: Run) -> Response[Any]:
+    """Runs a command that may change something, once."""
     caller = await responder.find_caller(command.user_id, team_id=command.team_id, channel_id=command.channel_id)
     if caller.user is None:
         return ephemeral(caller.refusal or "")
     async with responder.transaction() as conn:
         # a repeated `stop` could stop a timer that was started after the first
-        if not await deduplication.record_once(conn, f"trigger:{command.trigger_id}"):
+        if not await deduplication.record_once(conn, _trigger(command)):
             return empty_response()
-        return ephemeral(await task_actions.stop_timer(conn, by=caller.user, only_customer=caller.only_customer))
+        answer = await subcommands.run(conn, Context(responder, caller, caller.user, _trigger(command)), typed)
+    return ephemeral(answer.text, answer.blocks)
 
 
-async def _status(conn: Connection, responder: Responder, caller: Caller, user: User) -> Answer:
-    return await task_actions.describe_status(conn, by=user, only_customer=caller.only_customer), None
-
-
-async def _list(conn: Connection, responder: Responder, caller: Caller, user: User) -> Answer:
-    tasks, count = await task_actions.list_own(conn, user.id, settings=responder.settings, only_customer=caller.only_customer)
-    if count == 0:
-        return NO_OPEN_TASKS, None
-    heading = f"Your open tasks{' here' if caller.channel else ''}: {count}"
-    heading += f", the newest {len(tasks)} of them" if count > len(tasks) else ""
-    return heading, views.task_list(tasks, heading=heading)
-
-
-# those that only read
-SUBCOMMANDS: dict[str, Subcommand] = {"start": _start, "status": _status, "list": _list}
+def _trigger(command: Command) -> str:
+    return f"trigger:{command.trigger_id}"
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ class Caller:
     refusal: str | None
     channel: MappedChannel | None
     fresh: bool  # no call to Slack is needed
+    tz: str | None = None  # the name of the caller's time zone
 
     @property
     def only_customer(self) -> UUID | None:
@@ -79,6 +80,7 @@ class _Row:
     slack_email: str | None  # None: no usable profile is cached
     refusal: str | None
     fresh: bool | None
+    tz: str | None
     user_id: UUID | None
     email: str
     name: str
@@ -96,7 +98,7 @@ async def find_caller(conn: Connection, slack_id: str, channel_id: str | None, *
     found = await conn.one(
         """
         SELECT s.email AS slack_email, s.refusal, s.fetched_at > clock_timestamp() - make_interval(secs => %(fresh)s) AS fresh,
-               u.id AS user_id, u.email, u.name, u.role, u.customer_id AS user_customer_id,
+               u.id AS user_id, u.email, u.name, u.role, u.customer_id AS user_customer_id, s.tz,
                c.id AS customer_id, c.name AS customer, c.active AS customer_is_active, p.id AS pillar_id, p.name AS pillar
         FROM (VALUES (1)) one
         LEFT JOIN slack_users s
@@ -121,7 +123,7 @@ async def find_caller(conn: Connection, slack_id: str, channel_id: str | None, *
         return Caller(slack_id, None, None, channel, fresh=False)
     user, reason = _user(found, settings)
     if found.refusal is None and user is not None:
-        return Caller(slack_id, user, None, channel, bool(found.fresh))
+        return Caller(slack_id, user, None, channel, bool(found.fresh), found.tz)
     reason = found.refusal or (reason if found.slack_email else "no_address")
     return Caller(slack_id, None, REFUSAL_TEXTS[reason].format(email=found.slack_email), channel, bool(found.fresh))
 
@@ -142,11 +144,11 @@ async def save_profile(conn: Connection, profile: Profile) -> None:
     """Caches a profile that was just fetched from Slack."""
     await conn.execute(
         """
-        INSERT INTO slack_users (slack_id, email, refusal) VALUES (%s, %s, %s)
+        INSERT INTO slack_users (slack_id, email, refusal, tz) VALUES (%s, %s, %s, %s)
         ON CONFLICT (slack_id) DO UPDATE
-        SET email = excluded.email, refusal = excluded.refusal, fetched_at = excluded.fetched_at
+        SET email = excluded.email, refusal = excluded.refusal, tz = excluded.tz, fetched_at = excluded.fetched_at
         """,
-        (profile.slack_id, profile.email, profile.refusal),
+        (profile.slack_id, profile.email, profile.refusal, profile.tz),
     )
 
 
@@ -155,17 +157,17 @@ async def delete_profiles(conn: Connection, slack_id: str | None = None) -> None
     await conn.execute("DELETE FROM slack_users WHERE slack_id = coalesce(%s, slack_id)", (slack_id,))
 
 
-async def find_slack_id(conn: Connection, email: str) -> str | None:
-    """The Slack user id of that e-mail address, if a fresh profile is cached."""
-    slack_id: str | None = await conn.value(
+async def find_member(conn: Connection, email: str) -> Profile | None:
+    """The Slack user of that e-mail address, if a fresh profile is cached."""
+    return await conn.maybe(
         """
-        SELECT slack_id FROM slack_users WHERE email_key(email) = email_key(%s) AND refusal IS NULL
+        SELECT slack_id, email, refusal, tz FROM slack_users WHERE email_key(email) = email_key(%s) AND refusal IS NULL
             AND fetched_at > clock_timestamp() - make_interval(secs => %s)
         ORDER BY fetched_at DESC LIMIT 1
         """,
         (email, FRESH_SECONDS),
+        row=Profile,
     )
-    return slack_id
 
 
 async def find_names(conn: Connection, slack_ids: Collection[str], channel_id: str) -> dict[str, str]:

@@ -49,13 +49,16 @@ class SelectedOption(Payload):
 
 
 class FieldValue(Payload):
-    """The value of one form field: typed text, or a selected option."""
+    """The value of one form field: typed text, a selected option, or a time."""
 
     value: Text | None = None
     selected_option: SelectedOption | None = None
+    selected_date_time: int | None = None  # seconds since 1970
 
     @property
     def text(self) -> str | None:
+        if self.selected_date_time is not None:
+            return str(self.selected_date_time)
         return self.selected_option.value if self.selected_option is not None else self.value
 
 

@@ -16,7 +16,12 @@ from schemas.rate_limits import Limit
 from schemas.settings import Settings
 from schemas.slack import task_actions, views
 from schemas.slack.access.loss import token_hash
-from schemas.slack.views import Blocks
+from schemas.slack.client import Profile
+from schemas.slack.commands import likely_ends
+from schemas.slack.commands import views as command_views
+from schemas.slack.commands.likely_ends import RunningSince
+from schemas.slack.typed import times
+from schemas.slack.views import Blocks, TaskSummary
 
 CHANNEL_LIMIT = Limit("slack-channel", burst=1, seconds=1)
 APP_REMOVED = (
@@ -68,16 +73,30 @@ async def build_confirmation(conn: Connection, message: PostTaskCreated, *, sett
     return Post(message.slack_user_id, text, blocks)
 
 
+@dataclass(frozen=True)
+class Nudge:
+    """What a nudge says; it becomes a post once its owner's Slack user is known."""
+
+    task: TaskSummary
+    timer: RunningSince
+    hours: str
+
+    def post(self, owner: Profile, settings: Settings) -> Post:
+        """The nudge as a direct message, with times in the owner's time zone."""
+        ends = command_views.stop_buttons(self.timer, times.zone_of(owner.tz, settings))
+        text, blocks = views.timer_nudge(self.task, timer_id=self.timer.timer_id, hours=self.hours, ends=ends)
+        return Post(owner.slack_id, text, blocks)
+
+
 async def build_nudge(
     conn: Connection, message: NudgeOwner, overdue: timer_reminders.LongRunningTimer, *, settings: Settings
-) -> Post | None:
-    """The nudge for a timer that has run for hours, still without its channel_id, the owner's Slack user id. None if the task
-    was deleted or Slack has revoked the bot token."""
+) -> Nudge | None:
+    """The nudge for a timer that has run for hours. None if the task was deleted or Slack has revoked the bot token."""
     task = await task_actions.get_task(conn, overdue.task_id, settings=settings, only_customer=None)
     if task is None or await is_token_revoked(conn, settings):
         return None
-    text, blocks = views.timer_nudge(task, timer_id=message.timer_id, hours=task_actions.format_duration(overdue.seconds))
-    return Post("", text, blocks)
+    timer = await likely_ends.read(conn, message.user_id, message.timer_id)
+    return None if timer is None else Nudge(task, timer, task_actions.format_duration(overdue.seconds))
 
 
 async def reserve_slot(conn: Connection, message_id: UUID, channel_id: str, *, max_wait_seconds: float) -> Slot:

@@ -4,15 +4,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.email_addresses import one_spelling
+from schemas.slack.typed import times
 
 
 @dataclass(frozen=True)
 class Profile:
-    """A user's profile in Slack. `refusal` is a key of members.REFUSAL_TEXTS if this is not a person of our workspace."""
+    """A user's profile in Slack. `refusal` is a key of members.REFUSAL_TEXTS if this is not a person of our workspace.
+    `tz` is the name of their time zone, None if Slack names none that is known."""
 
     slack_id: str
     email: str
     refusal: str | None
+    tz: str | None = None
 
 
 def to_profile(user: dict[str, Any], slack_id: str, team: str) -> Profile:
@@ -26,7 +29,8 @@ def to_profile(user: dict[str, Any], slack_id: str, team: str) -> Profile:
         refusal = "deleted"
     profile = user.get("profile")
     email = profile.get("email") if isinstance(profile, dict) else None
-    return Profile(slack_id, one_spelling(email) if isinstance(email, str) else "", refusal)
+    tz = times.known_zone(user.get("tz"))
+    return Profile(slack_id, one_spelling(email) if isinstance(email, str) else "", refusal, tz)
 
 
 def _memberships(user: dict[str, Any]) -> list[Any]:

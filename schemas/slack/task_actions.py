@@ -18,7 +18,7 @@ from schemas.identity.users import User, lock_user
 from schemas.postgres.connection import Connection
 from schemas.settings import Settings
 from schemas.slack import deduplication
-from schemas.slack.search import IS_OPEN, IS_OWN
+from schemas.slack.commands.search import IS_OPEN, IS_OWN
 from schemas.slack.views import Choice, TaskSummary, escape
 
 LIST_LIMIT = 20

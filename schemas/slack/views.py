@@ -5,7 +5,7 @@ another link.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -64,34 +64,34 @@ def task_form(draft: Draft) -> Modal:
     return View(
         type="modal",
         callback_id=CREATE_TASK,
-        title=_plain("New task"),
-        submit=_plain("Create"),
-        close=_plain("Cancel"),
+        title=plain("New task"),
+        submit=plain("Create"),
+        close=plain("Cancel"),
         private_metadata=json.dumps({"channel_id": draft.channel_id, "customer_id": customer_id}),
         blocks=[
             InputBlock(
                 block_id=TITLE,
-                label=_plain("Title"),
+                label=plain("Title"),
                 element=PlainTextInputElement(
                     action_id=TITLE, max_length=200, initial_value=draft.title[:200] or None, focus_on_load=True
                 ),
             ),
             InputBlock(
                 block_id=CUSTOMER,
-                label=_plain("Customer"),
+                label=plain("Customer"),
                 dispatch_action=True,
                 element=_select(CUSTOMER, "Which customer?", draft.customer),
             ),
             InputBlock(
                 block_id=f"{PILLAR}-{customer_id or 'none'}",
-                label=_plain("Pillar"),
+                label=plain("Pillar"),
                 optional=True,
-                hint=_plain('Default: "General Support"'),
+                hint=plain('Default: "General Support"'),
                 element=_select(PILLAR, "Which area of work?", draft.pillar),
             ),
             InputBlock(
                 block_id=DESCRIPTION,
-                label=_plain("Description"),
+                label=plain("Description"),
                 optional=True,
                 element=PlainTextInputElement(
                     action_id=DESCRIPTION,
@@ -106,7 +106,7 @@ def task_form(draft: Draft) -> Modal:
 
 def notice(text: str) -> Modal:
     """A modal that only shows a text."""
-    return View(type="modal", title=_plain("New task"), close=_plain("Close"), blocks=[SectionBlock(text=_plain(text))])
+    return View(type="modal", title=plain("New task"), close=plain("Close"), blocks=[SectionBlock(text=plain(text))])
 
 
 def loading() -> Modal:
@@ -154,7 +154,7 @@ def updated_confirmation(blocks: Sequence[Any], line: str, *, is_done: bool) -> 
     actions = [_button("Start timer", START_TIMER, value=task_id)]
     actions += [] if is_done else [_button("Done", FINISH_TASK, value=task_id)]
     actions.append(_button("Open", OPEN, url=url))
-    shown = [_section(text["text"]), ContextBlock(elements=[_markdown(line)]), ActionsBlock(elements=actions)]
+    shown = [_section(text["text"]), ContextBlock(elements=[markdown(line)]), ActionsBlock(elements=actions)]
     return [block.to_dict() for block in shown]
 
 
@@ -164,31 +164,41 @@ def with_stop_button(text: str, timer_id: UUID) -> list[dict[str, Any]]:
     return [block.to_dict() for block in (_section(text), ActionsBlock(elements=[button]))]
 
 
-def timer_nudge(task: TaskSummary, *, timer_id: UUID, hours: str) -> tuple[str, Blocks]:
-    """The nudge for a timer that has run for hours: its text for notifications, and its blocks."""
+def timer_nudge(task: TaskSummary, *, timer_id: UUID, hours: str, ends: Block) -> tuple[str, Blocks]:
+    """The nudge for a timer that has run for hours: its text for notifications, and its blocks. `ends` are the buttons that
+    stop it at an earlier time."""
     text = f"Your timer on {_link(task)} has been running for {hours}. Are you still working on it?"
     buttons = [
-        ButtonElement(text=_plain("Stop"), action_id=STOP_TIMER, value=str(timer_id), style="primary"),
-        ButtonElement(text=_plain("Keep running"), action_id=KEEP_RUNNING, value=str(timer_id)),
+        ButtonElement(text=plain("Stop"), action_id=STOP_TIMER, value=str(timer_id), style="primary"),
+        ButtonElement(text=plain("Keep running"), action_id=KEEP_RUNNING, value=str(timer_id)),
     ]
-    return f"Your timer has been running for {hours}.", [_section(text), ActionsBlock(elements=buttons)]
+    return f"Your timer has been running for {hours}.", [_section(text), ActionsBlock(elements=buttons), ends]
 
 
 def task_list(tasks: list[TaskSummary], *, heading: str) -> list[dict[str, Any]]:
     """A list of tasks, each with a button to start its timer."""
-    rows = [
-        {
-            "type": "section",
-            "text": _markdown_dict(f"{_link(task)}\n{escape(task.customer)}"),
-            "accessory": {
-                "type": "button",
-                "text": _plain_dict("Start timer"),
-                "action_id": START_TIMER,
-                "value": str(task.id),
-            },
-        }
-        for task in tasks
-    ]
+    return task_rows(
+        tasks,
+        heading=heading,
+        button=lambda task: {
+            "type": "button",
+            "text": _plain_dict("Start timer"),
+            "action_id": START_TIMER,
+            "value": str(task.id),
+        },
+    )
+
+
+def task_rows(
+    tasks: list[TaskSummary], *, heading: str, button: Callable[[TaskSummary], dict[str, Any] | None]
+) -> list[dict[str, Any]]:
+    """A list of tasks, each with its button; None: without one."""
+    rows = []
+    for task in tasks:
+        row: dict[str, Any] = {"type": "section", "text": _markdown_dict(f"{_link(task)}\n{escape(task.customer)}")}
+        if (accessory := button(task)) is not None:
+            row["accessory"] = accessory
+        rows.append(row)
     return [{"type": "section", "text": _markdown_dict(heading)}, *rows]
 
 
@@ -225,20 +235,20 @@ def _open_button(task: TaskSummary) -> ButtonElement:
 
 
 def _button(label: str, action_id: str, **more: Any) -> ButtonElement:
-    return ButtonElement(text=_plain(label), action_id=action_id, **more)
+    return ButtonElement(text=plain(label), action_id=action_id, **more)
 
 
 def _select(action_id: str, placeholder: str, initial: Choice | None) -> ExternalDataSelectElement:
     return ExternalDataSelectElement(
         action_id=action_id,
-        placeholder=_plain(placeholder),
+        placeholder=plain(placeholder),
         min_query_length=0,
         initial_option=_option(initial) if initial else None,
     )
 
 
 def _option(choice: Choice) -> Option:
-    return Option(text=_plain(_shortened(choice.name)), value=str(choice.id))
+    return Option(text=plain(_shortened(choice.name)), value=str(choice.id))
 
 
 def _shortened(name: str) -> str:
@@ -246,14 +256,16 @@ def _shortened(name: str) -> str:
 
 
 def _section(text: str) -> SectionBlock:
-    return SectionBlock(text=_markdown(text))
+    return SectionBlock(text=markdown(text))
 
 
-def _markdown(text: str) -> MarkdownTextObject:
+def markdown(text: str) -> MarkdownTextObject:
+    """A text in Slack's mrkdwn, at most as long as a section may be."""
     return MarkdownTextObject(text=text[:MAX_SECTION_LENGTH], verbatim=True)
 
 
-def _plain(text: str) -> PlainTextObject:
+def plain(text: str) -> PlainTextObject:
+    """A text that is shown as it is."""
     return PlainTextObject(text=text, emoji=False)
 
 

@@ -13,8 +13,9 @@ from schemas.hours.timer_reminders import get_timer
 from schemas.messages import NudgeOwner, PostTaskCreated
 from schemas.postgres.connection import Connection
 from schemas.settings import Settings
-from schemas.slack import members, posts, search, task_actions, task_form
+from schemas.slack import members, posts, task_actions, task_form
 from schemas.slack.client import Profile, has_valid_signature
+from schemas.slack.commands import search
 from schemas.slack.members import MappedChannel
 from schemas.slack.payloads import View
 from schemas.slack.posts import Post

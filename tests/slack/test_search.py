@@ -1,16 +1,21 @@
 """The options of selects in Slack, function by function: over rows, without Slack."""
 
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from pydantic import SecretStr
 
 from schemas.identity.users import User
 from schemas.postgres.connection import Connection
-from schemas.slack import search
+from schemas.settings import Settings
+from schemas.slack.commands import search, task_search
 from tests.outbox.rows import over
 from tests.support import firm_rows
 from tests.support.firm_rows import FirmRows
-from tests.support.installation import new_database
+from tests.support.installation import SECRET_KEY, new_database
+
+SETTINGS = Settings(database_url="", secret_key=SecretStr(SECRET_KEY))
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +113,34 @@ def test_tasks_are_found_by_words_of_title_and_customer(url: str) -> None:
         return found
 
     assert over(url, check) == [True, True, True, False, False, True]
+
+
+def test_ones_own_tasks_come_before_those_of_any_number_of_colleagues(url: str) -> None:
+    async def check(conn: Connection) -> list[bool]:
+        by, colleague = await firm_rows.user(conn), await firm_rows.user(conn)
+        token = uuid4().hex
+        own = await firm_rows.firm(conn, by=by.id, name=f"Acme {token}")
+        assigned = await firm_rows.firm(conn, by=colleague.id, name=f"Acme {token}")
+        await conn.execute("UPDATE tasks SET title = 'Printer', assignee_id = %s WHERE id = %s", (by.id, assigned.task))
+        for number in range(12):
+            rows = await firm_rows.firm(conn, by=colleague.id, name=f"Acme {token}")
+            assignee = colleague.id if number % 2 else None
+            await conn.execute(
+                "UPDATE tasks SET title = 'Printer second', assignee_id = %s WHERE id = %s", (assignee, rows.task)
+            )
+        scope: dict[str, Any] = {"user_id": by.id, "settings": SETTINGS, "only_customer": None}
+        found = [
+            await task_search.find(conn, f"{token} {typed}", **scope)
+            for typed in ("servers", "printer", "second printer", "", "x")
+        ]
+        noted = await task_search.find_with_note(conn, f"servers acme {token} moved the boxes", **scope)
+        return [
+            [task.id for task in found[0].tasks] == [own.task] and found[0].only is not None,
+            [task.id for task in found[1].tasks] == [assigned.task],
+            len(found[2].tasks) == 10 and found[2].more and found[2].only is None,  # everybody's
+            {task.id for task in found[3].tasks} == {own.task, assigned.task},
+            found[4].tasks == [],
+            [task.id for task in noted.tasks] == [own.task] and noted.note == "moved the boxes" and noted.sure,
+        ]
+
+    assert over(url, check) == [True] * 6

@@ -43,7 +43,7 @@ def _form(view: Json) -> str:
 
 def _row(view: Json, block: Json) -> str:
     element, name = block["element"], escape(block["element"]["action_id"])
-    initial = element.get("initial_value", "")
+    initial = str(element.get("initial_value", element.get("initial_date_time", "")))  # a time is in seconds since 1970
     error = (view.get("errors") or {}).get(block["block_id"])
     if element["type"] == "external_select":
         offered = {option["value"]: option["text"]["text"] for option in view.get("options", {}).get(name, [])}

@@ -91,6 +91,9 @@ def state(view: Json, values: dict[str, str | None]) -> Json:
             picked = values.get(name, (element.get("initial_option") or {}).get("value"))
             option = {"text": {"type": "plain_text", "text": "picked"}, "value": picked} if picked else None
             content: Json = {"type": "external_select", "selected_option": option}
+        elif element["type"] == "datetimepicker":
+            seconds = values.get(name, element.get("initial_date_time"))
+            content = {"type": "datetimepicker", "selected_date_time": int(seconds) if seconds else None}
         else:
             content = {"type": "plain_text_input", "value": values.get(name, element.get("initial_value"))}
         found[block["block_id"]] = {name: content}

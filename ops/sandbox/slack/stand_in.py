@@ -6,7 +6,7 @@ use, a response_url for half an hour and five uses.
 The workspace is T0SANDBOX; workspace.py has its token and its signing secret. These routes control it, with JSON, and are never
 logged or faulty (server.py has those of every stand-in):
 
-    POST   /sandbox/users      {"email", "id"?, "bot"?, "deleted"?, "teamId"?, "teams"?, "enterpriseId"?}: the user
+    POST   /sandbox/users      {"email", "id"?, "bot"?, "deleted"?, "teamId"?, "teams"?, "enterpriseId"?, "tz"?}: the user
     POST   /sandbox/channels   {"id", "name"?}: the app is in that channel
     GET    /sandbox/views      the modals in their present state
     GET    /sandbox/messages   the posted messages: {channel, text, blocks, metadata, ts, at}

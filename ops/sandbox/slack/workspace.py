@@ -57,6 +57,7 @@ class Workspace:
             "name": body.get("name", "somebody"),
             "is_bot": bool(body.get("bot")),
             "deleted": bool(body.get("deleted")),
+            "tz": body.get("tz", "Europe/Berlin"),
             "profile": {"email": body["email"]} if body.get("email") else {},
         }
         if "teams" in body:  # a user of the organization "enterpriseId", in these workspaces

@@ -1,0 +1,95 @@
+"""`/task today` and `/task week`: the person's hours by task, in the days of the person's time zone.
+
+As in Stint's bills, an entry belongs to the day on which it starts. A running timer counts until now.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from schemas.postgres.connection import Connection
+from schemas.slack.task_actions import format_duration
+from schemas.slack.typed import times
+from schemas.slack.views import escape
+
+MOST_TASKS = 25
+NOTHING = "Nothing is recorded {when}. `/task start` starts your timer, `/task log 1h30` records time."
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One entry, one stop whose entry does not exist yet, or the running timer."""
+
+    task_id: UUID
+    title: str
+    customer: str
+    start_time: datetime
+    seconds: int
+    running: bool
+
+
+async def describe(conn: Connection, *, user_id: UUID, zone: ZoneInfo, week: bool, only_customer: UUID | None) -> str:
+    """The answer to `/task today`, or `week`: the hours of this week, which begins on Monday."""
+    now: datetime = await conn.value("SELECT now()")
+    today = now.astimezone(zone).date()
+    first = today - timedelta(days=today.weekday()) if week else today
+    rows = await _read(
+        conn, user_id, times.start_of(first, zone), times.start_of(today + timedelta(days=1), zone), only_customer
+    )
+    when = f"this week, since {times.day(first)}" if week else f"today, {times.day(today)}"
+    here = " on this channel's customer" if only_customer else ""
+    if not rows:
+        return NOTHING.format(when=f"{when}{here} ({zone.key})")
+    total = format_duration(sum(row.seconds for row in rows))
+    lines = [f"*{total}* {when}{here} ({zone.key})", *_by_task(rows)]
+    if week:
+        lines.append(", ".join(f"{times.day(day)}: {text}" for day, text in _by_day(rows, zone)))
+    return "\n".join(lines)
+
+
+async def _read(conn: Connection, user_id: UUID, start: datetime, end: datetime, only_customer: UUID | None) -> list[_Row]:
+    return await conn.all(
+        """
+        WITH hours AS (
+            SELECT task_id, start_time, duration::bigint AS seconds, false AS running FROM time_entries
+            WHERE user_id = %(user)s AND start_time >= %(start)s AND start_time < %(end)s AND deleted_at IS NULL
+            UNION ALL
+            SELECT task_id, start_time, extract(epoch FROM end_time - start_time)::bigint, false FROM stops
+            WHERE user_id = %(user)s AND start_time >= %(start)s AND start_time < %(end)s
+                AND NOT EXISTS (SELECT FROM time_entries e WHERE e.id = stops.entry_id)
+            UNION ALL
+            SELECT task_id, start_time, greatest(extract(epoch FROM now() - start_time), 0)::bigint, true FROM timers
+            WHERE user_id = %(user)s AND start_time >= %(start)s AND start_time < %(end)s
+        )
+        SELECT h.task_id, t.title, c.name AS customer, h.start_time, h.seconds, h.running
+        FROM hours h JOIN tasks t ON t.id = h.task_id JOIN customers c ON c.id = t.customer_id
+        WHERE t.customer_id = coalesce(%(customer)s, t.customer_id)
+        ORDER BY h.start_time
+        """,
+        {"user": user_id, "start": start, "end": end, "customer": only_customer},
+        row=_Row,
+    )
+
+
+def _by_task(rows: list[_Row]) -> list[str]:
+    """A line for each task, in the order in which they were begun."""
+    seconds: dict[UUID, int] = defaultdict(int)
+    names: dict[UUID, str] = {}
+    for row in rows:
+        seconds[row.task_id] += row.seconds
+        name = f"{escape(row.title)} · {escape(row.customer)}"
+        names[row.task_id] = f"{name} (your timer runs)" if row.running else names.get(row.task_id, name)
+    lines = [f"• {format_duration(seconds[task_id])}: {name}" for task_id, name in names.items()]
+    if len(lines) > MOST_TASKS:
+        others = sum(seconds[task_id] for task_id in list(names)[MOST_TASKS:])
+        lines[MOST_TASKS:] = [f"• {format_duration(others)}: {len(names) - MOST_TASKS} other tasks"]
+    return lines
+
+
+def _by_day(rows: list[_Row], zone: ZoneInfo) -> list[tuple[date, str]]:
+    seconds: dict[date, int] = defaultdict(int)
+    for row in rows:
+        seconds[row.start_time.astimezone(zone).date()] += row.seconds
+    return [(day, format_duration(of_day)) for day, of_day in sorted(seconds.items())]

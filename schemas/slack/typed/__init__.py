@@ -1,0 +1,1 @@
+"""Texts: what people type after `/task`, and times as they are shown. Pure functions."""
