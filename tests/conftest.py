@@ -159,13 +159,19 @@ def amqp_url(database_url: str, worker_id: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def stint(database_url: str, amqp_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def shared_stint(database_url: str, amqp_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """A running Stint, shared by the tests of one worker of pytest: none of them ends its processes."""
     installation = Installation(new_database(database_url), amqp_url, tmp_path_factory.mktemp("stint"))
     try:
         yield _shared.setdefault("stint", installation.start().wait_until_ready())
     finally:
         installation.stop()
+
+
+@pytest.fixture(scope="session")
+def stint(shared_stint: Installation) -> Installation:
+    """The Stint that a test uses: the shared one, unless a folder or a module has another fixture of this name."""
+    return shared_stint
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -6,6 +6,7 @@ import pytest
 
 from ops.sandbox.slack.workspace import SETTINGS
 from tests.support import servers
+from tests.support.apis import Another, apis_over
 from tests.support.given import Given, Json, Person
 from tests.support.installation import Installation, new_database
 from tests.support.slack_sandbox import Member, SlackSandbox, running_slack_sandbox
@@ -39,6 +40,13 @@ def stint(
         yield installation.start().wait_until_ready()
     finally:
         installation.stop()
+
+
+@pytest.fixture(scope="session")
+def another(stint: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Another]:
+    """APIs over the database of the installation with Slack."""
+    with apis_over(stint, tmp_path_factory) as made:
+        yield made
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
-"""API processes with other settings, over the database of the shared installation. They have no workers."""
+"""API processes with other settings, over the database of an installation that runs. They have no workers."""
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -12,9 +12,9 @@ from tests.support.wire import Wire
 Another = Callable[..., Installation]
 
 
-@pytest.fixture(scope="session")
-def another(stint: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Another]:
-    """`another(STINT_TIMEZONE=…)` returns an API over the same database with that environment, which starts once."""
+@contextmanager
+def apis_over(stint: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Another]:
+    """A function that returns an API over the same database with the environment that it is called with, which starts once."""
     made: dict[tuple[tuple[str, str], ...], Installation] = {}
 
     def api(**environment: str) -> Installation:
@@ -26,9 +26,18 @@ def another(stint: Installation, tmp_path_factory: pytest.TempPathFactory) -> It
         eventually(lambda: installation.answers("/health/live"), seconds=60, why=installation.log("api")[-800:])
         return installation
 
-    yield api
-    for installation in made.values():
-        installation.stop()
+    try:
+        yield api
+    finally:
+        for installation in made.values():
+            installation.stop()
+
+
+@pytest.fixture(scope="session")
+def another(shared_stint: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Another]:
+    """`another(STINT_TIMEZONE=…)` returns an API over the database of the shared installation with that environment."""
+    with apis_over(shared_stint, tmp_path_factory) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
@@ -61,9 +70,9 @@ def given_idle(idle: Installation) -> Iterator[Given]:
 
 
 @pytest.fixture(scope="session")
-def wire(stint: Installation) -> Iterator[Wire]:
+def wire(shared_stint: Installation) -> Iterator[Wire]:
     """A proxy between an API and Postgres that records statements."""
-    with Wire(stint.database_url) as tapped:
+    with Wire(shared_stint.database_url) as tapped:
         yield tapped
 
 
