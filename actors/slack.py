@@ -41,14 +41,14 @@ async def answer_slack(message: AnswerSlack) -> None:
     if not message.replace:
         content |= {"response_type": "ephemeral"}
     async with client.open_client(settings()) as slack:
-        await _ignore_expired(slack.respond(message.response_url, content, seconds=CALL_SECONDS))
+        await ignore_expired(slack.respond(message.response_url, content, seconds=CALL_SECONDS))
 
 
 @handles(UpdateView, calls_out=True)
 async def update_view(message: UpdateView) -> None:
     """Replaces the content of an open modal."""
     async with client.open_client(settings()) as slack:
-        await _ignore_expired(slack.update_view(message.view_id, message.view, seconds=CALL_SECONDS))
+        await ignore_expired(slack.update_view(message.view_id, message.view, seconds=CALL_SECONDS))
 
 
 @handles(PostTaskCreated, calls_out=True)
@@ -61,10 +61,10 @@ async def post_task_created(call: ExternalCall) -> None:
         elif (wait := await loss.wait_seconds(conn, (POST,), settings())) is not None:
             call.reschedule(wait)
         else:
-            slot = await _reserve_slot(conn, call, post.channel_id)
+            slot = await reserve_slot(conn, call, post.channel_id)
     assert post is not None
     async with call.timeout(), client.open_client(settings()) as slack:
-        posted = await _post(slack, call, post, slot)
+        posted = await post_once(slack, call, post, slot)
     async with call.complete() as conn:
         await posts.mark_posted(conn, call.id, *posted)
         await loss.record_found(conn, POST, settings())
@@ -92,12 +92,12 @@ async def nudge_owner(call: ExternalCall) -> None:
             if wait is not None:
                 call.reschedule(wait)
                 return
-            slot = await _reserve_slot(conn, call, member.slack_id if member else overdue.email)
+            slot = await reserve_slot(conn, call, member.slack_id if member else overdue.email)
     assert overdue is not None and ready is not None
     async with call.timeout(), client.open_client(known) as slack:
-        owner = member or await _find_owner(slack, call, overdue.email)
+        owner = member or await find_profile(slack, call, overdue.email)
         if owner is not None and owner.refusal is None:
-            posted = await _post(slack, call, ready.post(owner, known), slot)
+            posted = await post_once(slack, call, ready.post(owner, known), slot)
     async with call.complete() as conn:
         if member is None:
             await loss.record_found(conn, LOOK_UP, known)
@@ -128,16 +128,16 @@ async def check_slack_access(call: ExternalCall) -> None:
             call.reschedule(max(1.0, seconds))
 
 
-async def _find_owner(slack: Slack, call: ExternalCall, email: str) -> Profile | None:
+async def find_profile(slack: Slack, call: ExternalCall, email: str) -> Profile | None:
     try:
         return await slack.user_by_email(email, team=await slack.team(seconds=LOOKUP_SECONDS), seconds=LOOKUP_SECONDS)
     except SlackAccessLost as error:
         raise await _access_lost(call, error) from error
     except SlackRefused as error:
-        raise _non_retryable(error) from error
+        raise non_retryable(error) from error
 
 
-async def _reserve_slot(conn: Connection, call: ExternalCall, channel_id: str) -> Slot:
+async def reserve_slot(conn: Connection, call: ExternalCall, channel_id: str) -> Slot:
     """The message's slot in the channel. If it is more than MAX_SLEEP_SECONDS away, the message is rescheduled."""
     slot = await posts.reserve_slot(conn, call.id, channel_id, max_wait_seconds=MAX_SLEEP_SECONDS)
     if slot.wait_seconds > MAX_SLEEP_SECONDS:
@@ -145,7 +145,7 @@ async def _reserve_slot(conn: Connection, call: ExternalCall, channel_id: str) -
     return slot
 
 
-async def _post(slack: Slack, call: ExternalCall, post: Post, slot: Slot) -> tuple[str, str]:
+async def post_once(slack: Slack, call: ExternalCall, post: Post, slot: Slot) -> tuple[str, str]:
     """Posts, unless an earlier attempt's post is found. Returns the channel and the ts of the post."""
     if slot.unknown_since is not None:
         channel_id = slot.unknown_channel_id
@@ -165,21 +165,21 @@ async def _post(slack: Slack, call: ExternalCall, post: Post, slot: Slot) -> tup
             return post.fallback_user_id, ts
         return post.channel_id, ts
     except SlackAccessLost as error:
-        await _mark_not_posted(call, post)
+        await mark_not_posted(call, post)
         raise await _access_lost(call, error) from error
     except SlackRefused as error:
-        await _mark_not_posted(call, post)
-        raise _non_retryable(error) from error
+        await mark_not_posted(call, post)
+        raise non_retryable(error) from error
     except RetryAfter as error:
-        await _mark_not_posted(call, post, pause_seconds=error.seconds)
+        await mark_not_posted(call, post, pause_seconds=error.seconds)
         raise
     except SlackUnavailable as error:
         if error.not_sent:
-            await _mark_not_posted(call, post)
+            await mark_not_posted(call, post)
         raise
 
 
-async def _mark_not_posted(call: ExternalCall, post: Post, *, pause_seconds: float = 0) -> None:
+async def mark_not_posted(call: ExternalCall, post: Post, *, pause_seconds: float = 0) -> None:
     async with call.record_under_lease() as conn:
         await posts.mark_not_posted(conn, call.id, post.channel_id, pause_seconds=pause_seconds)
 
@@ -191,16 +191,16 @@ async def _access_lost(call: ExternalCall, error: SlackAccessLost) -> RetryAfter
     return RetryAfter(settings().stint_slack_access_seconds, str(error))
 
 
-async def _ignore_expired(request: Awaitable[None]) -> None:
+async def ignore_expired(request: Awaitable[None]) -> None:
     try:
         await request
     except SlackRefused as error:
         if error.code not in EXPIRED_CODES:
-            raise _non_retryable(error) from error
+            raise non_retryable(error) from error
         logger.info("the user does not wait for this answer any more code=%s", error.code)
 
 
-def _non_retryable(error: SlackRefused) -> NonRetryable:
+def non_retryable(error: SlackRefused) -> NonRetryable:
     return NonRetryable(
         f"Slack refused the call: {error.code}. docs/slack.md lists what the app needs; fix that, then replay this message."
     )

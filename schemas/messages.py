@@ -5,6 +5,7 @@ class.
 """
 
 import re
+from datetime import date
 from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
 
@@ -179,6 +180,31 @@ class NudgeOwner(Message, queue="slack", max_attempts=15, timeout_seconds=15):
 
     timer_id: UUID
     user_id: UUID
+
+
+class PostApprovals(Message, queue="slack", max_attempts=15, timeout_seconds=15):
+    """Send an admin the time bills to approve, if it is still that day."""
+
+    user_id: UUID
+    day: date
+
+
+class ShowApprovals(Message, queue="slack", timeout_seconds=8):
+    """Replace an admin's list of time bills to approve by the present one, after a decision; `text`, in mrkdwn, is its result.
+    With `customer_id`, only bills of that customer are shown."""
+
+    response_url: str
+    user_id: UUID
+    customer_id: UUID | None
+    text: str
+
+
+class TellRejection(Message, queue="slack", max_attempts=15, timeout_seconds=15):
+    """Tell the owner of a time bill that it was rejected, if it still is; `version`: the bill's after that."""
+
+    bill_id: UUID
+    version: int
+    rejected_by: UUID
 
 
 class SyncBill(Message, queue="xero", max_attempts=25, timeout_seconds=20):

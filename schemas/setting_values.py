@@ -58,3 +58,32 @@ def time_zone(value: str) -> str:
     except (ZoneInfoNotFoundError, ValueError) as error:
         raise ValueError("must be a time zone of the tz database, such as Europe/Berlin") from error
     return value
+
+
+def time_of_day(value: str) -> str:
+    """A time of day in hours and minutes, or `off`."""
+    if value != "off" and not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", value):
+        raise ValueError("must be a time of day such as 09:00, or off")
+    return value
+
+
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+def working_days(value: str) -> str:
+    """Days of the week, as `weekdays` reads them."""
+    weekdays(value)
+    return value
+
+
+def weekdays(value: str) -> list[int]:
+    """Days and ranges of days, such as `mon-thu,sat`, as numbers: 1 is Monday. A range may go over Sunday: `sun-thu`. Raises
+    ValueError."""
+    found = set()
+    for part in value.lower().replace(" ", "").split(","):
+        first, _, last = part.partition("-")
+        if first not in DAYS or (last or first) not in DAYS or part.endswith("-"):
+            raise ValueError("must be days of the week such as mon-fri, or mon,wed,fri")
+        start, end = DAYS.index(first), DAYS.index(last or first)
+        found |= {(start + n) % 7 + 1 for n in range((end - start) % 7 + 1)}
+    return sorted(found)

@@ -81,6 +81,14 @@ class Settings(BaseSettings):
         8, gt=0, description="a timer that has run this long gets its owner a nudge (a reminder) in Slack"
     )
 
+    stint_approvals_time: str = Field(
+        "09:00",
+        description="when admins get a message in Slack with the time bills to approve, in STINT_TIMEZONE; off: never",
+    )
+    stint_working_days: str = Field(
+        "mon-fri", description="on which days they get it: days and ranges of days, such as mon-thu,sat"
+    )
+
     # Xero: your own app, from developer.xero.com
     xero_client_id: str | None = Field(None, description="the app's client id; without it nobody can connect Xero")
     xero_client_secret: SecretStr | None = Field(None, description="the app's client secret")
@@ -193,6 +201,11 @@ class Settings(BaseSettings):
         return self.stint_nudge_hours if self.slack_bot_token is not None else None
 
     @property
+    def working_days(self) -> list[int]:
+        """STINT_WORKING_DAYS as numbers: 1 is Monday, 7 is Sunday."""
+        return setting_values.weekdays(self.stint_working_days)
+
+    @property
     def sign_in_url(self) -> str:
         """The URL in invitations and links: APP_URL, or else PUBLIC_URL."""
         return self.app_url or self.public_url
@@ -204,6 +217,8 @@ class Settings(BaseSettings):
 
     _check_keys = field_validator("secret_key")(setting_values.keys)
     _check_time_zone = field_validator("stint_timezone")(setting_values.time_zone)
+    _check_approvals_time = field_validator("stint_approvals_time")(setting_values.time_of_day)
+    _check_working_days = field_validator("stint_working_days")(setting_values.working_days)
     _check_base_url = field_validator("slack_api_url")(setting_values.base_url)
     _check_proxies = field_validator("trusted_proxies")(setting_values.proxies)
 

@@ -38,7 +38,7 @@ CLIENTS = {
     "boto3": {"identity/cognito.py"},
     "botocore": {"identity/cognito.py"},
     "httpx2": {"identity/jwks.py", "xero/oauth.py"},
-    "slack_sdk": {"slack/client.py", "slack/views.py", "slack/commands/views.py"},
+    "slack_sdk": {"slack/client.py", "slack/views.py", "slack/commands/views.py", "slack/approvals/rejection_form.py"},
     "aiohttp": {"slack/client.py"},
     "xero_python": {"xero/client.py"},
 }

@@ -1,6 +1,7 @@
 """The rescuer: finds messages that have stopped moving and makes them ready again. It also starts the checks for invoiced
-entries and of access to Xero and Slack, records how far the WAL has come, for sync cursors, and prunes: it deletes rows that
-have served their purpose, so that tables do not grow without limit. Each relay runs one."""
+entries and of access to Xero and Slack, plans the messages to admins about bills to approve, records how far the WAL has come,
+for sync cursors, and prunes: it deletes rows that have served their purpose, so that tables do not grow without limit. Each
+relay runs one."""
 
 import asyncio
 import logging
@@ -17,6 +18,7 @@ from schemas.postgres.connection import Connection, connect
 from schemas.postgres.sync_start import TOMBSTONE_DAYS
 from schemas.settings import Settings
 from schemas.slack.access import loss as slack_loss
+from schemas.slack.approvals import planning
 from schemas.xero.access import loss
 from schemas.xero.checks import chain
 
@@ -48,6 +50,7 @@ async def rescue_once(conn: Connection, settings: Settings) -> None:
     await slack_loss.ensure_checked(conn)
     if settings.uses_external_identity:
         await user_pool.ensure_started(conn)
+    await planning.plan(conn, settings)
     await prune(conn, days=settings.stint_prune_days)
 
 
@@ -150,6 +153,7 @@ PRUNE_RULES = (
     PruneRule("sign_in_codes", "id", "expires_at < clock_timestamp()", "expires_at"),
     # Slack repeats a request for up to 24 hours
     PruneRule("slack_deduplication", "key", "at < clock_timestamp() - interval '48 hours'", "at"),
+    PruneRule("slack_approval_days", "day", "day < current_date - 30", "day"),
     # a client that was offline for longer has to start again, without its old operations
     PruneRule(
         "sync_operations", "user_id, op_id", f"created_at < clock_timestamp() - interval '{TOMBSTONE_DAYS} days'", "created_at"

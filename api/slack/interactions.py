@@ -7,7 +7,7 @@ from typing import Any
 from litestar import Response
 
 from api.http.problems import BadRequest
-from api.slack import stop_forms, subcommands
+from api.slack import approvals, stop_forms, subcommands
 from api.slack.commands import FormRequest, answer_with_form
 from api.slack.responder import CannotAnswer, Responder, empty_response
 from api.slack.subcommands import Answer, Context
@@ -17,6 +17,7 @@ from schemas.messages import AnswerSlack
 from schemas.outbox import outbox
 from schemas.postgres.connection import Connection
 from schemas.slack import deduplication, members, presses, task_actions, task_form, views
+from schemas.slack.approvals.rejection_form import REJECT_FORM
 from schemas.slack.commands import search
 from schemas.slack.commands.log_time import LogDraft
 from schemas.slack.commands.views import CHOOSE_END, LOG_TIME, NEW_TASK, RUN_COMMAND, STOP_FORM, STOPS_AT, StopAt
@@ -63,9 +64,11 @@ async def answer_interaction(responder: Responder, interaction: AnyInteraction) 
 
 
 async def _submit(responder: Responder, submission: ViewSubmission) -> Response[Any]:
-    """Creates the form's task, or stops a timer. Errors are shown in the form, which keeps its values."""
+    """Creates the form's task, stops a timer, or rejects bills. Errors are shown in the form, which keeps its values."""
     if submission.view.callback_id == STOP_FORM:
         return await stop_forms.submit(responder, submission)
+    if submission.view.callback_id == REJECT_FORM:
+        return await approvals.submit(responder, submission)
     origin = FormOrigin.parse(submission.view.private_metadata)
     if submission.view.callback_id != CREATE_TASK or origin is None:
         raise BadRequest(400, FORM_UNKNOWN)
@@ -126,6 +129,8 @@ async def _choices(responder: Responder, suggestion: BlockSuggestion) -> list[Ch
 async def _act(responder: Responder, pressed: BlockActions) -> Response[Any]:
     """Runs the action of a button. A changed customer in the form changes the form's pillars."""
     action = pressed.actions[0]
+    if action.action_id in approvals.ACTIONS:
+        return await approvals.press(responder, pressed, action)
     try:
         if action.action_id == CUSTOMER and pressed.view is not None:
             await responder.in_time(_change_customer(responder, pressed))

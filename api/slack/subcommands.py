@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from api.slack import approvals
 from api.slack.responder import Responder
 from schemas.identity.users import User
 from schemas.postgres.connection import Connection
@@ -26,6 +27,7 @@ HELP = """`/task` opens the form for a new task; `/task Migrate the mail server`
 `/task today` and `/task week` show your hours.
 `/task status` shows your running timer.
 `/task list` lists your open tasks.
+`/task approve` lists the time bills to approve, for admins.
 The menu of any message has *Create task*, which copies the message's text and link into the form.
 In a channel that belongs to a customer you see only that customer's tasks. Times are in the time zone of your Slack account."""
 NO_OPEN_TASKS = "You have no open tasks here. `/task` creates one."
@@ -182,7 +184,11 @@ async def _list(conn: Connection, context: Context, _: Run) -> Answer:
     return Answer(heading, views.task_list(tasks, heading=heading))
 
 
+async def _approve(conn: Connection, context: Context, _: Run) -> Answer:
+    return Answer(*await approvals.list_bills(conn, context.responder, context.caller, context.user))
+
+
 SUBCOMMANDS: dict[str, Callable[[Connection, Context, Run], Awaitable[Answer]]] = {
     "start": _start, "switch": _switch, "stop": _stop, "note": _note, "log": _log, "today": _today, "week": _today,
-    "status": _status, "list": _list,
+    "status": _status, "list": _list, "approve": _approve,
 }  # fmt: skip

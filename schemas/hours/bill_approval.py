@@ -21,7 +21,7 @@ from schemas.hours import bill_reopening
 from schemas.hours.bill_sums import recalculate, reopen_rejected
 from schemas.hours.time_bills import BILLS, Status, TimeBill, XeroStatus
 from schemas.identity.users import User
-from schemas.messages import SyncBill
+from schemas.messages import SyncBill, TellRejection
 from schemas.outbox import outbox
 from schemas.postgres.connection import Connection
 
@@ -200,17 +200,19 @@ def why_not_approved(bill: dict[str, Any], *, today: date, empty: bool) -> str:
 
 
 async def _reject(conn: Connection, bill_id: UUID, note: str, *, by: User) -> None:
-    rejected = await conn.execute(
+    version: int | None = await conn.value(
         """
-        UPDATE time_bills SET status = 'rejected', rejection_note = %s, version = version + 1
-        WHERE id = %s AND status = 'pending'
+        UPDATE time_bills
+        SET status = 'rejected', rejection_note = %s, version = version + 1, rejected_version = version + 1
+        WHERE id = %s AND status = 'pending' RETURNING version
         """,
         (note, bill_id),
     )
-    if not rejected.rowcount:
+    if version is None:
         current = await BILLS.current(conn, bill_id)
         raise Conflict(f"The bill is {current['status']}; only a pending bill can be rejected.")
     await outbox.enqueue(conn, SyncBill(bill_id=bill_id), created_by=by.id)
+    await outbox.enqueue(conn, TellRejection(bill_id=bill_id, version=version, rejected_by=by.id), created_by=by.id)
 
 
 async def _rewrite_rejection(conn: Connection, bill_id: UUID, note: str) -> None:

@@ -30,7 +30,7 @@ from schemas.slack.client_errors import SlackRefused as SlackRefused
 from schemas.slack.client_errors import SlackUnavailable as SlackUnavailable
 from schemas.slack.profiles import Profile as Profile
 from schemas.slack.profiles import to_profile
-from schemas.slack.views import Blocks
+from schemas.slack.views import AnyBlocks
 
 RESPONSE_URL_HOSTS = ("https://hooks.slack.com", "https://hooks.slack-gov.com")  # the second one of GovSlack
 METADATA_TYPE = "stint_message"  # `find_posted` finds Stint's own posts by metadata of this type
@@ -140,7 +140,7 @@ class Slack:
         """Replaces the content of an open modal."""
         await self._call(self._client.views_update, seconds, view_id=view_id, view=view)
 
-    async def post(self, channel: str, text: str, blocks: Blocks, *, message_id: UUID, seconds: float) -> str:
+    async def post(self, channel: str, text: str, blocks: AnyBlocks, *, message_id: UUID, seconds: float) -> str:
         """Posts to a channel, or as a direct message if `channel` is a user's id. Returns Slack's ts of the post. The post's
         metadata has the id of our outbox message, so that `find_posted` can find it."""
         answer = await self._call(
@@ -223,7 +223,7 @@ def _to_exception(error: SlackApiError, method: str) -> Exception:
     data = getattr(response, "data", None)
     code = str(data.get("error")) if isinstance(data, dict) and data.get("error") else ""
     if status >= 500 or not code or code in SERVER_ERRORS:
-        return SlackUnavailable(code or f"status {status}")
+        return SlackUnavailable(code or f"status {status}", answered=bool(code) or status >= 500)
     if code in CODES:
         needed = data.get("needed") if isinstance(data, dict) else None
         return SlackAccessLost(code, method=method, needed=_scopes(needed))

@@ -26,8 +26,9 @@ class SlackAccessLost(SlackRefused):
 
 
 class SlackUnavailable(Exception):
-    """Slack did not answer, or answered with a server error; `not_sent` if the request certainly did not reach Slack."""
+    """Slack did not answer, or answered with a server error. `not_sent` if the request certainly did not reach Slack;
+    `answered` if Slack has answered that it did not do what the request asked for."""
 
-    def __init__(self, why: str, *, not_sent: bool = False) -> None:
+    def __init__(self, why: str, *, not_sent: bool = False, answered: bool = False) -> None:
         super().__init__(f"Slack is unavailable: {why}")
-        self.not_sent = not_sent
+        self.not_sent, self.answered = not_sent, answered

@@ -54,6 +54,7 @@ class FieldValue(Payload):
     value: Text | None = None
     selected_option: SelectedOption | None = None
     selected_date_time: int | None = None  # seconds since 1970
+    selected_options: Annotated[list[SelectedOption] | None, Field(max_length=100)] = None
 
     @property
     def text(self) -> str | None:
@@ -80,6 +81,11 @@ class View(Payload):
             if action_id in actions:
                 return block_id, actions[action_id].text
         return action_id, None
+
+    def selected(self, action_id: str) -> list[str]:
+        """The values that are selected in the field of that action_id, which may be several."""
+        found = [actions[action_id] for actions in (self.state.values if self.state else {}).values() if action_id in actions]
+        return [option.value for field in found for option in field.selected_options or ()]
 
 
 class FormOrigin(Payload):

@@ -21,7 +21,7 @@ from schemas.slack.commands import likely_ends
 from schemas.slack.commands import views as command_views
 from schemas.slack.commands.likely_ends import RunningSince
 from schemas.slack.typed import times
-from schemas.slack.views import Blocks, TaskSummary
+from schemas.slack.views import AnyBlocks, TaskSummary
 
 CHANNEL_LIMIT = Limit("slack-channel", burst=1, seconds=1)
 APP_REMOVED = (
@@ -36,7 +36,7 @@ class Post:
 
     channel_id: str
     text: str
-    blocks: Blocks
+    blocks: AnyBlocks
     fallback_user_id: str | None = None
 
 

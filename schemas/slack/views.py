@@ -31,6 +31,7 @@ TITLE, DESCRIPTION, CUSTOMER, PILLAR, TASK = "title", "description", "customer",
 START_TIMER, FINISH_TASK, STOP_TIMER, KEEP_RUNNING, OPEN = "start_timer", "finish_task", "stop_timer", "keep_running", "open"
 
 Blocks: TypeAlias = list[Block]
+AnyBlocks: TypeAlias = Blocks | list[dict[str, Any]]
 Modal: TypeAlias = View
 
 MAX_OPTION_LENGTH = 75

@@ -18,7 +18,7 @@ WRITTEN = """
     SELECT (SELECT count(*) FROM tasks), (SELECT count(*) FROM timers), (SELECT count(*) FROM stops),
            (SELECT count(*) FROM messages WHERE actor <> 'answer_slack'), (SELECT count(*) FROM tasks WHERE status = 'done')
 """
-BUTTONS = ["start_timer", "finish_task", "stop_timer", "keep_running", "task"]
+BUTTONS = ["start_timer", "finish_task", "stop_timer", "keep_running", "task", "approve_bills", "reject_bills"]
 
 
 @dataclass(frozen=True)

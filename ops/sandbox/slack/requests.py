@@ -87,10 +87,14 @@ def state(view: Json, values: dict[str, str | None]) -> Json:
         if element is None:
             continue
         name = element["action_id"]
-        if element["type"] == "external_select":
+        if element["type"] == "multi_static_select":
+            chosen = values.get(name, " ".join(option["value"] for option in element.get("initial_options", ())))
+            options = [{"text": {"type": "plain_text", "text": "picked"}, "value": value} for value in (chosen or "").split()]
+            content: Json = {"type": "multi_static_select", "selected_options": options}
+        elif element["type"] == "external_select":
             picked = values.get(name, (element.get("initial_option") or {}).get("value"))
             option = {"text": {"type": "plain_text", "text": "picked"}, "value": picked} if picked else None
-            content: Json = {"type": "external_select", "selected_option": option}
+            content = {"type": "external_select", "selected_option": option}
         elif element["type"] == "datetimepicker":
             seconds = values.get(name, element.get("initial_date_time"))
             content = {"type": "datetimepicker", "selected_date_time": int(seconds) if seconds else None}

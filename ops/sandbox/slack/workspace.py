@@ -17,6 +17,8 @@ BOT_TOKEN = "xoxb-not-a-token-of-anyone"  # noqa: S105 - it is valid only for th
 SIGNING_SECRET = "not-a-secret-of-anyone"  # noqa: S105
 TRIGGER_SECONDS = 3.0
 HOOKS, HOOK_SECONDS, HOOK_USES = "/commands/", 1800.0, 5
+MAX_BLOCKS, MAX_ELEMENTS, MAX_VALUE = 50, 25, 2_000  # Slack's limits of a message
+MAX_BLOCKS_LENGTH = 12_000  # Slack documents no limit of all blocks together, and refuses longer ones
 LONGEST = {"title": 24, "submit": 24, "close": 24}
 
 
@@ -99,6 +101,10 @@ class Workspace:
         self.uses[request.path] += 1
         if self.uses[request.path] > HOOK_USES:
             return Response.json(404, {"ok": False, "error": "used_url"})
+        try:
+            check_message(request.json().get("blocks") or [])
+        except Refused as error:
+            return Response.json(400, {"ok": False, "error": str(error)})
         self.answers.append({"at": request.at, "path": request.path, **request.json()})
         return Response.json(200, {"ok": True})
 
@@ -149,7 +155,7 @@ class Workspace:
         if now < self._posted.get(channel, 0) + pace:
             raise RateLimited(max(1, round(pace)))
         self._posted[channel] = now
-        _check_texts(arguments.get("blocks") or [])
+        check_message(arguments.get("blocks") or [])
         message = {**arguments, "ts": f"{now:.6f}", "at": now}
         self.messages.append(message)
         return {"channel": channel, "ts": message["ts"], "message": message}
@@ -224,6 +230,15 @@ def _check_view(view: Json) -> None:
     _check_texts(view["blocks"])
 
 
+def check_message(blocks: list[Json]) -> None:
+    """Refuses the blocks of a message that Slack would refuse."""
+    if len(blocks) > MAX_BLOCKS or any(len(block.get("elements", ())) > MAX_ELEMENTS for block in blocks):
+        raise Refused("invalid_blocks")
+    if len(json.dumps(blocks)) > MAX_BLOCKS_LENGTH:
+        raise Refused("msg_blocks_too_long")
+    _check_texts(blocks)
+
+
 def _check_texts(value: Any) -> None:
     if isinstance(value, list):
         for item in value:
@@ -231,7 +246,7 @@ def _check_texts(value: Any) -> None:
     elif isinstance(value, dict):
         if value.get("type") in ("plain_text", "mrkdwn") and not 1 <= len(value["text"]) <= 3000:
             raise Refused("invalid_blocks")
-        if "value" in value and "text" in value and len(value["text"]["text"]) > 75:
+        if "value" in value and "text" in value and (len(value["text"]["text"]) > 75 or len(value["value"]) > MAX_VALUE):
             raise Refused("invalid_blocks")
         for item in value.values():
             _check_texts(item)

@@ -11,7 +11,7 @@ from schemas.slack.escaping import unescape
 from schemas.slack.typed import clock_times, durations, words
 
 MAX_TITLE = 200
-WITHOUT_WORDS = ("stop", "status", "list", "help", "today", "week")
+WITHOUT_WORDS = ("stop", "status", "list", "help", "today", "week", "approve")
 WITH_WORDS = ("start", "switch", "log", "note")
 COMMANDS = (*WITHOUT_WORDS, *WITH_WORDS)
 # words that change nothing beside a command: "stop the timer now", "list all my tasks"

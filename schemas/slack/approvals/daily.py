@@ -1,0 +1,28 @@
+"""The message of the day: what an admin has to approve. schemas/slack/approvals/planning.py plans it."""
+
+from datetime import date
+
+from schemas.messages import PostApprovals
+from schemas.postgres.connection import Connection
+from schemas.settings import Settings
+from schemas.slack import posts
+from schemas.slack.approvals import blocks, pending, people
+from schemas.slack.approvals.direct import DirectMessage
+
+
+async def build(conn: Connection, message: PostApprovals, *, settings: Settings) -> DirectMessage | None:
+    """The message with what is to be approved now. None if that is nothing, if the day is over, if the user is no admin any
+    more, or if Slack has revoked the bot token."""
+    admin = await people.find_admin(conn, message.user_id, settings=settings)
+    if admin is None or message.day != await _today(conn, settings) or await posts.is_token_revoked(conn, settings):
+        return None
+    bills = await pending.list_pending(conn, zone=settings.stint_timezone, only_customer=None)
+    if not bills:
+        return None
+    text, shown = blocks.bill_list(bills, app_url=settings.app_url)
+    return DirectMessage(admin.email, text, shown)
+
+
+async def _today(conn: Connection, settings: Settings) -> date:
+    today: date = await conn.value("SELECT (clock_timestamp() AT TIME ZONE %s)::date", (settings.stint_timezone,))
+    return today

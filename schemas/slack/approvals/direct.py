@@ -1,0 +1,13 @@
+"""A direct message to one user, before their account in Slack is known."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class DirectMessage:
+    """The e-mail address of the user, the text for notifications, and the blocks."""
+
+    email: str
+    text: str
+    blocks: list[dict[str, Any]]
