@@ -45,6 +45,21 @@ def test_a_modals_title_is_short(slack: SlackSandbox) -> None:
     assert ask(slack, "views.open", trigger_id=new_trigger(), view=long)["error"] == "invalid_arguments"
 
 
+def test_blocks_have_slacks_limits(slack: SlackSandbox) -> None:
+    channel = slack.channel()
+    text = {"type": "section", "text": {"type": "mrkdwn", "text": "a" * 200}}
+    button = {"type": "button", "text": {"type": "plain_text", "text": "a"}, "value": "a" * 2001}
+    for blocks, error in (
+        ([text] * 51, "invalid_blocks"),
+        ([text] * 50, "msg_blocks_too_long"),
+        ([{"type": "actions", "elements": [button]}], "invalid_blocks"),
+        ([{"type": "actions", "elements": [button | {"value": "a"}] * 26}], "invalid_blocks"),
+    ):
+        assert ask(slack, "chat.postMessage", channel=channel, text="a", blocks=blocks)["error"] == error
+        assert httpx2.post(slack.url + new_hook(), json={"text": "a", "blocks": blocks}).json()["error"] == error
+    assert ask(slack, "chat.postMessage", channel=channel, text="a", blocks=[text])["ok"] is True
+
+
 def test_a_response_url_is_good_for_five_answers(slack: SlackSandbox) -> None:
     path = new_hook()
     answers = [httpx2.post(slack.url + path, json={"text": "a"}).status_code for _ in range(6)]
@@ -90,4 +105,14 @@ def test_stint_can_be_tried_from_its_page(own: Installation) -> None:
         does(do="press", action="start_timer", value=task["id"])
         eventually(lambda: "Your timer runs on Fix it" in page())
         assert admin.get("/api/active-timers/me")["taskId"] == task["id"]
+        [bill] = given.many_bills(admin, task, 1, first="2026-03-02")
+        does(do="type", email="admin@example.com", channel="C0SANDBOX", text="/task approve")
+        eventually(lambda: 'value="reject_bills"' in page())
+        value = re.findall(r'name="value" value="([^"]+)">Reject', page())[0]
+        does(do="press", action="reject_bills", value=value)
+        eventually(lambda: "Reject time bills</legend>" in page())
+        view_id = re.findall(r'name="view" value="(\w+)"', page())[0]
+        does(do="send", view=view_id, bills=value, reason="Which server?")
+        eventually(lambda: "Rejected: 1 time bill" in page())
+        assert admin.get(f"/api/time-bills/{bill}")["rejectionNote"] == "Which server?"
         given.close()

@@ -258,6 +258,18 @@ def test_a_direct_message_whose_answer_is_lost_is_not_sent_again(
     assert len(owner.slack.messages(owner.id)) == posts
 
 
+def test_a_direct_message_waits_while_slack_gives_no_access(
+    owner: Member, person: Person, given: Given, task: Json, stint: Installation
+) -> None:
+    [bill] = given.many_bills(person, task, 1, first="2026-03-02")
+    owner.slack.configure(refused={"users.lookupByEmail": {"error": "missing_scope", "needed": "users:read.email"}})
+    given.admin().patch(f"/api/time-bills/{bill}", {"status": "rejected", "rejectionNote": "Why?"})
+    eventually(lambda: stint.value("SELECT count(*) FROM slack_access_losses WHERE method = 'users.lookupByEmail'") == 1)
+
+    owner.slack.configure(refused={})
+    assert len(rejections(owner)) == 1
+
+
 def test_buttons_and_forms_with_other_values_change_nothing(approver: Member, owner: Member) -> None:
     for value in ("", "nothing", "x" * 2000, "A" * 22 + ".0", "A" * 22 + "." + "9" * 30):
         for action in ("approve_bills", "reject_bills"):

@@ -18,7 +18,7 @@ def page(person: PageUser, *, again: bool) -> str:
     """The whole page. With `again` it reloads itself once, because Stint answers a moment after an action."""
     workspace = person.workspace
     forms = "".join(_form(view) for view in workspace.views.values() if view.get("submit"))
-    said = [*person.texts, *(answer["text"] for answer in reversed(workspace.answers))]
+    said = [*person.answers, *reversed(workspace.answers)]
     refresh = '<meta http-equiv="refresh" content="1;url=/">' if again else ""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Sandbox, not Slack</title>{refresh}<style>{_STYLE}</style></head><body>
@@ -28,7 +28,7 @@ def page(person: PageUser, *, again: bool) -> str:
 <label>Channel <input name="channel" value="{CHANNEL}"></label>
 <label>Command <input name="text" value="/task " autofocus></label><button>Send</button> (try <code>/task help</code>)</form>
 {forms}
-<h2>Visible only to you</h2>{"".join(f'<p class="message">{escape(text)}</p>' for text in said[:10]) or "<p>Nothing yet.</p>"}
+<h2>Visible only to you</h2>{"".join(map(_answer, said[:10])) or "<p>Nothing yet.</p>"}
 <h2>Posted</h2>{"".join(map(_message, reversed(workspace.messages[-20:]))) or "<p>Nothing yet.</p>"}
 </body></html>"""
 
@@ -43,7 +43,10 @@ def _form(view: Json) -> str:
 
 def _row(view: Json, block: Json) -> str:
     element, name = block["element"], escape(block["element"]["action_id"])
-    initial = str(element.get("initial_value", element.get("initial_date_time", "")))  # a time is in seconds since 1970
+    several = " ".join(option["value"] for option in element.get("initial_options", ()))
+    initial = several or str(
+        element.get("initial_value", element.get("initial_date_time", ""))
+    )  # a time is in seconds since 1970
     error = (view.get("errors") or {}).get(block["block_id"])
     if element["type"] == "external_select":
         offered = {option["value"]: option["text"]["text"] for option in view.get("options", {}).get(name, [])}
@@ -57,6 +60,13 @@ def _row(view: Json, block: Json) -> str:
         field = f'<input name="{name}" value="{escape(initial)}">'
     wrong = f'<span class="error">{escape(error)}</span>' if error else ""
     return f"<label>{escape(block['label']['text'])} {field}{wrong}</label>"
+
+
+def _answer(answer: Json) -> str:
+    """An answer that only its user sees. Its buttons are pressed in the channel of the page."""
+    if answer.get("blocks"):
+        return _message({"channel": CHANNEL, "blocks": answer["blocks"]})
+    return f'<p class="message">{escape(answer["text"])}</p>'
 
 
 def _message(message: Json) -> str:

@@ -20,7 +20,7 @@ class PageUser:
 
     def __init__(self, workspace: Workspace, *, app_url: str, own_url: str) -> None:
         self.workspace, self.app_url, self.own_url = workspace, app_url, own_url
-        self.texts: list[str] = []  # the texts of answers, the latest first
+        self.answers: list[Json] = []  # what Stint has answered at once, the latest first: {text, blocks}
         self._doing: set[asyncio.Task[None]] = set()
 
     def does(self, form: Json) -> None:
@@ -95,9 +95,9 @@ class PageUser:
     async def _send_to_stint(self, sent: SignedRequest) -> Any:
         said = await asyncio.to_thread(_post, self.app_url, sent)
         if isinstance(said, dict) and said.get("text"):
-            self.texts.insert(0, said["text"])
+            self.answers.insert(0, said)
         elif isinstance(said, str):
-            self.texts.insert(0, f"({said})")
+            self.answers.insert(0, {"text": f"({said})"})
         return said
 
 
