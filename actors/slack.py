@@ -13,13 +13,16 @@ from actors.runtime.external_calls import ExternalCall
 from actors.runtime.handlers import handles
 from schemas.errors import NonRetryable, RetryAfter
 from schemas.hours import timer_reminders
-from schemas.messages import AnswerSlack, CheckSlackAccess, NudgeOwner, PostTaskCreated, UpdateView
+from schemas.messages import AnswerSlack, CheckSlackAccess, NudgeOwner, PostTaskCreated, PreviewLinks, UpdateView
 from schemas.postgres.connection import Connection
 from schemas.settings import settings
 from schemas.slack import client, members, posts
 from schemas.slack.access import loss
 from schemas.slack.access.words import OF_A_CHANNEL
 from schemas.slack.client import Profile, Slack, SlackAccessLost, SlackRefused, SlackUnavailable
+from schemas.slack.commands import previews
+from schemas.slack.commands.previews import Previews
+from schemas.slack.members import Caller
 from schemas.slack.posts import Post, Slot
 
 logger = logging.getLogger(__name__)
@@ -30,6 +33,7 @@ LOOKUP_SECONDS = 3.0
 POST, LOOK_UP = "chat.postMessage", "users.lookupByEmail"
 # the modal was closed, or the response_url has expired: the user does not wait for this any more
 EXPIRED_CODES = {"not_found", "expired_trigger_id", "hash_conflict", "status_404", "status_410"}
+EXPIRED_CODES |= {"cannot_find_message", "cannot_unfurl_message", "cannot_unfurl_url"}  # the message with the links is gone
 
 
 @handles(AnswerSlack, calls_out=True)
@@ -68,6 +72,38 @@ async def post_task_created(call: ExternalCall) -> None:
     async with call.complete() as conn:
         await posts.mark_posted(conn, call.id, *posted)
         await loss.record_found(conn, POST, settings())
+
+
+@handles(PreviewLinks, calls_out=True)
+async def preview_links(call: ExternalCall) -> None:
+    """Shows what links to tasks lead to, in the channel of their customer."""
+    known = settings()
+
+    async def build(conn: Connection, message: PreviewLinks) -> tuple[Caller, Previews]:
+        caller = await members.find_caller(conn, message.slack_user_id, message.channel_id, settings=known)
+        return caller, await previews.build(conn, message, caller, settings=known)
+
+    async with call.start() as (conn, message):
+        caller, found = await build(conn, message)
+        if (caller.is_known and not found) or await posts.is_token_revoked(conn, known):
+            call.skip()
+    async with call.timeout(), client.open_client(known) as slack:
+        try:
+            if not caller.is_known:
+                team = await slack.team(seconds=LOOKUP_SECONDS)
+                profile = await slack.user(message.slack_user_id, team=team, seconds=LOOKUP_SECONDS)
+                async with call.record_under_lease() as conn:
+                    await members.save_profile(conn, profile)
+                    _, found = await build(conn, message)
+            if found:
+                await slack.unfurl(message.unfurl_id, message.source, found, seconds=CALL_SECONDS)
+        except SlackAccessLost as error:
+            raise await _access_lost(call, error) from error
+        except SlackRefused as error:
+            if error.code not in EXPIRED_CODES:
+                raise non_retryable(error) from error
+    async with call.complete():
+        pass
 
 
 @handles(NudgeOwner, calls_out=True)

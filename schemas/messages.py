@@ -175,6 +175,16 @@ class CheckSlackAccess(Message, queue="slack", timeout_seconds=8):
     again until access is there: the handler reschedules it."""
 
 
+class PreviewLinks(Message, queue="slack", timeout_seconds=15):
+    """Somebody posted links to tasks: show what they lead to, if the channel may show it."""
+
+    channel_id: str
+    slack_user_id: str
+    source: str
+    unfurl_id: str
+    urls: tuple[str, ...]
+
+
 class NudgeOwner(Message, queue="slack", max_attempts=15, timeout_seconds=15):
     """Remind the owner of a timer that has been running for long, if it is still running when this message is due."""
 

@@ -5,15 +5,19 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from litestar import Response
+from pydantic import ValidationError
 
 from api.slack.responder import PROFILE_SECONDS, Responder, empty_response
 from schemas.customers import channel_mappings
 from schemas.errors import RetryAfter, Unavailable
+from schemas.messages import PreviewLinks
 from schemas.names import clean_name, name_key
+from schemas.outbox import outbox
 from schemas.postgres.connection import Connection
 from schemas.slack import deduplication, members, posts
 from schemas.slack.client import SlackRefused, SlackUnavailable
-from schemas.slack.payloads import EventCallback
+from schemas.slack.commands import previews
+from schemas.slack.payloads import EventCallback, LinkShared
 
 EventHandler = Callable[[Connection, Responder, EventCallback], Awaitable[None]]
 
@@ -86,11 +90,31 @@ def _channel_id(channel: Any) -> str | None:
 
 # "group" stands for a private channel
 UNARCHIVE = ("channel_unarchive", "group_unarchive")
+
+
+async def _link_shared(conn: Connection, responder: Responder, callback: EventCallback) -> None:
+    try:
+        shared = LinkShared.model_validate(callback.event)
+    except ValidationError:
+        return
+    urls = [link.url for link in shared.links if previews.task_of(link.url, responder.settings) is not None]
+    if urls and await previews.is_mapped(conn, shared.channel):
+        message = PreviewLinks(
+            channel_id=shared.channel,
+            slack_user_id=shared.user,
+            source=shared.source,
+            unfurl_id=shared.unfurl_id,
+            urls=tuple(urls[: previews.MOST_LINKS]),
+        )
+        await outbox.enqueue(conn, message)
+
+
 EVENT_HANDLERS: dict[str, EventHandler] = {
     "app_uninstalled": _app_uninstalled,
     "tokens_revoked": _tokens_revoked,
     "user_change": _user_change,
     "channel_id_changed": _channel_id_changed,
+    "link_shared": _link_shared,
     **dict.fromkeys(("channel_rename", "group_rename"), _channel_rename),
     **dict.fromkeys(("channel_archive", "channel_deleted", "group_archive", "group_deleted", *UNARCHIVE), _channel_archive),
 }

@@ -155,6 +155,10 @@ class Slack:
         )
         return str(answer.get("ts") or "")
 
+    async def unfurl(self, unfurl_id: str, source: str, previews: dict[str, dict[str, Any]], *, seconds: float) -> None:
+        """Shows previews below a message with links, by their URLs."""
+        await self._call(self._client.chat_unfurl, seconds, unfurl_id=unfurl_id, source=source, unfurls=previews)
+
     async def find_posted(self, channel: str, *, message_id: UUID, since: float, seconds: float) -> str | None:
         """The ts of the post of that outbox message, made after `since` (seconds since 1970). None if there is no such post,
         or if Stint cannot read the history: a direct message, a channel without the app, a missing scope."""

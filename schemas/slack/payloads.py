@@ -238,6 +238,20 @@ class EventCallback(Payload):
         return happened_at.replace(microsecond=int(fraction)) if is_same else happened_at
 
 
+class SharedLink(Payload):
+    url: Annotated[str, StringConstraints(max_length=3_000)]
+
+
+class LinkShared(Payload):
+    """Somebody posted links to the web application. In a message that is still being written, the channel is "COMPOSER"."""
+
+    channel: SlackId
+    user: SlackId
+    source: Short
+    unfurl_id: Short
+    links: Annotated[list[SharedLink], Field(max_length=100)]
+
+
 class RateLimited(Payload):
     """Slack drops events because there were too many."""
 

@@ -165,6 +165,11 @@ def with_stop_button(text: str, timer_id: UUID) -> list[dict[str, Any]]:
     return [block.to_dict() for block in (_section(text), ActionsBlock(elements=[button]))]
 
 
+def task_preview(task: TaskSummary) -> dict[str, Any]:
+    """The preview of a link to the task."""
+    return {"blocks": [{"type": "section", "text": _markdown_dict(f"*{_link(task)}*\n{escape(task.customer)}")}]}
+
+
 def timer_nudge(task: TaskSummary, *, timer_id: UUID, hours: str, ends: Block) -> tuple[str, Blocks]:
     """The nudge for a timer that has run for hours: its text for notifications, and its blocks. `ends` are the buttons that
     stop it at an earlier time."""

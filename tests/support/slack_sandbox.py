@@ -71,6 +71,10 @@ class SlackSandbox:
         answers: list[Json] = self._request("GET", "answers")
         return [answer for answer in answers if path in (None, answer["path"])]
 
+    def unfurls(self, unfurl_id: str) -> list[Json]:
+        unfurls: list[Json] = self._request("GET", "unfurls")
+        return [unfurl["unfurls"] for unfurl in unfurls if unfurl["unfurl_id"] == unfurl_id]
+
     def inject_fault(self, kind: str, *, path: str = "", **how: Any) -> None:
         """Replaces all faults by this one, a rule of `ops/sandbox/faults.py`."""
         self.inject_faults({"kind": kind, "path": path, **how})

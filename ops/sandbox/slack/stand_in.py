@@ -11,6 +11,7 @@ logged or faulty (server.py has those of every stand-in):
     GET    /sandbox/views      the modals in their present state
     GET    /sandbox/messages   the posted messages: {channel, text, blocks, metadata, ts, at}
     GET    /sandbox/answers    the answers to a response_url: {at, path, text, …}
+    GET    /sandbox/unfurls    the previews of links: {unfurl_id, source, unfurls}
     PUT    /sandbox/settings   any of {"channelSeconds", "history", "revoked", "redirect", "organization", "refused"}
     DELETE /sandbox            resets everything
     GET    /                   a page for people, with --app: commands, forms, buttons
@@ -90,6 +91,8 @@ class Slack(StandIn):
                 return Response.json(200, list(workspace.views.values()))
             case "GET", ["messages"]:
                 return Response.json(200, workspace.messages)
+            case "GET", ["unfurls"]:
+                return Response.json(200, workspace.unfurls)
             case "GET", ["answers"]:
                 return Response.json(200, workspace.answers)
             case "PUT", ["settings"]:

@@ -47,6 +47,7 @@ class Workspace:
     views: dict[str, Json] = field(default_factory=dict)
     messages: list[Json] = field(default_factory=list)
     answers: list[Json] = field(default_factory=list)  # to a response_url
+    unfurls: list[Json] = field(default_factory=list)  # previews of links
     settings: Json = field(default_factory=lambda: dict(SETTINGS))
     _posted: dict[str, float] = field(default_factory=dict)
 
@@ -160,6 +161,14 @@ class Workspace:
         self.messages.append(message)
         return {"channel": channel, "ts": message["ts"], "message": message}
 
+    def chat_unfurl(self, arguments: Json) -> Json:
+        if arguments["source"] not in ("composer", "conversations_history"):
+            raise Refused("invalid_source")
+        for preview in arguments["unfurls"].values():
+            _check_texts(preview["blocks"])
+        self.unfurls.append({name: arguments[name] for name in ("unfurl_id", "source", "unfurls")})
+        return {}
+
     def conversations_history(self, arguments: Json) -> Json:
         if not self.settings["history"]:
             raise Refused("missing_scope")
@@ -185,6 +194,7 @@ METHODS = {
     "views.open": Workspace.views_open,
     "views.update": Workspace.views_update,
     "chat.postMessage": Workspace.chat_post_message,
+    "chat.unfurl": Workspace.chat_unfurl,
     "conversations.history": Workspace.conversations_history,
 }
 
