@@ -96,6 +96,13 @@ class ServerProtocol(LimitedProtocol):
             self.transport.close()
         self.connection.stop()
 
+    def _time_out(self) -> None:
+        """A process that had no CPU for a while reads late what has arrived in time."""
+        if not self._in_head and not self._in_body and _has_unread_data(self.transport):
+            self._set_deadline(FIRST_REQUEST_SECONDS)
+        else:
+            super()._time_out()
+
 
 def _has_unread_data(transport: asyncio.Transport) -> bool:
     """Whether the kernel has received data of the connection that this process has not read."""

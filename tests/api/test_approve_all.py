@@ -321,7 +321,7 @@ def test_with_concurrent_changes_no_figure_is_approved_that_was_not_read(kind: s
         finally:
             finished.set()
         assert set().union(*(editor.result() for editor in editing)) <= {200, 409}
-    given.settled()
+    given.settled(seconds=120)  # a message for each of hundreds of changes
     assert approved
     for bill_id in approved:
         last = shown[bill_id][-1]  # the list that was read last before the approval

@@ -108,6 +108,21 @@ def test_a_request_that_the_kernel_has_received_is_answered_and_an_idle_connecti
     run(test())
 
 
+def test_a_request_that_arrives_before_the_time_of_its_connection_is_over_is_answered_although_it_is_read_later() -> None:
+    async def test() -> None:
+        async with serving() as stint:
+            late, idle = await stint.connect(), await stint.connect()
+            for client in (late, idle):
+                assert (await stint.ask(client)).startswith(b"HTTP/1.1 200")
+            late[1].write(REQUEST)  # the server reads it only after the next await
+            for protocol in stint.protocols:
+                protocol._time_out()
+            assert (await head(late)).startswith(b"HTTP/1.1 200")
+            assert await idle[0].read() == b""
+
+    run(test())
+
+
 def test_a_connection_that_is_accepted_after_the_stop_began_is_not_kept() -> None:
     async def test() -> None:
         async with serving() as stint:
