@@ -235,9 +235,11 @@ def _to_exception(error: SlackApiError, method: str) -> Exception:
 
 
 def _scopes(needed: Any) -> str:
-    """The names of scopes, without anything that no name of a scope has."""
+    """The names of scopes, separated by commas, without anything that no name of a scope has. Slack names some by how the call
+    is made: chat:write:bot is the scope chat:write."""
     text = needed[:200] if isinstance(needed, str) else ""
-    return "".join(character for character in text if character.isascii() and (character.isalnum() or character in ":._,-"))
+    names = "".join(character for character in text if character.isascii() and (character.isalnum() or character in ":._,-"))
+    return ",".join(dict.fromkeys(name.removesuffix(":bot").removesuffix(":user") for name in names.split(",")))
 
 
 async def _with_deadline(call: Awaitable[Any], seconds: float) -> Any:

@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, TypeAdapter, model_validator
 
 SlackId = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{1,40}$")]
 EmptyOrId = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{0,40}$")]
@@ -63,8 +63,16 @@ class FieldValue(Payload):
         return self.selected_option.value if self.selected_option is not None else self.value
 
 
+def _empty_object(value: Any) -> Any:
+    return {} if value == [] else value
+
+
+# Slack sends a list where an object has no fields
+EmptyList = BeforeValidator(_empty_object)
+
+
 class State(Payload):
-    values: dict[str, dict[str, FieldValue]] = {}
+    values: Annotated[dict[str, Annotated[dict[str, FieldValue], EmptyList]], EmptyList] = {}
 
 
 class View(Payload):

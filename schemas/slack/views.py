@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 from uuid import UUID
 
+from slack_sdk.errors import SlackObjectFormationError
 from slack_sdk.models.blocks import (
     ActionsBlock,
     Block,
@@ -143,20 +144,31 @@ def task_created(task: TaskSummary, *, by: str) -> tuple[str, Blocks]:
 def updated_confirmation(blocks: Sequence[Any], line: str, *, is_done: bool) -> list[dict[str, Any]] | None:
     """The blocks of the confirmation of a task, after a press: with that line, and without *Done* if the task is done. None if
     `blocks` are those of another message."""
-    text, buttons = None, {}
+    text, task_id, url = None, None, None
     for block in blocks:
         if isinstance(block, dict) and block.get("type") == "section":
             text = block.get("text")
         elif isinstance(block, dict) and block.get("type") == "actions":
-            buttons = {button.get("action_id"): button for button in block.get("elements") or () if isinstance(button, dict)}
-    task_id, url = (buttons.get(name, {}).get(field) for name, field in ((START_TIMER, "value"), (OPEN, "url")))
+            task_id, url = (_of_button(block, name, field) for name, field in ((START_TIMER, "value"), (OPEN, "url")))
     if not isinstance(text, dict) or not all(isinstance(value, str) for value in (text.get("text"), task_id, url)):
         return None
     actions = [_button("Start timer", START_TIMER, value=task_id)]
     actions += [] if is_done else [_button("Done", FINISH_TASK, value=task_id)]
     actions.append(_button("Open", OPEN, url=url))
     shown = [_section(text["text"]), ContextBlock(elements=[markdown(line)]), ActionsBlock(elements=actions)]
-    return [block.to_dict() for block in shown]
+    try:
+        return [block.to_dict() for block in shown]
+    except SlackObjectFormationError:  # a value that is longer than Slack allows, for example
+        return None
+
+
+def _of_button(actions: dict[str, Any], action_id: str, field: str) -> Any:
+    """A field of the button with that id; None if there is none."""
+    elements = actions.get("elements")
+    for button in elements if isinstance(elements, list) else ():
+        if isinstance(button, dict) and button.get("action_id") == action_id:
+            return button.get(field)
+    return None
 
 
 def with_stop_button(text: str, timer_id: UUID) -> list[dict[str, Any]]:

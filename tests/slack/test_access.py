@@ -24,6 +24,8 @@ WAITING = """
     WHERE actor = 'post_task_created' AND body->>'channel_id' = %s ORDER BY created_at DESC LIMIT 1
 """
 
+MAILS = "SELECT count(*) FROM messages WHERE actor = 'send_mail' AND created_at > %s GROUP BY body->>'to', body->>'paragraphs'"
+
 
 def refuse(slack: SlackSandbox, method: str, code: str, **more: str) -> None:
     """Slack refuses the calls of that method with that error code."""
@@ -36,6 +38,7 @@ def test_what_waits_goes_when_slack_gives_access_again(
 ) -> None:
     mapped(person, member.channel, customer)
     view = member.open_form("Waits for access")
+    before = stint.value("SELECT clock_timestamp()")
     if code == "account_inactive":
         member.slack.configure(revoked=True)
     else:
@@ -53,6 +56,7 @@ def test_what_waits_goes_when_slack_gives_access_again(
     member.slack.configure(revoked=False, refused={})
     eventually(lambda: len(member.slack.messages(member.channel)) == 1)
     eventually(lambda: stint.rows(LOST) == [])
+    assert {count for (count,) in stint.rows(MAILS, before)} <= {1}
 
 
 def test_a_person_reads_what_is_wrong_and_so_does_the_operator(
@@ -190,6 +194,37 @@ def test_a_check_ends_what_slack_does_not_refuse_any_more(url: str) -> None:
 
     everything = [("auth.test", "invalid_auth"), ("chat.postMessage", "missing_scope"), ("users.info", "missing_scope")]
     assert over(url, run) == [everything, everything, everything[1:], everything[1:2], [], []]
+
+
+def test_a_valid_token_ends_only_what_is_about_the_token(url: str) -> None:
+    """Slack refuses some calls to a valid token, permanently. Each success of another call must not make that a new problem."""
+    refused = ["access_denied", "accesslimited", "ekm_access_denied", "no_permission", "not_allowed_token_type",
+               "org_login_required", "team_access_not_granted", "two_factor_setup_required"]  # fmt: skip
+    of_the_token = sorted(access_words.CODES - {*refused, "missing_scope"})
+
+    async def run(conn: Connection) -> list[Any]:
+        ended = []
+        for code in [*refused, *of_the_token]:
+            for last in (lambda: check(conn, {"chat:write"}), lambda: access.record_found(conn, "users.info", settings())):
+                await conn.execute("DELETE FROM slack_access_losses")
+                await record(conn, lost(code))
+                assert (await wait(conn, "users.info") is None) is (code in refused)
+                await last()
+                if await access.losses(conn, settings()) == []:
+                    ended.append(code)
+        await conn.execute("DELETE FROM slack_access_losses")
+        await record(conn, lost("ekm_access_denied", "views.open"))
+        await record(conn, lost("ekm_access_denied", "auth.test"))
+        left = [await check(conn, {"chat:write"})]
+        await conn.execute("UPDATE slack_access_losses SET try_at = clock_timestamp() - interval '23 hours'")
+        left.append(await check(conn, {"chat:write"}))
+        await conn.execute("UPDATE slack_access_losses SET try_at = clock_timestamp() - interval '25 hours'")
+        left.append(await check(conn, {"chat:write"}))  # nobody needs the method any more
+        return [ended, left]
+
+    ended, left = over(url, run)
+    assert ended == [code for code in of_the_token for _ in range(2)]
+    assert left == [[("views.open", "ekm_access_denied")]] * 2 + [[]]
 
 
 def test_every_problem_has_words_and_a_cure() -> None:

@@ -166,6 +166,8 @@ def test_a_refusal_of_the_token_names_the_method_and_the_scope(server: Answers) 
         ("missing_scope", "users:read,team:read", "users:read,team:read"),
         ("missing_scope", 'a"}\n<b>' + "x" * 300, "ab" + "x" * 193),
         ("missing_scope", 5, ""),
+        ("missing_scope", "chat:write:bot", "chat:write"),
+        ("missing_scope", "chat:write:user,chat:write:bot,users:read", "chat:write,users:read"),
         ("token_revoked", None, ""),
     ):
         server.reply("200 OK", {"ok": False, "error": code, "needed": needed, "provided": "commands"})

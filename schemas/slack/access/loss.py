@@ -2,6 +2,9 @@
 
 A refusal is stored for its method of the Web API. Messages that need the method wait, without counting attempts; one of them
 tries at growing intervals. One CheckSlackAccess message at a time also asks Slack, so that the loss ends if no message waits.
+
+A valid token (`auth.test` succeeds) ends only what is about the token itself, and the scopes that Slack names as granted. Other
+refusals, such as `ekm_access_denied`, end with a success of their own method, or when nobody has tried it for UNTRIED_HOURS.
 """
 
 import hashlib
@@ -14,10 +17,12 @@ from schemas.messages import CheckSlackAccess
 from schemas.outbox import outbox
 from schemas.postgres.connection import Connection
 from schemas.settings import Settings
-from schemas.slack.access.words import MISSING_SCOPE, Words, words
+from schemas.slack.access.words import MISSING_SCOPE, OF_THE_TOKEN, Words, words
 from schemas.slack.client_errors import SlackAccessLost
 
+CHECK = "auth.test"  # the method of a check
 LONGEST_SECONDS = 900.0  # between two tries
+UNTRIED_HOURS = 24  # after the time for the next try: no message waits for the method, or one would have tried
 MOST_SECONDS = 60.0  # that a message waits at a time: another one may find access in between
 
 # how long until the next try: as long again as access has been lost
@@ -75,18 +80,18 @@ async def record_loss(conn: Connection, error: SlackAccessLost, settings: Settin
 
 
 async def record_found(conn: Connection, method: str, settings: Settings) -> None:
-    """Records that a call of the method has succeeded: the token is valid, and has the scope that the method needs."""
+    """Records that a call of the method has succeeded: the token is valid, and may call this method."""
     await conn.execute(
-        "DELETE FROM slack_access_losses WHERE token_hash = %s AND (method = %s OR problem <> %s)",
-        (token_hash(settings), method, MISSING_SCOPE),
+        "DELETE FROM slack_access_losses WHERE token_hash = %s AND (method = %s OR problem = ANY(%s))",
+        (token_hash(settings), method, OF_THE_TOKEN),
     )
 
 
 async def wait_seconds(conn: Connection, methods: tuple[str, ...], settings: Settings) -> float | None:
     """How long a message waits that needs these methods. None: it makes its calls now; of the messages that wait, one at a
     time does."""
-    blocked = "token_hash = %(token)s AND (method = ANY(%(methods)s) OR problem <> %(scope)s)"
-    parameters = _parameters(settings, methods=list(methods), scope=MISSING_SCOPE)
+    blocked = "token_hash = %(token)s AND (method = ANY(%(methods)s) OR problem = ANY(%(of_the_token)s))"
+    parameters = _parameters(settings, methods=list(methods), of_the_token=OF_THE_TOKEN)
     left: float | None = await conn.value(
         f"SELECT extract(epoch FROM max(try_at) - clock_timestamp())::float FROM slack_access_losses WHERE {blocked}",
         parameters,
@@ -111,9 +116,17 @@ async def record_check(conn: Connection, answer: set[str] | SlackAccessLost | No
         await conn.execute(
             """
             DELETE FROM slack_access_losses
-            WHERE problem <> %(scope)s OR needed <> '' AND string_to_array(needed, ',') && %(granted)s::text[]
+            WHERE method = %(check)s OR problem = ANY(%(of_the_token)s)
+                OR problem = %(scope)s AND needed <> '' AND string_to_array(needed, ',') && %(granted)s::text[]
+                OR problem <> %(scope)s AND try_at < clock_timestamp() - make_interval(hours => %(hours)s)
             """,
-            {"scope": MISSING_SCOPE, "granted": sorted(answer)},
+            {
+                "check": CHECK,
+                "of_the_token": OF_THE_TOKEN,
+                "scope": MISSING_SCOPE,
+                "granted": sorted(answer),
+                "hours": UNTRIED_HOURS,
+            },
         )
     seconds: float | None = await conn.value(
         f"SELECT extract(epoch FROM min({_NEXT_TRY}) - clock_timestamp())::float FROM slack_access_losses",

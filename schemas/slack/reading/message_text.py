@@ -77,7 +77,7 @@ def _texts(value: Any, names: Names) -> Iterator[str]:
         for item in value:
             yield from _texts(item, names)
     elif isinstance(value, dict):
-        kind = value.get("type")
+        kind = _text(value, "type")
         if kind in ("mrkdwn", "plain_text", "raw_text", "markdown") and isinstance(value.get("text"), str):
             yield _object_text(value, names)
         elif kind == "rich_text":
