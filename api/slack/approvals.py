@@ -7,7 +7,8 @@ from litestar import Response
 from pydantic import ValidationError
 
 from api.http.problems import BadRequest
-from api.slack.responder import CannotAnswer, Responder, empty_response, time_left
+from api.slack.deadlines import time_left
+from api.slack.responder import CannotAnswer, Responder, empty_response
 from schemas.errors import RetryAfter
 from schemas.identity.users import User
 from schemas.messages import ShowApprovals
@@ -48,12 +49,7 @@ async def list_bills(
 async def press(responder: Responder, pressed: BlockActions, action: Action) -> Response[Any]:
     """Approves the bills of a button, or opens the form to reject them."""
     run = _approve if action.action_id == APPROVE_BILLS else _open_form
-    try:
-        if refusal := await responder.in_time(run(responder, pressed, action)):
-            raise CannotAnswer(refusal)
-    except CannotAnswer as error:
-        if pressed.response_url is not None:
-            responder.run_in_background(responder.send_ephemeral(pressed.response_url, str(error)))
+    await responder.answer_behind(run(responder, pressed, action), pressed.response_url)
     return empty_response()
 
 

@@ -1,20 +1,22 @@
 """The command `/task`: opens the form for a new task, runs another command, or asks what is meant."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from litestar import Response
 
 from api.slack import subcommands
-from api.slack.responder import CannotAnswer, Responder, empty_response, ephemeral, is_late, time_left
+from api.slack.deadlines import is_done_in_time, is_given_up, is_late, time_left
+from api.slack.responder import CannotAnswer, Responder, empty_response, ephemeral
 from api.slack.subcommands import Answer, Context
 from schemas.errors import RetryAfter
 from schemas.identity.users import User
 from schemas.postgres.connection import Connection
 from schemas.slack import deduplication, views
 from schemas.slack.client import SlackAccessLost, SlackRefused, SlackUnavailable
+from schemas.slack.commands.views import quoted
 from schemas.slack.members import Caller, MappedChannel
 from schemas.slack.payloads import Command
 from schemas.slack.typed import parser
@@ -27,6 +29,7 @@ OPEN_VIEW_SECONDS = 1.5
 MIN_OPEN_VIEW_SECONDS = 0.3
 
 NOT_OPENED = "Sorry, Slack did not open the form ({why}). Please try again."
+TOO_LATE = "Stint was busy and has read `/task {command}` too late, so that it has changed nothing. Please try again."
 SLOW = "Sorry, Stint is slow right now. The form fills in automatically as soon as it can; if it does not, please try again."
 
 
@@ -39,32 +42,48 @@ async def answer_command(responder: Responder, command: Command) -> Response[Any
         return await answer_with_form(responder, request, command.response_url, ephemeral)
     if typed == Run("help"):
         return ephemeral(subcommands.HELP)
-    if isinstance(typed, Run) and subcommands.writes(typed):  # only its result is an answer
-        return await _in_time(responder, _write(responder, command, typed))
+    if isinstance(typed, Run) and subcommands.writes(typed):
+        return await _answer_write(responder, command, typed)
     if is_late():
-        responder.run_late(lambda: _follow_up(responder, command, typed))
+        responder.run_late(lambda: _follow_up(responder, command, _read(responder, command, typed)))
         return empty_response()
-    return await _in_time(responder, _answer(responder, command, typed))
-
-
-async def _in_time(responder: Responder, work: Coroutine[Any, Any, Response[Any]]) -> Response[Any]:
     try:
-        return await responder.in_time(work)
+        answer = await responder.in_time(_read(responder, command, typed))
     except CannotAnswer as error:
         return ephemeral(str(error))
-
-
-async def _answer(responder: Responder, command: Command, typed: Run | NearMiss) -> Response[Any]:
-    answer = await _read(responder, command, typed)
     return ephemeral(answer.text, answer.blocks)
 
 
-async def _follow_up(responder: Responder, command: Command, typed: Run | NearMiss) -> None:
+async def _answer_write(responder: Responder, command: Command, typed: Run) -> Response[Any]:
+    """The result of a command that may change something. If Slack has told the person that the command failed, before it was
+    read, it changes nothing. If it is not done in time, the answer says so, and its result follows at the response_url."""
+    if is_given_up():
+        text = TOO_LATE.format(command=quoted(typed.text))
+        responder.run_in_background(responder.send_ephemeral(command.response_url, text))
+        return empty_response()
+    task = responder.run_in_background(_or_apology(responder, _write(responder, command, typed)))
+    is_done = await is_done_in_time(task)
+    if not is_done or is_given_up():  # then nobody reads the answer
+        responder.run_in_background(_follow_up(responder, command, task))
+    if not is_done:
+        return ephemeral(responder.still_running())
+    answer = task.result()
+    return ephemeral(answer.text, answer.blocks) if answer is not None else empty_response()
+
+
+async def _or_apology(responder: Responder, work: Awaitable[Answer | None]) -> Answer | None:
+    async def wait() -> Answer | None:
+        return await work
+
     try:
-        answer = await responder.or_apology(_read(responder, command, typed))
+        return await responder.or_apology(wait())
     except CannotAnswer as error:
-        answer = Answer(str(error))
-    await responder.send_ephemeral(command.response_url, answer.text, answer.blocks)
+        return Answer(str(error))
+
+
+async def _follow_up(responder: Responder, command: Command, work: Awaitable[Answer | None]) -> None:
+    if (answer := await _or_apology(responder, work)) is not None:
+        await responder.send_ephemeral(command.response_url, answer.text, answer.blocks)
 
 
 async def answer_with_form(
@@ -96,17 +115,16 @@ async def _read(responder: Responder, command: Command, typed: Run | NearMiss) -
     return answer or Answer(caller.refusal or "")
 
 
-async def _write(responder: Responder, command: Command, typed: Run) -> Response[Any]:
-    """Runs a command that may change something, once."""
+async def _write(responder: Responder, command: Command, typed: Run) -> Answer | None:
+    """Runs a command that may change something, once: None if it was run before."""
     caller = await responder.find_caller(command.user_id, team_id=command.team_id, channel_id=command.channel_id)
     if caller.user is None:
-        return ephemeral(caller.refusal or "")
+        return Answer(caller.refusal or "")
     async with responder.transaction() as conn:
         # a repeated `stop` could stop a timer that was started after the first
         if not await deduplication.record_once(conn, _trigger(command)):
-            return empty_response()
-        answer = await subcommands.run(conn, Context(responder, caller, caller.user, _trigger(command)), typed)
-    return ephemeral(answer.text, answer.blocks)
+            return None
+        return await subcommands.run(conn, Context(responder, caller, caller.user, _trigger(command)), typed)
 
 
 def _trigger(command: Command) -> str:

@@ -7,10 +7,9 @@ from typing import Any
 from litestar import Response
 
 from api.http.problems import BadRequest
-from api.slack import approvals, stop_forms, subcommands
+from api.slack import approvals, command_buttons, stop_forms
 from api.slack.commands import FormRequest, answer_with_form
 from api.slack.responder import CannotAnswer, Responder, empty_response
-from api.slack.subcommands import Answer, Context
 from schemas.errors import Conflict, Invalid
 from schemas.identity.users import User
 from schemas.messages import AnswerSlack
@@ -19,11 +18,9 @@ from schemas.postgres.connection import Connection
 from schemas.slack import deduplication, members, presses, task_actions, task_form, views
 from schemas.slack.approvals.rejection_form import REJECT_FORM
 from schemas.slack.commands import search
-from schemas.slack.commands.log_time import LogDraft
-from schemas.slack.commands.views import CHOOSE_END, LOG_TIME, NEW_TASK, RUN_COMMAND, STOP_FORM, STOPS_AT, StopAt
+from schemas.slack.commands.views import CHOOSE_END, NEW_TASK, STOP_FORM
 from schemas.slack.members import Caller
 from schemas.slack.payloads import (
-    Action,
     AnyInteraction,
     BlockActions,
     BlockSuggestion,
@@ -35,8 +32,6 @@ from schemas.slack.payloads import (
 from schemas.slack.presses import Outcome
 from schemas.slack.reading import message_text
 from schemas.slack.reading.mrkdwn import Names
-from schemas.slack.typed import parser
-from schemas.slack.typed.parser import Run
 from schemas.slack.views import CREATE_TASK, CUSTOMER, PILLAR, TASK, TITLE, Choice, Draft
 
 FORM_ALREADY_USED = "This form has already created its task, with other values. Close it, and change the task in Stint."
@@ -44,8 +39,6 @@ FORM_UNKNOWN = "This is not one of Stint's forms."
 NAMES_SECONDS = 0.3  # Slack's trigger_id expires after 3 seconds, and the form is more important than names
 MAX_NAMES = 100
 SITE, GOV_SITE = "slack.com", "slack-gov.com"
-BAD_BUTTON = "This button does not belong to a command of this version. Type the command again."
-COMMAND_BUTTONS = {RUN_COMMAND, LOG_TIME} | STOPS_AT  # the answer replaces the message, which only the person sees
 
 
 async def answer_interaction(responder: Responder, interaction: AnyInteraction) -> Response[Any]:
@@ -141,10 +134,8 @@ async def _act(responder: Responder, pressed: BlockActions) -> Response[Any]:
             return await answer_with_form(responder, form, pressed.response_url or "", _refusal_to(responder, pressed))
         elif action.action_id == CHOOSE_END:
             await responder.in_time(stop_forms.open_stop_form(responder, pressed, action))
-        elif action.action_id in presses.BUTTONS or action.action_id in COMMAND_BUTTONS:
-            refusal = await responder.in_time(_press(responder, pressed))
-            if refusal:
-                raise CannotAnswer(refusal)
+        elif action.action_id in presses.BUTTONS or action.action_id in command_buttons.BUTTONS:
+            await responder.answer_behind(_press(responder, pressed), pressed.response_url)
     except CannotAnswer as error:
         if pressed.response_url is not None:
             responder.run_in_background(responder.send_ephemeral(pressed.response_url, str(error)))
@@ -169,28 +160,14 @@ async def _press(responder: Responder, pressed: BlockActions) -> str | None:
     if caller.user is None:
         return caller.refusal
     async with responder.transaction() as conn:
-        trigger = f"trigger:{pressed.trigger_id}"
-        if await deduplication.record_once(conn, trigger):
-            if pressed.actions[0].action_id in COMMAND_BUTTONS:
-                answer = await _run_command(conn, Context(responder, caller, caller.user, trigger), pressed.actions[0])
-                outcome = Outcome(answer.text, answer.blocks, replaces=True)
+        if await deduplication.record_once(conn, f"trigger:{pressed.trigger_id}"):
+            if pressed.actions[0].action_id in command_buttons.BUTTONS:
+                outcome = await command_buttons.run(conn, responder, pressed, caller, caller.user)
             else:
                 outcome = await presses.run(conn, pressed, caller, settings=responder.settings)
             if pressed.response_url is not None:
                 await _enqueue_answers(conn, outcome, pressed.response_url, by=caller.user)
     return None
-
-
-async def _run_command(conn: Connection, context: Context, action: Action) -> Answer:
-    """Runs what a button of the answer to a command, or of a nudge, stands for."""
-    if action.action_id == RUN_COMMAND:
-        typed = parser.parse_plain(action.text or "")
-        return await subcommands.run(conn, context, typed) if isinstance(typed, Run) else Answer(BAD_BUTTON)
-    if action.action_id == LOG_TIME:
-        log = LogDraft.parse(action.text)
-        return Answer(BAD_BUTTON) if log is None or log.task_id is None else await subcommands.log_on(conn, context, log)
-    stop = StopAt.parse(action.text)
-    return Answer(BAD_BUTTON) if stop is None else await subcommands.stop_at(conn, context, stop)
 
 
 async def _enqueue_answers(conn: Connection, outcome: Outcome, url: str, *, by: User) -> None:

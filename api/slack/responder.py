@@ -12,10 +12,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from litestar import Request, Response
+from litestar import Response
 
-from api.http.requests import request_started
-from api.http.server import CONNECTION, ClientConnection
+from api.slack.deadlines import ANSWER_SECONDS, is_done_in_time
 from schemas.errors import RetryAfter
 from schemas.identity.users import User
 from schemas.messages import UpdateView
@@ -32,9 +31,7 @@ from schemas.slack.views import Modal
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
-# From the request's arrival, of the 3 seconds that Slack waits. The rest is for the network, and for a busy machine.
-ANSWER_SECONDS = 2.0
-LATE_SECONDS = 1.0  # a request that has waited for longer is acknowledged at once
+CLOSING_SECONDS = 2.0  # that work behind an answer may continue when the process stops
 LATE_AT_ONCE = 8
 PROFILE_SECONDS = 1.0
 USERS_INFO = "users.info"
@@ -43,6 +40,9 @@ BACKGROUND_CALL_SECONDS = 10.0  # the timeout of a call to Slack after the answe
 
 APOLOGY = "Sorry, Stint can't reach its database right now. Please try again in a minute."
 BUSY = "Sorry, Stint is busy right now. Please try again in a moment."
+# of a command that may change something: what becomes of it is not known yet
+STILL_AWAY = "Sorry, Stint can't reach its database right now. Your command waits for it. What becomes of it follows here."
+STILL_BUSY = "Sorry, Stint is busy right now. Your command still runs. What becomes of it follows here."
 SLACK_APOLOGY = "Sorry, Slack does not answer right now, so Stint does not know who you are. Please try again in a minute."
 OTHER_WORKSPACE = "Stint belongs to another workspace."
 
@@ -89,19 +89,39 @@ class Responder:
             logger.warning("Slack background work failed error=%s", type(error).__name__)
 
     async def close(self) -> None:
-        """Cancels the work that still runs."""
+        """Waits for the work that still runs, for at most CLOSING_SECONDS, and then cancels it."""
+        until = time.perf_counter() + CLOSING_SECONDS
+        while self._tasks and (seconds := until - time.perf_counter()) > 0:
+            await asyncio.wait(set(self._tasks), timeout=seconds)  # it may have started other work
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def in_time(self, work: Coroutine[Any, Any, Result]) -> Result:
         """The result of `work`. Raises CannotAnswer if there is no result in time, or if Postgres is away; late work
-        continues."""
+        continues, so that it must change nothing, or nothing that a repeated request would change again."""
         task = self.run_in_background(self.or_apology(work))
-        done, _ = await asyncio.wait({task}, timeout=time_left())
-        if not done:
+        if not await is_done_in_time(task):
             raise CannotAnswer(self._reason())
         return task.result()
+
+    async def answer_behind(self, work: Coroutine[Any, Any, str | None], response_url: str | None) -> None:
+        """Runs the work of a pressed button, whose request gets an empty answer. The text that it returns, or the apology, is
+        sent to the response_url once it is certain, which may be after the answer."""
+
+        async def follow() -> None:
+            try:
+                text = await self.or_apology(work)
+            except CannotAnswer as error:
+                text = str(error)
+            if text and response_url is not None:
+                self.run_in_background(self.send_ephemeral(response_url, text))
+
+        await is_done_in_time(self.run_in_background(follow()))
+
+    def still_running(self) -> str:
+        """What is answered for a command that may change something and is not done in time."""
+        return STILL_BUSY if self._reason() == BUSY else STILL_AWAY
 
     def _reason(self) -> str:
         """The apology for work that takes too long."""
@@ -251,24 +271,6 @@ class Responder:
         )
         with suppress(SlackUnavailable, SlackRefused, RetryAfter):
             await self.slack.respond(response_url, content, seconds=BACKGROUND_CALL_SECONDS)
-
-
-def count_from_arrival(request: Request[Any, Any, Any]) -> None:
-    """Lets the request's deadline begin when the kernel received it, which is earlier than when this process read it: after a
-    restart, or while the process is busy."""
-    connection: Any = (request.scope.get("extensions") or {}).get(CONNECTION)
-    if isinstance(connection, ClientConnection):
-        request_started.set(min(request_started.get(), time.perf_counter() - connection.data_age()))
-
-
-def is_late() -> bool:
-    """Whether the request has waited for so long that it is acknowledged first, and worked on behind the answer."""
-    return time.perf_counter() - request_started.get() > LATE_SECONDS
-
-
-def time_left() -> float:
-    """The seconds until the answer must be sent."""
-    return max(0.0, request_started.get() + ANSWER_SECONDS - time.perf_counter())
 
 
 def ephemeral(text: str, blocks: list[dict[str, Any]] | None = None) -> Response[Any]:

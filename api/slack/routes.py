@@ -13,7 +13,8 @@ from api.http.problems import BadRequest
 from api.http.queries import ANY_QUERY
 from api.http.requests import StrictRequest
 from api.slack import commands, events, interactions
-from api.slack.responder import Responder, count_from_arrival, empty_response, request_organization
+from api.slack.deadlines import count_from_arrival
+from api.slack.responder import Responder, empty_response, request_organization
 from schemas.slack.client import has_valid_signature, is_response_url
 from schemas.slack.payloads import EVENT, INTERACTION, Challenge, Command, EventCallback
 

@@ -37,10 +37,11 @@ NOTE_USAGE = "Type the note after the command: `/task note The cable was broken`
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to a command, in Slack's mrkdwn."""
+    """The answer to a command, in Slack's mrkdwn. `is_repeat`: what it tells was done before."""
 
     text: str
     blocks: list[dict[str, Any]] | None = None
+    is_repeat: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,8 @@ async def log_on(conn: Connection, context: Context, log: LogDraft) -> Answer:
     """Records a draft of `/task log` on its task."""
     assert log.task_id is not None
     logged = await log_time.record(conn, log, log.task_id, by=context.user, zone=context.zone, **context.scope)
-    return Answer(logged.text, command_views.log_anyway(logged.text, logged.confirm) if logged.confirm else None)
+    blocks = command_views.log_anyway(logged.text, logged.confirm) if logged.confirm else None
+    return Answer(logged.text, blocks, is_repeat=logged.is_repeat)
 
 
 async def stop_at(conn: Connection, context: Context, stop: StopAt) -> Answer:

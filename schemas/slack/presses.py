@@ -41,13 +41,13 @@ async def run(conn: Connection, pressed: BlockActions, caller: Caller, *, settin
             return await _finish(conn, row_id, pressed, caller, settings=settings)
         case views.STOP_TIMER:
             text = await task_actions.stop_timer(conn, by=by, only_customer=only_customer, timer_id=row_id)
-            return Outcome(text, replaces=await _is_first(conn, pressed, row_id))
+            return Outcome(text, replaces=await is_first(conn, key(pressed, row_id)))
         case views.KEEP_RUNNING:
-            is_first = await _is_first(conn, pressed, row_id)
+            first = await is_first(conn, key(pressed, row_id))
             text = await task_actions.keep_running(
-                conn, row_id, by=by, settings=settings, only_customer=only_customer, again=not is_first
+                conn, row_id, by=by, settings=settings, only_customer=only_customer, again=not first
             )
-            return Outcome(text, replaces=is_first)
+            return Outcome(text, replaces=first)
         case _:
             return await _start(conn, row_id, pressed, caller, settings=settings)
 
@@ -76,9 +76,14 @@ async def _start(conn: Connection, task_id: UUID, pressed: BlockActions, caller:
     return Outcome(text, views.with_stop_button(text, timer.id), confirmation=shown)
 
 
-async def _is_first(conn: Connection, pressed: BlockActions, timer_id: UUID) -> bool:
-    """Whether this is the first press on this message, as far as it is about this timer."""
-    return await deduplication.record_once(conn, f"pressed:{pressed.message_ts}:{timer_id}")
+def key(pressed: BlockActions, about: UUID | str) -> str:
+    """Identifies the presses on this message that are about the same, such as one timer. Without a message: this press."""
+    return f"pressed:{pressed.message_ts or pressed.trigger_id}:{about}"
+
+
+async def is_first(conn: Connection, press: str) -> bool:
+    """Whether this is the first press with that key."""
+    return await deduplication.record_once(conn, press)
 
 
 def _blocks(pressed: BlockActions) -> Sequence[Any]:

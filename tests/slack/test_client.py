@@ -15,7 +15,7 @@ from uuid import uuid4
 import pytest
 from pydantic import SecretStr
 
-from api.slack.responder import ANSWER_SECONDS
+from api.slack.deadlines import ANSWER_SECONDS
 from schemas.settings import SLACK_API_URL, Settings
 from schemas.slack import views
 from schemas.slack.client import (

@@ -54,7 +54,7 @@ def test_near_misses_are_asked_about_and_run_or_become_a_task(member: Member, pe
 
     run, create = buttons(member.run_command("stpo"))
     assert "is stopped" in press(member, run)["text"]
-    assert "No timer of yours" in press(member, run)["text"]
+    assert "already run" in press(member, run)["text"]
     [create] = buttons(member.run_command("log rotation of R&amp;D"))
     member.press(create["action_id"], create["value"])
     assert [view["blocks"][0]["element"]["initial_value"] for view in member.slack.views()[opened:]] == ["log rotation of R&D"]
@@ -74,6 +74,23 @@ def test_a_repeated_press_runs_a_command_once(member: Member, person: Person, gi
     assert running(person) == task["id"]
     assert "does not belong" in member.wait_for_answer(member.press("run_command", "Migrate the server"))
     assert "does not belong" in member.wait_for_answer(member.press("log_time", '{"start": 1}'))
+
+
+def test_a_button_that_is_pressed_twice_runs_its_command_once(member: Member, person: Person, given: Given) -> None:
+    """Each press has another trigger. The second one leaves the first answer in its place."""
+    task = given.task(person, title="Migrate the mail server")
+    timer = person.post(f"/api/tasks/{task['id']}/start")
+    stop = f"{timer['id']} {int(datetime.now(UTC).timestamp())}"
+    for action_id, value in (
+        ("run_command", "log 90m mail server: moved"), ("run_command", "note The cable"), ("stop_at_1", stop),
+    ):  # fmt: skip
+        button = {"action_id": action_id, "value": value}
+        first, second = press(member, button), press(member, button)
+        assert first["replace_original"] and not second["replace_original"], value
+        assert "already" in second["text"] and "already" not in first["text"], value
+        if "note" in value:
+            assert person.get("/api/active-timers/me")["notes"] == "The cable"
+    assert sum(entry["duration"] == 90 * 60 for entry in entries(person)) == 1
 
 
 def test_start_finds_the_task_by_its_words(member: Member, person: Person, given: Given) -> None:
@@ -172,7 +189,8 @@ def test_log_asks_which_task_and_records_one_entry_however_often_its_buttons_are
     assert "“moved the boxes”" in asked["text"] and entries(person) == []
     chosen, other = buttons(asked)
     assert "45 min are recorded on Servers of Globex" in press(member, chosen)["text"]
-    assert "recorded already" in press(member, other)["text"]
+    repeated = press(member, other)
+    assert "recorded already" in repeated["text"] and not repeated["replace_original"]
     [entry] = entries(person)
     assert (entry["taskId"], entry["notes"]) == (second["id"], "moved the boxes")
 

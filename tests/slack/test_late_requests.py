@@ -1,5 +1,6 @@
 """Requests that Stint reads late, because it was busy or started: Slack's 3 seconds count from when they arrived."""
 
+import asyncio
 import os
 import secrets
 import signal
@@ -13,12 +14,15 @@ from typing import Any
 import httpx2
 import pytest
 
+from api.slack.responder import Responder
 from ops.sandbox.slack import requests
 from ops.sandbox.slack.requests import SignedRequest
 from tests.support.apis import Another
+from tests.support.given import Given, Person
 from tests.support.installation import Installation, eventually
 from tests.support.slack_sandbox import Member, texts
 
+SLACK_SECONDS = 3.0
 WAIT_SECONDS = 1.1  # longer than a request may wait before it is acknowledged first
 
 
@@ -81,10 +85,64 @@ def test_a_late_request_is_acknowledged_first_and_answered_behind(late_member: M
         eventually(lambda title=title: title in texts(slack.views()), why=title)
 
 
-def test_a_late_stop_is_not_acknowledged_before_it_is_done(late_member: Member) -> None:
-    """Its answer is the only sign of that: the result, or an apology on a very slow machine."""
-    with ThreadPoolExecutor(1) as pool:
-        with frozen_api(late_member.stint):
-            answer = pool.submit(post, late_member, late_member.command_request("stop"))
-            time.sleep(WAIT_SECONDS)
-        assert answer.result().json()["text"].startswith(("No timer of yours is running.", "Sorry, Stint is busy"))
+def test_what_a_late_write_is_answered_is_true(late_member: Member, given: Given, person: Person) -> None:
+    """One that Slack has reported as failed changes nothing. One that is not done in time says that it is not, and its result
+    follows. One that is read in the last second has time to be done."""
+    slack, stint, other_person = late_member.slack, late_member.stint, given.person()
+    other = Member(slack, stint, slack.user(other_person.email), slack.channel())
+    other.run_command("status")
+    for by in (person, other_person):
+        given.task(by, title="Network")
+    hooks = [slack.trigger()["path"] for _ in range(3)]
+
+    def sent(member: Member, hook: str, minutes: int) -> SignedRequest:
+        url = slack.url + hook
+        return member.command_request(f"log {minutes}m Network", trigger_id=trigger(), response_url=url)
+
+    with ThreadPoolExecutor(3) as pool, stint.sql() as conn:
+        with conn.transaction():
+            conn.execute("SELECT FROM users WHERE id = %s FOR UPDATE", (person.id,))
+            with frozen_api(stint):
+                answers = [pool.submit(post, other, sent(other, hooks[0], 30))]
+                time.sleep(SLACK_SECONDS - 2.1)
+                answers.append(pool.submit(post, late_member, sent(late_member, hooks[1], 20)))
+                answers.append(pool.submit(post, other, sent(other, hooks[2], 10)))
+                time.sleep(2.2)
+            first = [each.result().json()["text"] if each.result().content else "" for each in answers]
+        assert not any("try again" in text for text in first), first
+
+    last = [slack.answers(hook)[0]["text"] if "recorded" not in text else text for hook, text in zip(hooks, first, strict=True)
+            if "recorded" in text or eventually(partial(slack.answers, hook), why=text)]  # fmt: skip
+    assert first[0] == "" and "changed nothing" in last[0] and "/task log 30m Network" in last[0]
+    for by, minutes, text in ((person, 20, last[1]), (other_person, 10, last[2])):
+        # on a very slow machine, Slack has given up before they are read
+        is_recorded = f"{minutes} min are recorded" in text
+        assert is_recorded or "changed nothing" in text, text
+        recorded = [entry["duration"] for entry in by.get("/api/time-entries", userId=by.id)["items"]]
+        assert recorded == ([minutes * 60] if is_recorded else [])
+
+
+def test_work_behind_an_answer_is_done_before_the_process_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = []
+
+    async def send(text: str) -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+        done.append(text)
+
+    async def main() -> None:
+        responder = Responder(database=Any, settings=Any)  # type: ignore[arg-type]
+
+        async def work() -> None:
+            await send("result")
+            responder.run_in_background(send("answer"))
+
+        responder.run_in_background(work())
+        await responder.close()
+        monkeypatch.setattr("api.slack.responder.CLOSING_SECONDS", 0.01)
+        endless = responder.run_in_background(asyncio.Event().wait())
+        await responder.close()
+        assert endless.cancelled()
+
+    asyncio.run(main())
+    assert done == ["result", "answer"]

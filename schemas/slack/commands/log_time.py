@@ -55,10 +55,12 @@ class LogDraft(BaseModel):
 
 @dataclass(frozen=True)
 class Logged:
-    """The answer; `confirm` is the value of a button that records the time although it overlaps other entries."""
+    """The answer; `confirm` is the value of a button that records the time although it overlaps other entries. `is_repeat`: the
+    draft was recorded before."""
 
     text: str
     confirm: str | None = None
+    is_repeat: bool = False
 
 
 async def draft(conn: Connection, seconds: int, *, by: User, command: str, note: str = "") -> LogDraft:
@@ -99,6 +101,6 @@ async def record(
             text = f"Nothing is recorded: {span} overlaps {others} of yours. `/task today` shows your hours."
             return Logged(text, log.value(task_id, allow_overlap=True))
         taken = await conn.value("SELECT EXISTS (SELECT FROM time_entries WHERE id = %s)", (log.entry_id,))
-        return Logged(RECORDED_ALREADY if taken else error.detail)
+        return Logged(RECORDED_ALREADY if taken else error.detail, is_repeat=bool(taken))
     noted = ", with your note" if entry.notes else ""
     return Logged(f"{format_duration(entry.duration)} are recorded on {escape(task.title)}{noted}: {span}.")
