@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from api.processes import metrics
-from api.processes.inherited import listening_socket
+from schemas.listening import listening_socket
 
 
 def main() -> None:

@@ -188,7 +188,9 @@ def _api(args: argparse.Namespace) -> int:
     _check_version()
     if (fd := passed_fd(os.environ)) is not None:
         args.rest = [*args.rest, "--fd", str(fd)]
-    return run(args.rest, count=args.processes) if args.processes > 1 else _become("api", *args.rest)
+    if args.processes == 1:
+        return _become("api", *args.rest)
+    return run(args.rest, count=args.processes, directory=State(args.state).directory)
 
 
 def _test(args: argparse.Namespace) -> int:

@@ -1,4 +1,5 @@
-"""Slack's two routes. A request without Slack's valid signature is refused before its body is parsed."""
+"""Slack's two routes. A request without Slack's valid signature is refused before its body is parsed, and before its body
+is read if the headers of the signature are missing, malformed or old."""
 
 from typing import Any
 from urllib.parse import parse_qsl
@@ -15,10 +16,11 @@ from api.http.requests import StrictRequest
 from api.slack import commands, events, interactions
 from api.slack.deadlines import count_from_arrival
 from api.slack.responder import Responder, empty_response, request_organization
-from schemas.slack.client import has_valid_signature, is_response_url
+from schemas.slack.client import has_valid_signature, is_response_url, may_be_signed
 from schemas.slack.payloads import EVENT, INTERACTION, Challenge, Command, EventCallback
 
 UNSIGNED = "This is for Slack, whose requests are signed."
+WRONGLY_SIGNED = "Slack's signature is wrong or older than 5 minutes; check SLACK_SIGNING_SECRET and the clock."
 # an app's URLs are written by hand at Slack, may contain a query, and are not part of what Slack signs
 PUBLIC = {"exclude_from_auth": True, ANY_QUERY: True, "also_answers": {401: UNSIGNED}, RAW_BODY: True}
 FORM, JSON = "application/x-www-form-urlencoded", "application/json"
@@ -84,13 +86,15 @@ async def receive_interaction(request: StrictRequest, responder: TheResponder) -
 async def _signed_body(request: StrictRequest, responder: Responder) -> bytes:
     """The raw body. Raises BadRequest (401) if Slack has not signed it."""
     count_from_arrival(request)
-    body = await request.body()
     timestamp = request.headers.getall("x-slack-request-timestamp", [])
     signature = request.headers.getall("x-slack-signature", [])
     if len(timestamp) != 1 or len(signature) != 1:
         raise BadRequest(401, UNSIGNED)
+    if not may_be_signed(timestamp=timestamp[0], signature=signature[0]):  # before 2 MiB are read for anybody
+        raise BadRequest(401, WRONGLY_SIGNED)
+    body = await request.body()
     if not has_valid_signature(body, timestamp=timestamp[0], signature=signature[0], settings=responder.settings):
-        raise BadRequest(401, "Slack's signature is wrong or older than 5 minutes; check SLACK_SIGNING_SECRET and the clock.")
+        raise BadRequest(401, WRONGLY_SIGNED)
     return body
 
 

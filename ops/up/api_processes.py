@@ -12,7 +12,8 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -20,6 +21,7 @@ from ops.errors import CommandError
 from ops.state import CHECKOUT
 from ops.up.processes import Program, spawn, until
 from ops.up.supervisor import Supervisor
+from schemas.listening import listening_socket
 
 BACKLOG = 4096  # the kernel's net.core.somaxconn may limit it further
 SYSTEMD_FD = 3  # the first descriptor that systemd passes on
@@ -125,22 +127,39 @@ class ApiProcesses:
         await until(lambda: child.process is not old and child.is_ready())
 
 
-def run(rest: Sequence[str], *, count: int) -> int:
+@contextmanager
+def directory_of_metrics(state: Path) -> Iterator[Path]:
+    """A new directory for the files of the processes' metrics and places, which is deleted at the end: in the directory that
+    systemd gives the service (RUNTIME_DIRECTORY), else in the state directory. Not in /tmp: what is old there may be deleted
+    while it is used. Only if the state directory cannot be written to, as in a read-only container, it is there."""
+    given = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    parent = Path(given) if given else state
+    with suppress(OSError):
+        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    usable = parent if os.access(parent, os.W_OK | os.X_OK) else None
+    with tempfile.TemporaryDirectory(prefix="stint-metrics-", dir=usable) as directory:
+        yield Path(directory)
+
+
+def run(rest: Sequence[str], *, count: int, directory: Path) -> int:
     """`./stint api --processes N`: runs that many API processes on one socket until a signal arrives. SIGUSR2 restarts them in
-    turn. Returns the exit code; raises CommandError when they cannot start."""
+    turn. `directory` is the state directory. Returns the exit code; raises CommandError when they cannot start."""
     parser = argparse.ArgumentParser(prog="./stint api")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--fd", type=int)
     arguments = parser.parse_args(rest)
     if arguments.fd is not None:
-        listening = socket.socket(fileno=arguments.fd)
+        try:
+            listening = listening_socket(arguments.fd)
+        except ValueError as error:
+            raise CommandError(str(error)) from error
     else:
         listening = bind(arguments.host, arguments.port)
         listen(listening)
     os.environ["PYTHONPATH"] = str(CHECKOUT)
-    with listening, tempfile.TemporaryDirectory(prefix="stint-metrics-") as metrics:
-        return asyncio.run(_serve(count, listening, Path(metrics)))
+    with listening, directory_of_metrics(directory) as metrics:
+        return asyncio.run(_serve(count, listening, metrics))
 
 
 async def _serve(count: int, listening: socket.socket, metrics: Path) -> int:

@@ -7,6 +7,7 @@ SlackUnavailable if the outcome is unknown, also for an answer that is no JSON o
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -32,6 +33,7 @@ from schemas.slack.profiles import Profile as Profile
 from schemas.slack.profiles import to_profile
 from schemas.slack.views import AnyBlocks
 
+SIGNATURE_SECONDS = 300  # as in Slack's verifier
 RESPONSE_URL_HOSTS = ("https://hooks.slack.com", "https://hooks.slack-gov.com")  # the second one of GovSlack
 METADATA_TYPE = "stint_message"  # `find_posted` finds Stint's own posts by metadata of this type
 MAX_RETRY_AFTER_SECONDS = 3600.0
@@ -50,10 +52,17 @@ SERVER_ERRORS = {
 USER_NOT_FOUND = {"user_not_found", "users_not_found", "user_not_visible"}
 
 
+def may_be_signed(*, timestamp: str, signature: str) -> bool:
+    """Whether these are a timestamp of the last 5 minutes and a signature, as far as that is known without the body."""
+    if not re.fullmatch(r"[0-9]{1,12}", timestamp) or not re.fullmatch(r"v0=[0-9a-f]{64}", signature):
+        return False
+    return abs(time.time() - int(timestamp)) <= SIGNATURE_SECONDS
+
+
 def has_valid_signature(body: bytes, *, timestamp: str, signature: str, settings: Settings) -> bool:
     """Whether Slack signed this body with one of the configured secrets within the last 5 minutes. False too for input on which
     the verifier would raise: a timestamp that is not a whole number, a signature that is not hex, a body that is not UTF-8."""
-    if not re.fullmatch(r"[0-9]{1,12}", timestamp) or not re.fullmatch(r"v0=[0-9a-f]{64}", signature):
+    if not may_be_signed(timestamp=timestamp, signature=signature):
         return False
     try:
         body.decode()

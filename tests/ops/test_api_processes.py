@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ import httpx2
 import pytest
 
 from ops.errors import CommandError
-from ops.up.api_processes import bind, listen, passed_fd
+from ops.up.api_processes import bind, directory_of_metrics, listen, passed_fd, run
 from tests.support.fork_server import Process
 from tests.support.installation import CHECKOUT, Installation, eventually, new_database
 from tests.support.up import tree
@@ -28,7 +29,8 @@ def behind_one_socket(database_url: str, tmp_path_factory: pytest.TempPathFactor
     """`./stint api --processes 2`."""
     directory = tmp_path_factory.mktemp("api")
     installation = Installation(new_database(database_url), "amqp://nobody@127.0.0.1:1", directory)
-    command = ["ops.cli", "api", "--processes", str(PROCESSES), "--port", str(installation.port)]
+    state = str(directory / "state")
+    command = ["ops.cli", "api", "--state", state, "--processes", str(PROCESSES), "--port", str(installation.port)]
     log = directory / "api.log"
     supervisor = Process(command, cwd=CHECKOUT, env=os.environ | installation.environment, log=log)
     installation.processes["api"] = supervisor
@@ -127,6 +129,25 @@ def test_while_processes_are_killed_no_connection_is_refused_and_no_counter_decr
     assert scraped == sorted(scraped)
 
 
+def test_the_files_of_the_processes_are_where_nobody_deletes_them(
+    behind_one_socket: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cleaners of /tmp delete what is old, and two processes would have one place in the metrics."""
+    [pid, *_] = api_pids(behind_one_socket)
+    environment = dict(line.split("=", 1) for line in Path(f"/proc/{pid}/environ").read_text().split("\0") if "=" in line)
+    assert Path(environment["PROMETHEUS_MULTIPROC_DIR"]).parent == behind_one_socket.directory / "state"
+
+    monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
+    with directory_of_metrics(tmp_path / "new" / "state") as found:
+        assert found.is_dir() and found.parent == tmp_path / "new" / "state"
+    assert not found.exists()
+    (tmp_path / "run").mkdir()
+    monkeypatch.setenv("RUNTIME_DIRECTORY", f"{tmp_path / 'run'}:/run/other")
+    with directory_of_metrics(tmp_path / "unused") as found:
+        assert found.parent == tmp_path / "run"
+    assert not (tmp_path / "unused").exists()
+
+
 def test_a_port_that_another_process_listens_on_is_refused_in_words() -> None:
     with bind("127.0.0.1", 0) as first:
         port = first.getsockname()[1]
@@ -136,6 +157,14 @@ def test_a_port_that_another_process_listens_on_is_refused_in_words() -> None:
                 listen(second)
         with pytest.raises(CommandError, match=f"Port {port} cannot be used .*--port"):
             bind("127.0.0.1", port)
+
+
+def test_a_descriptor_that_is_no_listening_socket_is_refused_in_words(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("w") as file, socket.socket() as silent:
+        for fd, why in ((file.fileno(), "is no socket"), (silent.fileno(), "does not listen"), (9_999, "is no socket"),
+                        (-1, "is no socket"), (10**20, "is no socket")):  # fmt: skip
+            with pytest.raises(CommandError, match=f"--fd {fd} .*{why}"):
+                run([f"--fd={fd}"], count=2, directory=tmp_path)
 
 
 def test_the_socket_of_systemd_is_taken_by_the_process_that_it_is_for() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,22 @@ def test_a_wrong_signature_is_401(path: str, stint: Installation) -> None:
         old = requests.signed(path, right.body, content_type="application/json", at=time.time() + seconds)
         problem(post(stint, old), 401)
     problem(post(stint, requests.signed(path, right.body, content_type="application/json", secret="another")), 401)
+
+
+@pytest.mark.parametrize("path", [EVENTS, INTERACTIVITY])
+def test_a_body_is_not_read_before_the_headers_may_be_slacks(path: str, stint: Installation) -> None:
+    """Nobody sends 2 MiB, and only then reads that they are not Slack."""
+    now, some = str(int(time.time())), "v0=" + "0" * 64
+    for timestamp, signature in (
+        (None, None), (now, None), (None, some), (now, "v0="), ("soon", some), (str(int(time.time()) - 301), some),
+        (str(int(time.time()) + 330), some),
+    ):  # fmt: skip
+        lines = [f"POST {path} HTTP/1.1", "Host: stint", f"Content-Type: {FORM}", "Content-Length: 2000000"]
+        lines += [f"X-Slack-Request-Timestamp: {timestamp}"] if timestamp else []
+        lines += [f"X-Slack-Signature: {signature}"] if signature else []
+        with socket.create_connection(("127.0.0.1", stint.port), timeout=5) as connection:
+            connection.sendall("\r\n".join([*lines, "", ""]).encode())  # and nothing of the body
+            assert connection.recv(12) == b"HTTP/1.1 401", (timestamp, signature)
 
 
 def test_a_body_that_is_not_utf_8_is_401(stint: Installation) -> None:
