@@ -173,8 +173,8 @@ async def _press(responder: Responder, pressed: BlockActions) -> str | None:
 async def _enqueue_answers(conn: Connection, outcome: Outcome, url: str, *, by: User) -> None:
     answer = AnswerSlack(response_url=url, text=outcome.text, blocks=outcome.blocks, replace=outcome.replaces)
     await outbox.enqueue(conn, answer, created_by=by.id)
-    if outcome.confirmation is not None:
-        update = AnswerSlack(response_url=url, text=outcome.text, blocks=outcome.confirmation, replace=True)
+    if (confirmation := outcome.confirmation) is not None:
+        update = AnswerSlack(response_url=url, text=confirmation.text, blocks=confirmation.blocks, replace=True)
         # so that the person who pressed reads the answer first
         later = await conn.value("SELECT now() + interval '1 second'")
         await outbox.enqueue(conn, update, created_by=by.id, available_at=later)

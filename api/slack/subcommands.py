@@ -32,6 +32,7 @@ The menu of any message has *Create task*, which copies the message's text and l
 In a channel that belongs to a customer you see only that customer's tasks. Times are in the time zone of your Slack account."""
 NO_OPEN_TASKS = "You have no open tasks here. `/task` creates one."
 LOG_USAGE = "How long? Type it after the command: `/task log 1h30`, or `/task log 45m mail server: moved the boxes`."
+NOTE_TOO_LONG = "Nothing is recorded: the note is too long for a button. Name the task exactly, or shorten the note."
 NOTE_USAGE = "Type the note after the command: `/task note The cable was broken`."
 
 
@@ -159,6 +160,8 @@ async def _log(conn: Connection, context: Context, command: Run) -> Answer:
     tasks = found.tasks or await task_search.list_recent(conn, user_id=user_id, with_running=True, **context.scope)
     if not tasks:
         return Answer(f"Nothing is recorded. {NO_OPEN_TASKS}")
+    if log.value(tasks[0].id) is None:
+        return Answer(NOTE_TOO_LONG)
     duration = task_actions.format_duration(command.seconds)
     fits = f"No open task here fits “{command_views.quoted(command.words)}”. " if command.words and not found.tasks else ""
     heading = f"{fits}On which task do you want to record {duration}?"

@@ -3,7 +3,6 @@
 A press that is repeated gets the answer of the first one, and changes nothing again, also not what the first one has written.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -21,12 +20,20 @@ BUTTONS = (views.START_TIMER, views.FINISH_TASK, views.STOP_TIMER, views.KEEP_RU
 @dataclass(frozen=True)
 class Outcome:
     """What a person reads after a press. `replaces`: the text takes the place of the pressed message, which only they see.
-    `confirmation`: the new blocks of the pressed confirmation of a task, which others see too; None: it stays as it is."""
+    `confirmation`: what the pressed confirmation of a task becomes, which others see too; None: it stays as it is."""
 
     text: str
     blocks: list[dict[str, Any]] | None = None
     replaces: bool = False
-    confirmation: list[dict[str, Any]] | None = None
+    confirmation: "Confirmation | None" = None
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """A confirmation of a task in its channel. Slack shows the blocks, and the text in notifications."""
+
+    text: str
+    blocks: list[dict[str, Any]]
 
 
 async def run(conn: Connection, pressed: BlockActions, caller: Caller, *, settings: Settings) -> Outcome:
@@ -54,12 +61,11 @@ async def run(conn: Connection, pressed: BlockActions, caller: Caller, *, settin
 
 async def _finish(conn: Connection, task_id: UUID, pressed: BlockActions, caller: Caller, *, settings: Settings) -> Outcome:
     assert caller.user is not None
-    before = await task_actions.get_status(conn, task_id)
-    text = await task_actions.complete(conn, task_id, by=caller.user, settings=settings, only_customer=caller.only_customer)
-    is_now_done = before != "done" and await task_actions.get_status(conn, task_id) == "done"
+    text, is_changed = await task_actions.complete(
+        conn, task_id, by=caller.user, settings=settings, only_customer=caller.only_customer
+    )
     line = f"<@{caller.slack_id}> has set the task to done."
-    shown = views.updated_confirmation(_blocks(pressed), line, is_done=True) if is_now_done else None
-    return Outcome(text, confirmation=shown)
+    return Outcome(text, confirmation=_confirmation(pressed, line, is_done=True) if is_changed else None)
 
 
 async def _start(conn: Connection, task_id: UUID, pressed: BlockActions, caller: Caller, *, settings: Settings) -> Outcome:
@@ -72,7 +78,7 @@ async def _start(conn: Connection, task_id: UUID, pressed: BlockActions, caller:
         return Outcome(text)
     is_started = before is None or before.id != timer.id
     line = f"<@{caller.slack_id}> has started a timer."
-    shown = views.updated_confirmation(_blocks(pressed), line, is_done=False) if is_started else None
+    shown = _confirmation(pressed, line, is_done=False) if is_started else None
     return Outcome(text, views.with_stop_button(text, timer.id), confirmation=shown)
 
 
@@ -86,6 +92,9 @@ async def is_first(conn: Connection, press: str) -> bool:
     return await deduplication.record_once(conn, press)
 
 
-def _blocks(pressed: BlockActions) -> Sequence[Any]:
-    blocks = pressed.message.get("blocks") if isinstance(pressed.message, dict) else None
-    return blocks if isinstance(blocks, list) else ()
+def _confirmation(pressed: BlockActions, line: str, *, is_done: bool) -> Confirmation | None:
+    """The pressed confirmation with the line. Its text stays: the answer to the person who pressed is only for them."""
+    message = pressed.message if isinstance(pressed.message, dict) else {}
+    blocks, text = message.get("blocks"), message.get("text")
+    shown = views.updated_confirmation(blocks if isinstance(blocks, list) else (), line, is_done=is_done)
+    return Confirmation(text if isinstance(text, str) and text else line, shown) if shown is not None else None

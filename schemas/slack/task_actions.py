@@ -97,25 +97,28 @@ async def start_timer(conn: Connection, task_id: UUID, *, by: User, settings: Se
     return f"Your timer runs on {escape(task.title)}.{again}{before}"
 
 
-async def complete(conn: Connection, task_id: UUID, *, by: User, settings: Settings, only_customer: UUID | None) -> str:
-    """Sets the task's status to done, and stops the user's timer on it. Returns the answer to the user."""
+async def complete(
+    conn: Connection, task_id: UUID, *, by: User, settings: Settings, only_customer: UUID | None
+) -> tuple[str, bool]:
+    """Sets the task's status to done, and stops the user's timer on it. Returns the answer to the user, and whether it was this
+    call that has changed the status."""
     task = await get_task(conn, task_id, settings=settings, only_customer=only_customer)
     if task is None:
-        return TASK_NOT_FOUND
+        return TASK_NOT_FOUND, False
     title = escape(task.title)
     await lock_user(conn, by.id)
     status = await conn.value("SELECT status FROM tasks WHERE id = %s AND deleted_at IS NULL FOR NO KEY UPDATE", (task_id,))
     if status is None:
-        return TASK_NOT_FOUND
+        return TASK_NOT_FOUND, False
     if status == "archived":
-        return f"{title} is archived."
+        return f"{title} is archived.", False
     if status != "done":
         await tasks.change(conn, task_id, TaskChange(status="done"), by=by)
     receipt = await timer_stops.stop_running(conn, task_id, user_id=by.id)
     stopped = f" Your timer on it is stopped: {format_duration(receipt.stop.duration)}." if receipt is not None else ""
     others = await conn.value("SELECT count(*) FROM timers WHERE task_id = %s", (task_id,))
     left = f" Timers of others still run on it: {others}." if others else ""
-    return f"{title} is done{' already' if status == 'done' else ''}.{stopped}{left}"
+    return f"{title} is done{' already' if status == 'done' else ''}.{stopped}{left}", status != "done"
 
 
 @dataclass(frozen=True)

@@ -197,6 +197,11 @@ def test_log_asks_which_task_and_records_one_entry_however_often_its_buttons_are
     unclear = member.run_command("log 30m nothing fits this")
     assert "No open task here fits" in unclear["text"] and "“nothing fits this”" in unclear["text"]
     assert {json.loads(button["value"])["task_id"] for button in buttons(unclear)} == {first["id"], second["id"]}
+    long = "nothing fits this " * 150
+    dead_end = member.run_command(f"log 30m {long}")
+    assert "Name the task exactly" in dead_end["text"] and buttons(dead_end) == []
+    overlap = member.run_command(f"log 30m servers of acme: {long}")
+    assert "Nothing is recorded" in overlap["text"] and "too long for a button" in overlap["text"]
     assert "31 days" in member.run_command("log 900h servers of acme")["text"]
     assert len(entries(person)) == 1
 

@@ -144,7 +144,8 @@ def test_in_a_channel_every_function_is_limited_to_its_customer(url: str) -> Non
             [each.id for each in await search.suggest_customers(conn, "", user_id=by.id, **here)] == [own.customer],
             await task_actions.get_customer(conn, other.customer, **here) is None,
             timer is not None and timer.title is None,
-            await task_actions.complete(conn, other.task, by=by, settings=SETTINGS, **here) == task_actions.TASK_NOT_FOUND,
+            await task_actions.complete(conn, other.task, by=by, settings=SETTINGS, **here)
+            == (task_actions.TASK_NOT_FOUND, False),
             await conn.value("SELECT status FROM tasks WHERE id = %s", (other.task,)) == "open",
         ]
 

@@ -1,5 +1,6 @@
 """Buttons in messages: what a person reads after a press, how the message changes, and what a second press does."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,11 +108,13 @@ def test_a_confirmation_says_who_pressed_its_buttons(
     message = Pressed(member, posted["ts"], posted)
 
     changed = message.changed("start_timer", task)
+    assert changed["text"] == posted["text"], "the answer to the presser is only for them"
     assert changed["replace_original"] and changed["blocks"][0]["text"]["text"] == section
     assert f"<@{member.id}> has started a timer." in texts(changed["blocks"])
     assert [label for label, _ in buttons(changed)] == ["Start timer", "Done", "Open"]
-    message.message = changed
+    message.message = {"blocks": changed["blocks"]}
     changed = message.changed("finish_task", task)
+    assert changed["text"] == f"<@{member.id}> has set the task to done."
     assert f"<@{member.id}> has set the task to done." in texts(changed) and "has started" not in texts(changed)
     assert buttons(changed) == [("Start timer", task), ("Open", None)]
     # a second press finds it done, and changes the confirmation no more
@@ -125,6 +128,33 @@ def test_a_confirmation_says_who_pressed_its_buttons(
     for message.message in unknown:
         message.press("start_timer", task)
         person.http.delete("/api/active-timers/me")
+
+
+def test_a_confirmation_names_who_has_set_the_task_to_done_and_not_who_pressed_at_the_same_time(
+    member: Member, person: Person, stint: Installation, given: Given, customer: Json
+) -> None:
+    mapped(person, member.channel, customer)
+    assert member.submit(member.open_form("Backups")) is None
+    [posted] = eventually(lambda: member.slack.messages(member.channel))
+    task = next(value for label, value in buttons(posted) if label == "Done")
+    both = [member, Member(member.slack, stint, member.slack.user(given.person().email), member.channel)]
+    for each in both:
+        each.run_command("status")
+    waiting = """SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock' AND strpos(query, 'FOR NO KEY UPDATE') > 0"""
+    with ThreadPoolExecutor(2) as pool:
+        with stint.sql() as conn, conn.transaction():
+            conn.execute("SELECT FROM tasks WHERE id = %s FOR UPDATE", (task,))
+            presses = [pool.submit(Pressed(each, posted["ts"], posted).path_of, "finish_task", task) for each in both]
+            eventually(lambda: stint.value(waiting) == 2, why="both wait for the task")
+        paths = [press.result() for press in presses]
+    eventually(lambda: all(member.slack.answers(path) for path in paths))
+    is_answered(stint)
+
+    changed = [[each for each in member.slack.answers(path) if each["replace_original"]] for path in paths]
+    first = [("done already" not in member.slack.answers(path)[0]["text"]) for path in paths]
+    assert sorted(first) == [False, True] and [len(each) for each in changed] == [int(is_first) for is_first in first]
+    assert f"<@{both[first.index(True)].id}> has set the task to done." in texts(changed)
 
 
 def test_a_repeated_press_gets_the_same_answer_and_changes_nothing(

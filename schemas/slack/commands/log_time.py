@@ -22,6 +22,7 @@ from schemas.slack.views import escape
 ENTRY_NAMESPACE = UUID("6e0b7c52-3f0c-4c39-8f43-0f6a2b6f4d55")  # an entry's id is made of the command that records it
 RECORDED_ALREADY = "This time is recorded already. `/task today` shows it."
 TOO_LONG = "The note is longer than 10,000 characters. Shorten it, or write it in Stint."
+NO_CONFIRM = "The note is too long for a button that records it all the same: shorten it."
 MAX_BUTTON_VALUE = 2_000  # Slack's limit
 
 
@@ -99,7 +100,8 @@ async def record(
         if overlaps := error.facts.get("overlaps"):
             others = "another entry" if len(overlaps) == 1 else f"{len(overlaps)} other entries"
             text = f"Nothing is recorded: {span} overlaps {others} of yours. `/task today` shows your hours."
-            return Logged(text, log.value(task_id, allow_overlap=True))
+            confirm = log.value(task_id, allow_overlap=True)
+            return Logged(text if confirm else f"{text} {NO_CONFIRM}", confirm)
         taken = await conn.value("SELECT EXISTS (SELECT FROM time_entries WHERE id = %s)", (log.entry_id,))
         return Logged(RECORDED_ALREADY if taken else error.detail, is_repeat=bool(taken))
     noted = ", with your note" if entry.notes else ""

@@ -83,6 +83,8 @@ def parse_plain(text: str) -> Typed:
         return NearMiss(Run(name), title)
     if name == "log":
         return _parse_log(rest, title)
+    if name == "note" and rest and typed == title and title.lstrip(words.QUOTES)[:1].isupper():
+        return NearMiss(Run(name, rest), title)  # "Note taking app", unlike "Note: the cable" and "note the cable"
     if name in WITH_WORDS:
         return Run(name, rest)
     return _near_miss(keys, rest, title) or Title(title)
