@@ -76,6 +76,9 @@ class Settings(BaseSettings):
     slack_team_id: str | None = Field(
         None, description="the workspace, T…, or the organization, E…; default: the bot token's, as Slack reports it"
     )
+    stint_slack_late_seconds: float = Field(
+        1, gt=0, description="a request of Slack's that has waited for longer is acknowledged first, and then worked on"
+    )
     stint_slack_access_seconds: float = Field(5, gt=0, description="how soon lost access to Slack is tried again, at first")
     stint_nudge_hours: float = Field(
         8, gt=0, description="a timer that has run this long gets its owner a nudge (a reminder) in Slack"

@@ -44,7 +44,7 @@ async def answer_command(responder: Responder, command: Command) -> Response[Any
         return ephemeral(subcommands.HELP)
     if isinstance(typed, Run) and subcommands.writes(typed):
         return await _answer_write(responder, command, typed)
-    if is_late():
+    if is_late(responder.settings):
         responder.run_late(lambda: _follow_up(responder, command, _read(responder, command, typed)))
         return empty_response()
     try:
@@ -91,7 +91,7 @@ async def answer_with_form(
 ) -> Response[Any]:
     """Opens the form, and answers with `refuse` of a text if there is one. A late request is acknowledged first; then the text
     is sent to the response_url."""
-    if not is_late():
+    if not is_late(responder.settings):
         text = await open_form(responder, request, late=False)
         return refuse(text) if text else empty_response()
 

@@ -8,10 +8,10 @@ from litestar import Request
 
 from api.http.requests import request_started
 from api.http.server import CONNECTION, ClientConnection
+from schemas.settings import Settings
 
 # From the request's arrival, of the 3 seconds that Slack waits. The rest is for the network, and for a busy machine.
 ANSWER_SECONDS = 2.0
-LATE_SECONDS = 1.0  # a request that has waited for longer is acknowledged at once
 MIN_SECONDS = 0.5  # that a late request's work gets before its answer
 SLACK_SECONDS = 3.0  # then Slack tells the person that it failed
 
@@ -24,9 +24,9 @@ def count_from_arrival(request: Request[Any, Any, Any]) -> None:
         request_started.set(min(request_started.get(), time.perf_counter() - connection.data_age()))
 
 
-def is_late() -> bool:
+def is_late(settings: Settings) -> bool:
     """Whether the request has waited for so long that it is acknowledged first, and worked on behind the answer."""
-    return time.perf_counter() - request_started.get() > LATE_SECONDS
+    return time.perf_counter() - request_started.get() > settings.stint_slack_late_seconds
 
 
 def is_given_up() -> bool:
