@@ -26,7 +26,8 @@ class Finding:
 
 def run(args: argparse.Namespace) -> int:
     """Prints what is wrong. Returns 0 when nothing is, else 1."""
-    findings = diagnose(asyncio.run(collect(settings(), api_url=State(args.state).api_url())))
+    state = State(args.state)
+    findings = diagnose(asyncio.run(collect(settings(), api_url=state.api_url(), run=state.own_run())))
     if args.json:
         Console().print_json(data=[finding.__dict__ for finding in findings])
     else:
@@ -147,6 +148,13 @@ def _of_server(name: str, state: str, cure: str | None) -> Finding:
             f"{name} {state}.",
             "these bills are approved but not in Xero; they will not be retried automatically",
             "fix what `xero.error` of each bill says, then send them again: docs/xero.md, Sending failed bills again",
+        )
+    if name == "API" and state.startswith("has "):
+        return Finding(
+            f"API {state}.",
+            "the others answer all requests, more slowly; if one more ends, nobody may be left",
+            "wait a minute if it has just started; else its log says why it ended: logs/api-1.log, logs/api-2.log … in the "
+            "state directory",
         )
     if name == "API" and state.startswith("is not ready"):
         return Finding(

@@ -36,6 +36,7 @@ class Run:
     database_url: str
     amqp_url: str
     pids: Mapping[str, list[int]] = field(default_factory=dict)
+    api_processes: int = 1  # how many there should be
 
 
 class State:
@@ -125,6 +126,11 @@ class State:
         address of a proxy, which this machine need not reach."""
         run = self.running()
         return run.url if run is not None and self._is_of(run) else os.environ.get("PUBLIC_URL")
+
+    def own_run(self) -> Run | None:
+        """The `up` that runs now, if the command's environment is about its installation, else None."""
+        run = self.running()
+        return run if run is not None and self._is_of(run) else None
 
     @staticmethod
     def _is_of(run: Run) -> bool:

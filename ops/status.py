@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.table import Table
 
-from ops.state import State
+from ops.state import Run, State
 from schemas.identity import leftovers, user_pool
 from schemas.masking import Redactor
 from schemas.outbox import clocks, dead_letters, heartbeats, metrics
@@ -56,7 +56,8 @@ class InstallationStatus:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the status. Always returns 0: `./stint doctor` judges it."""
-    status = asyncio.run(collect(settings(), api_url=State(args.state).api_url()))
+    state = State(args.state)
+    status = asyncio.run(collect(settings(), api_url=state.api_url(), run=state.own_run()))
     if args.json:
         Console().print_json(data=_plain(status))
     else:
@@ -64,8 +65,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-async def collect(settings: Settings, *, api_url: str | None) -> InstallationStatus:
-    """Probes everything that Stint depends on, each for a few seconds at most. Without `api_url` the API is not probed."""
+async def collect(settings: Settings, *, api_url: str | None, run: Run | None = None) -> InstallationStatus:
+    """Probes everything that Stint depends on, each for a few seconds at most. Without `api_url` the API is not probed. `run`:
+    the `./stint up` that this machine runs, if the status is about it."""
     status = InstallationStatus()
     probes = {
         "Postgres": _read_database(settings, status),
@@ -74,7 +76,17 @@ async def collect(settings: Settings, *, api_url: str | None) -> InstallationSta
         "mail": _probe(settings.smtp_url.get_secret_value() if settings.smtp_url else None),
     }
     status.servers = dict(zip(probes, await asyncio.gather(*probes.values()), strict=True)) | status.servers
+    if run is not None and status.servers["API"] == status.servers["Postgres"] == "ok":
+        status.servers["API"] = _count_api_processes(status, run)
     return status
+
+
+def _count_api_processes(status: InstallationStatus, run: Run) -> str:
+    """Whether as many API processes serve as there should be. The others on the socket answer all requests, so that nobody
+    notices a process that ends again and again."""
+    own = {f"{socket.gethostname()}:{pid}" for pid in run.pids.get("api", ())}
+    alive = sum(process.process in own for process in status.alive("api"))
+    return "ok" if alive >= run.api_processes else f"has {alive} of {run.api_processes} processes"
 
 
 async def _read_database(settings: Settings, status: InstallationStatus) -> str:

@@ -242,7 +242,7 @@ Stint is ready after {time.monotonic() - self.started:.1f} s
             pids["sandbox"] = []
         for child in [*self.programs, *self.servers]:
             pids["rabbitmq" if child.name == "epmd" else child.name.split()[0]] += child.pids
-        self.state.write_run(Run(self.url, os.environ["DATABASE_URL"], os.environ["AMQP_URL"], pids))
+        self.state.write_run(Run(self.url, os.environ["DATABASE_URL"], os.environ["AMQP_URL"], pids, len(self.api.processes)))
 
 
 def _own_settings() -> dict[str, str]:

@@ -196,7 +196,7 @@ def test_the_secret_key_stays(tmp_path: Path) -> None:
 
 def test_run_json_has_exactly_the_keys_that_outside_programs_rely_on(tmp_path: Path) -> None:
     State(tmp_path).write_run(RUN)
-    assert set(json.loads((tmp_path / "run.json").read_text())) == {"url", "database_url", "amqp_url", "pids"}
+    assert set(json.loads((tmp_path / "run.json").read_text())) == {"url", "database_url", "amqp_url", "pids", "api_processes"}
 
 
 @pytest.mark.parametrize("beneath", ["a file", "a file/below"])

@@ -1,5 +1,6 @@
 """`./stint status` and `./stint doctor`: the state of an installation, and what is wrong with it."""
 
+import asyncio
 import hashlib
 import json
 import re
@@ -7,6 +8,9 @@ from typing import Any
 
 import httpx2
 
+from ops.doctor import Finding, diagnose
+from ops.state import Run
+from ops.status import collect
 from tests.support.given import Given
 from tests.support.installation import Installation, eventually
 
@@ -55,6 +59,23 @@ def test_the_doctor_names_what_is_not_running_and_what_is_dead(own: Installation
     assert "No relay is alive." in named and "queue mail" in named
     assert "API does not answer" in named
     given.close()
+
+
+def test_an_api_process_that_does_not_start_is_reported_although_another_one_answers(own: Installation) -> None:
+    own.start("api").wait_until_ready()
+    pid = own.processes["api"].pid
+    assert pid is not None
+    eventually(lambda: own.value("SELECT count(*) FROM heartbeats WHERE kind = 'api'") == 1)
+
+    def of_the_api(pids: list[int], should_be: int) -> tuple[str, list[Finding]]:
+        up = Run(own.url, own.database_url, own.amqp_url, {"api": pids}, should_be)
+        status = asyncio.run(collect(own.settings, api_url=own.url, run=up))
+        return status.servers["API"], [finding for finding in diagnose(status) if finding.what.startswith("API")]
+
+    assert of_the_api([pid], 1) == ("ok", [])
+    for pids in ([pid], [pid, 999_999]):  # the second one ends at once, or has not connected yet
+        state, [finding] = of_the_api(pids, 2)
+        assert state == "has 1 of 2 processes" and "its log says why" in finding.do
 
 
 def test_without_postgres_the_doctor_says_so_and_nothing_else(own: Installation) -> None:

@@ -1,5 +1,6 @@
 """`./stint up`: started, killed in every way, and started again."""
 
+import json
 import os
 import re
 import signal
@@ -39,6 +40,16 @@ def test_the_status_block_names_what_a_person_needs(up: Up) -> None:
     assert said.count("Stint is ready") == 1
     for needed in (up.url, f"{up.url}/docs", str(up.state), "Postgres", "RabbitMQ", "Ctrl-C"):
         assert needed in said
+
+
+def test_both_api_processes_are_alive_in_the_eyes_of_the_doctor(up: Up) -> None:
+    assert up.run_json()["api_processes"] == 2
+
+    def api() -> str:
+        shown = command("status", "--json", "--state", str(up.state)).stdout
+        return str(json.loads(shown)["servers"]["API"])
+
+    until(lambda: api() == "ok", seconds=60)
 
 
 def test_the_curl_line_works_when_pasted(up: Up) -> None:
