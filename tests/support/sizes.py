@@ -11,8 +11,8 @@ T = TypeVar("T")
 
 
 def examples(of_full: int) -> int:
-    """How many random examples a test makes: half of `of_full` with --all, a quarter of them without."""
-    return of_full if FULL else max(5, of_full // (2 if ALL else 4))
+    """How many random examples a test makes: a third of `of_full` with --all, a quarter without."""
+    return of_full if FULL else max(5, of_full // (3 if ALL else 4))
 
 
 def sample(values: Sequence[T], start: int) -> Sequence[T]:
@@ -29,7 +29,7 @@ OUTAGE_SECONDS = 40 if FULL else 5  # of Postgres: longer than two requests in a
 
 STOPS, KILLS = (1_000, 50) if FULL else (200, 12)  # of workers and relay
 APPROVALS, APPROVAL_KILLS = (500, 50) if FULL else (100, 6)
-STORM_BILLS, STORM_KILLS = (500, 50) if FULL else (90, 6)  # while Xero fails often
+STORM_BILLS, STORM_KILLS = (500, 50) if FULL else (60, 4)  # while Xero fails often
 STORM_LAG, STORM_LATE = (10, 20) if FULL else (1, 4)  # seconds that Xero's lists are behind, and that it executes requests late
 MODEL_HISTORIES = 10_000 if FULL else 1_000 if ALL else 300  # of one bill and its entry in Xero
 API_KILLS = 30 if FULL else 6
