@@ -1,6 +1,9 @@
-"""A listening socket that a process inherits from the one that starts it."""
+"""What an API process and the one that starts it share: a listening socket, and the report that connections are accepted."""
 
+import os
 import socket
+
+BACKLOG = 4096  # connections that wait until a process accepts them; the kernel's net.core.somaxconn may limit it further
 
 
 def listening_socket(fd: int) -> socket.socket:
@@ -14,3 +17,13 @@ def listening_socket(fd: int) -> socket.socket:
         inherited.detach()  # it is not this function's to close
         raise ValueError(f"--fd {fd} is a socket that does not listen for connections.")
     return inherited
+
+
+def report_ready() -> None:
+    """Tells the process that NOTIFY_SOCKET names, a supervisor or systemd, that connections are accepted from now on. Does
+    nothing without that variable."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to_parent:
+            to_parent.connect("\0" + address[1:] if address.startswith("@") else address)
+            to_parent.sendall(b"READY=1")

@@ -18,9 +18,8 @@ from uvicorn.server import ServerState
 
 from api.http.connection_limits import IDLE_SECONDS, LimitedProtocol
 from api.http.security import refusal_headers
-from api.processes.inherited import report_ready
+from schemas.listening import BACKLOG, report_ready
 
-BACKLOG = 4096  # connections that wait until a process accepts them; the kernel's net.core.somaxconn may limit it further
 LAST_DATA_RECV = 52  # where Linux's struct tcp_info has tcpi_last_data_recv, in milliseconds
 # how long a process that stops waits for the first request of a new connection
 FIRST_REQUEST_SECONDS = 3.0

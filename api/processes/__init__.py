@@ -1,1 +1,1 @@
-"""What lets several API processes serve one port: the socket that they inherit, and the metrics of all of them."""
+"""What several API processes that serve one port share: the metrics of all of them."""

@@ -21,9 +21,8 @@ from ops.errors import CommandError
 from ops.state import CHECKOUT
 from ops.up.processes import Program, spawn, until
 from ops.up.supervisor import Supervisor
-from schemas.listening import listening_socket
+from schemas.listening import BACKLOG, listening_socket, report_ready
 
-BACKLOG = 4096  # the kernel's net.core.somaxconn may limit it further
 SYSTEMD_FD = 3  # the first descriptor that systemd passes on
 
 
@@ -179,10 +178,7 @@ async def _when_ready(supervisor: Supervisor, api: ApiProcesses) -> None:
     restart_on_signal(supervisor, api)
     await until(lambda: any(child.is_ready() for child in api.processes))
     supervisor.started = True
-    if address := os.environ.get("NOTIFY_SOCKET"):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
-            systemd.connect("\0" + address[1:] if address.startswith("@") else address)
-            systemd.sendall(b"READY=1")
+    report_ready()
 
 
 def restart_on_signal(supervisor: Supervisor, api: ApiProcesses) -> None:
