@@ -7,6 +7,7 @@ from typing import Any
 from litestar import Response
 
 from api.http.problems import BadRequest
+from api.http.responses import json_response
 from api.slack import approvals, command_buttons, stop_forms
 from api.slack.commands import FormRequest, answer_with_form
 from api.slack.responder import CannotAnswer, Responder, empty_response
@@ -92,18 +93,18 @@ async def _create(responder: Responder, submission: ViewSubmission, origin: Form
 async def _suggest(responder: Responder, suggestion: BlockSuggestion) -> Response[Any]:
     """The options of a select; none if the lookup fails, or if the user may not see them."""
     try:
-        choices = await responder.in_time(_choices(responder, suggestion))
+        options = await responder.in_time(_options(responder, suggestion))
     except CannotAnswer:
-        choices = []
-    return Response(views.suggestions(choices), status_code=200)
+        options = search.NO_OPTIONS
+    return json_response(options)
 
 
-async def _choices(responder: Responder, suggestion: BlockSuggestion) -> list[Choice]:
+async def _options(responder: Responder, suggestion: BlockSuggestion) -> bytes:
     view, typed = suggestion.view, suggestion.value or ""
     origin = FormOrigin.parse(view.private_metadata) if view else None
     channel_id = origin.channel_id if origin else suggestion.channel.id if suggestion.channel else None
 
-    async def look_up(conn: Connection, caller: Caller, user: User) -> list[Choice]:
+    async def look_up(conn: Connection, caller: Caller, user: User) -> bytes:
         only_customer = caller.only_customer
         if suggestion.action_id == TASK:
             return await search.suggest_tasks(conn, typed, user_id=user.id, only_customer=only_customer)
@@ -112,11 +113,11 @@ async def _choices(responder: Responder, suggestion: BlockSuggestion) -> list[Ch
         selected = view.field(CUSTOMER)[1] if view else None
         customer_id = task_actions.parse_id(selected or (origin.customer_id if origin else None))
         if suggestion.action_id != PILLAR or customer_id is None or only_customer not in (None, customer_id):
-            return []
+            return search.NO_OPTIONS
         return await search.suggest_pillars(conn, typed, customer_id=customer_id)
 
-    _, choices = await responder.read(suggestion.user.id, team_id=suggestion.team_id, channel_id=channel_id, then=look_up)
-    return choices or []
+    _, options = await responder.read(suggestion.user.id, team_id=suggestion.team_id, channel_id=channel_id, then=look_up)
+    return options or search.NO_OPTIONS
 
 
 async def _act(responder: Responder, pressed: BlockActions) -> Response[Any]:

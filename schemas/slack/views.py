@@ -5,7 +5,7 @@ another link.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -114,12 +114,6 @@ def notice(text: str) -> Modal:
 def loading() -> Modal:
     """The modal that opens if the form is not ready in time."""
     return notice("One moment: Stint is preparing the form.")
-
-
-def suggestions(choices: Iterable[Choice]) -> dict[str, Any]:
-    """The answer to a request for the options of a select. Up to 100 models of the SDK would take milliseconds, so these, and
-    the blocks of lists, are plain dicts; a test compares them with the SDK's."""
-    return {"options": [{"text": _plain_dict(_shortened(choice.name)), "value": str(choice.id)} for choice in choices]}
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from schemas.slack.members import MappedChannel
 from schemas.slack.payloads import View
 from schemas.slack.posts import Post
 from tests.outbox.rows import over
+from tests.slack.test_search import options
 from tests.support import firm_rows
 from tests.support.firm_rows import FirmRows
 from tests.support.installation import SECRET_KEY, new_database
@@ -31,6 +32,10 @@ CREATOR = "U1"
 @pytest.fixture(scope="module")
 def url(database_url: str) -> str:
     return new_database(database_url)
+
+
+def values(found: bytes) -> list[UUID]:
+    return [UUID(value) for value, _ in options(found)]
 
 
 async def mapped(conn: Connection, rows: FirmRows, *, deleted: bool = False) -> str:
@@ -140,8 +145,8 @@ def test_in_a_channel_every_function_is_limited_to_its_customer(url: str) -> Non
         return [
             await task_actions.get_task(conn, other.task, settings=SETTINGS, **here) is None,
             [task.id for task in tasks] == [own.task] and count == 1,
-            [task.id for task in await search.suggest_tasks(conn, "", user_id=by.id, **here)] == [own.task],
-            [each.id for each in await search.suggest_customers(conn, "", user_id=by.id, **here)] == [own.customer],
+            values(await search.suggest_tasks(conn, "", user_id=by.id, **here)) == [own.task],
+            values(await search.suggest_customers(conn, "", user_id=by.id, **here)) == [own.customer],
             await task_actions.get_customer(conn, other.customer, **here) is None,
             timer is not None and timer.title is None,
             await task_actions.complete(conn, other.task, by=by, settings=SETTINGS, **here)
@@ -160,7 +165,7 @@ def test_pillars_are_suggested_of_one_customer_and_only_active_ones(url: str) ->
                 f"INSERT INTO pillars (id, customer_id, name, {column}) VALUES (gen_random_uuid(), %s, %s, {value})",
                 (own.customer, f"not {column}"),
             )
-        return [each.id for each in await search.suggest_pillars(conn, "", customer_id=own.customer)] == [own.pillar]
+        return values(await search.suggest_pillars(conn, "", customer_id=own.customer)) == [own.pillar]
 
     assert over(url, check) is True
 

@@ -1,10 +1,12 @@
 """The options of selects in Slack, function by function: over rows, without Slack."""
 
+import json
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from pydantic import SecretStr
+from slack_sdk.models.blocks import Option, PlainTextObject
 
 from schemas.identity.users import User
 from schemas.postgres.connection import Connection
@@ -35,7 +37,36 @@ async def customers(conn: Connection, *names: str) -> list[UUID]:
 
 
 async def names_of(conn: Connection, typed: str, by: User) -> list[str]:
-    return [each.name for each in await search.suggest_customers(conn, typed, user_id=by.id, only_customer=None)]
+    return [text for _, text in options(await search.suggest_customers(conn, typed, user_id=by.id, only_customer=None))]
+
+
+def options(found: bytes) -> list[tuple[str, str]]:
+    """The values and the texts of options."""
+    return [(option["value"], option["text"]["text"]) for option in json.loads(found)["options"]]
+
+
+def test_options_are_those_of_slacks_sdk(url: str) -> None:
+    names = ['Acme & Söhne <1> \\ "x"', "x" * 75, "x" * 76, "y" * 74 + "\U0001f600z"]
+    shown = [names[0], names[1], "x" * 74 + "…", "y" * 74 + "…"]
+
+    async def check(conn: Connection) -> tuple[bytes, bytes, list[UUID]]:
+        by = await firm_rows.user(conn)
+        customer, *_ = await customers(conn, "With pillars")
+        ids = await conn.values(
+            "INSERT INTO pillars (id, customer_id, name) SELECT gen_random_uuid(), %s, unnest(%s::text[]) RETURNING id",
+            (customer, names),
+        )
+        none = await search.suggest_tasks(conn, "", user_id=by.id, only_customer=None)
+        return await search.suggest_pillars(conn, "", customer_id=customer), none, ids
+
+    found, none, ids = over(url, check)
+    # to_dict validates the lengths
+    expected = [
+        Option(text=PlainTextObject(text=text, emoji=False), value=str(id)).to_dict()
+        for text, id in zip(shown, ids, strict=True)
+    ]
+    assert json.loads(found) == {"options": expected}
+    assert json.loads(none) == json.loads(search.NO_OPTIONS) == {"options": []}
 
 
 def test_customers_are_found_by_words_in_any_order(url: str) -> None:
@@ -107,9 +138,8 @@ def test_tasks_are_found_by_words_of_title_and_customer(url: str) -> None:
         await conn.execute("UPDATE tasks SET title = 'Migrate the mail server' WHERE id = %s", (rows.task,))
         found = []
         for typed in (" server  MAIL", "acme mail", "mail acme ltd", "mail other", "%", ""):
-            found.append(
-                [each.id for each in await search.suggest_tasks(conn, typed, user_id=by.id, only_customer=None)] == [rows.task]
-            )
+            shown = options(await search.suggest_tasks(conn, typed, user_id=by.id, only_customer=None))
+            found.append(shown == [(str(rows.task), "Migrate the mail server · Acme Ltd")])
         return found
 
     assert over(url, check) == [True, True, True, False, False, True]

@@ -8,25 +8,18 @@ from slack_sdk.models.blocks import (
     ButtonElement,
     ExternalDataSelectElement,
     MarkdownTextObject,
-    Option,
     PlainTextObject,
     SectionBlock,
 )
 
 from schemas.slack import views
-from schemas.slack.views import Choice, TaskSummary
+from schemas.slack.views import TaskSummary
 
 ONE = UUID("6f2a0c5e-6f0f-4d3b-9c55-0d5b6f1f2a11")
 
 
 def plain(text: str) -> PlainTextObject:
     return PlainTextObject(text=text, emoji=False)
-
-
-def test_options_are_those_of_the_sdk() -> None:
-    for name, shown in (("Acme & Söhne <1>", "Acme & Söhne <1>"), ("x" * 75, "x" * 75), ("x" * 76, "x" * 74 + "…")):
-        expected = Option(text=plain(shown), value=str(ONE)).to_dict()  # to_dict validates lengths
-        assert views.suggestions([Choice(ONE, name)]) == {"options": [expected]}
 
 
 def test_a_list_and_a_picker_are_those_of_the_sdk() -> None:
