@@ -1,6 +1,6 @@
 """The model of bills: which entries add up to which bill, how admins decide, and what Xero gets."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,11 +32,20 @@ class BillModel:
     bills: list[Bill] = field(default_factory=list)
     pending: list[PendingMessage] = field(default_factory=list)
 
-    def process_pending(self) -> None:
-        """Does what the workers do."""
+    def process_pending(self, order: Iterable[tuple[str, str]] = ()) -> None:
+        """Does what the workers do. `order`: actors and subjects in the order in which the workers processed them; messages
+        that are not in it come last, in the order in which they were enqueued."""
+        for actor, subject_id in order:
+            for message in self.pending:
+                if (message.actor, message.subject_id) == (actor, subject_id):
+                    self._process(message)
+                    break
         while self.pending:
-            message = self.pending.pop(0)
-            message.handler(message.subject)
+            self._process(self.pending[0])
+
+    def _process(self, message: PendingMessage) -> None:
+        self.pending.remove(message)
+        message.handler(message.subject)
 
     # decisions
 
@@ -45,7 +54,7 @@ class BillModel:
         self._decide(by, bill, seen)
         if bill.xero == "withdrawing":
             bill.xero = "queued"
-            self._enqueue(self._sync, bill)
+            self._enqueue("sync_bill", self._sync, bill)
             return
         timer = self.timers.get(bill.key.user)
         running = timer is not None and Key(bill.key.user, self.tasks[timer.task], day_of(timer.start)) == bill.key
@@ -54,7 +63,7 @@ class BillModel:
         bill.rejection_note = None
         bill.status, bill.xero, bill.approved_by = "approved", "queued" if bill.minutes else "none", by.id
         if bill.minutes:
-            self._enqueue(self._sync, bill)
+            self._enqueue("sync_bill", self._sync, bill)
 
     def reject(self, by: Worker, bill: Bill, note: str, seen: Seen) -> None:
         self._decide(by, bill, seen)
@@ -74,7 +83,7 @@ class BillModel:
             self._reopen(bill)
         else:
             bill.xero = "withdrawing"
-            self._enqueue(self._sync, bill)
+            self._enqueue("sync_bill", self._sync, bill)
 
     def write_memo(self, by: Worker, bill: Bill, memo: str, seen: Seen) -> None:
         self._check_exists(bill)
@@ -141,8 +150,8 @@ class BillModel:
     def _changed(self, bill: Bill | None) -> None:
         """Somebody changed an entry: the bill is stale until it is recalculated, and pending if it was rejected."""
         if bill is not None and not bill.deleted:
-            bill.stale, bill.was_empty = True, bill.was_empty or not any(self.entries_of(bill))
-            self._enqueue(self._recalculate, bill)
+            bill.stale = True
+            self._enqueue("recompute_bills", self._recalculate, bill)
             self._reopen_rejected(bill)
 
     def _reopen_rejected(self, bill: Bill | None) -> None:
@@ -188,7 +197,7 @@ class BillModel:
         bill.status, bill.xero, bill.approved_by = "pending", "none", None
         self._recalculate(bill)
         for task in {entry.task for entry in self.entries_of(bill) if entry.area != self.tasks[entry.task]}:
-            self._enqueue(self._move_entries, task)
+            self._enqueue("move_entries", self._move_entries, task)
 
     # Xero
 
@@ -212,5 +221,5 @@ class BillModel:
     def entries_of(self, bill: Bill) -> Iterator[Entry]:
         return (entry for entry in self.live_entries() if entry.bill is bill)
 
-    def _enqueue(self, handler: Callable[[Any], None], subject: Any) -> None:
-        self.pending.append(PendingMessage(handler, subject))
+    def _enqueue(self, actor: str, handler: Callable[[Any], None], subject: Any) -> None:
+        self.pending.append(PendingMessage(actor, handler, subject))

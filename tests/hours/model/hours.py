@@ -2,7 +2,8 @@
 
 Each action of a user is a method of `HoursModel` (or of its base, `BillModel`); it changes the model, or raises Refused with
 the status of the API's answer. Ids and times, which only the database knows, are taken from the API's response. Work that a
-message does later is in `pending`; `process_pending` does all of it, and the result does not depend on the order.
+message does later is in `pending`; `process_pending` does all of it. Its order matters: a bill whose last entry was deleted is
+removed if the next entry is not on it yet, and that entry's new bill has another id, another memo and the latest rounding rule.
 """
 
 from collections.abc import Mapping
@@ -95,13 +96,13 @@ class HoursModel(BillModel):
         timer = self.timers.pop(user)
         stop = Stop(timer.id, user, timer.task, timer.start, end, timer.notes)
         self.stops[user, timer.task] = stop
-        self._enqueue(self._create_entry, stop)
+        self._enqueue("stop_timer", self._create_entry, stop)
         return stop
 
     def stop_offline(self, by: Worker, stop: Stop) -> None:
         """A client that was offline sends a whole stop: late time, which is never refused."""
         self._check_task(stop.task, 422)
-        self._enqueue(self._create_entry, stop)
+        self._enqueue("stop_timer", self._create_entry, stop)
 
     def finish_stop(self, entry: str) -> None:
         """Creates the entry of a pending stop at once: a client that changes an entry does not wait for its message."""
@@ -214,7 +215,7 @@ class HoursModel(BillModel):
         self._check_task(task, 404)
         if self.tasks[task] != area:
             self.tasks[task] = area
-            self._enqueue(self._move_entries, task)
+            self._enqueue("move_entries", self._move_entries, task)
 
     def _check_task(self, task: str, status: int) -> None:
         if task not in self.tasks:

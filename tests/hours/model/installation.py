@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 import httpx2
@@ -102,6 +103,7 @@ class ModeledFirm:
         self.faults = environment.faults()  # left by an earlier history that failed
         self.versions: dict[str, list[tuple[int, Any]]] = {}
         self.stores = {person.id: Store(person).sync() for person in self.people}
+        self.settled_at = datetime.now(UTC)
 
     def _open_customer(self, rounding: Rounding) -> None:
         """A customer with two pillars, all of them mapped to Xero."""
@@ -140,9 +142,19 @@ class ModeledFirm:
         self.environment.relay.send_signal(signal.SIGCONT)
 
     def wait_until_settled(self) -> None:
-        """Processes all pending messages in the model, and waits until Stint has processed all of its own."""
-        self.model.process_pending()
+        """Waits until Stint has processed all messages, and processes those of the model in the same order."""
         self.given.settled(seconds=90)
+        rows = self.environment.stint.rows(
+            """
+            SELECT actor, coalesce(body -> 'bill_ids', jsonb_build_array(coalesce(body -> 'entry_id', body -> 'task_id',
+                   body -> 'bill_id'))), done_at
+            FROM messages WHERE actor = ANY(%s) AND done_at > %s ORDER BY done_at
+            """,
+            ["stop_timer", "move_entries", "recompute_bills", "sync_bill"],
+            self.settled_at,
+        )
+        self.settled_at = max([self.settled_at, *(done_at for _, _, done_at in rows)])
+        self.model.process_pending([(actor, subject_id) for actor, ids, _ in rows for subject_id in ids])
 
     # comparison
 
@@ -170,18 +182,11 @@ class ModeledFirm:
         return [row for page in pages for row in page["items"]]
 
     def _name_bills(self, rows: list[Json]) -> None:
-        """Gives the ids of new bills to the model: a new bill is the open one of its key. Messages are processed in any order:
-        if the one that removes an empty bill comes before the one that brings the next entry, that entry has a new bill."""
-        known, found = {bill.id for bill in self.model.bills}, {row["id"] for row in rows}
-        open_bills = [bill for bill in self.model.live_bills() if bill.status != "approved"]
+        """Gives the ids of new bills to the model: a new bill is the open one of its key."""
+        known = {bill.id for bill in self.model.bills}
         unnamed = {bill.key: bill for bill in self.model.live_bills() if bill.id is None}
-        replaced = {bill.key: bill for bill in open_bills if bill.was_empty and bill.id not in (None, *found)}
         for row in rows:
-            if row["id"] in known:
-                continue
-            if (bill := replaced.get(key_of(row))) is not None:
-                bill.id, bill.memo, bill.was_empty = row["id"], "", False
-            elif (bill := unnamed.get(key_of(row))) is not None:
+            if row["id"] not in known and (bill := unnamed.get(key_of(row))) is not None:
                 bill.id = row["id"]
 
     def _assert_equal(self, what: str, rows: list[Json], expected: dict[Any, Json], facts_of: Callable[[Json], Json]) -> None:

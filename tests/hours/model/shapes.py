@@ -97,7 +97,6 @@ class Bill:
     in_xero: int | None = None  # minutes
     invoiced: bool = False
     deleted: bool = False
-    was_empty: bool = False  # its last entry was deleted: a message that is processed before the next entry comes removes it
 
     @property
     def minutes(self) -> int:
@@ -138,12 +137,24 @@ class Entry:
         return self.bill is not None and self.bill.status == "approved"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class PendingMessage:
     """A message whose handler has not run yet."""
 
+    actor: str
     handler: Callable[[Any], None]
     subject: Any
+
+    @property
+    def subject_id(self) -> str | None:
+        """The id of the entry, task or bill. A bill may get it after the message was enqueued."""
+        match self.subject:
+            case Stop():
+                return self.subject.entry
+            case Bill():
+                return self.subject.id
+            case task:
+                return str(task)
 
 
 @dataclass(frozen=True)
