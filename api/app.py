@@ -47,6 +47,8 @@ from schemas.slack import client as slack_client
 ROUTES: list[tuple[str, str, HTTPRouteHandler]] = [
     # the current user
     ("GET", "/api/me", me.get_me),
+    ("GET", "/api/me/working-hours", me.get_working_hours),
+    ("PATCH", "/api/me/working-hours", me.change_working_hours),
     # customers
     ("GET", "/api/customers", customers.list_customers),
     ("POST", "/api/customers", customers.create_customer),

@@ -1,12 +1,16 @@
-"""The signed-in user."""
+"""The signed-in user, and their working hours."""
 
 from typing import Annotated
 
-from litestar import get
+from litestar import get, patch
+from litestar.params import JSONBody
 from pydantic import Field
 
-from api.dependencies import TheUser
+from api.auth.auth import require_internal
+from api.dependencies import TheDatabase, TheSettings, TheUser
+from schemas.identity import working_hours
 from schemas.identity.users import User
+from schemas.identity.working_hours import WorkingHours, WorkingHoursChange
 
 
 class Me(User):
@@ -21,3 +25,20 @@ async def get_me(user: TheUser) -> Me:
     timers, entries, tasks and customers; `approve`: approve time bills of others."""
     permissions = ["read", *(["log_time"] if user.is_internal else []), *(["approve"] if user.is_admin else [])]
     return Me(**user.model_dump(), permissions=permissions)
+
+
+@get("/api/me/working-hours", summary="Read your working hours", guards=[require_internal])
+async def get_working_hours(database: TheDatabase, settings: TheSettings, user: TheUser) -> WorkingHours:
+    """When you work: your own values, or else the firm's. Reminders in Slack, and the hours that are planned, follow them."""
+    async with database.connection() as conn:
+        return await working_hours.get(conn, user.id, settings=settings)
+
+
+@patch("/api/me/working-hours", summary="Change your working hours", guards=[require_internal])
+async def change_working_hours(
+    database: TheDatabase, settings: TheSettings, user: TheUser, data: JSONBody[WorkingHoursChange]
+) -> WorkingHours:
+    """Changes what is sent; null is the firm's value again. The end must be on the day of the start and after it, and
+    `hoursPerDay` at most the hours between them."""
+    async with database.transaction() as conn:
+        return await working_hours.change(conn, user.id, data, settings=settings)

@@ -2,6 +2,7 @@
 right; schemas/settings.py names the settings that it is for."""
 
 import re
+from datetime import time
 from ipaddress import ip_address, ip_network
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -87,3 +88,22 @@ def weekdays(value: str) -> list[int]:
         start, end = DAYS.index(first), DAYS.index(last or first)
         found |= {(start + n) % 7 + 1 for n in range((end - start) % 7 + 1)}
     return sorted(found)
+
+
+def working_hours(value: str) -> str:
+    """The start and the end of a working day, as `time_span` reads them."""
+    time_span(value)
+    return value
+
+
+def time_span(value: str) -> tuple[time, time]:
+    """Two times of day, such as `09:00-17:00`, the later one last. Raises ValueError."""
+    first, _, last = value.replace(" ", "").partition("-")
+    if "off" not in (first, last):
+        try:
+            start, end = time.fromisoformat(time_of_day(first)), time.fromisoformat(time_of_day(last))
+        except ValueError:
+            start, end = time(), time()
+        if start < end:
+            return start, end
+    raise ValueError("must be the start and the end of a working day, on the same day, such as 09:00-17:00")

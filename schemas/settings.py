@@ -88,8 +88,20 @@ class Settings(BaseSettings):
         "09:00",
         description="when admins get a message in Slack with the time bills to approve, in STINT_TIMEZONE; off: never",
     )
+
+    # the firm's working hours; people may have their own
     stint_working_days: str = Field(
-        "mon-fri", description="on which days they get it: days and ranges of days, such as mon-thu,sat"
+        "mon-fri",
+        description="the firm's working days: days and ranges of days, such as mon-thu,sat; on these admins get the message "
+        "of STINT_APPROVALS_TIME",
+    )
+    stint_working_hours: str = Field("09:00-17:00", description="when a working day starts and ends")
+    stint_hours_a_day: float = Field(
+        8, gt=0, le=24, multiple_of=0.5, description="how many hours are planned for a working day: whole and half hours"
+    )
+    stint_reminders: Literal["on", "off"] = Field(
+        "on",
+        description="whether people get reminders of missing hours in Slack, unless they have set that for themselves",
     )
 
     # Xero: your own app, from developer.xero.com
@@ -222,6 +234,7 @@ class Settings(BaseSettings):
     _check_time_zone = field_validator("stint_timezone")(setting_values.time_zone)
     _check_approvals_time = field_validator("stint_approvals_time")(setting_values.time_of_day)
     _check_working_days = field_validator("stint_working_days")(setting_values.working_days)
+    _check_working_hours = field_validator("stint_working_hours")(setting_values.working_hours)
     _check_base_url = field_validator("slack_api_url")(setting_values.base_url)
     _check_proxies = field_validator("trusted_proxies")(setting_values.proxies)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.email_addresses import one_spelling
-from schemas.slack.typed import times
+from schemas.identity.work_calendar import known_zone
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def to_profile(user: dict[str, Any], slack_id: str, team: str) -> Profile:
         refusal = "deleted"
     profile = user.get("profile")
     email = profile.get("email") if isinstance(profile, dict) else None
-    tz = times.known_zone(user.get("tz"))
+    tz = known_zone(user.get("tz"))
     return Profile(slack_id, one_spelling(email) if isinstance(email, str) else "", refusal, tz)
 
 

@@ -74,6 +74,8 @@ UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
 TABLE: dict[str, RouteCase] = {
     # the signed-in user
     "GET /api/me": everybody(),
+    "GET /api/me/working-hours": internal_users(),
+    "PATCH /api/me/working-hours": internal_users().with_body(end="17:30"),
     # customers
     "GET /api/customers": everybody(),
     "POST /api/customers": internal_users(201).with_body(name="Acme"),

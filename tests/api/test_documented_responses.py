@@ -142,6 +142,8 @@ def check_updates(checker: Checker, by: Person, customer: Json) -> None:
         check(by, "GET", template, limit="abc")
     check(by, "PATCH", "/api/time-entries/{entry_id}", {"duration": 60})
     check(by, "PATCH", "/api/time-bills/{bill_id}", {"memo": "mine"})
+    check(by, "PATCH", "/api/me/working-hours", {"hoursPerDay": 7.5, "daysOff": [{"from": "2026-12-24", "to": "2026-12-31"}]})
+    check(by, "PATCH", "/api/me/working-hours", {"hoursPerDay": 7.3})
 
 
 def check_slack(checker: Checker, by: Person, customer: Json) -> None:

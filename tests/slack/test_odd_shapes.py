@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from ops.sandbox.slack import requests
 from ops.sandbox.slack.requests import INTERACTIVITY
 from ops.sandbox.slack.workspace import TEAM_ID
+from schemas.identity.work_calendar import known_zone
 from schemas.slack.payloads import INTERACTION, View
 from schemas.slack.profiles import Profile, to_profile
 from schemas.slack.reading.message_text import describe
 from schemas.slack.reading.mrkdwn import Names
-from schemas.slack.typed import times
 from schemas.slack.views import TaskSummary, task_created, updated_confirmation
 from tests.support.given import Json
 from tests.support.slack_sandbox import Member
@@ -72,7 +72,7 @@ ODD: list[Any] = [5, "x", None, [], {}, [[]], [{"type": []}], [{"type": {}}], [{
 def test_odd_shapes_that_were_errors(value: Any) -> None:
     assert updated_confirmation([{"type": "actions", "elements": value}], "line", is_done=True) is None
     assert isinstance(describe({"blocks": [{"type": "new kind", "elements": value, "body": {"type": value}}]}, Names()), str)
-    assert times.known_zone(value) is None
+    assert known_zone(value) is None
 
 
 def test_a_value_that_is_too_long_for_slack_is_not_sent_back() -> None:

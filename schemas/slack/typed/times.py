@@ -1,19 +1,10 @@
 """Times as Slack shows them: in the person's time zone, whose name stands beside them."""
 
 from datetime import date, datetime, time, timedelta
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
+from schemas.identity.work_calendar import known_zone
 from schemas.settings import Settings
-
-
-def known_zone(name: object) -> str | None:
-    """The name if it is a time zone of the tz database, else None."""
-    if not isinstance(name, str):
-        return None
-    try:
-        return ZoneInfo(name[:100]).key
-    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: the name of a directory, such as "Europe"
-        return None
 
 
 def zone_of(tz: str | None, settings: Settings) -> ZoneInfo:
