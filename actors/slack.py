@@ -16,7 +16,7 @@ from schemas.hours import timer_reminders
 from schemas.messages import AnswerSlack, CheckSlackAccess, NudgeOwner, PostTaskCreated, PreviewLinks, UpdateView
 from schemas.postgres.connection import Connection
 from schemas.settings import settings
-from schemas.slack import client, members, posts
+from schemas.slack import client, members, posts, updates
 from schemas.slack.access import loss
 from schemas.slack.access.words import OF_A_CHANNEL
 from schemas.slack.client import Profile, Slack, SlackAccessLost, SlackRefused, SlackUnavailable
@@ -28,24 +28,30 @@ from schemas.slack.posts import Post, Slot
 logger = logging.getLogger(__name__)
 
 MAX_SLEEP_SECONDS = 1.0  # a worker sleeps at most this long until a slot; for a later slot the message is rescheduled
-CALL_SECONDS = 4.0
+CALL_SECONDS = updates.CALL_SECONDS
 LOOKUP_SECONDS = 3.0
-POST, LOOK_UP = "chat.postMessage", "users.lookupByEmail"
+POST, LOOK_UP, UNFURL = "chat.postMessage", "users.lookupByEmail", "chat.unfurl"
 # the modal was closed, or the response_url has expired: the user does not wait for this any more
 EXPIRED_CODES = {"not_found", "expired_trigger_id", "hash_conflict", "status_404", "status_410"}
 EXPIRED_CODES |= {"cannot_find_message", "cannot_unfurl_message", "cannot_unfurl_url"}  # the message with the links is gone
 
 
 @handles(AnswerSlack, calls_out=True)
-async def answer_slack(message: AnswerSlack) -> None:
+async def answer_slack(call: ExternalCall) -> None:
     """Answers a button or a message action at its response_url."""
-    content: dict[str, Any] = {"text": message.text, "replace_original": message.replace}
-    if message.blocks is not None:
-        content["blocks"] = message.blocks
-    if not message.replace:
+    async with call.start() as (conn, message):
+        answer: AnswerSlack = message
+        if answer.message_key is not None and not await updates.is_latest(conn, answer.message_key, answer.version):
+            call.skip()
+    content: dict[str, Any] = {"text": answer.text, "replace_original": answer.replace}
+    if answer.blocks is not None:
+        content["blocks"] = answer.blocks
+    if not answer.replace:
         content |= {"response_type": "ephemeral"}
-    async with client.open_client(settings()) as slack:
-        await ignore_expired(slack.respond(message.response_url, content, seconds=CALL_SECONDS))
+    async with call.timeout(), client.open_client(settings()) as slack:
+        await ignore_expired(slack.respond(answer.response_url, content, seconds=CALL_SECONDS))
+    async with call.complete():
+        pass
 
 
 @handles(UpdateView, calls_out=True)
@@ -85,8 +91,10 @@ async def preview_links(call: ExternalCall) -> None:
 
     async with call.start() as (conn, message):
         caller, found = await build(conn, message)
-        if (caller.is_known and not found) or await posts.is_token_revoked(conn, known):
+        if caller.is_known and not found:
             call.skip()
+        elif (wait := await loss.wait_seconds(conn, (UNFURL,), known)) is not None:
+            call.reschedule(wait)
     async with call.timeout(), client.open_client(known) as slack:
         try:
             if not caller.is_known:
@@ -97,6 +105,8 @@ async def preview_links(call: ExternalCall) -> None:
                     _, found = await build(conn, message)
             if found:
                 await slack.unfurl(message.unfurl_id, message.source, found, seconds=CALL_SECONDS)
+                async with call.record_under_lease() as conn:
+                    await loss.record_found(conn, UNFURL, known)
         except SlackAccessLost as error:
             raise await _access_lost(call, error) from error
         except SlackRefused as error:

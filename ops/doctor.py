@@ -182,12 +182,7 @@ def _of_server(name: str, state: str, cure: str | None) -> Finding:
         ),
         "Slack": (
             "confirmations and reminders wait; they are posted automatically once Slack gives access",
-            cure,
-        )
-        if cure is not None
-        else (
-            "nothing is posted to Slack; confirmations become dead letters",
-            "install the app again, set the new SLACK_BOT_TOKEN, restart, replay: docs/operations.md, Slack",
+            cure or "docs/operations.md, Slack",
         ),
         "mail": (
             "each mail is retried for about an hour, then it is a dead letter",

@@ -19,7 +19,6 @@ from schemas.outbox.metrics import QueueDepth
 from schemas.postgres.connection import Connection, connect
 from schemas.postgres.migrate import pending
 from schemas.settings import Settings, settings
-from schemas.slack import posts
 from schemas.slack.access import loss as slack_loss
 from schemas.xero.access import status as xero_status
 from schemas.xero.access.status import XeroStatus
@@ -138,8 +137,6 @@ async def _xero(conn: Connection, settings: Settings, status: InstallationStatus
 async def _slack(conn: Connection, settings: Settings, status: InstallationStatus) -> str:
     if settings.slack_bot_token is None:
         return "not set"
-    if await posts.is_token_revoked(conn, settings):
-        return "revoked the bot token"
     losses = await slack_loss.losses(conn, settings)
     if not losses:
         return "ok"

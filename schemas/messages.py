@@ -146,12 +146,15 @@ class Recompute(Message, queue="bills"):
 
 class AnswerSlack(Message, queue="slack", timeout_seconds=8):
     """Answer one person in Slack, at the response URL of their command or click. `replace`: instead of the message with the
-    button that was clicked, which others may see. With `blocks`, Slack shows these, and the text in notifications."""
+    button that was clicked, which others may see. With `blocks`, Slack shows these, and the text in notifications. With a
+    `message_key` it is the change of that message of that `version`, and nothing if there is a later one."""
 
     response_url: str
     text: str
     replace: bool = False
     blocks: list[dict[str, Any]] | None = None
+    message_key: str | None = None
+    version: int = 0
 
 
 class PostTaskCreated(Message, queue="slack", max_attempts=15, timeout_seconds=15):

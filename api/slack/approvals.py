@@ -112,7 +112,7 @@ async def _open_form(responder: Responder, pressed: BlockActions, action: Action
     view = rejection_form.form(same, left_out=left_out, origin=origin)
     try:
         seconds = max(0.3, min(OPEN_VIEW_SECONDS, time_left()))
-        await responder.slack.open_view(pressed.trigger_id, view, seconds=seconds)
+        await responder.open_view(pressed.trigger_id, view, seconds=seconds)
     except SlackAccessLost as error:
         raise responder.access_lost(error) from error
     except SlackRefused as error:

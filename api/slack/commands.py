@@ -9,6 +9,7 @@ from litestar import Response
 
 from api.slack import subcommands
 from api.slack.deadlines import is_done_in_time, is_given_up, is_late, time_left
+from api.slack.late_requests import run_late
 from api.slack.responder import CannotAnswer, Responder, empty_response, ephemeral
 from api.slack.subcommands import Answer, Context
 from schemas.errors import RetryAfter
@@ -30,6 +31,8 @@ MIN_OPEN_VIEW_SECONDS = 0.3
 
 NOT_OPENED = "Sorry, Slack did not open the form ({why}). Please try again."
 TOO_LATE = "Stint was busy and has read `/task {command}` too late, so that it has changed nothing. Please try again."
+LOST = "Stint was restarted before it could answer `/task {command}`. Please type it again."
+FORM_LOST = "Stint was restarted before it could open the form. Please try again."
 SLOW = "Sorry, Stint is slow right now. The form fills in automatically as soon as it can; if it does not, please try again."
 
 
@@ -45,7 +48,13 @@ async def answer_command(responder: Responder, command: Command) -> Response[Any
     if isinstance(typed, Run) and subcommands.writes(typed):
         return await _answer_write(responder, command, typed)
     if is_late(responder.settings):
-        responder.run_late(lambda: _follow_up(responder, command, _read(responder, command, typed)))
+        text = typed.text if isinstance(typed, Run) else typed.title
+        await run_late(
+            responder,
+            lambda: _follow_up(responder, command, _read(responder, command, typed)),
+            command.response_url,
+            lost=LOST.format(command=quoted(text)),
+        )
         return empty_response()
     try:
         answer = await responder.in_time(_read(responder, command, typed))
@@ -99,7 +108,7 @@ async def answer_with_form(
         if text := await open_form(responder, request, late=True):
             await responder.send_ephemeral(response_url, text)
 
-    responder.run_late(open_late)
+    await run_late(responder, open_late, response_url, lost=FORM_LOST)
     return empty_response()
 
 
@@ -162,9 +171,9 @@ async def open_form(responder: Responder, request: FormRequest, *, late: bool) -
             caller = lookup.result()
             if caller.form_refusal is None:
                 form = request.form(caller.channel)
-                await responder.slack.open_view(request.trigger_id, form, seconds=_open_view_timeout(late=late))
+                await responder.open_view(request.trigger_id, form, seconds=_open_view_timeout(late=late))
             return caller.form_refusal
-        view_id = await responder.slack.open_view(request.trigger_id, views.loading(), seconds=_open_view_timeout(late=late))
+        view_id = await responder.open_view(request.trigger_id, views.loading(), seconds=_open_view_timeout(late=late))
     except CannotAnswer as error:
         return str(error)
     except SlackAccessLost as error:

@@ -14,8 +14,9 @@ from schemas.messages import PreviewLinks
 from schemas.names import clean_name, name_key
 from schemas.outbox import outbox
 from schemas.postgres.connection import Connection
-from schemas.slack import deduplication, members, posts
-from schemas.slack.client import SlackRefused, SlackUnavailable
+from schemas.slack import deduplication, members
+from schemas.slack.access import loss
+from schemas.slack.client import SlackAccessLost, SlackRefused, SlackUnavailable
 from schemas.slack.commands import previews
 from schemas.slack.payloads import EventCallback, LinkShared
 
@@ -44,14 +45,19 @@ async def receive_event(responder: Responder, callback: EventCallback) -> Respon
 
 
 async def _app_uninstalled(conn: Connection, responder: Responder, _: EventCallback) -> None:
-    await posts.record_revocation(conn, "the app was removed from the workspace", settings=responder.settings)
+    await loss.record_loss(conn, _revoked("account_inactive"), responder.settings)
     await members.delete_profiles(conn)
 
 
 async def _tokens_revoked(conn: Connection, responder: Responder, callback: EventCallback) -> None:
     tokens = callback.event.get("tokens")
     if isinstance(tokens, dict) and tokens.get("bot"):
-        await posts.record_revocation(conn, "the bot token was revoked", settings=responder.settings)
+        await loss.record_loss(conn, _revoked("token_revoked"), responder.settings)
+
+
+def _revoked(code: str) -> SlackAccessLost:
+    """What Slack's calls will fail with."""
+    return SlackAccessLost(code, method=loss.CHECK, needed="")
 
 
 async def _user_change(conn: Connection, _: Responder, callback: EventCallback) -> None:

@@ -16,7 +16,7 @@ from schemas.identity.users import User
 from schemas.messages import AnswerSlack
 from schemas.outbox import outbox
 from schemas.postgres.connection import Connection
-from schemas.slack import deduplication, members, presses, task_actions, task_form, views
+from schemas.slack import deduplication, members, presses, task_actions, task_form, updates, views
 from schemas.slack.approvals.rejection_form import REJECT_FORM
 from schemas.slack.commands import search
 from schemas.slack.commands.views import CHOOSE_END, NEW_TASK, STOP_FORM
@@ -167,18 +167,25 @@ async def _press(responder: Responder, pressed: BlockActions) -> str | None:
             else:
                 outcome = await presses.run(conn, pressed, caller, settings=responder.settings)
             if pressed.response_url is not None:
-                await _enqueue_answers(conn, outcome, pressed.response_url, by=caller.user)
+                await _enqueue_answers(conn, outcome, pressed, pressed.response_url, by=caller.user)
     return None
 
 
-async def _enqueue_answers(conn: Connection, outcome: Outcome, url: str, *, by: User) -> None:
+async def _enqueue_answers(conn: Connection, outcome: Outcome, pressed: BlockActions, url: str, *, by: User) -> None:
     answer = AnswerSlack(response_url=url, text=outcome.text, blocks=outcome.blocks, replace=outcome.replaces)
     await outbox.enqueue(conn, answer, created_by=by.id)
     if (confirmation := outcome.confirmation) is not None:
-        update = AnswerSlack(response_url=url, text=confirmation.text, blocks=confirmation.blocks, replace=True)
-        # so that the person who pressed reads the answer first
-        later = await conn.value("SELECT now() + interval '1 second'")
-        await outbox.enqueue(conn, update, created_by=by.id, available_at=later)
+        key = presses.message_key(pressed)
+        version = await updates.record(conn, key)
+        update = AnswerSlack(
+            response_url=url,
+            text=confirmation.text,
+            blocks=confirmation.blocks,
+            replace=True,
+            message_key=key,
+            version=version.number,
+        )
+        await outbox.enqueue(conn, update, created_by=by.id, available_at=version.send_at)
 
 
 async def _change_customer(responder: Responder, pressed: BlockActions) -> None:

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 CLOSING_SECONDS = 2.0  # that work behind an answer may continue when the process stops
-LATE_AT_ONCE = 8
+LATE_AT_ONCE = 8  # of the requests that are acknowledged before their work
 PROFILE_SECONDS = 1.0
 USERS_INFO = "users.info"
 BACKGROUND_SECONDS = 20.0  # the longest that work continues after the answer
@@ -62,7 +62,7 @@ class Responder:
     settings: Settings
     slack: Slack = field(init=False)  # it is set when the event loop runs
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
-    _late_places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LATE_AT_ONCE))
+    late_places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LATE_AT_ONCE))
     _profile_requests: dict[str, asyncio.Task[Profile]] = field(default_factory=dict)
 
     def run_in_background(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
@@ -71,16 +71,6 @@ class Responder:
         self._tasks.add(task)
         task.add_done_callback(self._log_failure)
         return task
-
-    def run_late(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Starts the work of a request that is acknowledged already. Only LATE_AT_ONCE run at the same time, in order, so that
-        the acknowledgements of others do not wait for all of it."""
-
-        async def in_turn() -> None:
-            async with self._late_places:
-                await work()
-
-        self.run_in_background(in_turn())
 
     def _log_failure(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
@@ -263,6 +253,17 @@ class Responder:
         except (SlackUnavailable, RetryAfter):
             async with self.database.transaction() as conn:
                 await outbox.enqueue(conn, UpdateView(view_id=view_id, view=content))
+
+    async def open_view(self, trigger_id: str, view: Modal, *, seconds: float) -> str:
+        """Opens a modal and returns its id. That Slack has opened one ends what it refused before."""
+        view_id = await self.slack.open_view(trigger_id, view, seconds=seconds)
+        self.run_in_background(self._record_opened())
+        return view_id
+
+    async def _record_opened(self) -> None:
+        with suppress(*UNREACHABLE):
+            async with self.database.connection(queued=False) as conn:
+                await loss.record_found(conn, loss.OPEN_VIEW, self.settings)
 
     async def send_ephemeral(self, response_url: str, text: str, blocks: list[dict[str, Any]] | None = None) -> None:
         """Sends a text that only one user sees, by one call without the outbox, because Postgres may be away."""

@@ -62,7 +62,7 @@ async def open_stop_form(responder: Responder, pressed: BlockActions, action: Ac
     zone = times.zone_of(caller.tz, responder.settings)
     form = command_views.stop_form(timer, zone, private_metadata=origin.model_dump_json())
     try:
-        await responder.slack.open_view(pressed.trigger_id, form, seconds=OPEN_VIEW_SECONDS)
+        await responder.open_view(pressed.trigger_id, form, seconds=OPEN_VIEW_SECONDS)
     except SlackAccessLost as error:
         raise responder.access_lost(error) from None
     except SlackRefused as error:

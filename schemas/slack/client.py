@@ -25,7 +25,7 @@ from slack_sdk.web.async_slack_response import AsyncSlackResponse
 from schemas.email_addresses import in_ascii
 from schemas.errors import RetryAfter
 from schemas.settings import LOOPBACK, SLACK_API_URL, Settings, split_list
-from schemas.slack.access.words import CODES
+from schemas.slack.access.words import CODES, MISSING_SCOPE
 from schemas.slack.client_errors import SlackAccessLost as SlackAccessLost
 from schemas.slack.client_errors import SlackRefused as SlackRefused
 from schemas.slack.client_errors import SlackUnavailable as SlackUnavailable
@@ -49,6 +49,7 @@ SERVER_ERRORS = {
     "team_added_to_org",
     "unknown_error",
 }
+EMAIL_SCOPE = "users:read.email"
 USER_NOT_FOUND = {"user_not_found", "users_not_found", "user_not_visible"}
 
 
@@ -114,18 +115,21 @@ class Slack:
 
     async def scopes(self, *, seconds: float) -> set[str]:
         """The scopes of the bot token, as far as Slack names them. Raises SlackAccessLost for a token that is not valid."""
-        answer = await self._answer(self._client.auth_test, seconds)
-        return {scope.strip() for scope in str(answer.headers.get("x-oauth-scopes", "")).split(",") if scope.strip()}
+        return _granted(await self._answer(self._client.auth_test, seconds))
 
     async def user(self, slack_id: str, *, team: str, seconds: float) -> Profile:
-        """The user's profile; with the refusal "other_workspace" if our workspace has no such user."""
+        """The user's profile; with the refusal "other_workspace" if our workspace has no such user. Raises SlackAccessLost
+        also if the app may not read e-mail addresses, by which Stint knows its users."""
         try:
-            answer = await self._call(self._client.users_info, seconds, user=slack_id)
+            answer = await self._answer(self._client.users_info, seconds, user=slack_id)
         except SlackRefused as error:
             if error.code in USER_NOT_FOUND:
                 return Profile(slack_id, "", "other_workspace")
             raise
-        return _to_profile(answer.get("user"), slack_id, team)
+        granted = _granted(answer)
+        if granted and EMAIL_SCOPE not in granted:  # Slack only leaves the address out
+            raise SlackAccessLost(MISSING_SCOPE, method="users.info", needed=EMAIL_SCOPE)
+        return _to_profile(_object(answer.data, "user"), slack_id, team)
 
     async def user_by_email(self, email: str, *, team: str, seconds: float) -> Profile | None:
         """The profile of the Slack user with that e-mail address, in either spelling of its domain, or None."""
@@ -241,6 +245,11 @@ def _to_exception(error: SlackApiError, method: str) -> Exception:
         needed = data.get("needed") if isinstance(data, dict) else None
         return SlackAccessLost(code, method=method, needed=_scopes(needed))
     return RetryAfter(30, RATE_LIMITED) if code == "ratelimited" else SlackRefused(code)
+
+
+def _granted(answer: AsyncSlackResponse) -> set[str]:
+    """The scopes of the bot token; an empty set if Slack does not name them."""
+    return {scope.strip() for scope in str(answer.headers.get("x-oauth-scopes", "")).split(",") if scope.strip()}
 
 
 def _scopes(needed: Any) -> str:

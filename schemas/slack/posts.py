@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from schemas import rate_limits
-from schemas.errors import NonRetryable
 from schemas.hours import timer_reminders
 from schemas.messages import NudgeOwner, PostTaskCreated
 from schemas.postgres.connection import Connection
 from schemas.rate_limits import Limit
 from schemas.settings import Settings
 from schemas.slack import task_actions, views
-from schemas.slack.access.loss import token_hash
 from schemas.slack.client import Profile
 from schemas.slack.commands import likely_ends
 from schemas.slack.commands import views as command_views
@@ -24,9 +22,6 @@ from schemas.slack.typed import times
 from schemas.slack.views import AnyBlocks, TaskSummary
 
 CHANNEL_LIMIT = Limit("slack-channel", burst=1, seconds=1)
-APP_REMOVED = (
-    "Slack has revoked the bot token: install the app again, set the new SLACK_BOT_TOKEN, restart, and replay this message."
-)
 
 
 @dataclass(frozen=True)
@@ -52,7 +47,7 @@ class Slot:
 
 async def build_confirmation(conn: Connection, message: PostTaskCreated, *, settings: Settings) -> Post | None:
     """The confirmation of a new task: to the channel if that is mapped to the task's customer and not archived, else to the
-    task's creator as a direct message. None if the task was deleted. Raises NonRetryable if Slack has revoked the bot token."""
+    task's creator as a direct message. None if the task was deleted."""
     is_mapped = await conn.value(
         """
         SELECT EXISTS (SELECT FROM slack_channel_mappings m
@@ -65,8 +60,6 @@ async def build_confirmation(conn: Connection, message: PostTaskCreated, *, sett
     task = await task_actions.get_task(conn, message.task_id, settings=settings, only_customer=None)
     if is_mapped is None or task is None:
         return None
-    if await is_token_revoked(conn, settings):
-        raise NonRetryable(APP_REMOVED)
     text, blocks = views.task_created(task, by=message.slack_user_id)
     if is_mapped:
         return Post(message.channel_id, text, blocks, fallback_user_id=message.slack_user_id)
@@ -91,9 +84,9 @@ class Nudge:
 async def build_nudge(
     conn: Connection, message: NudgeOwner, overdue: timer_reminders.LongRunningTimer, *, settings: Settings
 ) -> Nudge | None:
-    """The nudge for a timer that has run for hours. None if the task was deleted or Slack has revoked the bot token."""
+    """The nudge for a timer that has run for hours. None if the task was deleted."""
     task = await task_actions.get_task(conn, overdue.task_id, settings=settings, only_customer=None)
-    if task is None or await is_token_revoked(conn, settings):
+    if task is None:
         return None
     timer = await likely_ends.read(conn, message.user_id, message.timer_id)
     return None if timer is None else Nudge(task, timer, task_actions.format_duration(overdue.seconds))
@@ -140,18 +133,3 @@ async def mark_not_posted(conn: Connection, message_id: UUID, channel_id: str, *
 async def mark_posted(conn: Connection, message_id: UUID, channel_id: str, ts: str) -> None:
     """Records that Slack accepted the post."""
     await conn.execute("UPDATE slack_posts SET channel_id = %s, ts = %s WHERE message_id = %s", (channel_id, ts, message_id))
-
-
-async def is_token_revoked(conn: Connection, settings: Settings) -> bool:
-    """Whether Slack has reported that it revoked the configured bot token."""
-    return bool(
-        await conn.value("SELECT EXISTS (SELECT FROM slack_revocations WHERE token_hash = %s)", (token_hash(settings),))
-    )
-
-
-async def record_revocation(conn: Connection, reason: str, *, settings: Settings) -> None:
-    """Records that Slack has revoked the configured bot token."""
-    await conn.execute(
-        "INSERT INTO slack_revocations (token_hash, reason) VALUES (%s, %s) ON CONFLICT (token_hash) DO NOTHING",
-        (token_hash(settings), reason),
-    )

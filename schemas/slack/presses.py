@@ -87,6 +87,12 @@ def key(pressed: BlockActions, about: UUID | str) -> str:
     return f"pressed:{pressed.message_ts or pressed.trigger_id}:{about}"
 
 
+def message_key(pressed: BlockActions) -> str:
+    """Identifies the pressed message; if it has no id, this press."""
+    channel_id = pressed.channel.id if pressed.channel else ""
+    return f"message:{channel_id}:{pressed.message_ts or pressed.trigger_id}"
+
+
 async def is_first(conn: Connection, press: str) -> bool:
     """Whether this is the first press with that key."""
     return await deduplication.record_once(conn, press)

@@ -115,7 +115,7 @@ def test_every_screen_on_the_page_is_what_the_command_prints(own: Installation) 
 def test_whatever_the_doctor_finds_has_a_section() -> None:
     """All words of the section's heading are in the finding's text."""
     servers = {"RabbitMQ": "does not answer", "API": "does not answer", "mail": "does not answer"}
-    servers |= {"Xero": "is not connected", "Slack": "revoked the bot token", "user pool": "was last read 300 s ago"}
+    servers |= {"Xero": "is not connected", "Slack": "refuses calls since 2026-03-02", "user pool": "was last read 300 s ago"}
     waits = [
         QueueDepth(name="rockets", ready=1),
         QueueDepth(name="timers", ready=1),

@@ -120,9 +120,20 @@ def test_the_doctor_names_what_xero_and_slack_have_withdrawn(own: Installation) 
     with own.sql() as conn:
         conn.execute("UPDATE xero_connection SET needs_reconnect_at = now()")
         token_hash = hashlib.sha256(b"xoxb-not-a-token-of-anyone").digest()
-        conn.execute("INSERT INTO slack_revocations (token_hash, reason) VALUES (%s, 'app_uninstalled')", (token_hash,))
+        conn.execute(
+            """
+            INSERT INTO slack_access_losses (token_hash, method, problem, needed, lost_at, try_at)
+            VALUES (%s, 'auth.test', 'account_inactive', '', '2026-03-02T09:00:00Z', now() + interval '1 hour')
+            """,
+            (token_hash,),
+        )
     xero, slack = found(own)
-    assert "Xero gives no access since" in xero and "no longer accepts" in xero and slack == "Slack revoked the bot token."
+    assert (
+        "Xero gives no access since" in xero
+        and "no longer accepts" in xero
+        and slack.startswith("Slack refuses calls since 2026-03-02")
+    )
+    assert "the app was removed from the Slack workspace" in slack
 
 
 def test_outcomes_of_replays_are_counted_after_the_replays_are_deleted(own: Installation) -> None:

@@ -89,6 +89,28 @@ def test_a_person_reads_what_is_wrong_and_so_does_the_operator(
     eventually(lambda: stint.rows(LOST) == [])
 
 
+def test_a_missing_scope_of_addresses_is_named(slack: SlackSandbox, stint: Installation, person: Person) -> None:
+    """Slack does not refuse users.info without it: it leaves the address out."""
+    unknown = Member(slack, stint, slack.user(person.email), slack.channel())
+    slack.configure(scopes=["commands", "users:read", "chat:write"])
+    assert "the scope users:read.email" in unknown.run_command("status")["text"]
+    eventually(lambda: stint.rows(LOST) == [("users.info", "missing_scope", "users:read.email")])
+    assert "add the scope users:read.email" in json.loads(stint.command("status", "--json").stdout)["cures"]["Slack"]
+
+    slack.configure(scopes=["commands", "users:read", "chat:write", "users:read.email"])
+    assert "No timer" in unknown.run_command("status")["text"]  # nothing about the person was stored
+    eventually(lambda: stint.rows(LOST) == [])
+
+
+def test_a_form_that_opens_ends_what_slack_refused_before(member: Member, stint: Installation) -> None:
+    refuse(member.slack, "views.open", "access_denied")
+    assert "does not allow" in member.run_command("Move the server")["text"]
+    eventually(lambda: stint.rows(LOST) == [("views.open", "access_denied", "")])
+    member.slack.configure(refused={})
+    member.open_form("Move the server")
+    eventually(lambda: stint.rows(LOST) == [])
+
+
 # function by function, over rows
 
 FIRST, SECOND = "xoxb-1", "xoxb-2"
@@ -220,11 +242,18 @@ def test_a_valid_token_ends_only_what_is_about_the_token(url: str) -> None:
         left.append(await check(conn, {"chat:write"}))
         await conn.execute("UPDATE slack_access_losses SET try_at = clock_timestamp() - interval '25 hours'")
         left.append(await check(conn, {"chat:write"}))  # nobody needs the method any more
+        # Slack may have refused this one form, and nothing tries that again
+        await record(conn, lost("access_denied", "views.open"))
+        for minutes in (50, 70):
+            await conn.execute(
+                "UPDATE slack_access_losses SET try_at = clock_timestamp() - make_interval(mins => %s)", (minutes,)
+            )
+            left.append(await check(conn, {"chat:write"}))
         return [ended, left]
 
     ended, left = over(url, run)
     assert ended == [code for code in of_the_token for _ in range(2)]
-    assert left == [[("views.open", "ekm_access_denied")]] * 2 + [[]]
+    assert left == [[("views.open", "ekm_access_denied")]] * 2 + [[], [("views.open", "access_denied")], []]
 
 
 def test_every_problem_has_words_and_a_cure() -> None:

@@ -85,6 +85,41 @@ def test_a_late_request_is_acknowledged_first_and_answered_behind(late_member: M
         eventually(lambda title=title: title in texts(slack.views()), why=title)
 
 
+def test_an_answer_that_was_acknowledged_and_is_lost_with_its_process_is_told(late_member: Member, another: Another) -> None:
+    """Slack does not send again what was acknowledged. An answer that was sent is not told again."""
+    slack = late_member.slack
+    api = another(**slack.environment, STINT_CONNECT_SECONDS="21")  # the one that ends
+    doomed = Member(slack, api, late_member.id, late_member.channel)
+    hooks = [slack.trigger()["path"] for _ in range(3)]
+    waiting = (
+        "SELECT body->>'text' FROM messages WHERE actor = 'answer_slack' AND state = 'ready' AND body->>'response_url' = %s"
+    )
+    sent = [
+        member.command_request(text, trigger_id=trigger(), response_url=slack.url + hook)
+        for member, text, hook in zip((late_member, doomed, doomed), ("status", "list", "A title"), hooks, strict=True)
+    ]
+    with ThreadPoolExecutor(3) as pool:
+        with frozen_api(late_member.stint):
+            answered = pool.submit(post, late_member, sent[0])
+            time.sleep(WAIT_SECONDS)
+        assert (answered.result().status_code, answered.result().content) == (200, b"")
+        eventually(lambda: slack.answers(hooks[0]))
+        with api.sql() as conn, conn.transaction():
+            conn.execute("LOCK TABLE slack_users IN ACCESS EXCLUSIVE MODE")
+            with frozen_api(api):
+                answers = [pool.submit(post, doomed, each) for each in sent[1:]]
+                time.sleep(WAIT_SECONDS)
+            assert [answer.result().content for answer in answers] == [b"", b""]
+            api.kill("api")
+    eventually(lambda: api.rows(waiting, slack.url + hooks[0]) == [])
+    told = [api.rows(waiting, slack.url + hook)[0][0] for hook in hooks[1:]]
+    assert "`/task list`" in told[0] and "the form" in told[1]
+    api.rows("UPDATE messages SET available_at = now() WHERE state = 'ready' AND actor = 'answer_slack' RETURNING 1")
+    assert "Please type it again" in late_member.wait_for_answer(hooks[1])
+    eventually(lambda: slack.answers(hooks[2]))
+    assert len(slack.answers(hooks[0])) == 1
+
+
 def test_what_a_late_write_is_answered_is_true(late_member: Member, given: Given, person: Person) -> None:
     """One that Slack has reported as failed changes nothing. One that is not done in time says that it is not, and its result
     follows. One that is read in the last second has time to be done."""

@@ -1,5 +1,6 @@
 """Posts to Slack: each once, within the channel's rate; retries, dead letters, nudges and modals."""
 
+import json
 import threading
 import time
 
@@ -128,25 +129,29 @@ def test_a_post_that_slack_refuses_becomes_a_dead_letter(
 
 
 @pytest.mark.parametrize("content", [{"type": "app_uninstalled"}, {"type": "tokens_revoked", "tokens": {"bot": ["U0STINT"]}}])
-def test_after_the_app_is_removed_slack_is_not_called(
+def test_what_is_posted_while_the_app_is_removed_waits_and_the_operator_reads_what_to_do(
     content: Json, member: Member, person: Person, stint: Installation, given: Given, customer: Json
 ) -> None:
     timer = person.post(f"/api/tasks/{given.task(person)['id']}/start")
-    view = member.open_form("No confirmation")
+    view = member.open_form("Waits for the app")
+    dead = "SELECT count(*) FROM messages WHERE state = 'dead'"
+    before = stint.value(dead)
+    member.slack.configure(revoked=True)
+    assert member.submit(view) is None  # the task is created nevertheless
     assert member.send(requests.event(content, event_id=f"Ev{content['type']}")) is None
-    try:
-        before = len(member.slack.calls("chat.postMessage"))
-        assert member.submit(view) is None  # the task is created nevertheless
-        dead = "SELECT error FROM messages WHERE actor = 'post_task_created' AND state = 'dead' ORDER BY created_at DESC"
-        error = eventually(lambda: stint.rows(dead))[0][0]
-        assert "install the app again" in error
-        hours_later(stint, timer)
-        is_done = "SELECT state = 'done' FROM messages WHERE body->>'timer_id' = %s"
-        eventually(lambda: stint.value(is_done, timer["id"]))
-        assert len(member.slack.calls("chat.postMessage")) == before
-    finally:
-        stint.rows("DELETE FROM slack_revocations RETURNING 1")
-        stint.rows("UPDATE messages SET state = 'discarded' WHERE state = 'dead' RETURNING 1")
+    shown = json.loads(stint.command("status", "--json").stdout)
+    assert "removed from" in shown["servers"]["Slack"] or "was revoked" in shown["servers"]["Slack"]
+    assert "install the app again" in shown["cures"]["Slack"]
+    hours_later(stint, timer)
+    waits = "SELECT count(*) FROM messages WHERE state = 'ready' AND (body->>'channel_id' = %s OR body->>'timer_id' = %s)"
+    eventually(lambda: stint.value(waits + " AND available_at > created_at", member.channel, timer["id"]) == 2)
+    assert stint.value(dead) == before
+
+    member.slack.configure(revoked=False)
+    eventually(lambda: member.slack.messages(member.channel) and member.slack.messages(member.id), seconds=30)
+    eventually(lambda: stint.value("SELECT count(*) FROM slack_access_losses") == 0)
+    assert stint.value(dead) == before
+    person.http.delete("/api/active-timers/me")
 
 
 def test_a_revoked_user_token_changes_nothing(member: Member, person: Person, stint: Installation, customer: Json) -> None:

@@ -25,8 +25,8 @@ class Pressed:
         found: list[Json] = eventually(lambda: [each for each in self.member.slack.answers(path) if "Open" not in texts(each)])
         return found[0]
 
-    def path_of(self, action_id: str, value: str) -> str:
-        trigger = self.member.slack.trigger()
+    def path_of(self, action_id: str, value: str, trigger: Json | None = None) -> str:
+        trigger = trigger or self.member.slack.trigger()
         action = {"type": "button", "action_id": action_id, "block_id": "b", "value": value, "action_ts": "1.1"}
         sent = requests.interaction(
             "block_actions",
@@ -155,6 +155,26 @@ def test_a_confirmation_names_who_has_set_the_task_to_done_and_not_who_pressed_a
     first = [("done already" not in member.slack.answers(path)[0]["text"]) for path in paths]
     assert sorted(first) == [False, True] and [len(each) for each in changed] == [int(is_first) for is_first in first]
     assert f"<@{both[first.index(True)].id}> has set the task to done." in texts(changed)
+
+
+def test_of_two_presses_the_later_one_stays_in_the_confirmation(
+    member: Member, person: Person, stint: Installation, customer: Json
+) -> None:
+    """Also if Slack does not take what the earlier one shows at the first attempt, so that it is sent after the later one."""
+    mapped(person, member.channel, customer)
+    assert member.submit(member.open_form("Backups")) is None
+    [posted] = eventually(lambda: member.slack.messages(member.channel))
+    task = next(value for label, value in buttons(posted) if label == "Done")
+    message = Pressed(member, posted["ts"], posted)
+    trigger = member.slack.trigger()
+    # the first is the answer to the person, the second what the confirmation becomes
+    member.slack.inject_fault("status", path=trigger["path"], status=500, nth=(2,))
+    started, done = message.path_of("start_timer", task, trigger), message.path_of("finish_task", task)
+    eventually(lambda: len(member.slack.answers(done)) == 2)
+    is_answered(stint)
+
+    changes = [each for each in member.slack.answers() if each["path"] in (started, done) and each["replace_original"]]
+    assert "has set the task to done" in texts(changes[-1]), [each["text"] for each in changes]
 
 
 def test_a_repeated_press_gets_the_same_answer_and_changes_nothing(

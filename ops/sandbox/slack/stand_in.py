@@ -12,7 +12,7 @@ logged or faulty (server.py has those of every stand-in):
     GET    /sandbox/messages   the posted messages: {channel, text, blocks, metadata, ts, at}
     GET    /sandbox/answers    the answers to a response_url: {at, path, text, …}
     GET    /sandbox/unfurls    the previews of links: {unfurl_id, source, unfurls}
-    PUT    /sandbox/settings   any of {"channelSeconds", "history", "revoked", "redirect", "organization", "refused"}
+    PUT    /sandbox/settings   any of {"channelSeconds", "history", "revoked", "redirect", "scopes", "organization", "refused"}
     DELETE /sandbox            resets everything
     GET    /                   a page for people, with --app: commands, forms, buttons
 """

@@ -28,6 +28,7 @@ SETTINGS: Json = {
     "revoked": False,  # whether its token is revoked
     "redirect": None,  # the target to which response URLs redirect
     "refused": {},  # the answers to methods that Slack refuses: {"users.info": {"error": "missing_scope", "needed": …}}
+    "scopes": None,  # those of the app, which Slack names in each answer; None: all, and it names none
     "organization": None,  # the id of the organization, if the app is installed in all its workspaces
 }
 
@@ -80,7 +81,8 @@ class Workspace:
             self._check_token(request)
             if refusal := self.settings["refused"].get(request.path.removeprefix("/api/")):
                 return Response.json(200, {"ok": False, **refusal})
-            return Response.json(200, {"ok": True, **method(self, _arguments(request))})
+            named = {"X_OAuth_Scopes": ",".join(scopes)} if (scopes := self.settings["scopes"]) is not None else {}
+            return Response.json(200, {"ok": True, **method(self, _arguments(request))}, **named)
         except Refused as error:
             return Response.json(200, {"ok": False, "error": str(error)})
         except RateLimited as error:
@@ -118,6 +120,8 @@ class Workspace:
     def users_info(self, arguments: Json) -> Json:
         if (user := self.users.get(arguments["user"])) is None:
             raise Refused("user_not_found")
+        if "users:read.email" not in (self.settings["scopes"] or ["users:read.email"]):
+            return {"user": user | {"profile": {}}}
         return {"user": user}
 
     def users_lookup_by_email(self, arguments: Json) -> Json:

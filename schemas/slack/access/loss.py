@@ -5,6 +5,7 @@ tries at growing intervals. One CheckSlackAccess message at a time also asks Sla
 
 A valid token (`auth.test` succeeds) ends only what is about the token itself, and the scopes that Slack names as granted. Other
 refusals, such as `ekm_access_denied`, end with a success of their own method, or when nobody has tried it for UNTRIED_HOURS.
+Slack's events that tell of a removed app or a revoked token count as such a refusal.
 """
 
 import hashlib
@@ -17,12 +18,15 @@ from schemas.messages import CheckSlackAccess
 from schemas.outbox import outbox
 from schemas.postgres.connection import Connection
 from schemas.settings import Settings
-from schemas.slack.access.words import MISSING_SCOPE, OF_THE_TOKEN, Words, words
+from schemas.slack.access.words import MISSING_SCOPE, OF_A_CHANNEL, OF_THE_TOKEN, Words, words
 from schemas.slack.client_errors import SlackAccessLost
 
 CHECK = "auth.test"  # the method of a check
 LONGEST_SECONDS = 900.0  # between two tries
 UNTRIED_HOURS = 24  # after the time for the next try: no message waits for the method, or one would have tried
+# of a form that Slack did not open for a reason that may be about this one request: no message opens forms
+FORM_HOURS = 1
+OPEN_VIEW = "views.open"
 MOST_SECONDS = 60.0  # that a message waits at a time: another one may find access in between
 
 # how long until the next try: as long again as access has been lost
@@ -118,7 +122,8 @@ async def record_check(conn: Connection, answer: set[str] | SlackAccessLost | No
             DELETE FROM slack_access_losses
             WHERE method = %(check)s OR problem = ANY(%(of_the_token)s)
                 OR problem = %(scope)s AND needed <> '' AND string_to_array(needed, ',') && %(granted)s::text[]
-                OR problem <> %(scope)s AND try_at < clock_timestamp() - make_interval(hours => %(hours)s)
+                OR problem <> %(scope)s AND try_at < clock_timestamp() - make_interval(hours => CASE
+                    WHEN method = %(form)s AND problem = ANY(%(of_one)s) THEN %(form_hours)s ELSE %(hours)s END)
             """,
             {
                 "check": CHECK,
@@ -126,6 +131,9 @@ async def record_check(conn: Connection, answer: set[str] | SlackAccessLost | No
                 "scope": MISSING_SCOPE,
                 "granted": sorted(answer),
                 "hours": UNTRIED_HOURS,
+                "form": OPEN_VIEW,
+                "of_one": sorted(OF_A_CHANNEL),
+                "form_hours": FORM_HOURS,
             },
         )
     seconds: float | None = await conn.value(

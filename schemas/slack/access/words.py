@@ -51,7 +51,7 @@ _WORDS = {
 CODES = frozenset(_WORDS) | {MISSING_SCOPE}
 # those that are about the token itself: they stop every method, and end when any call succeeds
 OF_THE_TOKEN = ["invalid_auth", "not_authed", "token_revoked", "token_expired", "account_inactive"]
-# those that may also be about one channel
+# those that may also be about one channel, or one request
 OF_A_CHANNEL = frozenset({"no_permission", "access_denied", "team_access_not_granted"})
 
 

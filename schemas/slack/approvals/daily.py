@@ -5,16 +5,15 @@ from datetime import date
 from schemas.messages import PostApprovals
 from schemas.postgres.connection import Connection
 from schemas.settings import Settings
-from schemas.slack import posts
 from schemas.slack.approvals import blocks, pending, people
 from schemas.slack.approvals.direct import DirectMessage
 
 
 async def build(conn: Connection, message: PostApprovals, *, settings: Settings) -> DirectMessage | None:
-    """The message with what is to be approved now. None if that is nothing, if the day is over, if the user is no admin any
-    more, or if Slack has revoked the bot token."""
+    """The message with what is to be approved now. None if that is nothing, if the day is over, or if the user is no admin
+    any more."""
     admin = await people.find_admin(conn, message.user_id, settings=settings)
-    if admin is None or message.day != await _today(conn, settings) or await posts.is_token_revoked(conn, settings):
+    if admin is None or message.day != await _today(conn, settings):
         return None
     bills = await pending.list_pending(conn, zone=settings.stint_timezone, only_customer=None)
     if not bills:

@@ -7,7 +7,6 @@ from uuid import UUID
 from schemas.messages import TellRejection
 from schemas.postgres.connection import Connection
 from schemas.settings import Settings
-from schemas.slack import posts
 from schemas.slack.approvals import people
 from schemas.slack.approvals.blocks import bill_url, format_day, format_minutes, name, plain, section
 from schemas.slack.approvals.direct import DirectMessage
@@ -28,8 +27,8 @@ class _Rejected:
 
 async def build(conn: Connection, message: TellRejection, *, settings: Settings) -> DirectMessage | None:
     """The message to the bill's owner. None if the bill is not rejected any more, or was rejected again since then, for which
-    there is another message; if the owner's access is revoked; without a bot token,
-    or if Slack has revoked it."""
+    there is another message; if the owner's access is revoked; or without a
+    bot token."""
     if settings.slack_bot_token is None:
         return None
     rejected = await conn.maybe(
@@ -42,7 +41,7 @@ async def build(conn: Connection, message: TellRejection, *, settings: Settings)
         {"bill": message.bill_id, "version": message.version, "by": message.rejected_by},
         row=_Rejected,
     )
-    if rejected is None or await posts.is_token_revoked(conn, settings):
+    if rejected is None:
         return None
     owner = (await people.find_consultants(conn, [rejected.user_id])).get(rejected.user_id)
     if owner is None:
