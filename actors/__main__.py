@@ -1,17 +1,33 @@
 """`python -m actors work --queues timers,bills [--threads N]` and `python -m actors relay`: one process each."""
 
-import argparse
 import sys
+from collections.abc import Callable
 
-import uvloop
-
-from schemas.logs import configure_logging
-from schemas.messages import QUEUES
-from schemas.settings import SettingsMissing, settings
+from schemas.starting import no_collections
 
 
 def main() -> None:
-    """Runs the process that the command line asks for, until SIGTERM."""
+    """Runs the process that the command line asks for, until SIGTERM, or exits with the names of the missing settings."""
+    with no_collections():
+        from schemas.settings import SettingsMissing
+
+        run = _prepared()
+    try:
+        run()
+    except SettingsMissing as error:
+        sys.exit(str(error))
+
+
+def _prepared() -> Callable[[], None]:
+    """What the command line asks for, with all that it needs imported."""
+    import argparse
+
+    import uvloop
+
+    from schemas.logs import configure_logging
+    from schemas.messages import QUEUES
+    from schemas.settings import settings
+
     parser = argparse.ArgumentParser(prog="actors", description=__doc__)
     kinds = parser.add_subparsers(dest="kind", required=True)
     worker = kinds.add_parser("work", help="handle messages")
@@ -20,22 +36,18 @@ def main() -> None:
     kinds.add_parser("relay", help="publish messages; rescue, replay and prune them")
     arguments = parser.parse_args()
     configure_logging(arguments.kind)
-    try:
-        if arguments.kind == "relay":
-            from actors.runtime.relay import relay
+    if arguments.kind == "relay":
+        from actors.runtime.relay import relay
 
-            uvloop.run(relay(settings()))
-        else:
-            queues = {queue.strip() for queue in arguments.queues.split(",") if queue.strip()}
-            if unknown := queues - set(QUEUES):
-                parser.error(f"no such queue: {', '.join(sorted(unknown))}; the queues are {', '.join(QUEUES)}")
-            # only here: a relay handles no messages, and without these imports it starts in half the time
-            from actors import approvals, customer_users, mail, slack, tasks, time_bills, timers, xero  # noqa: F401  (registers them)
-            from actors.runtime.worker import work
+        return lambda: uvloop.run(relay(settings()))
+    queues = {queue.strip() for queue in arguments.queues.split(",") if queue.strip()}
+    if unknown := queues - set(QUEUES):
+        parser.error(f"no such queue: {', '.join(sorted(unknown))}; the queues are {', '.join(QUEUES)}")
+    # only here: a relay handles no messages, and without these imports it starts in half the time
+    from actors import approvals, customer_users, mail, slack, tasks, time_bills, timers, xero  # noqa: F401  (registers them)
+    from actors.runtime.worker import work
 
-            work(settings(), queues=queues, threads=arguments.threads)
-    except SettingsMissing as error:
-        sys.exit(str(error))
+    return lambda: work(settings(), queues=queues, threads=arguments.threads)
 
 
 main()

@@ -2,13 +2,22 @@
 
 import argparse
 import sys
+from functools import partial
 
-from api.processes import metrics
-from schemas.listening import listening_socket
+from schemas.starting import listening_socket, no_collections
 
 
 def main() -> None:
     """Serves, or exits with the names of the missing settings."""
+    with no_collections():
+        serve = _prepared()
+    serve()
+
+
+def _prepared() -> "partial[None]":
+    """The server, with all that it needs imported."""
+    from api.processes import metrics
+
     parser = argparse.ArgumentParser(prog="api", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
@@ -31,7 +40,8 @@ def main() -> None:
         app = create_app(known)
     except SettingsMissing as error:
         sys.exit(str(error))
-    serve(
+    return partial(
+        serve,
         app,
         host=arguments.host,
         port=arguments.port,

@@ -43,6 +43,8 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.option.collectonly:
         return
+    if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):
+        gc.disable()  # until all tests are collected: what that makes stays
     if hasattr(config, "workerinput"):
         end_with_parent(os.getppid())  # a worker of pytest ends with pytest, however that ends
         config.pluginmanager.register(ExclusiveTests(Path(os.environ["STINT_TEST_HOME"])), "exclusive")
@@ -96,6 +98,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     gc.collect()
     gc.freeze()  # the modules and tests stay until the end: no collection has to look at them again
+    gc.enable()
     exclusive = session.config.pluginmanager.get_plugin("exclusive")
     if exclusive is not None and session.items and is_exclusive(session.items[0]):
         exclusive.expect_one()

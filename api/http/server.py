@@ -18,7 +18,7 @@ from uvicorn.server import ServerState
 
 from api.http.connection_limits import IDLE_SECONDS, LimitedProtocol
 from api.http.security import refusal_headers
-from schemas.listening import BACKLOG, report_ready
+from schemas.starting import BACKLOG, report_ready
 
 LAST_DATA_RECV = 52  # where Linux's struct tcp_info has tcpi_last_data_recv, in milliseconds
 # how long a process that stops waits for the first request of a new connection

@@ -21,7 +21,7 @@ from ops.errors import CommandError
 from ops.state import CHECKOUT
 from ops.up.processes import Program, spawn, until
 from ops.up.supervisor import Supervisor
-from schemas.listening import BACKLOG, listening_socket, report_ready
+from schemas.starting import BACKLOG, listening_socket, report_ready
 
 SYSTEMD_FD = 3  # the first descriptor that systemd passes on
 

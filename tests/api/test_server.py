@@ -14,7 +14,7 @@ import uvicorn
 from api.http.bench_baseline import app
 from api.http.server import Server, ServerProtocol
 from ops.up.processes import until
-from schemas.listening import listening_socket
+from schemas.starting import listening_socket
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: stint\r\n\r\n"
 WAIT_SECONDS = 0.2

@@ -4,12 +4,13 @@ handlers: those register themselves for the process that imports them, and a rel
 import gc
 from importlib import import_module
 
+from schemas.starting import no_collections
+
 API = ("uvloop", "api.app", "api.http.server")
 ACTORS = ("actors.runtime.relay", "actors.runtime.worker")
 OPS = ("ops.cli", "ops.verify", "ops.dead.run", "ops.doctor", "ops.users", "ops.status", "ops.up.up")
 
-for name in (*API, *ACTORS, *OPS):
-    import_module(name)
-
-gc.collect()
-gc.freeze()  # so that no collection of a fork copies what they share
+with no_collections():  # frozen, so that no collection of a fork copies what they share
+    for name in (*API, *ACTORS, *OPS):
+        import_module(name)
+    gc.collect()
