@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from typing import Any
 
 import httpx2
 import pytest
@@ -36,13 +36,15 @@ def cpu_seconds(api: Installation) -> float:
     return (int(fields[11]) + int(fields[12])) / TICK
 
 
-def cost(api: Installation, send: Callable[[httpx2.Client], httpx2.Response]) -> float:
-    """The CPU time of one request, on average of many."""
+def cost(api: Installation, method: str, path: str, **more: Any) -> float:
+    """The CPU time of one request, on average of many. The request is made once: a query of 60 kB costs the client more than
+    the API."""
     with httpx2.Client(base_url=api.url, timeout=30) as http:
-        send(http)
+        request = http.build_request(method, path, **more)
+        http.send(request)
         before = cpu_seconds(api)
         for _ in range(REPETITIONS):
-            answer = send(http)
+            answer = http.send(request)
             assert 400 <= answer.status_code < 500, answer.text
         return (cpu_seconds(api) - before) / REPETITIONS
 
@@ -72,20 +74,20 @@ CASES = [(path, kind) for path, length in PUBLIC.items() for kind in bodies(leng
 @pytest.mark.parametrize(("path", "kind"), CASES)
 def test_the_largest_body_costs_little(path: str, kind: str, api: Installation) -> None:
     body = bodies(PUBLIC[path])[kind]
-    assert cost(api, lambda http: http.post(path, content=body, headers=JSON)) < BUDGET_SECONDS
+    assert cost(api, "POST", path, content=body, headers=JSON) < BUDGET_SECONDS
 
 
 @pytest.mark.parametrize("path", PUBLIC)
 def test_28_000_unknown_keys_are_not_read(path: str, api: Installation) -> None:
     body = json.dumps({f"k{number}": 1 for number in range(28_000)}).encode()[:MAX_BODY_BYTES]
-    assert cost(api, lambda http: http.post(path, content=body, headers=JSON)) < BUDGET_SECONDS
+    assert cost(api, "POST", path, content=body, headers=JSON) < BUDGET_SECONDS
 
 
 @pytest.mark.parametrize("path", ["/api/slack/events", "/api/slack/interactivity"])
 def test_a_body_that_slack_has_not_signed_costs_little(path: str, api: Installation) -> None:
     body = bodies(MAX_BODY_BYTES - 10)["unknown keys"]
     headers = JSON | {"X-Slack-Request-Timestamp": "1", "X-Slack-Signature": "v0=" + "0" * 64}
-    assert cost(api, lambda http: http.post(path, content=body, headers=headers)) < BUDGET_SECONDS
+    assert cost(api, "POST", path, content=body, headers=headers) < BUDGET_SECONDS
 
 
 HEADERS = {
@@ -107,7 +109,7 @@ HEADERS = {
 def test_the_largest_header_costs_little(name: str, path: str, api: Installation) -> None:
     header = "Authorization" if HEADERS[name].startswith("Bearer") else name.partition(",")[0]
     headers = JSON | {header: HEADERS[name].strip()}
-    assert cost(api, lambda http: http.post(path, content=b"{}", headers=headers)) < BUDGET_SECONDS
+    assert cost(api, "POST", path, content=b"{}", headers=headers) < BUDGET_SECONDS
 
 
 QUERIES = {
@@ -122,7 +124,7 @@ QUERIES = {
 @pytest.mark.parametrize("kind", QUERIES)
 @pytest.mark.parametrize("path", ["/health/live", "/api/leads", "/api/tasks/nothing"])
 def test_the_largest_query_costs_little(kind: str, path: str, api: Installation) -> None:
-    assert cost(api, lambda http: http.get(f"{path}?{QUERIES[kind]}")) < BUDGET_SECONDS
+    assert cost(api, "GET", f"{path}?{QUERIES[kind]}") < BUDGET_SECONDS
 
 
 def test_a_query_with_more_parameters_than_any_route_has_is_400(api: Installation) -> None:

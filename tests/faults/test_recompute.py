@@ -14,7 +14,9 @@ from schemas.hours.recompute.chunks import ENTRIES
 from tests.faults.retrying_client import PatientClient, PatientGiven, Traffic
 from tests.support.given import Given, Json, Person
 from tests.support.installation import Installation, eventually
+from tests.support.sizes import FULL
 
+ENTRIES_OF_A_FIRM = 120_000 if FULL else 60_000
 PARTS = ("relay", "work:timers", "work:bills", "work:xero")
 APPROVED = "SELECT id, seconds, version, approved_at, updated_at FROM time_bills WHERE status = 'approved' ORDER BY id"
 
@@ -23,8 +25,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def firm(own: Installation) -> Iterator[tuple[Installation, Given]]:
-    """A year of hours, of which most of those not approved are on no bill, and other bills have wrong sums."""
-    assert own.command("demo", "--entries", "120000").returncode == 0
+    """Months of hours, of which most of those not approved are on no bill, and other bills have wrong sums."""
+    assert own.command("demo", "--entries", str(ENTRIES_OF_A_FIRM)).returncode == 0
     with own.sql() as conn:
         conn.execute(
             """

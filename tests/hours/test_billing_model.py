@@ -41,7 +41,7 @@ from tests.support.installation import Installation, eventually, new_database
 from tests.support.sizes import FULL
 from tests.support.xero_sandbox import running_xero
 
-EXAMPLES, STEPS = (150, 60) if FULL else (4, 50)
+EXAMPLES, STEPS = (150, 60) if FULL else (2, 50)
 # the lease of a worker that is killed during a call to Xero lasts 21 seconds more
 KILLED_PARTS = PARTS if FULL else PARTS[:2]
 

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(3 * 3600 if FULL else 6
 @pytest.mark.slow(seconds=3600 if FULL else 70)
 def test_a_sample_of_the_mutants_is_killed() -> None:
     result = subprocess.run(
-        [sys.executable, "-P", "-m", "tests.mutants", *([] if FULL else ["--sample", "4"])],
+        [sys.executable, "-P", "-m", "tests.mutants", *([] if FULL else ["--sample", "2"])],
         cwd=CHECKOUT,
         capture_output=True,
         text=True,

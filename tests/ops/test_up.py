@@ -121,74 +121,6 @@ def test_every_part_that_dies_comes_back_at_the_same_urls(up: Up) -> None:
         assert f"Stint: {name} killed by SIGKILL; starting it again" in up.said()
 
 
-def test_kill_9_leaves_no_process_and_the_next_start_recovers(up: Up) -> None:
-    before = up.run_json()
-    os.kill(before["pids"]["postgres"][0], signal.SIGKILL)
-    assert up.end(signal.SIGKILL) < 3
-    stale = command("token", "--role", "none", "--email", "a@example.com", "--state", str(up.state))
-    assert stale.returncode == 1 and "No Stint runs on" in stale.stderr
-    up.start()
-    assert ready(up.url)
-    assert [up.run_json()[key] for key in ("database_url", "amqp_url")] == [before["database_url"], before["amqp_url"]]
-
-
-@pytest.mark.slow
-def test_kill_9_right_after_the_first_start_leaves_a_state_that_starts(tmp_path: Path) -> None:
-    up = Up(tmp_path / "young").start()
-    up.end(signal.SIGKILL)
-    up.start()
-    assert ready(up.url)
-    assert up.end(signal.SIGTERM) < 10
-
-
-@pytest.mark.parametrize(
-    "number",
-    [
-        signal.SIGINT,
-        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
-        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
-    ],
-)
-def test_a_signal_ends_all_of_it(up: Up, number: signal.Signals) -> None:
-    assert up.end(number) < 10
-    assert up.process.returncode == 0
-    assert not (up.state / "run.json").exists()
-    assert not list((up.state / "postgres").glob("socket*"))
-
-
-@pytest.mark.slow
-def test_open_streams_do_not_delay_the_end(up: Up) -> None:
-    token = command("token", "--role", "internal_admin", "--email", "a@example.com", "--state", str(up.state)).stdout.strip()
-    with socket.create_connection(("127.0.0.1", up.port)) as stream:
-        stream.sendall(f"GET /api/events HTTP/1.1\r\nHost: stint\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
-        heard = b""
-        while b"event: reset" not in heard:
-            heard += stream.recv(65536)
-        seconds = up.end(signal.SIGTERM)
-    print(f"all of it gone after {seconds:.1f} s")
-    assert seconds < 6  # the API alone would wait 8 s for a stream that does not end
-
-
-@pytest.mark.parametrize("words", [["user", "remove"], ["user", "add", "--role", "internal_user"]])
-def test_up_starts_again_and_gives_its_first_admin_nothing_back(
-    words: list[str], database_url: str, amqp_url_apart: str, tmp_path: Path
-) -> None:
-    up = Up(tmp_path / "state").start(DATABASE_URL=new_database(database_url), AMQP_URL=amqp_url_apart)
-    try:
-        changed = command(*words, "admin@example.com", "--state", str(up.state))
-        assert changed.returncode == 0, changed.stderr
-        with psycopg.connect(up.run_json()["database_url"]) as conn:
-            before = conn.execute("SELECT role, revoked_at, access_version FROM users").fetchall()
-        up.end(signal.SIGTERM)
-        up.start()
-        assert "none: admin@example.com was removed, or is no admin any more; ./stint token --role internal_admin" in up.said()
-        with psycopg.connect(up.run_json()["database_url"]) as conn:
-            assert conn.execute("SELECT role, revoked_at, access_version FROM users").fetchall() == before
-    finally:
-        if up.runs():
-            up.end(signal.SIGTERM)
-
-
 @pytest.mark.slow
 def test_given_servers_are_used_and_none_is_started(up: Up, tmp_path: Path) -> None:
     run = up.run_json()
@@ -204,3 +136,69 @@ def test_given_servers_are_used_and_none_is_started(up: Up, tmp_path: Path) -> N
     finally:
         second.end(signal.SIGTERM)
     assert ready(up.url)
+
+
+def test_kill_9_leaves_no_process_and_the_next_start_recovers(up: Up) -> None:
+    before = up.run_json()
+    os.kill(before["pids"]["postgres"][0], signal.SIGKILL)
+    assert up.end(signal.SIGKILL) < 3
+    stale = command("token", "--role", "none", "--email", "a@example.com", "--state", str(up.state))
+    assert stale.returncode == 1 and "No Stint runs on" in stale.stderr
+    up.start()
+    assert ready(up.url)
+    assert [up.run_json()[key] for key in ("database_url", "amqp_url")] == [before["database_url"], before["amqp_url"]]
+
+
+def end_all(up: Up, number: signal.Signals) -> float:
+    """Ends it by that signal, asserts that nothing of it is left, and returns the seconds that it took."""
+    seconds = up.end(number)
+    assert seconds < 10
+    assert up.process.returncode == 0
+    assert not (up.state / "run.json").exists()
+    assert not list((up.state / "postgres").glob("socket*"))
+    return seconds
+
+
+@pytest.mark.slow
+def test_kill_9_right_after_the_first_start_leaves_a_state_that_starts_and_a_hangup_ends_it(tmp_path: Path) -> None:
+    up = Up(tmp_path / "young").start()
+    up.end(signal.SIGKILL)
+    up.start()
+    assert ready(up.url)
+    end_all(up, signal.SIGHUP)
+
+
+def test_ctrl_c_ends_all_of_it(up: Up) -> None:
+    end_all(up, signal.SIGINT)
+
+
+@pytest.mark.slow
+def test_sigterm_ends_all_of_it_and_open_streams_do_not_delay_that(up: Up) -> None:
+    token = command("token", "--role", "internal_admin", "--email", "a@example.com", "--state", str(up.state)).stdout.strip()
+    with socket.create_connection(("127.0.0.1", up.port)) as stream:
+        stream.sendall(f"GET /api/events HTTP/1.1\r\nHost: stint\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+        heard = b""
+        while b"event: reset" not in heard:
+            heard += stream.recv(65536)
+        seconds = end_all(up, signal.SIGTERM)
+    print(f"all of it gone after {seconds:.1f} s")
+    assert seconds < 6  # the API alone would wait 8 s for a stream that does not end
+
+
+def test_up_starts_again_and_gives_its_first_admin_nothing_back(database_url: str, amqp_url_apart: str, tmp_path: Path) -> None:
+    up = Up(tmp_path / "state").start(DATABASE_URL=new_database(database_url), AMQP_URL=amqp_url_apart)
+    try:
+        for words in (["user", "remove"], ["user", "add", "--role", "internal_user"]):
+            changed = command(*words, "admin@example.com", "--state", str(up.state))
+            assert changed.returncode == 0, changed.stderr
+            with psycopg.connect(up.run_json()["database_url"]) as conn:
+                before = conn.execute("SELECT role, revoked_at, access_version FROM users").fetchall()
+            up.end(signal.SIGTERM)
+            up.start()
+            said = "none: admin@example.com was removed, or is no admin any more; ./stint token --role internal_admin"
+            assert said in up.said()
+            with psycopg.connect(up.run_json()["database_url"]) as conn:
+                assert conn.execute("SELECT role, revoked_at, access_version FROM users").fetchall() == before
+    finally:
+        if up.runs():
+            up.end(signal.SIGTERM)

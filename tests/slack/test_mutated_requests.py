@@ -89,5 +89,5 @@ def test_thousands_of_mutated_requests_are_never_a_server_error(
             assert answer.status_code in (200, 400, 401, 413, 415), (number, answer.status_code, body, headers)
             seen[answer.status_code] = seen.get(answer.status_code, 0) + 1
     print(f"{MUTATIONS} mutations: {seen}")
-    assert min(seen[200], seen[400], seen[401], seen[415]) > 100
+    assert min(seen[200], seen[400], seen[401], seen[415]) > MUTATIONS // 40
     assert stint.rows(WRITTEN) == before

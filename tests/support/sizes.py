@@ -11,27 +11,27 @@ T = TypeVar("T")
 
 
 def examples(of_full: int) -> int:
-    """How many random examples a test makes: a third of `of_full` with --all, a quarter without."""
-    return of_full if FULL else max(5, of_full // (3 if ALL else 4))
+    """How many random examples a test makes: a fifth of `of_full` with --all, an eighth without."""
+    return of_full if FULL else max(5, of_full // (5 if ALL else 8))
 
 
 def sample(values: Sequence[T], start: int) -> Sequence[T]:
-    """All values with STINT_TEST_FULL=1, every third one with --all, every fourth one without, from `start`: with another
+    """All values with STINT_TEST_FULL=1, every fifth one with --all, every eighth one without, from `start`: with another
     start for each route, every value is tested on some routes, and every route with some values."""
-    step = 1 if FULL else 3 if ALL else 4
+    step = 1 if FULL else 5 if ALL else 8
     return values[start % min(step, len(values) or 1) :: step]
 
 
-BACKLOG = 100_000 if FULL else 2_000  # messages, half of them bills and half mail
+BACKLOG = 100_000 if FULL else 1_000  # messages, half of them bills and half mail
 
-STOPS_WITHOUT_RABBITMQ = 1_000 if FULL else 500
+STOPS_WITHOUT_RABBITMQ = 1_000 if FULL else 200
 OUTAGE_SECONDS = 40 if FULL else 5  # of Postgres: longer than two requests in a row that get their 503 after 2 s
 
 STOPS, KILLS = (1_000, 50) if FULL else (200, 12)  # of workers and relay
 APPROVALS, APPROVAL_KILLS = (500, 50) if FULL else (100, 6)
 STORM_BILLS, STORM_KILLS = (500, 50) if FULL else (60, 4)  # while Xero fails often
 STORM_LAG, STORM_LATE = (10, 20) if FULL else (1, 4)  # seconds that Xero's lists are behind, and that it executes requests late
-MODEL_HISTORIES = 10_000 if FULL else 1_000 if ALL else 300  # of one bill and its entry in Xero
+MODEL_HISTORIES = 10_000 if FULL else 400 if ALL else 200  # of one bill and its entry in Xero
 API_KILLS = 30 if FULL else 6
 MAIL_KILLS = 5 if FULL else 3
 CRASHES = 4 if FULL else 1  # at each crash point
@@ -39,20 +39,20 @@ CRASHES = 4 if FULL else 1  # at each crash point
 # approved at Xero's own limits of 60 calls a minute, and how many of them the test waits for
 LIMITED_BILLS, LIMITED_ENTRIES = (191, 191) if FULL else (120, 71)
 
-BILLS = 1_000 if FULL else 400 if ALL else 200  # approved by one request
+BILLS = 1_000 if FULL else 200  # approved by one request
 
-OPERATIONS = 500 if FULL else 250 if ALL else 50  # different ones among the 500 of one sync
+OPERATIONS = 500 if FULL else 50  # different ones among the 500 of one sync
 
-CONTENTION_SECONDS = 4 if ALL else 2  # of concurrent changes by several clients
+CONTENTION_SECONDS = 4 if FULL else 1.5  # of concurrent changes by several clients
 
-STREAMS = 1_000 if FULL else 500 if ALL else 200  # of live events, open at the same time
+STREAMS = 1_000 if FULL else 200  # of live events, open at the same time
 
-DEAD_LETTERS = 200 if FULL else 60  # of each of five kinds
-JUNK_LEADS = 10_000 if FULL else 2_000
+DEAD_LETTERS = 200 if FULL else 25  # of each of five kinds
+JUNK_LEADS = 10_000 if FULL else 800
 PLANNED_ENTRIES = 1_000_000 if FULL else 300_000  # in the tables whose plans are looked at
 PLANNED_ROWS = 100_000 if FULL else 30_000  # of each kind, in the tables whose plans of a sync are looked at
 WAITING_BILLS = 1_000 if FULL else 600  # for Xero: more than one chunk of 500
 CRASH_HISTORIES = 40 if FULL else 4  # in each, Postgres crashes or is restored five times
-HISTORIES = 500 if FULL else 25  # of two desktops
+HISTORIES = 500 if FULL else 12  # of two desktops
 SLACK_REQUESTS = 1_000 if FULL else 300  # a hundred at a time
-MUTATIONS = 10_000 if FULL else 4_000  # of what Slack sends
+MUTATIONS = 10_000 if FULL else 2_000  # of what Slack sends
