@@ -31,7 +31,20 @@ class BillKey:
 
 async def ensure_open_bill(conn: Connection, key: BillKey) -> UUID:
     """The key's open bill, locked; created if there is none. A rejected one is pending again, because of the late time."""
+    values = {"user": key.user_id, "customer": key.customer_id, "pillar": key.pillar_id, "date": key.date}
+    # Mostly there is one: a lock costs a third of an INSERT with ON CONFLICT, which would write the bill again.
     bill_id: UUID | None = await conn.value(
+        """
+        SELECT id FROM time_bills
+        WHERE user_id = %(user)s AND customer_id = %(customer)s AND pillar_id = %(pillar)s AND date = %(date)s
+            AND status = 'pending' AND deleted_at IS NULL
+        FOR NO KEY UPDATE
+        """,
+        values,
+    )
+    if bill_id is not None:
+        return bill_id
+    bill_id = await conn.value(
         """
         INSERT INTO time_bills AS b (user_id, customer_id, pillar_id, date, rounding_increment, rounding_mode)
         SELECT %(user)s, c.id, %(pillar)s, %(date)s, c.rounding_increment, c.rounding_mode
@@ -40,7 +53,7 @@ async def ensure_open_bill(conn: Connection, key: BillKey) -> UUID:
         DO UPDATE SET status = 'pending', rejection_note = NULL, version = b.version + (b.status = 'rejected')::int
         RETURNING b.id
         """,
-        {"user": key.user_id, "customer": key.customer_id, "pillar": key.pillar_id, "date": key.date},
+        values,
     )
     assert bill_id is not None, "the customer exists: the task has a foreign key to it"
     return bill_id
