@@ -108,7 +108,7 @@ async def preview_links(call: ExternalCall) -> None:
                 async with call.record_under_lease() as conn:
                     await loss.record_found(conn, UNFURL, known)
         except SlackAccessLost as error:
-            raise await _access_lost(call, error) from error
+            raise await access_lost(call, error) from error
         except SlackRefused as error:
             if error.code not in EXPIRED_CODES:
                 raise non_retryable(error) from error
@@ -178,7 +178,7 @@ async def find_profile(slack: Slack, call: ExternalCall, email: str) -> Profile 
     try:
         return await slack.user_by_email(email, team=await slack.team(seconds=LOOKUP_SECONDS), seconds=LOOKUP_SECONDS)
     except SlackAccessLost as error:
-        raise await _access_lost(call, error) from error
+        raise await access_lost(call, error) from error
     except SlackRefused as error:
         raise non_retryable(error) from error
 
@@ -212,7 +212,7 @@ async def post_once(slack: Slack, call: ExternalCall, post: Post, slot: Slot) ->
         return post.channel_id, ts
     except SlackAccessLost as error:
         await mark_not_posted(call, post)
-        raise await _access_lost(call, error) from error
+        raise await access_lost(call, error) from error
     except SlackRefused as error:
         await mark_not_posted(call, post)
         raise non_retryable(error) from error
@@ -230,7 +230,7 @@ async def mark_not_posted(call: ExternalCall, post: Post, *, pause_seconds: floa
         await posts.mark_not_posted(conn, call.id, post.channel_id, pause_seconds=pause_seconds)
 
 
-async def _access_lost(call: ExternalCall, error: SlackAccessLost) -> RetryAfter:
+async def access_lost(call: ExternalCall, error: SlackAccessLost) -> RetryAfter:
     """Records that Slack refuses the method. The message waits, and no attempt is counted."""
     async with call.record_under_lease() as conn:
         await loss.record_loss(conn, error, settings())

@@ -188,6 +188,12 @@ class PreviewLinks(Message, queue="slack", timeout_seconds=15):
     urls: tuple[str, ...]
 
 
+class PublishHome(Message, queue="slack", max_attempts=15, timeout_seconds=15):
+    """Show a person's App Home as it is when this is handled. At most one waits for each Home: `homes.request` enqueues it."""
+
+    slack_id: str
+
+
 class NudgeOwner(Message, queue="slack", max_attempts=15, timeout_seconds=15):
     """Remind the owner of a timer that has been running for long, if it is still running when this message is due."""
 

@@ -1,7 +1,7 @@
 """The rescuer: finds messages that have stopped moving and makes them ready again. It also starts the checks for invoiced
-entries and of access to Xero and Slack, plans the messages to admins about bills to approve, records how far the WAL has come,
-for sync cursors, and prunes: it deletes rows that have served their purpose, so that tables do not grow without limit. Each
-relay runs one."""
+entries and of access to Xero and Slack, plans the messages to admins about bills to approve, has App Homes published that have
+changed, records how far the WAL has come, for sync cursors, and prunes: it deletes rows that have served their purpose, so that
+tables do not grow without limit. Each relay runs one."""
 
 import asyncio
 import logging
@@ -19,6 +19,9 @@ from schemas.postgres.sync_start import TOMBSTONE_DAYS
 from schemas.settings import Settings
 from schemas.slack.access import loss as slack_loss
 from schemas.slack.approvals import planning
+from schemas.slack.home import changes
+from schemas.slack.home.changes import Snapshot
+from schemas.slack.home.homes import KEPT_DAYS
 from schemas.xero.access import loss
 from schemas.xero.checks import chain
 
@@ -31,8 +34,10 @@ async def rescue(settings: Settings) -> None:
     """Runs a round every two seconds, until the connection to Postgres is lost."""
     async with await connect(settings) as conn:
         await sync_epochs.adopt(conn)  # also if the server has an epoch: a table may have been restored from a dump since then
+        seen: Snapshot | None = None
         while True:
             await rescue_once(conn, settings)
+            seen = await changes.publish_changed(conn, seen, settings)
             await asyncio.sleep(EVERY_SECONDS)
 
 
@@ -153,6 +158,7 @@ PRUNE_RULES = (
     PruneRule("sign_in_codes", "id", "expires_at < clock_timestamp()", "expires_at"),
     # Slack repeats a request for up to 24 hours
     PruneRule("slack_deduplication", "key", "at < clock_timestamp() - interval '48 hours'", "at"),
+    PruneRule("slack_homes", "slack_id", f"opened_at < clock_timestamp() - interval '{KEPT_DAYS} days'", "opened_at"),
     PruneRule("slack_approval_days", "day", "day < current_date - 30", "day"),
     # a client that was offline for longer has to start again, without its old operations
     PruneRule(

@@ -11,7 +11,7 @@ from api.slack.deadlines import time_left
 from api.slack.responder import CannotAnswer, Responder, empty_response
 from schemas.errors import RetryAfter
 from schemas.identity.users import User
-from schemas.messages import ShowApprovals
+from schemas.messages import PostApprovals, ShowApprovals
 from schemas.outbox import outbox
 from schemas.postgres.connection import Connection
 from schemas.slack import deduplication
@@ -21,10 +21,12 @@ from schemas.slack.approvals.decisions import Outcome
 from schemas.slack.approvals.pending import ShownBill
 from schemas.slack.approvals.rejection_form import BILLS, REASON, ListOrigin
 from schemas.slack.client import SlackAccessLost, SlackRefused, SlackUnavailable, is_response_url
+from schemas.slack.home import homes
+from schemas.slack.home.view import SHOW_BILLS
 from schemas.slack.members import Caller
 from schemas.slack.payloads import Action, BlockActions, ViewSubmission
 
-ACTIONS = {APPROVE_BILLS, REJECT_BILLS}
+ACTIONS = {APPROVE_BILLS, REJECT_BILLS, SHOW_BILLS}
 OPEN_VIEW_SECONDS = 1.5
 ONLY_ADMINS = "Only an admin can approve or reject time bills."
 NO_BUTTON = "This button does not belong to a list of time bills. `/task approve` shows the list."
@@ -32,6 +34,7 @@ FORM_UNKNOWN = "This is not one of Stint's forms."
 NOT_OPENED = "Sorry, Slack did not open the form ({why}). Please try again."
 NO_REASON = "Write why, in at most 2,000 characters."
 NO_BILL_SELECTED = "Select the time bills from the list."
+LIST_SENT = "The whole list comes as a direct message: see *Messages*, above."
 ALREADY_OPENED = "exchanged_trigger_id"  # Slack has sent the press twice
 
 
@@ -47,9 +50,9 @@ async def list_bills(
 
 
 async def press(responder: Responder, pressed: BlockActions, action: Action) -> Response[Any]:
-    """Approves the bills of a button, or opens the form to reject them."""
-    run = _approve if action.action_id == APPROVE_BILLS else _open_form
-    await responder.answer_behind(run(responder, pressed, action), pressed.response_url)
+    """Approves the bills of a button, opens the form to reject them, or sends the whole list."""
+    run = {APPROVE_BILLS: _approve, REJECT_BILLS: _open_form, SHOW_BILLS: _send_list}[action.action_id]
+    await responder.answer_behind(run(responder, pressed, action), pressed)
     return empty_response()
 
 
@@ -67,6 +70,19 @@ async def _approve(responder: Responder, pressed: BlockActions, action: Action) 
     return None
 
 
+async def _send_list(responder: Responder, pressed: BlockActions, _: Action) -> str | None:
+    """Sends the list as a direct message, which has its own buttons. Returns the reason if the caller is refused."""
+    caller = await _find_admin(responder, pressed)
+    if caller.user is None:
+        return caller.refusal
+    async with responder.transaction() as conn:
+        if await deduplication.record_once(conn, f"trigger:{pressed.trigger_id}"):
+            day = await conn.value("SELECT (now() AT TIME ZONE %s)::date", (responder.settings.stint_timezone,))
+            await outbox.enqueue(conn, PostApprovals(user_id=caller.user.id, day=day), created_by=caller.user.id)
+            await homes.tell(conn, caller.slack_id, LIST_SENT)
+    return None
+
+
 async def _find_admin(responder: Responder, request: BlockActions | ViewSubmission, channel_id: str | None = None) -> Caller:
     """The caller. One who is no admin is refused."""
     if isinstance(request, BlockActions):
@@ -78,9 +94,12 @@ async def _find_admin(responder: Responder, request: BlockActions | ViewSubmissi
 
 
 async def _show(conn: Connection, response_url: str | None, outcome: Outcome, caller: Caller, by: User) -> None:
-    if response_url is not None:
-        message = ShowApprovals(response_url=response_url, user_id=by.id, customer_id=caller.only_customer, text=outcome.text)
-        await outbox.enqueue(conn, message, created_by=by.id)
+    """Shows the result of a decision above the present list: in the message of the pressed button, or in the App Home."""
+    if response_url is None:
+        await homes.tell(conn, caller.slack_id, outcome.text)
+        return
+    message = ShowApprovals(response_url=response_url, user_id=by.id, customer_id=caller.only_customer, text=outcome.text)
+    await outbox.enqueue(conn, message, created_by=by.id)
 
 
 async def _open_form(responder: Responder, pressed: BlockActions, action: Action) -> str | None:

@@ -18,6 +18,7 @@ from schemas.slack import deduplication, members
 from schemas.slack.access import loss
 from schemas.slack.client import SlackAccessLost, SlackRefused, SlackUnavailable
 from schemas.slack.commands import previews
+from schemas.slack.home import homes
 from schemas.slack.payloads import EventCallback, LinkShared
 
 EventHandler = Callable[[Connection, Responder, EventCallback], Awaitable[None]]
@@ -47,6 +48,7 @@ async def receive_event(responder: Responder, callback: EventCallback) -> Respon
 async def _app_uninstalled(conn: Connection, responder: Responder, _: EventCallback) -> None:
     await loss.record_loss(conn, _revoked("account_inactive"), responder.settings)
     await members.delete_profiles(conn)
+    await homes.delete(conn)
 
 
 async def _tokens_revoked(conn: Connection, responder: Responder, callback: EventCallback) -> None:
@@ -60,12 +62,19 @@ def _revoked(code: str) -> SlackAccessLost:
     return SlackAccessLost(code, method=loss.CHECK, needed="")
 
 
+async def _app_home_opened(conn: Connection, _: Responder, callback: EventCallback) -> None:
+    slack_id = callback.event.get("user")
+    if callback.event.get("tab") == "home" and isinstance(slack_id, str) and re.fullmatch(r"[A-Z0-9]{1,40}", slack_id):
+        await homes.open_home(conn, slack_id)
+
+
 async def _user_change(conn: Connection, _: Responder, callback: EventCallback) -> None:
-    # the e-mail address, or whether the account is active, may have changed
+    # the e-mail address, the time zone, or whether the account is active, may have changed
     user = callback.event.get("user")
     slack_id = user.get("id") if isinstance(user, dict) else None
     if isinstance(slack_id, str):
         await members.delete_profiles(conn, slack_id)
+        await homes.refresh(conn, slack_id)
 
 
 async def _channel_rename(conn: Connection, _: Responder, callback: EventCallback) -> None:
@@ -119,6 +128,7 @@ EVENT_HANDLERS: dict[str, EventHandler] = {
     "app_uninstalled": _app_uninstalled,
     "tokens_revoked": _tokens_revoked,
     "user_change": _user_change,
+    "app_home_opened": _app_home_opened,
     "channel_id_changed": _channel_id_changed,
     "link_shared": _link_shared,
     **dict.fromkeys(("channel_rename", "group_rename"), _channel_rename),

@@ -20,6 +20,7 @@ from schemas.slack import deduplication, members, presses, task_actions, task_fo
 from schemas.slack.approvals.rejection_form import REJECT_FORM
 from schemas.slack.commands import search
 from schemas.slack.commands.views import CHOOSE_END, NEW_TASK, STOP_FORM
+from schemas.slack.home import homes
 from schemas.slack.members import Caller
 from schemas.slack.payloads import (
     AnyInteraction,
@@ -136,10 +137,9 @@ async def _act(responder: Responder, pressed: BlockActions) -> Response[Any]:
         elif action.action_id == CHOOSE_END:
             await responder.in_time(stop_forms.open_stop_form(responder, pressed, action))
         elif action.action_id in presses.BUTTONS or action.action_id in command_buttons.BUTTONS:
-            await responder.answer_behind(_press(responder, pressed), pressed.response_url)
+            await responder.answer_behind(_press(responder, pressed), pressed)
     except CannotAnswer as error:
-        if pressed.response_url is not None:
-            responder.run_in_background(responder.send_ephemeral(pressed.response_url, str(error)))
+        responder.run_in_background(responder.tell(pressed, str(error)))
     return empty_response()
 
 
@@ -168,6 +168,8 @@ async def _press(responder: Responder, pressed: BlockActions) -> str | None:
                 outcome = await presses.run(conn, pressed, caller, settings=responder.settings)
             if pressed.response_url is not None:
                 await _enqueue_answers(conn, outcome, pressed, pressed.response_url, by=caller.user)
+            else:
+                await homes.tell(conn, caller.slack_id, outcome.text)
     return None
 
 

@@ -26,7 +26,8 @@ from schemas.slack import members
 from schemas.slack.access import loss
 from schemas.slack.client import Profile, Slack, SlackAccessLost, SlackRefused, SlackUnavailable
 from schemas.slack.members import Caller
-from schemas.slack.views import Modal
+from schemas.slack.payloads import BlockActions
+from schemas.slack.views import Modal, notice
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -95,17 +96,17 @@ class Responder:
             raise CannotAnswer(self._reason())
         return task.result()
 
-    async def answer_behind(self, work: Coroutine[Any, Any, str | None], response_url: str | None) -> None:
-        """Runs the work of a pressed button, whose request gets an empty answer. The text that it returns, or the apology, is
-        sent to the response_url once it is certain, which may be after the answer."""
+    async def answer_behind(self, work: Coroutine[Any, Any, str | None], pressed: BlockActions) -> None:
+        """Runs the work of a pressed button, whose request gets an empty answer. The person reads the text that it returns, or
+        the apology, once it is certain, which may be after the answer."""
 
         async def follow() -> None:
             try:
                 text = await self.or_apology(work)
             except CannotAnswer as error:
                 text = str(error)
-            if text and response_url is not None:
-                self.run_in_background(self.send_ephemeral(response_url, text))
+            if text:
+                self.run_in_background(self.tell(pressed, text))
 
         await is_done_in_time(self.run_in_background(follow()))
 
@@ -264,6 +265,14 @@ class Responder:
         with suppress(*UNREACHABLE):
             async with self.database.connection(queued=False) as conn:
                 await loss.record_found(conn, loss.OPEN_VIEW, self.settings)
+
+    async def tell(self, pressed: BlockActions, text: str) -> None:
+        """Shows a text to the person who pressed a button: below its message, or for one in their App Home in a modal."""
+        if pressed.response_url is not None:
+            await self.send_ephemeral(pressed.response_url, text)
+        elif pressed.is_in_home:
+            with suppress(SlackUnavailable, SlackRefused, RetryAfter):
+                await self.open_view(pressed.trigger_id, notice(text, title="Stint"), seconds=BACKGROUND_CALL_SECONDS)
 
     async def send_ephemeral(self, response_url: str, text: str, blocks: list[dict[str, Any]] | None = None) -> None:
         """Sends a text that only one user sees, by one call without the outbox, because Postgres may be away."""

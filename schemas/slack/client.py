@@ -25,7 +25,7 @@ from slack_sdk.web.async_slack_response import AsyncSlackResponse
 from schemas.email_addresses import in_ascii
 from schemas.errors import RetryAfter
 from schemas.settings import LOOPBACK, SLACK_API_URL, Settings, split_list
-from schemas.slack.access.words import CODES, MISSING_SCOPE
+from schemas.slack.access.words import CODES, MISSING_SCOPE, scope_names
 from schemas.slack.client_errors import SlackAccessLost as SlackAccessLost
 from schemas.slack.client_errors import SlackRefused as SlackRefused
 from schemas.slack.client_errors import SlackUnavailable as SlackUnavailable
@@ -153,6 +153,14 @@ class Slack:
         """Replaces the content of an open modal."""
         await self._call(self._client.views_update, seconds, view_id=view_id, view=view)
 
+    async def publish_home(self, slack_id: str, view: dict[str, Any], *, view_hash: str | None, seconds: float) -> str | None:
+        """Shows the view in the user's App Home, and returns Slack's hash of it. With `view_hash`, Slack refuses it
+        (hash_conflict) if it shows another view than the one with that hash."""
+        more = {"hash": view_hash} if view_hash is not None else {}
+        answer = await self._call(self._client.views_publish, seconds, user_id=slack_id, view=view, **more)
+        shown = _object(answer, "view").get("hash")
+        return shown if isinstance(shown, str) else None
+
     async def post(self, channel: str, text: str, blocks: AnyBlocks, *, message_id: UUID, seconds: float) -> str:
         """Posts to a channel, or as a direct message if `channel` is a user's id. Returns Slack's ts of the post. The post's
         metadata has the id of our outbox message, so that `find_posted` can find it."""
@@ -243,21 +251,13 @@ def _to_exception(error: SlackApiError, method: str) -> Exception:
         return SlackUnavailable(code or f"status {status}", answered=bool(code) or status >= 500)
     if code in CODES:
         needed = data.get("needed") if isinstance(data, dict) else None
-        return SlackAccessLost(code, method=method, needed=_scopes(needed))
+        return SlackAccessLost(code, method=method, needed=scope_names(needed))
     return RetryAfter(30, RATE_LIMITED) if code == "ratelimited" else SlackRefused(code)
 
 
 def _granted(answer: AsyncSlackResponse) -> set[str]:
     """The scopes of the bot token; an empty set if Slack does not name them."""
     return {scope.strip() for scope in str(answer.headers.get("x-oauth-scopes", "")).split(",") if scope.strip()}
-
-
-def _scopes(needed: Any) -> str:
-    """The names of scopes, separated by commas, without anything that no name of a scope has. Slack names some by how the call
-    is made: chat:write:bot is the scope chat:write."""
-    text = needed[:200] if isinstance(needed, str) else ""
-    names = "".join(character for character in text if character.isascii() and (character.isalnum() or character in ":._,-"))
-    return ",".join(dict.fromkeys(name.removesuffix(":bot").removesuffix(":user") for name in names.split(",")))
 
 
 async def _with_deadline(call: Awaitable[Any], seconds: float) -> Any:

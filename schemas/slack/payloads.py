@@ -76,9 +76,11 @@ class State(Payload):
 
 
 class View(Payload):
-    """The modal of an interaction. Its private_metadata comes back through Slack's client, so it is not trusted."""
+    """The modal of an interaction, or the App Home. Its private_metadata comes back through Slack's client, so it is not
+    trusted."""
 
     id: SlackId
+    type: Short = "modal"
     callback_id: Short = ""
     private_metadata: Annotated[str, StringConstraints(max_length=3_000)] = ""
     state: State | None = None
@@ -194,6 +196,11 @@ class BlockActions(Interaction):
     response_url: Short | None = None
     message: Any = None  # with the button; its blocks are read as far as their shape is known
     container: Any = None
+
+    @property
+    def is_in_home(self) -> bool:
+        """Whether the button is in the person's App Home."""
+        return self.view is not None and self.view.type == "home"
 
     @property
     def message_ts(self) -> str:

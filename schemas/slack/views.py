@@ -106,9 +106,9 @@ def task_form(draft: Draft) -> Modal:
     )
 
 
-def notice(text: str) -> Modal:
+def notice(text: str, *, title: str = "New task") -> Modal:
     """A modal that only shows a text."""
-    return View(type="modal", title=plain("New task"), close=plain("Close"), blocks=[SectionBlock(text=plain(text))])
+    return View(type="modal", title=plain(title), close=plain("Close"), blocks=[SectionBlock(text=plain(text))])
 
 
 def loading() -> Modal:

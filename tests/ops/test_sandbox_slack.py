@@ -105,6 +105,11 @@ def test_stint_can_be_tried_from_its_page(own: Installation) -> None:
         does(do="press", action="start_timer", value=task["id"])
         eventually(lambda: "Your timer runs on Fix it" in page())
         assert admin.get("/api/active-timers/me")["taskId"] == task["id"]
+        does(do="home", email="admin@example.com")
+        eventually(lambda: "App Home of admin@example.com" in page() and "since " in page())
+        timer = admin.get("/api/active-timers/me")["id"]
+        does(do="press", where="home", action="stop_timer", value=timer)
+        eventually(lambda: "No timer is running." in page())
         [bill] = given.many_bills(admin, task, 1, first="2026-03-02")
         does(do="type", email="admin@example.com", channel="C0SANDBOX", text="/task approve")
         eventually(lambda: 'value="reject_bills"' in page())

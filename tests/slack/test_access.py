@@ -221,6 +221,7 @@ def test_a_check_ends_what_slack_does_not_refuse_any_more(url: str) -> None:
 def test_a_valid_token_ends_only_what_is_about_the_token(url: str) -> None:
     """Slack refuses some calls to a valid token, permanently. Each success of another call must not make that a new problem."""
     refused = ["access_denied", "accesslimited", "ekm_access_denied", "no_permission", "not_allowed_token_type",
+               "not_enabled",
                "org_login_required", "team_access_not_granted", "two_factor_setup_required"]  # fmt: skip
     of_the_token = sorted(access_words.CODES - {*refused, "missing_scope"})
 

@@ -63,6 +63,11 @@ class SlackSandbox:
         views: list[Json] = self._request("GET", "views")
         return views
 
+    def homes(self) -> dict[str, Json]:
+        """The App Home of each user who has one."""
+        homes: dict[str, Json] = self._request("GET", "homes")
+        return homes
+
     def messages(self, channel: str | None = None) -> list[Json]:
         messages: list[Json] = self._request("GET", "messages")
         return [message for message in messages if channel in (None, message["channel"])]

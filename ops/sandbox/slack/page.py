@@ -23,12 +23,12 @@ def page(person: PageUser, *, again: bool) -> str:
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Sandbox, not Slack</title>{refresh}<style>{_STYLE}</style></head><body>
 <p class="warning">This is a sandbox, not Slack. Nothing is sent from this machine.</p>
-<form method="post" action="/do"><input type="hidden" name="do" value="type">
-<label>You <input name="email" value="admin@example.com"></label>
+<form method="post" action="/do"><label>You <input name="email" value="{escape(person.email)}"></label>
 <label>Channel <input name="channel" value="{CHANNEL}"></label>
-<label>Command <input name="text" value="/task " autofocus></label><button>Send</button> (try <code>/task help</code>)</form>
+<label>Command <input name="text" value="/task " autofocus></label><button name="do" value="type">Send</button>
+(try <code>/task help</code>) <button name="do" value="home">Open App Home</button></form>
 {forms}
-<h2>Visible only to you</h2>{"".join(map(_answer, said[:10])) or "<p>Nothing yet.</p>"}
+{_home(person)}<h2>Visible only to you</h2>{"".join(map(_answer, said[:10])) or "<p>Nothing yet.</p>"}
 <h2>Posted</h2>{"".join(map(_message, reversed(workspace.messages[-20:]))) or "<p>Nothing yet.</p>"}
 </body></html>"""
 
@@ -62,6 +62,21 @@ def _row(view: Json, block: Json) -> str:
     return f"<label>{escape(block['label']['text'])} {field}{wrong}</label>"
 
 
+def _home(person: PageUser) -> str:
+    """The person's App Home, without its selects."""
+    if not person.home:
+        return ""
+    content = _content("home", [_as_section(block) for block in person.home["blocks"]], "home")
+    return f'<h2>App Home of {escape(person.email)}</h2><div class="message">{content}</div>'
+
+
+def _as_section(block: Json) -> Json:
+    """A header, or the small texts of a context, like the other texts."""
+    if block["type"] == "context":
+        return {"type": "section", "text": block["elements"][0]}
+    return block | {"type": "section"} if block["type"] == "header" else block
+
+
 def _answer(answer: Json) -> str:
     """An answer that only its user sees. Its buttons are pressed in the channel of the page."""
     if answer.get("blocks"):
@@ -70,14 +85,24 @@ def _answer(answer: Json) -> str:
 
 
 def _message(message: Json) -> str:
-    blocks = message.get("blocks") or []
-    texts = "".join(f"<p>{escape(block['text']['text'])}</p>" for block in blocks if block["type"] == "section")
-    buttons = [button for block in blocks if block["type"] == "actions" for button in block["elements"] if "value" in button]
-    pressed = "".join(
+    content = _content(message["channel"], message.get("blocks") or [])
+    return f'<div class="message"><code>{escape(message["channel"])}</code>{content}</div>'
+
+
+def _content(channel: str, blocks: list[Json], where: str = "message") -> str:
+    return "".join(map(lambda block: _block(channel, block, where), blocks))
+
+
+def _block(channel: str, block: Json, where: str) -> str:
+    text = f"<p>{escape(block['text']['text'])}</p>" if block["type"] == "section" else ""
+    elements = [*block.get("elements", ()), *([block["accessory"]] if "accessory" in block else ())]
+    buttons = [
         f"""<form class="inline" method="post" action="/do"><input type="hidden" name="do" value="press">
+<input type="hidden" name="where" value="{where}">
 <input type="hidden" name="action" value="{escape(button["action_id"])}">
-<input type="hidden" name="channel" value="{escape(message["channel"])}">
+<input type="hidden" name="channel" value="{escape(channel)}">
 <button name="value" value="{escape(button["value"])}">{escape(button["text"]["text"])}</button></form> """
-        for button in buttons
-    )
-    return f'<div class="message"><code>{escape(message["channel"])}</code>{texts}{pressed}</div>'
+        for button in elements
+        if "value" in button
+    ]
+    return text + "".join(buttons)

@@ -21,7 +21,13 @@ class PageUser:
     def __init__(self, workspace: Workspace, *, app_url: str, own_url: str) -> None:
         self.workspace, self.app_url, self.own_url = workspace, app_url, own_url
         self.answers: list[Json] = []  # what Stint has answered at once, the latest first: {text, blocks}
+        self.email, self.user = "admin@example.com", ""  # who has acted last
         self._doing: set[asyncio.Task[None]] = set()
+
+    @property
+    def home(self) -> Json:
+        """The App Home of who has acted last; empty if Stint has published none."""
+        return self.workspace.homes.get(self.user, {})
 
     def does(self, form: Json) -> None:
         """Starts the action of the page's form in the background."""
@@ -30,17 +36,28 @@ class PageUser:
         task.add_done_callback(self._doing.discard)
 
     async def _do(self, form: Json) -> None:
-        user = self._user(form.get("email", "admin@example.com"))
+        user = self.user = self._user(form.get("email") or self.email)
+        self.email = self.workspace.users[user]["profile"].get("email", self.email)
         channel = form.get("channel") or CHANNEL
         self.workspace.channels.setdefault(channel, channel)
         match form.get("do"):
             case "type":
                 await self._type(form.get("text", ""), user, channel)
+            case "home":
+                content = {"type": "app_home_opened", "user": user, "channel": "D0SANDBOX", "tab": "home", "event_ts": "1.1"}
+                await self._send_to_stint(requests.event(content, event_id=f"Ev{new_trigger()}"))
+            case "press" if form.get("where") == "home":
+                view = {name: value for name, value in self.home.items() if name not in ("at", "published", "replaces")}
+                await self._send_to_stint(
+                    requests.interaction(
+                        "block_actions", user=user, view=view, actions=[_pressed(form)], trigger_id=new_trigger()
+                    )
+                )
             case "press":
                 trigger: Json = {"trigger_id": new_trigger(), "response_url": self.own_url + new_hook()}
-                action = {"type": "button", "action_id": form["action"], "block_id": "b", "value": form["value"]}
+                actions = [_pressed(form)]
                 await self._send_to_stint(
-                    requests.interaction("block_actions", user=user, channel={"id": channel}, actions=[action], **trigger)
+                    requests.interaction("block_actions", user=user, channel={"id": channel}, actions=actions, **trigger)
                 )
             case "pick":
                 await self._pick(self.workspace.views[form["view"]], form, user)
@@ -99,6 +116,10 @@ class PageUser:
         elif isinstance(said, str):
             self.answers.insert(0, {"text": f"({said})"})
         return said
+
+
+def _pressed(form: Json) -> Json:
+    return {"type": "button", "action_id": form["action"], "block_id": "b", "value": form["value"]}
 
 
 def _sent(view: Json, values: Json) -> Json:

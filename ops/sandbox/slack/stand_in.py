@@ -9,10 +9,12 @@ logged or faulty (server.py has those of every stand-in):
     POST   /sandbox/users      {"email", "id"?, "bot"?, "deleted"?, "teamId"?, "teams"?, "enterpriseId"?, "tz"?}: the user
     POST   /sandbox/channels   {"id", "name"?}: the app is in that channel
     GET    /sandbox/views      the modals in their present state
+    GET    /sandbox/homes      the App Home of each user who has one: {user id: view}
     GET    /sandbox/messages   the posted messages: {channel, text, blocks, metadata, ts, at}
     GET    /sandbox/answers    the answers to a response_url: {at, path, text, …}
     GET    /sandbox/unfurls    the previews of links: {unfurl_id, source, unfurls}
-    PUT    /sandbox/settings   any of {"channelSeconds", "history", "revoked", "redirect", "scopes", "organization", "refused"}
+    PUT    /sandbox/settings   any of {"channelSeconds", "homeTab", "history", "revoked", "redirect", "scopes", "organization",
+                               "refused"}
     DELETE /sandbox            resets everything
     GET    /                   a page for people, with --app: commands, forms, buttons
 """
@@ -89,6 +91,8 @@ class Slack(StandIn):
                 workspace.channels[body["id"]] = body.get("name", "general")
             case "GET", ["views"]:
                 return Response.json(200, list(workspace.views.values()))
+            case "GET", ["homes"]:
+                return Response.json(200, workspace.homes)
             case "GET", ["messages"]:
                 return Response.json(200, workspace.messages)
             case "GET", ["unfurls"]:

@@ -19,11 +19,13 @@ TRIGGER_SECONDS = 3.0
 HOOKS, HOOK_SECONDS, HOOK_USES = "/commands/", 1800.0, 5
 MAX_BLOCKS, MAX_ELEMENTS, MAX_VALUE = 50, 25, 2_000  # Slack's limits of a message
 MAX_BLOCKS_LENGTH = 12_000  # Slack documents no limit of all blocks together, and refuses longer ones
+MAX_HOME_LENGTH = 250_000
 LONGEST = {"title": 24, "submit": 24, "close": 24}
 
 
 SETTINGS: Json = {
     "channelSeconds": 0.0,  # after a message, a channel refuses others for this time
+    "homeTab": True,  # whether the app's Home tab is turned on
     "history": True,  # whether the app may read channels
     "revoked": False,  # whether its token is revoked
     "redirect": None,  # the target to which response URLs redirect
@@ -49,6 +51,7 @@ class Workspace:
     messages: list[Json] = field(default_factory=list)
     answers: list[Json] = field(default_factory=list)  # to a response_url
     unfurls: list[Json] = field(default_factory=list)  # previews of links
+    homes: dict[str, Json] = field(default_factory=dict)  # the published view of each user's App Home
     settings: Json = field(default_factory=lambda: dict(SETTINGS))
     _posted: dict[str, float] = field(default_factory=dict)
 
@@ -151,6 +154,23 @@ class Workspace:
         view.update({"private_metadata": "", "callback_id": "", "submit": None} | arguments["view"])
         return {"view": view}
 
+    def views_publish(self, arguments: Json) -> Json:
+        user = arguments["user_id"]
+        if user not in self.users:
+            raise Refused("invalid_arguments")
+        if not self.settings["homeTab"]:
+            raise Refused("not_enabled")
+        before = self.homes.get(user)
+        if arguments.get("hash") and (before is None or before["hash"] != arguments["hash"]):
+            raise Refused("hash_conflict")
+        check_home(arguments["view"])
+        now = time.time()
+        view_id = before["id"] if before else f"V{secrets.token_hex(5).upper()}"
+        view = {"id": view_id, "team_id": TEAM_ID, "hash": f"{now:.6f}.{secrets.token_hex(4)}", "at": now, **arguments["view"]}
+        view |= {"published": before["published"] + 1 if before else 1, "replaces": arguments.get("hash")}
+        self.homes[user] = view
+        return {"view": view}
+
     def chat_post_message(self, arguments: Json) -> Json:
         channel = arguments["channel"]
         if channel not in self.channels and channel not in self.users:
@@ -197,6 +217,7 @@ METHODS = {
     "users.lookupByEmail": Workspace.users_lookup_by_email,
     "views.open": Workspace.views_open,
     "views.update": Workspace.views_update,
+    "views.publish": Workspace.views_publish,
     "chat.postMessage": Workspace.chat_post_message,
     "chat.unfurl": Workspace.chat_unfurl,
     "conversations.history": Workspace.conversations_history,
@@ -241,6 +262,15 @@ def _check_view(view: Json) -> None:
         raise Refused("invalid_arguments")
     if len(view.get("private_metadata", "")) > 3000 or not 1 <= len(view["blocks"]) <= 100:
         raise Refused("invalid_arguments")
+    _check_texts(view["blocks"])
+
+
+def check_home(view: Json) -> None:
+    """Refuses the view of an App Home that Slack would refuse."""
+    if view["type"] != "home" or not 1 <= len(view["blocks"]) <= 100:
+        raise Refused("invalid_arguments")
+    if len(json.dumps(view)) > MAX_HOME_LENGTH:
+        raise Refused("view_too_large")
     _check_texts(view["blocks"])
 
 

@@ -1,6 +1,7 @@
 """Why Slack refuses a call to the bot token, in words for people, each with its cure."""
 
 from dataclasses import dataclass
+from typing import Any
 
 MISSING_SCOPE = "missing_scope"
 
@@ -43,6 +44,12 @@ _WORDS = {
         "the Slack workspace is being moved into an organization",
         "wait until Slack has finished that; Stint tries again automatically.",
     ),
+    # of views.publish only
+    "not_enabled": Words(
+        "the Home tab of the app is not turned on",
+        "at api.slack.com, choose the app's App Home, and turn on the Home Tab. If nobody is to have it, remove the event "
+        "app_home_opened (Event Subscriptions).",
+    ),
     "team_access_not_granted": Words(
         "the app has no access to this workspace of the organization",
         "an admin of the organization adds the app to the workspace, or approves it there.",
@@ -65,3 +72,11 @@ def words(code: str, needed: str) -> Words:
         f"at api.slack.com, add the scope {scope} to the app (OAuth & Permissions, Bot Token Scopes), and install the app "
         "again; if its token has changed, set the new SLACK_BOT_TOKEN and restart Stint.",
     )
+
+
+def scope_names(needed: Any) -> str:
+    """The names of scopes, separated by commas, without anything that no name of a scope has. Slack names some by how the call
+    is made: chat:write:bot is the scope chat:write."""
+    text = needed[:200] if isinstance(needed, str) else ""
+    names = "".join(character for character in text if character.isascii() and (character.isalnum() or character in ":._,-"))
+    return ",".join(dict.fromkeys(name.removesuffix(":bot").removesuffix(":user") for name in names.split(",")))

@@ -32,15 +32,35 @@ def bill_list(bills: list[PendingBill], *, note: str = "", app_url: str | None) 
     blocks = [section(note)] if note else []
     if not bills:
         return NOTHING, [*blocks, section(NOTHING)]
-    heading = f"{count(bills[0].total_count)} of days before today to approve: {format_minutes(bills[0].total_minutes)}."
+    heading = _heading(bills)
     listed = _Listed([*blocks, section(f"*{heading}*")], app_url)
-    for _, group in groupby(bills, key=lambda bill: (bill.user_id, bill.customer_id)):
-        if not listed.add(list(group)):
+    for group in _groups(bills):
+        if not listed.add(group):
             break
     if more := bills[0].total_count - listed.shown:
         where = f" <{bills_url(app_url)}|Open all in Stint>." if app_url else ""
         listed.blocks.append(section(f"… and {more:,} more, which are shown here once these are decided.{where}"))
     return heading, listed.blocks
+
+
+def first_groups(bills: list[PendingBill], most: int, *, app_url: str | None) -> tuple[Dicts, int]:
+    """The blocks of at most that many consultants and customers, and how many bills they leave out."""
+    if not bills:
+        return [section(NOTHING)], 0
+    listed = _Listed([section(f"*{_heading(bills)}*")], app_url)
+    for group in _groups(bills)[:most]:
+        if not listed.add(group):
+            break
+    return listed.blocks, bills[0].total_count - listed.shown
+
+
+def _heading(bills: list[PendingBill]) -> str:
+    return f"{count(bills[0].total_count)} of days before today to approve: {format_minutes(bills[0].total_minutes)}."
+
+
+def _groups(bills: list[PendingBill]) -> list[list[PendingBill]]:
+    """The bills by consultant and customer."""
+    return [list(group) for _, group in groupby(bills, key=lambda bill: (bill.user_id, bill.customer_id))]
 
 
 @dataclass

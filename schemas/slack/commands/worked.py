@@ -19,7 +19,7 @@ NOTHING = "Nothing is recorded {when}. `/task start` starts your timer, `/task l
 
 
 @dataclass(frozen=True)
-class _Row:
+class Hours:
     """One entry, one stop whose entry does not exist yet, or the running timer."""
 
     task_id: UUID
@@ -35,7 +35,7 @@ async def describe(conn: Connection, *, user_id: UUID, zone: ZoneInfo, week: boo
     now: datetime = await conn.value("SELECT now()")
     today = now.astimezone(zone).date()
     first = today - timedelta(days=today.weekday()) if week else today
-    rows = await _read(
+    rows = await read_hours(
         conn, user_id, times.start_of(first, zone), times.start_of(today + timedelta(days=1), zone), only_customer
     )
     when = f"this week, since {times.day(first)}" if week else f"today, {times.day(today)}"
@@ -49,7 +49,10 @@ async def describe(conn: Connection, *, user_id: UUID, zone: ZoneInfo, week: boo
     return "\n".join(lines)
 
 
-async def _read(conn: Connection, user_id: UUID, start: datetime, end: datetime, only_customer: UUID | None) -> list[_Row]:
+async def read_hours(
+    conn: Connection, user_id: UUID, start: datetime, end: datetime, only_customer: UUID | None
+) -> list[Hours]:
+    """What the user has worked on that began in the time from start to end, the earliest first."""
     return await conn.all(
         """
         WITH hours AS (
@@ -69,11 +72,11 @@ async def _read(conn: Connection, user_id: UUID, start: datetime, end: datetime,
         ORDER BY h.start_time
         """,
         {"user": user_id, "start": start, "end": end, "customer": only_customer},
-        row=_Row,
+        row=Hours,
     )
 
 
-def _by_task(rows: list[_Row]) -> list[str]:
+def _by_task(rows: list[Hours]) -> list[str]:
     """A line for each task, in the order in which they were begun."""
     seconds: dict[UUID, int] = defaultdict(int)
     names: dict[UUID, str] = {}
@@ -88,7 +91,7 @@ def _by_task(rows: list[_Row]) -> list[str]:
     return lines
 
 
-def _by_day(rows: list[_Row], zone: ZoneInfo) -> list[tuple[date, str]]:
+def _by_day(rows: list[Hours], zone: ZoneInfo) -> list[tuple[date, str]]:
     seconds: dict[date, int] = defaultdict(int)
     for row in rows:
         seconds[row.start_time.astimezone(zone).date()] += row.seconds

@@ -1,0 +1,1 @@
+"""App Home: what it shows, what keeps it current, and its record."""
