@@ -44,7 +44,7 @@ def _prepared() -> Callable[[], None]:
     if unknown := queues - set(QUEUES):
         parser.error(f"no such queue: {', '.join(sorted(unknown))}; the queues are {', '.join(QUEUES)}")
     # only here: a relay handles no messages, and without these imports it starts in half the time
-    from actors import approvals, customer_users, home, mail, slack, tasks, time_bills, timers, xero  # noqa: F401  (registers them)
+    from actors import approvals, customer_users, home, mail, reminders, slack, tasks, time_bills, timers, xero  # noqa: F401  (registers them)
     from actors.runtime.worker import work
 
     return lambda: work(settings(), queues=queues, threads=arguments.threads)

@@ -208,6 +208,15 @@ class PostApprovals(Message, queue="slack", max_attempts=15, timeout_seconds=15)
     day: date
 
 
+class RemindOfHours(Message, queue="slack", max_attempts=15, timeout_seconds=15):
+    """Remind a person of hours that are missing on that day, or of a timer that runs; with `week`, send the summary of the week
+    before instead. Nothing is sent if that is not right any more."""
+
+    user_id: UUID
+    day: date
+    week: bool = False
+
+
 class ShowApprovals(Message, queue="slack", timeout_seconds=8):
     """Replace an admin's list of time bills to approve by the present one, after a decision; `text`, in mrkdwn, is its result.
     With `customer_id`, only bills of that customer are shown."""

@@ -1,7 +1,7 @@
 """The rescuer: finds messages that have stopped moving and makes them ready again. It also starts the checks for invoiced
-entries and of access to Xero and Slack, plans the messages to admins about bills to approve, has App Homes published that have
-changed, records how far the WAL has come, for sync cursors, and prunes: it deletes rows that have served their purpose, so that
-tables do not grow without limit. Each relay runs one."""
+entries and of access to Xero and Slack, plans the messages to admins about bills to approve and the reminders of hours, has App
+Homes published that have changed, records how far the WAL has come, for sync cursors, and prunes: it deletes rows that have
+served their purpose, so that tables do not grow without limit. Each relay runs one."""
 
 import asyncio
 import logging
@@ -22,6 +22,7 @@ from schemas.slack.approvals import planning
 from schemas.slack.home import changes
 from schemas.slack.home.changes import Snapshot
 from schemas.slack.home.homes import KEPT_DAYS
+from schemas.slack.reminders import planning as reminder_planning
 from schemas.xero.access import loss
 from schemas.xero.checks import chain
 
@@ -56,6 +57,7 @@ async def rescue_once(conn: Connection, settings: Settings) -> None:
     if settings.uses_external_identity:
         await user_pool.ensure_started(conn)
     await planning.plan(conn, settings)
+    await reminder_planning.plan(conn, settings)
     await prune(conn, days=settings.stint_prune_days)
 
 
@@ -160,6 +162,7 @@ PRUNE_RULES = (
     PruneRule("slack_deduplication", "key", "at < clock_timestamp() - interval '48 hours'", "at"),
     PruneRule("slack_homes", "slack_id", f"opened_at < clock_timestamp() - interval '{KEPT_DAYS} days'", "opened_at"),
     PruneRule("slack_approval_days", "day", "day < current_date - 30", "day"),
+    PruneRule("slack_reminder_days", "user_id, day", "day < current_date - 30", "day"),
     # a client that was offline for longer has to start again, without its old operations
     PruneRule(
         "sync_operations", "user_id, op_id", f"created_at < clock_timestamp() - interval '{TOMBSTONE_DAYS} days'", "created_at"

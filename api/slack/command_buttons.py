@@ -16,10 +16,12 @@ from schemas.slack.commands.views import LOG_TIME, RUN_COMMAND, STOPS_AT, StopAt
 from schemas.slack.members import Caller
 from schemas.slack.payloads import BlockActions
 from schemas.slack.presses import Outcome
+from schemas.slack.reminders import buttons as reminders
 from schemas.slack.typed import parser
 from schemas.slack.typed.parser import Run
 
-BUTTONS = {RUN_COMMAND, LOG_TIME} | STOPS_AT  # the answer replaces the message, which only the person sees
+# the answer replaces the message, which only the person sees, but for the last two
+BUTTONS = {RUN_COMMAND, LOG_TIME} | STOPS_AT | {reminders.TURN_REMINDERS, reminders.HOW_TO_LOG}
 BAD_BUTTON = "This button does not belong to a command of this version. Type the command again."
 HAS_RUN = "This button has already run its command. To run it once more, type it."
 
@@ -42,6 +44,11 @@ async def run(conn: Connection, responder: Responder, pressed: BlockActions, cal
                 return Outcome(BAD_BUTTON, replaces=True)
             answer = await subcommands.log_on(conn, _context(responder, pressed, caller, user), log)
             return Outcome(answer.text, answer.blocks, replaces=not answer.is_repeat)
+        case action_id if action_id == reminders.HOW_TO_LOG:
+            return Outcome(reminders.how_to_log(value))
+        case action_id if action_id == reminders.TURN_REMINDERS:
+            is_on = value == "on"  # this button is only in an answer
+            return Outcome(*await reminders.turn(conn, user.id, on=is_on, settings=responder.settings), replaces=is_on)
         case _:
             stop = StopAt.parse(value)
             if stop is None:

@@ -15,6 +15,7 @@ from schemas.slack.commands import views as command_views
 from schemas.slack.commands.log_time import LogDraft
 from schemas.slack.commands.views import StopAt
 from schemas.slack.members import Caller
+from schemas.slack.reminders import buttons as reminders
 from schemas.slack.typed import clock_times, times
 from schemas.slack.typed.parser import WITH_WORDS, NearMiss, Run
 
@@ -28,6 +29,7 @@ HELP = """`/task` opens the form for a new task; `/task Migrate the mail server`
 `/task status` shows your running timer.
 `/task list` lists your open tasks.
 `/task approve` lists the time bills to approve, for admins.
+`/task reminders off` turns off the reminders at the end of your working day, and `/task reminders on` turns them on again.
 The menu of any message has *Create task*, which copies the message's text and link into the form.
 In a channel that belongs to a customer you see only that customer's tasks. Times are in the time zone of your Slack account."""
 NO_OPEN_TASKS = "You have no open tasks here. `/task` creates one."
@@ -66,7 +68,7 @@ class Context:
 
 def writes(command: Run) -> bool:
     """Whether the command may change something. Then a repeated request of Slack's must not do it again."""
-    return command.name == "stop" or (command.name in WITH_WORDS and bool(command.words or command.seconds))
+    return command.name == "stop" or (command.name in (*WITH_WORDS, "reminders") and bool(command.words or command.seconds))
 
 
 async def run(conn: Connection, context: Context, command: Run) -> Answer:
@@ -193,7 +195,14 @@ async def _approve(conn: Connection, context: Context, _: Run) -> Answer:
     return Answer(*await approvals.list_bills(conn, context.responder, context.caller, context.user))
 
 
+async def _reminders(conn: Connection, context: Context, command: Run) -> Answer:
+    user_id, settings = context.user.id, context.responder.settings
+    if command.words:
+        return Answer(*await reminders.turn(conn, user_id, on=command.words == "on", settings=settings))
+    return Answer(*reminders.state(on=await reminders.is_on(conn, user_id, settings=settings)))
+
+
 SUBCOMMANDS: dict[str, Callable[[Connection, Context, Run], Awaitable[Answer]]] = {
     "start": _start, "switch": _switch, "stop": _stop, "note": _note, "log": _log, "today": _today, "week": _today,
-    "status": _status, "list": _list, "approve": _approve,
+    "status": _status, "list": _list, "approve": _approve, "reminders": _reminders,
 }  # fmt: skip

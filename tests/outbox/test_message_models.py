@@ -26,7 +26,7 @@ def test_how_often_each_message_is_tried() -> None:
     often = {name: model.max_attempts for name, model in MODELS.items() if model.max_attempts != 5}
     assert often.pop("sync_bill") == 25
     mails = {"send_mail", "send_code", "remind_invited", "remove_account", "read_user_pool"}
-    posts = {"post_task_created", "nudge_owner", "post_approvals", "tell_rejection", "publish_home"}
+    posts = {"post_task_created", "nudge_owner", "post_approvals", "tell_rejection", "publish_home", "remind_of_hours"}
     assert often == dict.fromkeys(mails | posts, 15), (
         "a message whose max_attempts is not 5 is listed here, and in the row of docs/guarantees.md about messages that crash"
     )

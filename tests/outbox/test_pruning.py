@@ -28,6 +28,7 @@ ROWS = {
     "slack_deduplication": ("(key, at) SELECT gen_random_uuid(), t", [("", "49 hours")], [("", "47 hours")]),
     "slack_homes": ("(slack_id, opened_at) SELECT gen_random_uuid(), t", [("", "31 days")], [("", "29 days")]),
     "slack_approval_days": ("(day) SELECT t::date", [("", "32 days")], [("", "29 days")]),
+    "slack_reminder_days": ("(user_id, day) SELECT %(user)s, t::date", [("", "32 days")], [("", "29 days")]),
     "sync_operations": (
         "(user_id, op_id, fingerprint, created_at) SELECT %(user)s, gen_random_uuid(), 'x', t",
         [("", "91 days")],

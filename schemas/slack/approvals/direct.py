@@ -11,3 +11,10 @@ class DirectMessage:
     email: str
     text: str
     blocks: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Instead of a message: it is too early for it, by that many seconds."""
+
+    seconds: float

@@ -16,17 +16,19 @@ _LEAST = timedelta(minutes=1)  # no button stops a timer at its start
 @dataclass(frozen=True)
 class RunningSince:
     """A running timer, and what tells when it probably ended. `last_activity`: the latest change of the timer, or the latest
-    task or time entry that the person created, after its start; None if there is none."""
+    task or time entry that the person created, after its start; None if there is none. `day_end`: when their working day ends.
+    """
 
     timer_id: UUID
     start: datetime
     now: datetime
     last_activity: datetime | None
+    day_end: time = END_OF_DAY
 
     def ends(self, zone: ZoneInfo) -> list[tuple[str, datetime]]:
         """The likely ends, in whole minutes, each with its reason."""
         found: list[tuple[str, datetime]] = []
-        day_end = times.latest(END_OF_DAY, zone, now=self.now)
+        day_end = times.latest(self.day_end, zone, now=self.now)
         for reason, end in (("your last activity in Stint", self.last_activity), ("the end of the working day", day_end)):
             if end is None:
                 continue

@@ -43,9 +43,9 @@ async def describe(conn: Connection, *, user_id: UUID, zone: ZoneInfo, week: boo
     if not rows:
         return NOTHING.format(when=f"{when}{here} ({zone.key})")
     total = format_duration(sum(row.seconds for row in rows))
-    lines = [f"*{total}* {when}{here} ({zone.key})", *_by_task(rows)]
+    lines = [f"*{total}* {when}{here} ({zone.key})", *by_task(rows)]
     if week:
-        lines.append(", ".join(f"{times.day(day)}: {text}" for day, text in _by_day(rows, zone)))
+        lines.append(", ".join(f"{times.day(day)}: {format_duration(seconds)}" for day, seconds in by_day(rows, zone).items()))
     return "\n".join(lines)
 
 
@@ -76,23 +76,26 @@ async def read_hours(
     )
 
 
-def _by_task(rows: list[Hours]) -> list[str]:
-    """A line for each task, in the order in which they were begun."""
+def by_task(rows: list[Hours], *, most: int = MOST_TASKS, longest_first: bool = False) -> list[str]:
+    """A line for each task, in the order in which they were begun, or the one with the most hours first. What is beyond `most`
+    tasks is one line."""
     seconds: dict[UUID, int] = defaultdict(int)
     names: dict[UUID, str] = {}
     for row in rows:
         seconds[row.task_id] += row.seconds
         name = f"{escape(row.title)} · {escape(row.customer)}"
         names[row.task_id] = f"{name} (your timer runs)" if row.running else names.get(row.task_id, name)
-    lines = [f"• {format_duration(seconds[task_id])}: {name}" for task_id, name in names.items()]
-    if len(lines) > MOST_TASKS:
-        others = sum(seconds[task_id] for task_id in list(names)[MOST_TASKS:])
-        lines[MOST_TASKS:] = [f"• {format_duration(others)}: {len(names) - MOST_TASKS} other tasks"]
+    tasks = sorted(names, key=lambda task_id: -seconds[task_id]) if longest_first else list(names)
+    lines = [f"• {format_duration(seconds[task_id])}: {names[task_id]}" for task_id in tasks]
+    if len(lines) > most:
+        others = sum(seconds[task_id] for task_id in tasks[most:])
+        lines[most:] = [f"• {format_duration(others)}: {len(tasks) - most} other tasks"]
     return lines
 
 
-def _by_day(rows: list[Hours], zone: ZoneInfo) -> list[tuple[date, str]]:
+def by_day(rows: list[Hours], zone: ZoneInfo) -> dict[date, int]:
+    """The seconds of each day on which there are any, the earliest first."""
     seconds: dict[date, int] = defaultdict(int)
     for row in rows:
         seconds[row.start_time.astimezone(zone).date()] += row.seconds
-    return [(day, format_duration(of_day)) for day, of_day in sorted(seconds.items())]
+    return dict(sorted(seconds.items()))

@@ -11,7 +11,7 @@ from schemas.slack.escaping import unescape
 from schemas.slack.typed import clock_times, durations, words
 
 MAX_TITLE = 200
-WITHOUT_WORDS = ("stop", "status", "list", "help", "today", "week", "approve")
+WITHOUT_WORDS = ("stop", "status", "list", "help", "today", "week", "approve", "reminders")
 WITH_WORDS = ("start", "switch", "log", "note")
 COMMANDS = (*WITHOUT_WORDS, *WITH_WORDS)
 # words that change nothing beside a command: "stop the timer now", "list all my tasks"
@@ -25,7 +25,7 @@ _LEADING = "-–—:,. \t\n"
 @dataclass(frozen=True)
 class Run:
     """A command, the words after it, and the duration of `log` in seconds. `stop` has words only for a time of day:
-    "at 17:30"."""
+    "at 17:30"; `reminders` for "on" and "off"."""
 
     name: str
     words: str = ""
@@ -75,6 +75,8 @@ def parse_plain(text: str) -> Typed:
         return Run("help") if any(mark in typed for mark in _QUESTION_MARKS) else Title("")
     name, rest = keys[0], _rest(typed)
     meant = [key for key in keys if key not in FILLERS]
+    if name == "reminders" and (turned := [key for key in keys[1:] if key == "on" or key not in FILLERS]) in (["on"], ["off"]):
+        return Run(name, turned[0])
     if len(meant) == 1 and meant[0] in (*WITHOUT_WORDS, "start", "switch") and len(keys) < 20:
         return Run(meant[0])
     if name == "stop" and (at := clock_times.parse(rest)) is not None:
