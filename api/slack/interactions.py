@@ -8,7 +8,7 @@ from litestar import Response
 
 from api.http.problems import BadRequest
 from api.http.responses import json_response
-from api.slack import approvals, command_buttons, stop_forms
+from api.slack import approvals, command_buttons, log_forms, stop_forms
 from api.slack.commands import FormRequest, answer_with_form
 from api.slack.responder import CannotAnswer, Responder, empty_response
 from schemas.errors import Conflict, Invalid
@@ -19,8 +19,9 @@ from schemas.postgres.connection import Connection
 from schemas.slack import deduplication, members, presses, task_actions, task_form, updates, views
 from schemas.slack.approvals.rejection_form import REJECT_FORM
 from schemas.slack.commands import search
-from schemas.slack.commands.views import CHOOSE_END, NEW_TASK, STOP_FORM
+from schemas.slack.commands.views import CHOOSE_END, LOG_FORM, NEW_TASK, STOP_FORM
 from schemas.slack.home import homes
+from schemas.slack.home.view import LOG_GAP
 from schemas.slack.members import Caller
 from schemas.slack.payloads import (
     AnyInteraction,
@@ -59,9 +60,12 @@ async def answer_interaction(responder: Responder, interaction: AnyInteraction) 
 
 
 async def _submit(responder: Responder, submission: ViewSubmission) -> Response[Any]:
-    """Creates the form's task, stops a timer, or rejects bills. Errors are shown in the form, which keeps its values."""
+    """Creates the form's task, stops a timer, records time, or rejects bills. Errors are shown in the form, which keeps its
+    values."""
     if submission.view.callback_id == STOP_FORM:
         return await stop_forms.submit(responder, submission)
+    if submission.view.callback_id == LOG_FORM:
+        return await log_forms.submit(responder, submission)
     if submission.view.callback_id == REJECT_FORM:
         return await approvals.submit(responder, submission)
     origin = FormOrigin.parse(submission.view.private_metadata)
@@ -136,6 +140,8 @@ async def _act(responder: Responder, pressed: BlockActions) -> Response[Any]:
             return await answer_with_form(responder, form, pressed.response_url or "", _refusal_to(responder, pressed))
         elif action.action_id == CHOOSE_END:
             await responder.in_time(stop_forms.open_stop_form(responder, pressed, action))
+        elif action.action_id == LOG_GAP:
+            await responder.answer_behind(log_forms.open_form(responder, pressed, action), pressed)
         elif action.action_id in presses.BUTTONS or action.action_id in command_buttons.BUTTONS:
             await responder.answer_behind(_press(responder, pressed), pressed)
     except CannotAnswer as error:

@@ -1,6 +1,9 @@
 """App Home, driven as Slack drives it: what a person sees, and what its buttons do."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, time, timedelta
+from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -171,3 +174,43 @@ def test_a_home_tab_that_is_not_turned_on_is_told_to_admins_and_tried_at_interva
     slack.configure(homeTab=True)
     home.shows("No timer is running.")
     eventually(lambda: not stint.rows(lost))
+
+
+def test_a_gap_of_the_last_working_day_is_recorded_at_home(
+    home: AtHome, person: Person, given: Given, customer: Json, slack: SlackSandbox, stint: Installation
+) -> None:
+    person.patch("/api/me/working-hours", {"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "hoursPerDay": 7.5})
+    task = given.task(person, customer, title="Backups & co")
+    zone = ZoneInfo("Europe/Berlin")  # of the member's account
+    day = datetime.now(zone).date() - timedelta(days=1)
+
+    def at(hour: int, minute: int = 0) -> str:
+        return datetime.combine(day, time(hour, minute), zone).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    assert "09:00–17:00 Europe/Berlin: 8:00 h without an entry" in home.opened()
+    given.logged(person, task, start=at(9), minutes=180)
+    given.logged(person, task, start=at(13), minutes=240)
+    home.shows("12:00–13:00 Europe/Berlin: 1:00 h without an entry", "of 7:30 h")
+    before = {view["id"] for view in slack.views()}
+    for _ in range(2):
+        home.press("Log…")
+    opened = eventually(lambda: len(found := [view for view in slack.views() if view["id"] not in before]) == 2 and found)
+    first, second = opened
+    assert home.member.get_options("task", view=first)[0]["value"] == task["id"]
+
+    for wrong, field, why in (
+        ({"end": first["blocks"][2]["element"]["initial_date_time"]}, "end", "must be after the start"),
+        ({"task": None}, "task", "Pick a task"),
+        ({"task": str(uuid4())}, "end", "no such task"),
+        ({"task": task["id"], "start": None}, "start", "Pick a day and a time"),
+        ({"task": task["id"], "end": "99999999999"}, "end", "at most 24 hours ahead"),
+    ):
+        assert why in home.member.submit(first, **wrong)["errors"][field], wrong
+    recorded = home.member.submit(first, task=task["id"], note="Tape 4")
+    assert "1 h 0 min are recorded on Backups &amp; co, with your note" in str(recorded["view"]["blocks"])
+    assert home.member.submit(first, task=task["id"], note="Tape 4") == recorded, "sent again"
+    assert "recorded already" in str(home.member.submit(first, task=task["id"], note="Tape 5")["view"])
+    assert "overlaps another entry" in home.member.submit(second, task=task["id"])["errors"]["end"]
+    home.shows("Your hours", without="without an entry")
+    notes = "SELECT notes FROM time_entries WHERE user_id = %s ORDER BY notes"
+    assert stint.rows(notes, person.id) == [("",), ("",), ("Tape 4",)]

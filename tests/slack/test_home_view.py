@@ -30,7 +30,7 @@ def at(day: int, hour: int, minute: int = 0) -> datetime:
 def content(**more: Any) -> Content:
     values: dict[str, Any] = {
         "now": NOW, "zone": BERLIN, "timer": None, "seconds_today": 0, "seconds_week": 0, "plan": Plan(8 * 3600, 16 * 3600),
-        "tasks": [], "task_count": 0, "last_day": None, "is_empty": False, "gaps": [], "bills": None,
+        "tasks": [], "task_count": 0, "last_day": None, "gaps": [], "bills": None,
     }  # fmt: skip
     return Content(**values | more)
 
@@ -110,14 +110,15 @@ def test_gaps_are_times_without_an_entry_between_the_first_and_the_last() -> Non
     def found(*spans: tuple[datetime, datetime]) -> list[str]:
         return [f"{start:%H:%M}-{end:%H:%M}" for start, end in gaps.find(spans, day, hours)]
 
-    assert found() == []
+    whole = ["09:00-17:00"]
+    assert found() == whole
     assert found((at(1, 8), at(1, 12)), (at(1, 13), at(1, 16))) == ["12:00-13:00"]
     assert found((at(1, 13), at(1, 16)), (at(1, 9), at(1, 12)), (at(1, 10), at(1, 11))) == ["12:00-13:00"]
     assert found((at(1, 9), at(1, 12)), (at(1, 12, 14), at(1, 13)), (at(1, 13, 15), at(1, 14))) == ["13:00-13:15"]
     assert found((at(1, 9), at(1, 16)), (at(1, 22), at(1, 23))) == ["16:00-17:00"], "the evening is no gap"
     assert found((at(1, 6), at(1, 7)), (at(1, 10), at(1, 17))) == ["09:00-10:00"]
     night = (at(1, 0) - timedelta(hours=2), at(1, 1))
-    assert found(night) == [] and found(night, (at(1, 10), at(1, 12))) == [], "the night before does not begin the day"
+    assert found(night) == whole and found(night, (at(1, 10), at(1, 12))) == [], "the night before does not begin the day"
     assert found((at(1, 9), at(1, 10)), (at(1, 11), at(3, 9))) == ["10:00-11:00"]
 
 

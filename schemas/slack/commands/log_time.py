@@ -56,12 +56,13 @@ class LogDraft(BaseModel):
 
 @dataclass(frozen=True)
 class Logged:
-    """The answer; `confirm` is the value of a button that records the time although it overlaps other entries. `is_repeat`: the
-    draft was recorded before."""
+    """The answer; `confirm` is the value of a button that records the time although it overlaps other entries. `is_recorded`:
+    the time is recorded now; `is_repeat`: the draft was recorded before."""
 
     text: str
     confirm: str | None = None
     is_repeat: bool = False
+    is_recorded: bool = False
 
 
 async def draft(conn: Connection, seconds: int, *, by: User, command: str, note: str = "") -> LogDraft:
@@ -105,4 +106,5 @@ async def record(
         taken = await conn.value("SELECT EXISTS (SELECT FROM time_entries WHERE id = %s)", (log.entry_id,))
         return Logged(RECORDED_ALREADY if taken else error.detail, is_repeat=bool(taken))
     noted = ", with your note" if entry.notes else ""
-    return Logged(f"{format_duration(entry.duration)} are recorded on {escape(task.title)}{noted}: {span}.")
+    text = f"{format_duration(entry.duration)} are recorded on {escape(task.title)}{noted}: {span}."
+    return Logged(text, is_recorded=True)

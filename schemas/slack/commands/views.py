@@ -7,20 +7,30 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from slack_sdk.models.blocks import ActionsBlock, ButtonElement, DateTimePickerElement, InputBlock, SectionBlock
+from slack_sdk.models.blocks import (
+    ActionsBlock,
+    ButtonElement,
+    DateTimePickerElement,
+    ExternalDataSelectElement,
+    InputBlock,
+    PlainTextInputElement,
+    SectionBlock,
+)
 from slack_sdk.models.views import View
 
 from schemas.slack.commands.likely_ends import RunningSince
 from schemas.slack.typed import times
 from schemas.slack.typed.parser import MAX_TITLE, NearMiss
-from schemas.slack.views import TaskSummary, escape, markdown, plain, task_rows
+from schemas.slack.views import TASK, TaskSummary, escape, markdown, plain, task_rows
 
 # Slack sends these ids back with each press
 RUN_COMMAND, NEW_TASK, LOG_TIME = "run_command", "new_task", "log_time"
+LOG_FORM, START, NOTE = "log_form", "start", "note"
 STOP_AT, CHOOSE_END, STOP_FORM, END = "stop_at", "choose_end", "stop_form", "end"
 STOPS_AT = {f"{STOP_AT}_{n}" for n in (1, 2)}  # Slack wants another id for each button of a block
 MAX_VALUE = 2_000  # Slack's limit of a button's value
 MAX_SHOWN = 100
+MAX_NOTE = 3_000  # Slack's limit of a field
 
 Dicts = list[dict[str, Any]]
 
@@ -95,6 +105,33 @@ def stop_form(timer: RunningSince, zone: ZoneInfo, *, private_metadata: str) -> 
 def stop_result(text: str) -> View:
     """What the form shows after the stop."""
     return View(type="modal", title=plain("Stop your timer"), close=plain("Close"), blocks=[SectionBlock(text=markdown(text))])
+
+
+def log_form(start: datetime, end: datetime, zone: ZoneInfo, *, now: datetime) -> View:
+    """The form that records time, with these times. Slack shows them in the time zone of the person's device."""
+    select = ExternalDataSelectElement(action_id=TASK, placeholder=plain("Which task?"), min_query_length=0)
+    picked = {START: start, END: end}
+    fields = {name: DateTimePickerElement(action_id=name, initial_date_time=int(at.timestamp())) for name, at in picked.items()}
+    note = PlainTextInputElement(action_id=NOTE, multiline=True, max_length=MAX_NOTE)
+    return View(
+        type="modal",
+        callback_id=LOG_FORM,
+        title=plain("Record time"),
+        submit=plain("Record"),
+        close=plain("Cancel"),
+        blocks=[
+            SectionBlock(text=plain(f"Without an entry: {times.span(start, end, zone, now=now)}.")),
+            InputBlock(block_id=TASK, label=plain("Task"), element=select),
+            InputBlock(block_id=START, label=plain("Start"), element=fields[START]),
+            InputBlock(block_id=END, label=plain("End"), element=fields[END]),
+            InputBlock(block_id=NOTE, label=plain("Note"), element=note, optional=True),
+        ],
+    )
+
+
+def log_result(text: str) -> View:
+    """What the form shows after it has recorded the time."""
+    return View(type="modal", title=plain("Record time"), close=plain("Close"), blocks=[SectionBlock(text=markdown(text))])
 
 
 @dataclass(frozen=True)

@@ -47,8 +47,8 @@ class Plan:
 @dataclass(frozen=True)
 class Content:
     """Of one person. `seconds_today` and `seconds_week` are recorded time, without the running timer. `tasks` are the first of
-    `task_count` open ones. `last_day` is the last working day, with its gaps; `is_empty`: nothing is recorded on it. `bills` is
-    None for a person who is no admin."""
+    `task_count` open ones. `last_day` is the last working day, with its gaps. `bills` is None for a person who is no
+    admin."""
 
     now: datetime
     zone: ZoneInfo
@@ -59,7 +59,6 @@ class Content:
     tasks: list[TaskSummary]
     task_count: int
     last_day: date | None
-    is_empty: bool
     gaps: list[Span]
     bills: list[PendingBill] | None
 
@@ -88,7 +87,6 @@ async def read(conn: Connection, user: User, settings: Settings) -> Content:
         tasks=tasks,
         task_count=task_count,
         last_day=last_day,
-        is_empty=day is not None and not any(start < day[1] and end > day[0] for start, end in spans),
         gaps=gaps.find(spans, day, (calendar.starts_at(last_day), calendar.ends_at(last_day))) if day and last_day else [],
         bills=await pending.list_pending(conn, zone=settings.stint_timezone, only_customer=None) if user.is_admin else None,
     )

@@ -13,13 +13,13 @@ Span = tuple[datetime, datetime]
 
 
 def find(spans: Iterable[Span], day: Span, hours: Span) -> list[Span]:
-    """The gaps of a day within its working hours, the earliest first. `spans` are the recorded times. One that began before the
-    day covers its part of it, and does not begin it."""
+    """The gaps of a day within its working hours, the earliest first; all of these hours if nothing is recorded. `spans` are
+    the recorded times. One that began before the day covers its part of it, and does not begin it."""
     begins, ends = day
     recorded = sorted((start, min(end, ends)) for start, end in spans if start < ends and end > begins)
     starts = [start for start, _ in recorded if start >= begins]
     if not starts:
-        return []
+        return [hours]
     found: list[Span] = []
     covered = starts[0]
     for start, end in recorded:

@@ -95,22 +95,21 @@ def _hours(content: Content) -> Dicts:
 
 
 def _gaps(content: Content) -> Dicts:
-    if content.last_day is None or not (content.gaps or content.is_empty):
+    if content.last_day is None or not content.gaps:
         return []
-    day = times.day(content.last_day)
-    if content.is_empty:
-        return [_header(f"Gaps of {day}"), section("Nothing is recorded for that day.")]
-    found = [_header(f"Gaps of {day}"), *(_gap(gap, content) for gap in content.gaps[:MOST_GAPS])]
-    if more := len(content.gaps) - MOST_GAPS:
-        found += [section(f"… and {more} more.")] if more > 0 else []
+    found = [_header(f"Gaps of {times.day(content.last_day)}"), *(_gap(gap, content) for gap in content.gaps[:MOST_GAPS])]
+    if (more := len(content.gaps) - MOST_GAPS) > 0:
+        found.append(section(f"… and {more} more."))
     return found
 
 
 def _gap(gap: Span, content: Content) -> dict[str, Any]:
     start, end = gap
-    length = format_hours(int((end - start).total_seconds()))
-    zone = content.zone
-    return section(f"{start.astimezone(zone):%H:%M}–{end.astimezone(zone):%H:%M}: {length} h without an entry")
+    length, zone = format_hours(int((end - start).total_seconds())), content.zone
+    value = f"{int(start.timestamp())} {int(end.timestamp())}"
+    button = {"type": "button", "text": plain("Log…"), "action_id": LOG_GAP, "value": value}
+    text = f"{start.astimezone(zone):%H:%M}–{end.astimezone(zone):%H:%M} {zone.key}: {length} h without an entry"
+    return section(text) | {"accessory": button}
 
 
 def _bills(content: Content, app_url: str | None) -> Dicts:
