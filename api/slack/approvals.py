@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from api.http.problems import BadRequest
 from api.slack.deadlines import time_left
+from api.slack.outcomes import Attempt
 from api.slack.responder import CannotAnswer, Responder, empty_response
 from schemas.errors import RetryAfter
 from schemas.identity.users import User
@@ -51,18 +52,20 @@ async def list_bills(
 
 async def press(responder: Responder, pressed: BlockActions, action: Action) -> Response[Any]:
     """Approves the bills of a button, opens the form to reject them, or sends the whole list."""
+    attempt = Attempt(f"trigger:{pressed.trigger_id}")
     run = {APPROVE_BILLS: _approve, REJECT_BILLS: _open_form, SHOW_BILLS: _send_list}[action.action_id]
-    await responder.answer_behind(run(responder, pressed, action), pressed)
+    await responder.answer_behind(run(responder, pressed, action, attempt), pressed, attempt)
     return empty_response()
 
 
-async def _approve(responder: Responder, pressed: BlockActions, action: Action) -> str | None:
+async def _approve(responder: Responder, pressed: BlockActions, action: Action, attempt: Attempt) -> str | None:
     """Approves, once for each press. Returns the reason if the caller is refused."""
     caller, bills = await _find_admin(responder, pressed), seen.parse(action.text)
     if caller.user is None or not bills:
         return caller.refusal or NO_BUTTON
     async with responder.transaction() as conn:
-        if not await deduplication.record_once(conn, f"trigger:{pressed.trigger_id}"):
+        attempt.began = True
+        if not await deduplication.record_once(conn, attempt.key):
             return None
         zone = responder.settings.stint_timezone
         outcome = await decisions.approve(conn, bills, by=caller.user, zone=zone, only_customer=caller.only_customer)
@@ -70,13 +73,14 @@ async def _approve(responder: Responder, pressed: BlockActions, action: Action) 
     return None
 
 
-async def _send_list(responder: Responder, pressed: BlockActions, _: Action) -> str | None:
+async def _send_list(responder: Responder, pressed: BlockActions, _: Action, attempt: Attempt) -> str | None:
     """Sends the list as a direct message, which has its own buttons. Returns the reason if the caller is refused."""
     caller = await _find_admin(responder, pressed)
     if caller.user is None:
         return caller.refusal
     async with responder.transaction() as conn:
-        if await deduplication.record_once(conn, f"trigger:{pressed.trigger_id}"):
+        attempt.began = True
+        if await deduplication.record_once(conn, attempt.key):
             day = await conn.value("SELECT (now() AT TIME ZONE %s)::date", (responder.settings.stint_timezone,))
             await outbox.enqueue(conn, PostApprovals(user_id=caller.user.id, day=day), created_by=caller.user.id)
             await homes.tell(conn, caller.slack_id, LIST_SENT)
@@ -102,7 +106,7 @@ async def _show(conn: Connection, response_url: str | None, outcome: Outcome, ca
     await outbox.enqueue(conn, message, created_by=by.id)
 
 
-async def _open_form(responder: Responder, pressed: BlockActions, action: Action) -> str | None:
+async def _open_form(responder: Responder, pressed: BlockActions, action: Action, attempt: Attempt) -> str | None:
     """Opens the form for those of the button's bills that have not changed since they were shown. If all have changed, the list
     is shown again instead. Returns the reason if there is no form."""
     caller, shown = await _find_admin(responder, pressed), seen.parse(action.text)
@@ -122,7 +126,8 @@ async def _open_form(responder: Responder, pressed: BlockActions, action: Action
     left_out = [decisions.why_left_out(now.get(bill.id)) for bill in shown if now.get(bill.id) not in same]
     if not same:
         async with responder.transaction() as conn:
-            if await deduplication.record_once(conn, f"trigger:{pressed.trigger_id}"):
+            attempt.began = True
+            if await deduplication.record_once(conn, attempt.key):
                 outcome = Outcome(blocks.lines(left_out), is_complete=False)
                 await _show(conn, pressed.response_url, outcome, caller, caller.user)
         return None

@@ -7,9 +7,10 @@ from typing import Any
 
 from litestar import Response
 
-from api.slack import subcommands
+from api.slack import outcomes, subcommands
 from api.slack.deadlines import is_done_in_time, is_given_up, is_late, time_left
 from api.slack.late_requests import run_late
+from api.slack.outcomes import Attempt
 from api.slack.responder import CannotAnswer, Responder, empty_response, ephemeral
 from api.slack.subcommands import Answer, Context
 from schemas.errors import RetryAfter
@@ -31,6 +32,11 @@ MIN_OPEN_VIEW_SECONDS = 0.3
 
 NOT_OPENED = "Sorry, Slack did not open the form ({why}). Please try again."
 TOO_LATE = "Stint was busy and has read `/task {command}` too late, so that it has changed nothing. Please try again."
+DONE = "`/task {command}` is done. Stint could not reach its database for its answer; `/task status` shows your timer."
+UNKNOWN = (
+    "Sorry, Stint can't reach its database, and does not know whether `/task {command}` was done. Look at `/task status` or "
+    "`/task today` before you repeat it."
+)
 LOST = "Stint was restarted before it could answer `/task {command}`. Please type it again."
 FORM_LOST = "Stint was restarted before it could open the form. Please try again."
 SLOW = "Sorry, Stint is slow right now. The form fills in automatically as soon as it can; if it does not, please try again."
@@ -70,7 +76,7 @@ async def _answer_write(responder: Responder, command: Command, typed: Run) -> R
         text = TOO_LATE.format(command=quoted(typed.text))
         responder.run_in_background(responder.send_ephemeral(command.response_url, text))
         return empty_response()
-    task = responder.run_in_background(_or_apology(responder, _write(responder, command, typed)))
+    task = responder.run_in_background(_outcome(responder, command, typed))
     is_done = await is_done_in_time(task)
     if not is_done or is_given_up():  # then nobody reads the answer
         responder.run_in_background(_follow_up(responder, command, task))
@@ -78,6 +84,22 @@ async def _answer_write(responder: Responder, command: Command, typed: Run) -> R
         return ephemeral(responder.still_running())
     answer = task.result()
     return ephemeral(answer.text, answer.blocks) if answer is not None else empty_response()
+
+
+async def _outcome(responder: Responder, command: Command, typed: Run) -> Answer | None:
+    """The answer of a command that may change something. If Postgres does not say whether it was done, Stint finds out before
+    it apologizes."""
+    attempt = Attempt(_trigger(command))
+    try:
+        return await responder.or_apology(_write(responder, command, typed, attempt))
+    except CannotAnswer as error:
+        match await outcomes.is_done(responder.database, attempt):
+            case True:
+                return Answer(DONE.format(command=quoted(typed.text)))
+            case False:
+                return Answer(str(error))
+            case None:
+                return Answer(UNKNOWN.format(command=quoted(typed.text)))
 
 
 async def _or_apology(responder: Responder, work: Awaitable[Answer | None]) -> Answer | None:
@@ -124,14 +146,15 @@ async def _read(responder: Responder, command: Command, typed: Run | NearMiss) -
     return answer or Answer(caller.refusal or "")
 
 
-async def _write(responder: Responder, command: Command, typed: Run) -> Answer | None:
+async def _write(responder: Responder, command: Command, typed: Run, attempt: Attempt) -> Answer | None:
     """Runs a command that may change something, once: None if it was run before."""
     caller = await responder.find_caller(command.user_id, team_id=command.team_id, channel_id=command.channel_id)
     if caller.user is None:
         return Answer(caller.refusal or "")
     async with responder.transaction() as conn:
+        attempt.began = True
         # a repeated `stop` could stop a timer that was started after the first
-        if not await deduplication.record_once(conn, _trigger(command)):
+        if not await deduplication.record_once(conn, attempt.key):
             return None
         return await subcommands.run(conn, Context(responder, caller, caller.user, _trigger(command)), typed)
 

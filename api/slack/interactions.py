@@ -10,6 +10,7 @@ from api.http.problems import BadRequest
 from api.http.responses import json_response
 from api.slack import approvals, command_buttons, log_forms, stop_forms
 from api.slack.commands import FormRequest, answer_with_form
+from api.slack.outcomes import Attempt
 from api.slack.responder import CannotAnswer, Responder, empty_response
 from schemas.errors import Conflict, Invalid
 from schemas.identity.users import User
@@ -143,7 +144,8 @@ async def _act(responder: Responder, pressed: BlockActions) -> Response[Any]:
         elif action.action_id == LOG_GAP:
             await responder.answer_behind(log_forms.open_form(responder, pressed, action), pressed)
         elif action.action_id in presses.BUTTONS or action.action_id in command_buttons.BUTTONS:
-            await responder.answer_behind(_press(responder, pressed), pressed)
+            attempt = Attempt(f"trigger:{pressed.trigger_id}")
+            await responder.answer_behind(_press(responder, pressed, attempt), pressed, attempt)
     except CannotAnswer as error:
         responder.run_in_background(responder.tell(pressed, str(error)))
     return empty_response()
@@ -160,14 +162,15 @@ def _refusal_to(responder: Responder, pressed: BlockActions | MessageAction) -> 
     return refuse
 
 
-async def _press(responder: Responder, pressed: BlockActions) -> str | None:
+async def _press(responder: Responder, pressed: BlockActions, attempt: Attempt) -> str | None:
     """Runs the action once, and enqueues the answer. Returns the reason if the caller is refused."""
     channel_id = pressed.channel.id if pressed.channel else None
     caller = await responder.find_caller(pressed.user.id, team_id=pressed.team_id, channel_id=channel_id)
     if caller.user is None:
         return caller.refusal
     async with responder.transaction() as conn:
-        if await deduplication.record_once(conn, f"trigger:{pressed.trigger_id}"):
+        attempt.began = True
+        if await deduplication.record_once(conn, attempt.key):
             if pressed.actions[0].action_id in command_buttons.BUTTONS:
                 outcome = await command_buttons.run(conn, responder, pressed, caller, caller.user)
             else:

@@ -14,7 +14,9 @@ from typing import Any, TypeVar
 
 from litestar import Response
 
+from api.slack import outcomes
 from api.slack.deadlines import ANSWER_SECONDS, is_done_in_time
+from api.slack.outcomes import Attempt
 from schemas.errors import RetryAfter
 from schemas.identity.users import User
 from schemas.messages import UpdateView
@@ -96,15 +98,19 @@ class Responder:
             raise CannotAnswer(self._reason())
         return task.result()
 
-    async def answer_behind(self, work: Coroutine[Any, Any, str | None], pressed: BlockActions) -> None:
+    async def answer_behind(
+        self, work: Coroutine[Any, Any, str | None], pressed: BlockActions, attempt: Attempt | None = None
+    ) -> None:
         """Runs the work of a pressed button, whose request gets an empty answer. The person reads the text that it returns, or
-        the apology, once it is certain, which may be after the answer."""
+        the apology, once it is certain, which may be after the answer. There is no apology if the attempt is found to be done,
+        whose answer is in its transaction."""
 
         async def follow() -> None:
             try:
                 text = await self.or_apology(work)
             except CannotAnswer as error:
-                text = str(error)
+                is_done = await outcomes.is_done(self.database, attempt) if attempt is not None else False
+                text = None if is_done else str(error)
             if text:
                 self.run_in_background(self.tell(pressed, text))
 
