@@ -38,6 +38,8 @@ Modal: TypeAlias = View
 MAX_OPTION_LENGTH = 75
 MAX_DESCRIPTION_LENGTH = 3_000
 MAX_SECTION_LENGTH = 3_000
+MAX_BLOCKS_LENGTH = 10_000  # of all blocks as JSON: Slack documents no limit, and refuses somewhat longer ones
+LEFT_OUT = "… and {count} more, which do not fit here. Type words of the title to find them."
 
 
 @dataclass(frozen=True)
@@ -204,12 +206,18 @@ def task_list(tasks: list[TaskSummary], *, heading: str) -> list[dict[str, Any]]
 def task_rows(
     tasks: list[TaskSummary], *, heading: str, button: Callable[[TaskSummary], dict[str, Any] | None]
 ) -> list[dict[str, Any]]:
-    """A list of tasks, each with its button; None: without one."""
-    rows = []
-    for task in tasks:
+    """A list of tasks, each with its button; None: without one. If Slack would refuse all of them as too long, the list has as
+    many as fit, and says how many are left out."""
+    rows: list[dict[str, Any]] = []
+    length = len(heading)
+    for number, task in enumerate(tasks):
         row: dict[str, Any] = {"type": "section", "text": _markdown_dict(f"{_link(task)}\n{escape(task.customer)}")}
         if (accessory := button(task)) is not None:
             row["accessory"] = accessory
+        length += len(json.dumps(row))
+        if length > MAX_BLOCKS_LENGTH and rows:
+            rows.append({"type": "section", "text": _plain_dict(LEFT_OUT.format(count=len(tasks) - number))})
+            break
         rows.append(row)
     return [{"type": "section", "text": _markdown_dict(heading)}, *rows]
 

@@ -156,7 +156,9 @@ def form(album: Album) -> None:
     done = message.press("finish_task", task)
     album.add("confirmation", Typed("Done"), Message(done["text"], done.get("blocks") or (), ONLY_YOU))
     changes = eventually(
-        lambda: [each for each in member.slack.answers() if "has set the task to done" in str(each.get("blocks"))]
+        lambda: [
+            each for each in member.slack.answers() if f"<@{member.id}> has set the task to done" in str(each.get("blocks"))
+        ]
     )
     album.add("confirmation", Typed("The confirmation now"), Message("", changes[-1]["blocks"], CHANNEL))
 

@@ -139,6 +139,7 @@ def test_what_is_posted_while_the_app_is_removed_waits_and_the_operator_reads_wh
     member.slack.configure(revoked=True)
     assert member.submit(view) is None  # the task is created nevertheless
     assert member.send(requests.event(content, event_id=f"Ev{content['type']}")) is None
+    assert stint.value("SELECT count(*) FROM slack_access_losses WHERE method = 'auth.test'") == 1  # known from the event
     shown = json.loads(stint.command("status", "--json").stdout)
     assert "removed from" in shown["servers"]["Slack"] or "was revoked" in shown["servers"]["Slack"]
     assert "install the app again" in shown["cures"]["Slack"]

@@ -14,7 +14,7 @@ import httpx2
 from ops.sandbox.slack import requests
 from ops.sandbox.slack.requests import SignedRequest
 from ops.sandbox.slack.stand_in import environment
-from ops.sandbox.slack.workspace import new_hook, new_trigger
+from ops.sandbox.slack.workspace import check_message, new_hook, new_trigger
 from tests.support.installation import CHECKOUT, Installation, eventually, free_port
 
 Json = dict[str, Any]
@@ -134,7 +134,10 @@ class Member:
         """Sends the request, and returns the body of its answer, which must be 200; None for an empty body."""
         answer = self.post_request(sent)
         assert answer.status_code == 200, f"{answer.status_code} {answer.text}"
-        return answer.json() if answer.content else None
+        content = answer.json() if answer.content else None
+        if isinstance(content, dict):
+            check_message(content.get("blocks") or [])  # Slack would show nothing
+        return content
 
     def run_command(self, text: str, channel: str | None = None) -> Any:
         """Runs `/task text`, and returns the immediate answer; None for an empty one."""

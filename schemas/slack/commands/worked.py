@@ -6,6 +6,7 @@ As in Stint's bills, an entry belongs to the day on which it starts. A running t
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from itertools import accumulate
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -14,7 +15,7 @@ from schemas.slack.task_actions import format_duration
 from schemas.slack.typed import times
 from schemas.slack.views import escape
 
-MOST_TASKS = 25
+MOST_TASKS, MAX_LENGTH = 25, 3_500  # of lines, and of their characters: Slack advises texts of at most 4,000
 NOTHING = "Nothing is recorded {when}. `/task start` starts your timer, `/task log 1h30` records time."
 
 
@@ -87,9 +88,10 @@ def by_task(rows: list[Hours], *, most: int = MOST_TASKS, longest_first: bool = 
         names[row.task_id] = f"{name} (your timer runs)" if row.running else names.get(row.task_id, name)
     tasks = sorted(names, key=lambda task_id: -seconds[task_id]) if longest_first else list(names)
     lines = [f"• {format_duration(seconds[task_id])}: {names[task_id]}" for task_id in tasks]
-    if len(lines) > most:
-        others = sum(seconds[task_id] for task_id in tasks[most:])
-        lines[most:] = [f"• {format_duration(others)}: {len(tasks) - most} other tasks"]
+    fit = sum(length <= MAX_LENGTH for length in accumulate(len(line) + 1 for line in lines[:most]))
+    if len(lines) > fit:
+        others = sum(seconds[task_id] for task_id in tasks[fit:])
+        lines[fit:] = [f"• {format_duration(others)}: {len(tasks) - fit} other tasks"]
     return lines
 
 
