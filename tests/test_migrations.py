@@ -2,6 +2,7 @@
 refused."""
 
 import asyncio
+import os
 import re
 import shutil
 import signal
@@ -16,7 +17,7 @@ import pytest
 from schemas.postgres import migrate as module
 from schemas.postgres.migrate import MIGRATIONS, WrongVersion, check_version, migrate
 from tests.support.installation import eventually, new_database, with_database
-from tests.support.up import Up, command, stint
+from tests.support.up import ONE_API, Up, command, stint
 
 NAMES = [path.stem for path in sorted(MIGRATIONS.glob("*.sql"))]
 # what the thirteen migrations before version 0.2.0 were called
@@ -271,12 +272,16 @@ def test_a_database_of_before_0_2_0_is_refused_as_it_is(empty: str, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_up_refuses_a_state_directory_of_before_0_2_0(tmp_path: Path) -> None:
-    up = Up(tmp_path / "state").start()
+def test_up_refuses_a_state_directory_of_before_0_2_0(tmp_path: Path, amqp_url_apart: str) -> None:
+    up = Up(tmp_path / "state", *ONE_API).start(AMQP_URL=amqp_url_apart)
     with_names(up.run_json()["database_url"], *BEFORE_0_2_0)
     up.end(signal.SIGTERM)
     again = subprocess.run(
-        stint("up", "--port", str(up.port), "--state", str(up.state)), capture_output=True, text=True, timeout=90
+        stint("up", "--port", str(up.port), "--state", str(up.state)),
+        env=os.environ | {"AMQP_URL": amqp_url_apart},
+        capture_output=True,
+        text=True,
+        timeout=90,
     )
     assert again.returncode == 1
     assert "stint: A Stint before version 0.2.0 made this database, which cannot be upgraded: start with" in again.stderr

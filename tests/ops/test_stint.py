@@ -70,16 +70,29 @@ def checkout(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def made(checkout: Path) -> Path:
-    """One that has its environment already: a copy of what the first test made that asked."""
-    kept = Path(os.environ["STINT_TEST_HOME"]) / "environment"
+def first_starts(checkout: Path, tmp_path: Path) -> list[tuple[str, str]]:
+    """Standard output and standard error of two first starts at once, which the first test that asks makes."""
 
-    def make() -> None:
-        run(checkout)
-        (checkout / ".venv").rename(kept)
+    def make() -> list[tuple[str, str]]:
+        command = [str(checkout / "stint"), "a b", "c"]
+        both = [
+            subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)
+        ]
+        ends = [start.communicate(timeout=120) for start in both]
+        (checkout / ".venv").rename(kept_environment())
+        return ends
 
-    once("environment", make)
-    shutil.copytree(kept, checkout / ".venv", symlinks=True)
+    return once("environment", make)
+
+
+def kept_environment() -> Path:
+    return Path(os.environ["STINT_TEST_HOME"]) / "environment"
+
+
+@pytest.fixture
+def made(checkout: Path, first_starts: list[tuple[str, str]]) -> Path:
+    """One that has its environment already: a copy of what the first starts made."""
+    shutil.copytree(kept_environment(), checkout / ".venv", symlinks=True)
     return checkout
 
 
@@ -90,12 +103,13 @@ def run(checkout: Path, *words: str, cwd: Path | None = None, path: str | None =
     )
 
 
-def test_the_first_start_makes_the_environment_and_the_next_one_finds_it(checkout: Path, tmp_path: Path) -> None:
-    first = run(checkout, "a b", "c", cwd=tmp_path)
-    assert (first.returncode, first.stdout) == (0, "ran a b c\n")
-    assert "first start: installing" in first.stderr
-    second = run(checkout, "again", cwd=Path("/"))
-    assert (second.stdout, second.stderr) == ("ran again\n", "")  # it would say so if it installed anything
+def test_two_first_starts_at_once_share_the_work_and_the_next_one_finds_it(
+    made: Path, first_starts: list[tuple[str, str]]
+) -> None:
+    assert [out for out, _ in first_starts] == ["ran a b c\n", "ran a b c\n"]
+    assert sum("first start: installing" in err for _, err in first_starts) == 1
+    next_one = run(made, "again", cwd=Path("/"))
+    assert (next_one.stdout, next_one.stderr) == ("ran again\n", "")  # it would say so if it installed anything
 
 
 def test_a_changed_lock_is_noticed_once(made: Path) -> None:
@@ -111,15 +125,6 @@ def test_an_interrupted_start_is_repaired(made: Path) -> None:
     repaired = run(made)
     assert (repaired.returncode, repaired.stdout) == (0, "ran\n")
     assert not (made / ".venv" / "half").exists()
-
-
-def test_two_first_starts_at_once_share_the_work(checkout: Path) -> None:
-    both = [
-        subprocess.Popen([str(checkout / "stint")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)
-    ]
-    ends = [start.communicate(timeout=120) for start in both]
-    assert [out for out, _ in ends] == ["ran\n", "ran\n"]
-    assert sum("installing" in err and "first start" in err for _, err in ends) == 1
 
 
 def test_a_link_to_the_script_works_and_so_does_a_directory_called_ops(made: Path, tmp_path: Path) -> None:

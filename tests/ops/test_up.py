@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from tests.support.installation import free_port, new_database
-from tests.support.up import Up, command, ready, runs, until
+from tests.support.up import ONE_API, Up, command, ready, runs, until
 
 pytestmark = pytest.mark.processes
 
@@ -124,7 +124,7 @@ def test_every_part_that_dies_comes_back_at_the_same_urls(up: Up) -> None:
 @pytest.mark.slow
 def test_given_servers_are_used_and_none_is_started(up: Up, tmp_path: Path) -> None:
     run = up.run_json()
-    second = Up(tmp_path / "second").start(
+    second = Up(tmp_path / "second", *ONE_API).start(
         DATABASE_URL=run["database_url"],
         AMQP_URL=run["amqp_url"],
         SECRET_KEY=(up.state / "secret_key").read_text().strip(),
@@ -186,7 +186,7 @@ def test_sigterm_ends_all_of_it_and_open_streams_do_not_delay_that(up: Up) -> No
 
 
 def test_up_starts_again_and_gives_its_first_admin_nothing_back(database_url: str, amqp_url_apart: str, tmp_path: Path) -> None:
-    up = Up(tmp_path / "state").start(DATABASE_URL=new_database(database_url), AMQP_URL=amqp_url_apart)
+    up = Up(tmp_path / "state", *ONE_API).start(DATABASE_URL=new_database(database_url), AMQP_URL=amqp_url_apart)
     try:
         for words in (["user", "remove"], ["user", "add", "--role", "internal_user"]):
             changed = command(*words, "admin@example.com", "--state", str(up.state))

@@ -15,7 +15,7 @@ import pytest
 from ops.state import CHECKOUT
 from tests.support.installation import eventually, new_database
 from tests.support.pages import assert_prints, blocks, paste, steps
-from tests.support.up import Up, command, runs
+from tests.support.up import ONE_API, Up, command, runs
 
 pytestmark = pytest.mark.processes
 
@@ -25,7 +25,7 @@ DOCS = (CHECKOUT / "docs" / "sandbox.md").read_text()
 @pytest.fixture(scope="module")
 def up(database_url: str, amqp_url_apart: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     """Shared by the module: a test that ends it starts it again. It uses the servers of the tests."""
-    up = Up(tmp_path_factory.mktemp("up") / "with space", "--sandbox")
+    up = Up(tmp_path_factory.mktemp("up") / "with space", "--sandbox", *ONE_API)
     try:
         yield up.start(
             DATABASE_URL=new_database(database_url),

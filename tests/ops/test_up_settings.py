@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from tests.support.installation import new_database
-from tests.support.up import Up, command
+from tests.support.up import ONE_API, Up, command
 
 pytestmark = pytest.mark.processes
 ENVIRONMENT = {
@@ -21,8 +21,11 @@ ENVIRONMENT = {
 }
 
 
-def test_a_command_in_another_shell_judges_by_the_settings_of_the_running_up(tmp_path: Path, database_url: str) -> None:
-    up = Up(tmp_path / "state").start(**ENVIRONMENT)
+def test_a_command_in_another_shell_judges_by_the_settings_of_the_running_up(
+    tmp_path: Path, database_url: str, amqp_url_apart: str
+) -> None:
+    up = Up(tmp_path / "state", *ONE_API)
+    up.start(DATABASE_URL=new_database(database_url), AMQP_URL=amqp_url_apart, **ENVIRONMENT)
     try:
         option = ("--state", str(up.state))
 

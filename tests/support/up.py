@@ -23,6 +23,9 @@ WITHOUT_SERVERS = {
 }
 
 
+ONE_API = ("--api-processes", "1")  # for tests to which their number does not matter: each start costs seconds of CPU time
+
+
 class Up:
     """A `./stint up` with its own state and port."""
 
