@@ -18,7 +18,7 @@ def test_a_firm_at_work_in_bad_weather_loses_nothing_and_doubles_nothing(tmp_pat
     seed = str(random.randrange(10**6))
     print(f"seed {seed}: ./stint faults --minutes {MINUTES} --seed {seed}")
 
-    report = run(seed, tmp_path, minutes=MINUTES)
+    report = run(seed, tmp_path, minutes=MINUTES, consultants=8 if FULL else 4)
 
     print(report)
     assert report.differences == []
