@@ -213,7 +213,8 @@ def new_database(database_url: str, name: str | None = None) -> str:
     """Creates a migrated database and returns its URL."""
     name = name or f"t{secrets.token_hex(6)}"
     with psycopg.connect(database_url, autocommit=True) as conn:
-        conn.execute(f"CREATE DATABASE {name} TEMPLATE stint_template".encode())
+        # a copy of the files takes half the CPU time of the copy through the WAL that is Postgres's default
+        conn.execute(f"CREATE DATABASE {name} TEMPLATE stint_template STRATEGY FILE_COPY".encode())
     return with_database(database_url, name)
 
 
