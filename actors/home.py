@@ -28,7 +28,7 @@ BUSY_SECONDS, LIMITED_SECONDS = 0.3, 2.0
 @handles(PublishHome, calls_out=True)
 async def publish_home(call: ExternalCall) -> None:
     """Shows a person's App Home, unless Slack shows the same already."""
-    known, shown = settings(), None
+    known, shown, before = settings(), None, None
     async with call.start() as (conn, message):
         slack_id: str = message.slack_id
         home = await homes.lock(conn, slack_id)
@@ -37,31 +37,30 @@ async def publish_home(call: ExternalCall) -> None:
         elif await homes.is_published_by_another(conn, home, call.id):
             call.reschedule(BUSY_SECONDS)
         else:
+            before = home.content_hash
             caller = await members.find_caller(conn, slack_id, None, settings=known)
-            if caller.fresh:
+            methods = (PUBLISH,) if caller.fresh else (PUBLISH, USERS_INFO)
+            wait = await loss.wait_seconds(conn, methods, known)
+            if wait is None and caller.fresh:
                 shown = await _read(conn, home, caller)
-            if shown is not None and view.content_hash(shown) == home.content_hash:
-                call.skip()
-            elif (wait := await _wait_seconds(conn, is_known=caller.fresh)) is not None:
+            if wait is not None:
                 call.reschedule(wait)
+            elif shown is not None and view.content_hash(shown) == before:
+                call.skip()
+            elif not await rate_limits.try_consume(conn, homes.LIMIT):
+                call.reschedule(LIMITED_SECONDS)
             else:
                 await homes.mark_running(conn, home, call.id)
     assert home is not None
     async with call.timeout(), client.open_client(known) as slack:
         if shown is None:
             home, caller, shown = await _read_with_profile(call, slack, slack_id)
-        view_hash = await _publish(call, slack, home, caller, shown)
+        is_same = view.content_hash(shown) == before
+        view_hash = home.view_hash if is_same else await _publish(call, slack, home, caller, shown)
     async with call.complete() as conn:
-        await loss.record_found(conn, PUBLISH, known)
+        if not is_same:
+            await loss.record_found(conn, PUBLISH, known)
         await homes.mark_shown(conn, slack_id, content_hash=view.content_hash(shown), view_hash=view_hash)
-
-
-async def _wait_seconds(conn: Connection, *, is_known: bool) -> float | None:
-    """How long the message waits: until Slack gives access, or because of the rate limit. None: it makes its calls now."""
-    methods = (PUBLISH,) if is_known else (PUBLISH, USERS_INFO)
-    if (wait := await loss.wait_seconds(conn, methods, settings())) is not None:
-        return wait
-    return None if await rate_limits.try_consume(conn, homes.LIMIT) else LIMITED_SECONDS
 
 
 async def _read(conn: Connection, home: Home, caller: Caller) -> dict[str, Any]:
@@ -85,6 +84,9 @@ async def _read_with_profile(call: ExternalCall, slack: Slack, slack_id: str) ->
         raise await access_lost(call, error) from error
     except SlackRefused as error:
         raise non_retryable(error) from error
+    except RetryAfter as error:
+        await _pause(call, error)
+        raise
     async with call.record_under_lease() as conn:
         await members.save_profile(conn, profile)
         await loss.record_found(conn, USERS_INFO, known)
@@ -109,6 +111,11 @@ async def _publish(call: ExternalCall, slack: Slack, home: Home, caller: Caller,
         logger.info("Slack refused the Home of a person who may not use Stint code=%s", error.code)
         return None
     except RetryAfter as error:
-        async with call.record_under_lease() as conn:
-            await rate_limits.pause(conn, homes.LIMIT, seconds=error.seconds)
+        await _pause(call, error)
         raise
+
+
+async def _pause(call: ExternalCall, error: RetryAfter) -> None:
+    """Lets no Home be published until Slack takes calls again."""
+    async with call.record_under_lease() as conn:
+        await rate_limits.pause(conn, homes.LIMIT, seconds=error.seconds)

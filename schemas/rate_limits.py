@@ -79,13 +79,14 @@ async def reserve(conn: Connection, limit: Limit, key: str = "") -> datetime:
 
 
 async def pause(conn: Connection, limit: Limit, key: str = "", *, seconds: float) -> None:
-    """Allows no use of the limit within the next `seconds`, because the other system asked for that."""
+    """Allows no use of the limit within the next `seconds`, because the other system asked for that. Then one use every
+    `limit.seconds` is free, without a burst."""
     await conn.execute(
         """
         INSERT INTO rate_limits AS r (key, refilled_at) VALUES (%(key)s, clock_timestamp() + make_interval(secs => %(seconds)s))
         ON CONFLICT (key) DO UPDATE SET refilled_at = greatest(r.refilled_at, excluded.refilled_at)
         """,
-        {"key": f"{limit.name}:{key}", "seconds": seconds},
+        {"key": f"{limit.name}:{key}", "seconds": seconds + limit.seconds * (limit.burst - 1)},
     )
 
 

@@ -12,11 +12,11 @@ from api.slack.outcomes import Attempt
 from api.slack.responder import CannotAnswer, Responder, empty_response
 from schemas.errors import RetryAfter
 from schemas.identity.users import User
-from schemas.messages import PostApprovals, ShowApprovals
+from schemas.messages import ShowApprovals
 from schemas.outbox import outbox
 from schemas.postgres.connection import Connection
 from schemas.slack import deduplication
-from schemas.slack.approvals import blocks, decisions, pending, rejection_form, seen
+from schemas.slack.approvals import blocks, daily, decisions, pending, rejection_form, seen
 from schemas.slack.approvals.blocks import APPROVE_BILLS, REJECT_BILLS
 from schemas.slack.approvals.decisions import Outcome
 from schemas.slack.approvals.pending import ShownBill
@@ -81,9 +81,8 @@ async def _send_list(responder: Responder, pressed: BlockActions, _: Action, att
     async with responder.transaction() as conn:
         attempt.began = True
         if await deduplication.record_once(conn, attempt.key):
-            day = await conn.value("SELECT (now() AT TIME ZONE %s)::date", (responder.settings.stint_timezone,))
-            await outbox.enqueue(conn, PostApprovals(user_id=caller.user.id, day=day), created_by=caller.user.id)
             await homes.tell(conn, caller.slack_id, LIST_SENT)
+            await daily.send_now(conn, caller.user.id, settings=responder.settings)
     return None
 
 

@@ -102,3 +102,15 @@ def test_the_longest_pause_counts(pauses: tuple[int, int], expected: int, url: s
         return float(await conn.value(wait, (f"{limit.name}:",)))
 
     assert expected - 2 < over(url, pause) <= expected
+
+
+def test_a_pause_stops_a_burst_too(url: str) -> None:
+    limit = Limit("paused-burst", burst=60, seconds=0.6)
+
+    async def refused(conn: Connection) -> int:
+        await rate_limits.pause(conn, limit, seconds=30)
+        with pytest.raises(RateLimited) as raised:
+            await rate_limits.consume(conn, limit)
+        return raised.value.seconds
+
+    assert over(url, refused) in (29, 30)

@@ -210,3 +210,20 @@ def test_the_message_of_the_day_arrives_once_also_when_processes_are_killed(
     again = updated(second, pressed(second, slack.messages(second.id)[0]["blocks"], "Approve"))
     assert f"approved already, by {admins[0].email.partition('@')[0]}" in shown(again)
     assert UUID(admins[0].id) == UUID(by.get(f"/api/time-bills/{ids[0]}")["approvedBy"])
+
+
+def test_who_asks_twice_for_the_list_gets_it_once(url: str) -> None:
+    async def work(conn: Connection) -> None:
+        admin = await firm_rows.user(conn)
+        await conn.execute(  # the message of the day, which is planned
+            """
+            INSERT INTO messages (id, actor, queue, body, max_attempts, available_at) VALUES
+                (gen_random_uuid(), 'post_approvals', 'slack', json_build_object('user_id', %s::uuid), 1, now() + interval '1 h')
+            """,
+            (admin.id,),
+        )
+        for expected in (2, 2):
+            await daily.send_now(conn, admin.id, settings=known(url))
+            assert await conn.values(PLANNED) == [str(admin.id)] * expected
+
+    over(url, work)

@@ -2,6 +2,8 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -79,7 +81,8 @@ def test_each_change_of_what_a_home_shows_is_found_and_others_are_not(url: str) 
             ("UPDATE working_hours SET seconds_a_day = 7200 WHERE user_id = %(one)s", mine),
             ("UPDATE time_bills SET version = version + 1 WHERE id = %(old)s", admins),
             ("UPDATE time_bills SET version = version + 1 WHERE id = %(today)s", nobody),
-            ("UPDATE customers SET name = 'Acme 2' WHERE id = %(customer)s", everybody),
+            ("UPDATE customers SET name = 'Acme 2' WHERE id = %(customer)s", admins),  # the task has moved
+            ("UPDATE customers SET name = 'Globex 2' WHERE id = %(elsewhere)s", everybody),
             ("UPDATE pillars SET name = 'Servers' WHERE id = %(pillar)s", admins),
             ("UPDATE users SET name = 'Joe' WHERE id = %(one)s", everybody),
             ("UPDATE users SET name = 'Jim' WHERE id = %(other)s", admins),
@@ -121,10 +124,11 @@ def test_a_look_finds_what_commits_late_and_after_a_start_all_homes(url: str) ->
         await conn.execute(DONE)
         assert await changes.publish_changed(conn, since, known(url)) is not None
         assert await conn.values(WAITING) == []
-        other_epoch = changes.Snapshot(since.text, (since.epoch or 0) + 1)
-        await changes.publish_changed(conn, other_epoch, known(url))
-        assert await conn.values(WAITING) == ["U1"]
-        await conn.execute(DONE)
+        yesterday = since.at - timedelta(days=1)
+        for other in (replace(since, epoch=(since.epoch or 0) + 1), replace(since, at=yesterday)):  # another epoch, another day
+            await changes.publish_changed(conn, other, known(url))
+            assert await conn.values(WAITING) == ["U1"]
+            await conn.execute(DONE)
         assert await changes.publish_changed(conn, since, known(url, slack_bot_token=None)) is None
 
     over(url, work)
@@ -162,6 +166,26 @@ def test_one_message_waits_and_a_change_during_a_publish_is_shown_by_the_next(ur
                 assert await homes.is_published_by_another(conn, home, second)
             await conn.execute("UPDATE messages SET state = 'dead', died_at = now() WHERE id = %s", (second,))
             assert await homes.request(conn, ["U1"]) == 1, "a dead message does not stop the next one"
+            await conn.execute("UPDATE messages SET state = 'dead', died_at = now() WHERE state = 'ready'")
+            since = await changes.publish_changed(conn, None, known(url))
+            await conn.execute("UPDATE messages SET state = 'dead', died_at = now() WHERE state = 'ready'")
+            await changes.publish_changed(conn, since, known(url))
+            assert await conn.values(WAITING) == [], "a Home that cannot be published is not tried without end"
+
+
+def test_a_home_is_read_once_more_after_it_was_found_whose_it_is(url: str) -> None:
+    async def work(conn: Connection) -> None:
+        user = await firm_rows.user(conn)
+        await homes.tell(conn, "U1", "a press in a Home whose record was deleted")
+        await conn.execute(DONE)
+        since = await changes.publish_changed(conn, None, known(url))
+        for expected in (["U1"], []):
+            home = await homes.lock(conn, "U1")
+            assert home is not None and home.note
+            await homes.mark_read(conn, home, user_id=user.id, is_admin=False)
+            await changes.publish_changed(conn, since, known(url))
+            assert await conn.values(WAITING) == expected
+            await conn.execute(DONE)
 
     over(url, work)
 
@@ -184,12 +208,23 @@ def test_many_changes_at_once_are_few_publishes_and_the_last_one_is_shown(
     home.shows("*The last title*", "[Stop]")
     assert home.published - before <= 12, "about one in two seconds"
     assert home.view["replaces"], "it names the view that it replaces, so that Slack refuses an older publish"
-    person.put(f"/api/tasks/{task['id']}", {"description": "It is not shown."})
+    unfinished = "SELECT count(*) FROM messages WHERE actor = 'publish_home' AND body->>'slack_id' = %s AND state <> 'done'"
+    eventually(lambda: stint.value(unfinished, home.member.id) == 0)
     published = home.published
+    person.put(f"/api/tasks/{task['id']}", {"description": "It is not shown."})
     checked = "SELECT count(*) FROM messages WHERE actor = 'publish_home' AND body->>'slack_id' = %s AND state = 'done'"
     count = stint.value(checked, home.member.id)
     eventually(lambda: stint.value(checked, home.member.id) > count)
     assert home.published == published, "a Home that shows the same is not published"
+
+    # also if the person's profile has to be read again
+    count, asked = stint.value(checked, home.member.id), "SELECT fetched_at FROM slack_users WHERE slack_id = %s"
+    old = stint.value(
+        "UPDATE slack_users SET fetched_at = now() - interval '2 h' WHERE slack_id = %s RETURNING fetched_at", home.member.id
+    )
+    person.put(f"/api/tasks/{task['id']}", {"description": "Nor is this."})
+    eventually(lambda: stint.value(checked, home.member.id) > count)
+    assert stint.value(asked, home.member.id) > old and home.published == published
 
 
 def test_a_worker_that_is_killed_while_slack_answers_leaves_the_latest_state(own: Installation, slack: SlackSandbox) -> None:

@@ -51,13 +51,18 @@ async def refresh(conn: Connection, slack_id: str) -> None:
 async def tell(conn: Connection, slack_id: str, text: str) -> None:
     """Publishes the person's Home with the result of a press above it, in mrkdwn."""
     await conn.execute(
-        "UPDATE slack_homes SET note = %s, noted_at = clock_timestamp() WHERE slack_id = %s", (text[:2_000], slack_id)
+        """
+        INSERT INTO slack_homes (slack_id, note, noted_at) VALUES (%s, %s, clock_timestamp())
+        ON CONFLICT (slack_id) DO UPDATE SET note = excluded.note, noted_at = excluded.noted_at
+        """,
+        (slack_id, text[:2_000]),
     )
     await request(conn, [slack_id])
 
 
 async def request(conn: Connection, slack_ids: Collection[str]) -> int:
-    """Enqueues a message for each of these Homes for which none waits. Returns how many. Ids without a Home are left out."""
+    """Enqueues a message for each of these Homes for which none waits. Returns how many. Ids without a Home are left out. A Home
+    is not stale after this, whatever becomes of the message, so that one which cannot be published is not tried without end."""
     last: dict[str, UUID | None] = dict(
         await conn.all(
             "SELECT slack_id, message_id FROM slack_homes WHERE slack_id = ANY(%s) ORDER BY slack_id FOR UPDATE",
@@ -72,6 +77,7 @@ async def request(conn: Connection, slack_ids: Collection[str]) -> int:
     for slack_id in idle:
         message_id = await outbox.enqueue(conn, PublishHome(slack_id=slack_id))
         await conn.execute("UPDATE slack_homes SET message_id = %s WHERE slack_id = %s", (message_id, slack_id))
+    await conn.execute("UPDATE slack_homes SET is_stale = false WHERE slack_id = ANY(%s) AND is_stale", (list(last),))
     return len(idle)
 
 
@@ -93,10 +99,15 @@ async def is_published_by_another(conn: Connection, home: Home, message_id: UUID
 
 
 async def mark_read(conn: Connection, home: Home, *, user_id: UUID | None, is_admin: bool) -> None:
-    """Records whose Home it is, and that all that it shows was read in this transaction."""
+    """Records whose Home it is, and that all that it shows was read in this transaction. If it was another's before, or an
+    admin's, a change that is committed meanwhile is not found to be of this Home: it is stale, and is read once more."""
     await conn.execute(
-        "UPDATE slack_homes SET user_id = %s, is_admin = %s, is_stale = false WHERE slack_id = %s",
-        (user_id, is_admin, home.slack_id),
+        """
+        UPDATE slack_homes SET user_id = %(user)s, is_admin = %(admin)s,
+            is_stale = (user_id, is_admin) IS DISTINCT FROM (%(user)s::uuid, %(admin)s)
+        WHERE slack_id = %(id)s
+        """,
+        {"user": user_id, "admin": is_admin, "id": home.slack_id},
     )
 
 
