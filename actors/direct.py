@@ -4,12 +4,15 @@ Stint cannot read direct messages. So if the response to one is lost, it is not 
 letter, and a person decides whether to replay it.
 """
 
+import random
 from collections.abc import Awaitable, Callable
 
 from actors.runtime.external_calls import ExternalCall
 from actors.slack import LOOK_UP, MAX_SLEEP_SECONDS, POST, find_profile, mark_not_posted, post_once
-from schemas.errors import NonRetryable
+from schemas import rate_limits
+from schemas.errors import NonRetryable, RetryAfter
 from schemas.postgres.connection import Connection
+from schemas.rate_limits import Limit
 from schemas.settings import settings
 from schemas.slack import client, members, posts
 from schemas.slack.access import loss
@@ -22,11 +25,15 @@ OUTCOME_UNKNOWN = (
     "discard it"
 )
 Built = DirectMessage | Wait | None
+# Messages for everybody become due at the same time. Slack allows "50+ per minute" of users.lookupByEmail; the messages that
+# wait for that come back at different times.
+LOOK_UPS = Limit("slack-look-ups", burst=40, seconds=1.3)
+LOOK_UP_AGAIN_SECONDS = (5.0, 60.0)
 
 
 async def prepare(conn: Connection, call: ExternalCall, built: Built) -> tuple[DirectMessage, str | None] | None:
     """Within `call.start`: the message, and the id of its recipient in Slack if it is known. None if there is nothing to send,
-    or if the message waits, also until Slack gives access."""
+    or if the message waits, also until Slack gives access, or takes more look-ups."""
     if built is None:
         call.skip()
         return None
@@ -37,6 +44,9 @@ async def prepare(conn: Connection, call: ExternalCall, built: Built) -> tuple[D
     wait = await loss.wait_seconds(conn, (POST,) if member is not None else (POST, LOOK_UP), settings())
     if wait is not None:
         call.reschedule(wait)
+        return None
+    if member is None and not await rate_limits.try_consume(conn, LOOK_UPS):
+        call.reschedule(random.uniform(*LOOK_UP_AGAIN_SECONDS))  # noqa: S311 - not a secret
         return None
     return built, member.slack_id if member is not None else None
 
@@ -73,7 +83,12 @@ async def post(
 
 
 async def _find_slack_id(call: ExternalCall, slack: Slack, email: str) -> str | None:
-    profile = await find_profile(slack, call, email)
+    try:
+        profile = await find_profile(slack, call, email)
+    except RetryAfter as error:
+        async with call.record_under_lease() as conn:
+            await rate_limits.pause(conn, LOOK_UPS, seconds=error.seconds)
+        raise
     async with call.record_under_lease() as conn:
         await loss.record_found(conn, LOOK_UP, settings())
         if profile is not None:

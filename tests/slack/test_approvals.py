@@ -270,6 +270,31 @@ def test_a_direct_message_waits_while_slack_gives_no_access(
     assert len(rejections(owner)) == 1
 
 
+def test_a_direct_message_waits_for_its_turn_to_look_up_its_recipient(
+    owner: Member, person: Person, given: Given, task: Json, stint: Installation
+) -> None:
+    [bill] = given.many_bills(person, task, 1, first="2026-03-02")
+    asked = len(owner.slack.calls("users.lookupByEmail"))
+    with stint.sql() as conn:
+        conn.execute(
+            """
+            INSERT INTO rate_limits (key, refilled_at) VALUES ('slack-look-ups:', clock_timestamp() + interval '1 hour')
+            ON CONFLICT (key) DO UPDATE SET refilled_at = excluded.refilled_at
+            """
+        )
+    try:
+        given.admin().patch(f"/api/time-bills/{bill}", {"status": "rejected", "rejectionNote": "Why?"})
+        of_the_bill = "actor = 'tell_rejection' AND body->>'bill_id' = %s"
+        waits = f"SELECT attempts FROM messages WHERE {of_the_bill} AND delivery_number > 0 AND state = 'ready'"
+        assert eventually(lambda: stint.rows(waits, bill)) == [(0,)]
+        assert len(owner.slack.calls("users.lookupByEmail")) == asked and owner.slack.messages(owner.id) == []
+    finally:
+        with stint.sql() as conn:
+            conn.execute("DELETE FROM rate_limits WHERE key = 'slack-look-ups:'")
+            conn.execute("UPDATE messages SET available_at = now() WHERE actor = 'tell_rejection' AND state = 'ready'")
+    assert len(rejections(owner)) == 1
+
+
 def test_buttons_and_forms_with_other_values_change_nothing(approver: Member, owner: Member) -> None:
     for value in ("", "nothing", "x" * 2000, "A" * 22 + ".0", "A" * 22 + "." + "9" * 30):
         for action in ("approve_bills", "reject_bills"):

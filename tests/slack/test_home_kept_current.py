@@ -172,6 +172,8 @@ def test_one_message_waits_and_a_change_during_a_publish_is_shown_by_the_next(ur
             await changes.publish_changed(conn, since, known(url))
             assert await conn.values(WAITING) == [], "a Home that cannot be published is not tried without end"
 
+    over(url, work)
+
 
 def test_a_home_is_read_once_more_after_it_was_found_whose_it_is(url: str) -> None:
     async def work(conn: Connection) -> None:
