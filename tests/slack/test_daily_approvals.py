@@ -218,7 +218,7 @@ def test_who_asks_twice_for_the_list_gets_it_once(url: str) -> None:
         await conn.execute(  # the message of the day, which is planned
             """
             INSERT INTO messages (id, actor, queue, body, max_attempts, available_at) VALUES
-                (gen_random_uuid(), 'post_approvals', 'slack', json_build_object('user_id', %s::uuid), 1, now() + interval '1 h')
+                (gen_random_uuid(), 'post_approvals', 'slack', json_build_object('user_id', %s::uuid), 1, now() + interval '1h')
             """,
             (admin.id,),
         )
