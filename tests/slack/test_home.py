@@ -20,7 +20,7 @@ def home(member: Member) -> AtHome:
 
 
 def test_a_person_starts_switches_and_stops_their_timer_at_home(
-    home: AtHome, person: Person, given: Given, customer: Json
+    home: AtHome, person: Person, given: Given, customer: Json, stint: Installation
 ) -> None:
     first = given.task(person, customer, title="Fix <it> & go")
     second = given.task(person, customer, title="Backups")
@@ -45,6 +45,11 @@ def test_a_person_starts_switches_and_stops_their_timer_at_home(
     home.press("Stop")
     home.shows("Your timer on Backups is stopped", "*Fix &lt;it&gt; &amp; go*")
     assert person.get("/api/active-timers/me")["taskId"] == first["id"]
+
+    # a Home that has been open for longer than its record is kept
+    assert stint.rows("DELETE FROM slack_homes WHERE slack_id = %s RETURNING 1", home.member.id)
+    home.press("Stop")
+    home.shows("Your timer on Fix &lt;it&gt; &amp; go is stopped", "No timer is running.")
 
 
 def test_who_may_not_use_stint_reads_why_and_nothing_else(

@@ -49,11 +49,12 @@ async def refresh(conn: Connection, slack_id: str) -> None:
 
 
 async def tell(conn: Connection, slack_id: str, text: str) -> None:
-    """Publishes the person's Home with the result of a press above it, in mrkdwn."""
+    """Publishes the person's Home with the result of a press above it, in mrkdwn. It may have been open for so long that its
+    record was deleted."""
     await conn.execute(
         """
         INSERT INTO slack_homes (slack_id, note, noted_at) VALUES (%s, %s, clock_timestamp())
-        ON CONFLICT (slack_id) DO UPDATE SET note = excluded.note, noted_at = excluded.noted_at
+        ON CONFLICT (slack_id) DO UPDATE SET note = excluded.note, noted_at = excluded.noted_at, opened_at = clock_timestamp()
         """,
         (slack_id, text[:2_000]),
     )
