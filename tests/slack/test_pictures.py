@@ -84,7 +84,9 @@ def test_the_pictures_show_what_stint_sends(slack: SlackSandbox, stint: Installa
     if WRITES:
         PICTURES.mkdir(parents=True, exist_ok=True)
         for name, svg in drawn.items():
-            (PICTURES / f"{name}.svg").write_text(svg)
+            path = PICTURES / f"{name}.svg"
+            if not path.exists() or said(path.read_text(), BERLIN.key) != said(svg, zone):  # not because of the time of day
+                path.write_text(svg)
     assert {path.stem for path in PICTURES.glob("*.svg")} == set(drawn)
     for name, svg in drawn.items():
         assert said((PICTURES / f"{name}.svg").read_text(), BERLIN.key) == said(svg, zone), f"draw {name} again: see above"
