@@ -5,6 +5,7 @@ served their purpose, so that tables do not grow without limit. Each relay runs 
 
 import asyncio
 import logging
+import time
 from dataclasses import dataclass
 
 from actors.runtime.failures import record_failure
@@ -29,6 +30,7 @@ from schemas.xero.checks import chain
 logger = logging.getLogger(__name__)
 
 EVERY_SECONDS = 2.0
+REMINDERS_SECONDS = 10.0  # they are planned minutes ahead, and the working hours of all people are read for that
 
 
 async def rescue(settings: Settings) -> None:
@@ -36,9 +38,13 @@ async def rescue(settings: Settings) -> None:
     async with await connect(settings) as conn:
         await sync_epochs.adopt(conn)  # also if the server has an epoch: a table may have been restored from a dump since then
         seen: Snapshot | None = None
+        plan_at = 0.0
         while True:
             await rescue_once(conn, settings)
             seen = await changes.publish_changed(conn, seen, settings)
+            if time.monotonic() >= plan_at:
+                await reminder_planning.plan(conn, settings)
+                plan_at = time.monotonic() + REMINDERS_SECONDS
             await asyncio.sleep(EVERY_SECONDS)
 
 
@@ -57,7 +63,6 @@ async def rescue_once(conn: Connection, settings: Settings) -> None:
     if settings.uses_external_identity:
         await user_pool.ensure_started(conn)
     await planning.plan(conn, settings)
-    await reminder_planning.plan(conn, settings)
     await prune(conn, days=settings.stint_prune_days)
 
 

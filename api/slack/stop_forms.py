@@ -53,7 +53,7 @@ async def open_stop_form(responder: Responder, pressed: BlockActions, action: Ac
         raise CannotAnswer(caller.refusal or "")
 
     async def look_up(conn: Connection) -> RunningSince | None:
-        return await likely_ends.read(conn, user.id, timer_id) if timer_id else None
+        return await likely_ends.read(conn, user.id, timer_id, settings=responder.settings) if timer_id else None
 
     timer = await responder.query(look_up)
     if timer is None:

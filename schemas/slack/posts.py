@@ -88,7 +88,7 @@ async def build_nudge(
     task = await task_actions.get_task(conn, overdue.task_id, settings=settings, only_customer=None)
     if task is None:
         return None
-    timer = await likely_ends.read(conn, message.user_id, message.timer_id)
+    timer = await likely_ends.read(conn, message.user_id, message.timer_id, settings=settings)
     return None if timer is None else Nudge(task, timer, task_actions.format_duration(overdue.seconds))
 
 

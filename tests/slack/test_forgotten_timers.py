@@ -59,10 +59,11 @@ def test_a_nudges_buttons_stop_its_timer_at_the_end_of_the_working_day(
     member: Member, person: Person, given: Given, stint: Installation
 ) -> None:
     timer = forgotten(person, given, stint)
+    person.patch("/api/me/working-hours", {"end": "16:30", "hoursPerDay": 7})
     stint.rows("UPDATE messages SET available_at = now() WHERE body->>'timer_id' = %s RETURNING 1", timer["id"])
     [nudge] = eventually(lambda: member.slack.messages(member.id), why="a nudge")
     stop = buttons(nudge)[-2]
-    assert "17:00 Europe/Berlin" in stop["text"] and buttons(nudge)[-1]["text"] == "Another time…"
+    assert "16:30 Europe/Berlin" in stop["text"] and buttons(nudge)[-1]["text"] == "Another time…"
 
     trigger = member.slack.trigger()
     sent = member.press_request(stop["action_id"], stop["value"], "D0123", trigger)
@@ -70,7 +71,7 @@ def test_a_nudges_buttons_stop_its_timer_at_the_end_of_the_working_day(
     assert "is stopped at" in member.wait_for_answer(trigger["path"])
     member.send(sent)  # Slack repeats it
     [entry] = eventually(lambda: entries(person))
-    assert datetime.fromisoformat(entry["endTime"]).astimezone(BERLIN).strftime("%H:%M:%S") == "17:00:00"
+    assert datetime.fromisoformat(entry["endTime"]).astimezone(BERLIN).strftime("%H:%M:%S") == "16:30:00"
 
     task = given.task(person)
     person.post(f"/api/tasks/{task['id']}/start")

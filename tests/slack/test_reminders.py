@@ -192,6 +192,10 @@ def test_what_is_not_true_any_more_when_it_is_sent_is_not_sent(url: str) -> None
         nudged = await firm_nudge(conn, person, timer_id)
         assert await build() is None, "the nudge about it has just come"
         await conn.execute("UPDATE messages SET done_at = now() - interval '61 minutes' WHERE id = %s", (nudged,))
+        await conn.execute("UPDATE timers SET start_time = start_time - interval '4 hours' WHERE id = %s", (timer_id,))
+        built = await build()
+        assert isinstance(built, DirectMessage)
+        assert button(built.blocks, f"Stop at 11:00 {ZONE}")["value"].startswith(str(timer_id))
         assert await build() is not None
 
     over(url, work)

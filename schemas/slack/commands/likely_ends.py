@@ -1,12 +1,14 @@
 """When a timer that somebody forgot to stop probably ended: at the person's last activity in Stint, or when their working day
 ended."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, time, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from schemas.identity import working_hours
 from schemas.postgres.connection import Connection
+from schemas.settings import Settings
 from schemas.slack.typed import times
 
 END_OF_DAY = time(17)
@@ -38,9 +40,9 @@ class RunningSince:
         return found
 
 
-async def read(conn: Connection, user_id: UUID, timer_id: UUID) -> RunningSince | None:
+async def read(conn: Connection, user_id: UUID, timer_id: UUID, *, settings: Settings) -> RunningSince | None:
     """The user's timer; None if it is not running any more."""
-    return await conn.maybe(
+    found = await conn.maybe(
         """
         SELECT r.id AS timer_id, r.start_time AS start, now() AS now, greatest(
             CASE WHEN r.version > 1 AND r.updated_at > r.start_time THEN r.updated_at END,
@@ -54,3 +56,7 @@ async def read(conn: Connection, user_id: UUID, timer_id: UUID) -> RunningSince 
         (user_id, timer_id),
         row=RunningSince,
     )
+    if found is None:
+        return None
+    calendar = await working_hours.read_calendar(conn, user_id, settings=settings)
+    return replace(found, day_end=calendar.end)

@@ -3,7 +3,7 @@
 It is written when it is delivered, from what is true then. schemas/slack/reminders/planning.py plans it.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -62,11 +62,13 @@ async def build(conn: Connection, message: RemindOfHours, *, settings: Settings)
     person = _Person(message.user_id, found.email, calendar, now)
     timer = await task_actions.get_running_timer(conn, message.user_id, only_customer=None)
     if message.week:
-        return await _summary(conn, person, timer, message.day)
-    return await _reminder(conn, person, timer, message.day)
+        return await _summary(conn, person, timer, message.day, settings)
+    return await _reminder(conn, person, timer, message.day, settings)
 
 
-async def _reminder(conn: Connection, person: _Person, timer: RunningTimer | None, day: date) -> DirectMessage | None:
+async def _reminder(
+    conn: Connection, person: _Person, timer: RunningTimer | None, day: date, settings: Settings
+) -> DirectMessage | None:
     rows = await person.hours(conn, day, day)
     planned, seconds = person.calendar.planned_seconds(day), sum(row.seconds for row in rows)
     missing = planned - seconds if planned - seconds >= MISSING_SECONDS else 0
@@ -74,10 +76,12 @@ async def _reminder(conn: Connection, person: _Person, timer: RunningTimer | Non
         return None
     counts = ", with your running timer" if any(row.running for row in rows) else ""
     text = f"You have {clock(seconds)} of {clock(planned)} hours today ({day:%A}, {person.calendar.zone.key}){counts}."
-    return await _message(conn, person, timer, text, [f"*{text}*"], missing=missing)
+    return await _message(conn, person, timer, text, [f"*{text}*"], settings, missing=missing)
 
 
-async def _summary(conn: Connection, person: _Person, timer: RunningTimer | None, day: date) -> DirectMessage:
+async def _summary(
+    conn: Connection, person: _Person, timer: RunningTimer | None, day: date, settings: Settings
+) -> DirectMessage:
     calendar, first = person.calendar, monday(day) - timedelta(days=7)
     last = first + timedelta(days=6)
     rows = await person.hours(conn, first, last)
@@ -90,7 +94,7 @@ async def _summary(conn: Connection, person: _Person, timer: RunningTimer | None
     parts = [f"*{text}*", "\n".join(lines)]
     if rows:
         parts.append("\n".join(["*By task*", *worked.by_task(rows, most=TOP_TASKS, longest_first=True)]))
-    return await _message(conn, person, timer, text, parts)
+    return await _message(conn, person, timer, text, parts, settings)
 
 
 def _of_day(day: date, seconds: int, calendar: WorkCalendar) -> str:
@@ -100,14 +104,21 @@ def _of_day(day: date, seconds: int, calendar: WorkCalendar) -> str:
 
 
 async def _message(
-    conn: Connection, person: _Person, timer: RunningTimer | None, text: str, parts: list[str], *, missing: int = 0
+    conn: Connection,
+    person: _Person,
+    timer: RunningTimer | None,
+    text: str,
+    parts: list[str],
+    settings: Settings,
+    *,
+    missing: int = 0,
 ) -> DirectMessage:
     calendar, ends = person.calendar, None
     if timer is not None:
         started = times.clock(timer.start_time, calendar.zone, now=person.now)
         parts.append(f"Your timer runs {timer.on_task}, since {started}.")
-        if (since := await likely_ends.read(conn, person.user_id, timer.id)) is not None:
-            ends = command_views.stop_buttons(replace(since, day_end=calendar.end), calendar.zone).to_dict()
+        if (since := await likely_ends.read(conn, person.user_id, timer.id, settings=settings)) is not None:
+            ends = command_views.stop_buttons(since, calendar.zone).to_dict()
     blocks: list[dict[str, Any]] = [section(part) for part in parts]
     blocks += [buttons.actions(timer.id if timer is not None else None, missing=missing), *([ends] if ends else [])]
     return DirectMessage(person.email, text, blocks)
