@@ -22,7 +22,7 @@ def sample(values: Sequence[T], start: int) -> Sequence[T]:
     return values[start % min(step, len(values) or 1) :: step]
 
 
-BACKLOG = 100_000 if FULL else 1_000  # messages, half of them bills and half mail
+BACKLOG = 100_000 if FULL else 2_000  # messages, half of them bills and half mail
 
 STOPS_WITHOUT_RABBITMQ = 1_000 if FULL else 200
 OUTAGE_SECONDS = 40 if FULL else 5  # of Postgres: longer than two requests in a row that get their 503 after 2 s
