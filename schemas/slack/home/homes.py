@@ -63,7 +63,7 @@ async def tell(conn: Connection, slack_id: str, text: str) -> None:
 
 async def request(conn: Connection, slack_ids: Collection[str]) -> int:
     """Enqueues a message for each of these Homes for which none waits. Returns how many. Ids without a Home are left out. After
-    this a Home is not stale, whatever becomes of the message, so that one which cannot be published is not tried without end."""
+    this no Home is stale, whatever becomes of the message, so that one which cannot be published is not tried without end."""
     last: dict[str, UUID | None] = dict(
         await conn.all(
             "SELECT slack_id, message_id FROM slack_homes WHERE slack_id = ANY(%s) ORDER BY slack_id FOR UPDATE",
