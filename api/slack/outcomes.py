@@ -10,6 +10,10 @@ from schemas.slack import deduplication
 
 SETTLE_SECONDS = 60.0  # that Stint tries to find out, while Postgres does not answer
 PAUSE_SECONDS = 0.5
+UNKNOWN = (
+    "Sorry, Stint can't reach its database, and does not know whether this was done. Look at `/task status` or `/task today` "
+    "before you press the button again."
+)
 
 
 @dataclass
@@ -27,13 +31,28 @@ async def is_done(database: Database, attempt: Attempt) -> bool | None:
     far, and does nothing when it comes to it."""
     if not attempt.began:
         return False
-    until = time.monotonic() + SETTLE_SECONDS
+    until, undone = time.monotonic() + SETTLE_SECONDS, f"undone:{attempt.key}"
     while time.monotonic() < until:
         try:
             async with database.transaction(queued=False) as conn:
-                is_new = await deduplication.record_once(conn, attempt.key)
-        except UNREACHABLE:
+                if await deduplication.record_once(conn, attempt.key):
+                    await deduplication.record_once(conn, undone)
+                    return False
+                return not await deduplication.is_recorded(conn, undone)
+        except UNREACHABLE:  # perhaps during the COMMIT: then the next try finds what this one has recorded
             await asyncio.sleep(PAUSE_SECONDS)
-        else:
-            return not is_new
     return None
+
+
+async def apology(database: Database, attempt: Attempt | None, text: str, *, waits: bool) -> str | None:
+    """What a person reads whose button got no result: `text`, the reason, if nothing was done, and None if it was, because the
+    answer is in its transaction. Without `waits`, an attempt that began counts as unknown."""
+    if attempt is None or not attempt.began:
+        return text
+    match await is_done(database, attempt) if waits else None:
+        case True:
+            return None
+        case False:
+            return text
+        case None:
+            return UNKNOWN

@@ -38,6 +38,7 @@ def test_what_was_committed_without_an_answer_is_found_and_what_was_not_never_ha
             attempt = Attempt(f"trigger:{uuid4()}", began=True)
             assert await outcomes.is_done(database, attempt) is False
             assert not await deduplication.record_once(other, attempt.key)
+            assert await outcomes.is_done(database, attempt) is False, "also if the answer to the first look was lost"
             # one that never began changes nothing, and Postgres is not asked
             attempt = Attempt(f"trigger:{uuid4()}")
             assert await outcomes.is_done(database, attempt) is False
@@ -56,6 +57,9 @@ def test_without_postgres_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> N
         database = Database(settings.model_copy(update={"stint_connect_seconds": 0.05}), size=2)
         await database.open()
         found = await outcomes.is_done(database, Attempt("trigger:1", began=True))
+        said = [await outcomes.apology(database, Attempt("trigger:1", began), "Sorry", waits=True) for began in (False, True)]
+        assert said == ["Sorry", outcomes.UNKNOWN]
+        assert await outcomes.apology(database, Attempt("trigger:1", True), "Sorry", waits=False) == outcomes.UNKNOWN
         await database.close()
         return found
 

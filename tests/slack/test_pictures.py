@@ -169,8 +169,22 @@ def said(svg: str, zone: str) -> str:
     """The text of a picture, without numbers, days, the time zone and the ends of lines, which depend on when it was drawn."""
     found = ["".join(text.itertext()) for text in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]  # noqa: S314
     whole = " ".join(" ".join(found).split()).replace(zone, "ZONE")
-    days = r"\b(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?(?:\d+ (?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) )?\d"
-    return re.sub(r"\d+", "0", re.sub(days, "0", whole))
+    weekday = r"\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) (?=\d)"
+    day = r"\b\d{1,2} (?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\b ?"
+    return re.sub(r"\d+", "0", re.sub(day, "", re.sub(weekday, "", whole)))
+
+
+def test_what_a_picture_says_is_the_same_on_other_days() -> None:
+    def drawn(*lines: str) -> str:
+        return said(
+            f'<svg xmlns="http://www.w3.org/2000/svg">{"".join(f"<text>{line}</text>" for line in lines)}</svg>', "Zone"
+        )
+
+    texts = ("45 min today, {0} (Zone)", "since {1} (Zone)", "{0}: 45 min", "Stop at {1} 17:00 Zone", "{0} 2026-03-02, 1:30 h")
+    once = drawn(*(text.format("Tue 1 Dec", "Mon 30 Nov") for text in texts[:4]), texts[4].format("Mon"))
+    later = drawn(*(text.format("Mon 1 Mar", "Mon 1 Mar") for text in texts[:3]), "Stop at 9:05 Zone", texts[4].format("Fri"))
+    assert once == later
+    assert once != drawn("44 min today, Tue 1 Dec (Zone)")
 
 
 def test_each_picture_is_shown_in_the_page() -> None:

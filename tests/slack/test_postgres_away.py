@@ -4,10 +4,12 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from ops.sandbox.slack import requests
+from tests.slack.at_home import AtHome
 from tests.support.answers import problem
 from tests.support.given import Json
 from tests.support.installation import Installation, eventually
@@ -84,6 +86,14 @@ def test_a_button_and_a_message_action_are_answered_at_their_response_url(member
     for trigger in triggers:
         [answer] = eventually(partial(member.slack.answers, trigger["path"]))
         assert answer["response_type"] == "ephemeral" and answer["text"].startswith(SORRY)
+
+
+def test_a_button_at_home_is_answered_by_a_modal(member: Member) -> None:
+    before = len(member.slack.views())
+
+    AtHome(member, {"id": "V1", "type": "home"}).act({"type": "button", "action_id": "start_timer", "value": str(uuid4())})
+
+    eventually(lambda: SORRY in texts(member.slack.views()[before:]))
 
 
 def test_selects_have_no_options(member: Member) -> None:
