@@ -25,7 +25,7 @@ from schemas.settings import Settings
 
 MAX_DAYS_OFF = 366
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
-TimeOfDay = Annotated[str, StringConstraints(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$"), Field(examples=["09:00", "17:30"])]
+TimeOfDay = Annotated[str, StringConstraints(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")]
 
 
 def _half_hours(value: object) -> object:
@@ -60,8 +60,8 @@ class WorkingHours(Row):
     """When a person works, and whether Slack reminds them of missing hours."""
 
     days: list[Weekday]
-    start: Annotated[TimeOfDay, Field(description="in the person's time zone")]
-    end: Annotated[TimeOfDay, Field(description="on the same day")]
+    start: Annotated[TimeOfDay, Field(description="in the person's time zone", examples=["09:00"])]
+    end: Annotated[TimeOfDay, Field(description="on the same day", examples=["17:30"])]
     hours_per_day: Annotated[float, Field(description="planned for each working day", examples=[7.5])]
     reminders: Annotated[bool, Field(description="whether Slack reminds the person of missing hours and a running timer")]
     days_off: Annotated[list[DaysOff], Field(description="in order; those that touch or overlap are one")]
@@ -79,8 +79,8 @@ class WorkingHoursChange(Body):
     """Fields that are left out keep their values. null: the firm's value again; of `daysOff`: none."""
 
     days: Annotated[list[Weekday] | None, Field(min_length=1, max_length=7, examples=[["mon", "tue", "wed"]])] = None
-    start: Annotated[TimeOfDay | None, Field(description="in your time zone")] = None
-    end: Annotated[TimeOfDay | None, Field(description="on the same day, after the start")] = None
+    start: Annotated[TimeOfDay | None, Field(description="in your time zone", examples=["09:00"])] = None
+    end: Annotated[TimeOfDay | None, Field(description="on the same day, after the start", examples=["17:30"])] = None
     hours_per_day: Annotated[Hours | None, Field(description="whole or half hours, at most those between start and end")] = None
     reminders: Annotated[Flag | None, Field(description="whether Slack reminds you of missing hours")] = None
     days_off: Annotated[list[DaysOff] | None, Field(max_length=MAX_DAYS_OFF, description="all of them")] = None

@@ -91,6 +91,8 @@ NULL_MEANS = {
     ("replays", "canary"): "no canary",
     ("replays", "rate_per_second"): "no limit",
     ("slack_users", "refusal"): "a person of this workspace",
+    ("working_hours", "days"): "as the settings say",
+    ("working_hours", "seconds_a_day"): "as the settings say",
 }
 
 

@@ -7,14 +7,21 @@ import json
 import os
 import re
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
+from uuid import UUID
 from xml.etree import ElementTree
 from zoneinfo import ZoneInfo
 
 from ops.sandbox.slack.picture import Form, Message, Part, Typed, picture
+from schemas.messages import RemindOfHours
+from schemas.postgres.connection import Connection
+from schemas.slack.approvals.direct import DirectMessage
+from schemas.slack.reminders import messages
+from tests.outbox.rows import over
 from tests.slack.approving import admin_in, opened, pressed
+from tests.slack.at_home import AtHome
 from tests.slack.test_presses import Pressed, buttons
 from tests.slack.test_previews import APP, share
 from tests.slack.test_tasks import mapped
@@ -27,6 +34,7 @@ PICTURES = CHECKOUT / "docs/images/slack"
 WRITES = os.environ.get("STINT_WRITE_PICTURES") == "1"
 ONLY_YOU, CHANNEL, DIRECT = "Only visible to you", "#acme, which belongs to Acme Ltd", "Direct message"
 BERLIN = ZoneInfo("Europe/Berlin")
+EVERY_DAY = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
 
 @dataclass
@@ -71,6 +79,8 @@ def test_the_pictures_show_what_stint_sends(slack: SlackSandbox, stint: Installa
     names = {member.id: "Ada", grace.id: "Grace"}
     album = Album(member, slack.channel())
 
+    home(album, person, mail)
+    reminder(album, stint, person, zone)
     approvals(album, grace, given, person, mail)
     nudge(album, stint, person, mail)
     commands(album, stint, person, mail)
@@ -86,10 +96,38 @@ def test_the_pictures_show_what_stint_sends(slack: SlackSandbox, stint: Installa
         for name, svg in drawn.items():
             path = PICTURES / f"{name}.svg"
             if not path.exists() or said(path.read_text(), BERLIN.key) != said(svg, zone):  # not because of the time of day
-                path.write_text(svg)
+                path.write_text(svg.replace(zone, BERLIN.key))
     assert {path.stem for path in PICTURES.glob("*.svg")} == set(drawn)
     for name, svg in drawn.items():
         assert said((PICTURES / f"{name}.svg").read_text(), BERLIN.key) == said(svg, zone), f"draw {name} again: see above"
+
+
+def home(album: Album, person: Person, task: Json) -> None:
+    """With a timer that runs, on a day after a working day without an entry."""
+    person.patch("/api/me/working-hours", {"days": EVERY_DAY})
+    person.post(f"/api/tasks/{task['id']}/start", {"notes": "Reading the logs"})
+    tab = AtHome(album.member)
+    tab.opened()
+    album.add("home", Message("", tab.view["blocks"], "The Home tab, which only you see"))
+
+
+def reminder(album: Album, stint: Installation, person: Person, zone: str) -> None:
+    """With a timer that runs on since before the working day ended, ten minutes ago."""
+    now = datetime.now(ZoneInfo(zone))
+    end = now - timedelta(minutes=10)
+    hours = {"reminders": True, "start": "00:00", "end": f"{end:%H:%M}", "hoursPerDay": min(8, end.hour)}
+    person.patch("/api/me/working-hours", hours)
+    ago = "UPDATE timers SET start_time = start_time - interval '2 hours' WHERE user_id = %s RETURNING 1"
+    stint.rows(ago, person.id)
+
+    async def build(conn: Connection) -> Message:
+        built = await messages.build(conn, RemindOfHours(user_id=UUID(person.id), day=now.date()), settings=stint.settings)
+        assert isinstance(built, DirectMessage)
+        return Message(built.text, built.blocks, DIRECT)
+
+    album.add("reminder", over(stint.settings.database_url, build))
+    person.patch("/api/me/working-hours", dict.fromkeys(hours))
+    person.http.delete("/api/active-timers/me")
 
 
 def approvals(album: Album, grace: Member, given: Given, person: Person, task: Json) -> None:
@@ -169,7 +207,7 @@ def said(svg: str, zone: str) -> str:
     """The text of a picture, without numbers, days, the time zone and the ends of lines, which depend on when it was drawn."""
     found = ["".join(text.itertext()) for text in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]  # noqa: S314
     whole = " ".join(" ".join(found).split()).replace(zone, "ZONE")
-    weekday = r"\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) (?=\d)"
+    weekday = r"\b(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) (?=\d)|(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day\b)"
     day = r"\b\d{1,2} (?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\b ?"
     return re.sub(r"\d+", "0", re.sub(day, "", re.sub(weekday, "", whole)))
 
@@ -180,7 +218,7 @@ def test_what_a_picture_says_is_the_same_on_other_days() -> None:
             f'<svg xmlns="http://www.w3.org/2000/svg">{"".join(f"<text>{line}</text>" for line in lines)}</svg>', "Zone"
         )
 
-    texts = ("45 min today, {0} (Zone)", "since {1} (Zone)", "{0}: 45 min", "Stop at {1} 17:00 Zone", "{0} 2026-03-02, 1:30 h")
+    texts = ("45 min today, {0} (Zone)", "since {1} (Zone)", "{0}: 45 min", "Stop at {1} 17:00 Zone", "{0} 2026-03-02, {0}day")
     once = drawn(*(text.format("Tue 1 Dec", "Mon 30 Nov") for text in texts[:4]), texts[4].format("Mon"))
     later = drawn(*(text.format("Mon 1 Mar", "Mon 1 Mar") for text in texts[:3]), "Stop at 9:05 Zone", texts[4].format("Fri"))
     assert once == later

@@ -134,7 +134,8 @@ def test_what_is_posted_while_the_app_is_removed_waits_and_the_operator_reads_wh
 ) -> None:
     timer = person.post(f"/api/tasks/{given.task(person)['id']}/start")
     view = member.open_form("Waits for the app")
-    dead = "SELECT count(*) FROM messages WHERE state = 'dead'"
+    # the mails to admins about it have no server
+    dead = "SELECT count(*) FROM messages WHERE state = 'dead' AND queue <> 'mail'"
     before = stint.value(dead)
     member.slack.configure(revoked=True)
     assert member.submit(view) is None  # the task is created nevertheless

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from ops.sandbox.slack.workspace import check_message
 from schemas.identity import working_hours
 from schemas.identity.users import User
 from schemas.identity.working_hours import WorkingHoursChange
@@ -242,6 +243,14 @@ def test_the_first_working_day_of_a_week_has_the_summary_of_the_week_before(url:
         text = shown(built.blocks)
         assert "Last week you recorded 6:30 of 8:00 hours" in text and "Your timer runs" not in text
         assert "5:30 of 8:00" in text and ": 1:00\n" in text + "\n" and "6 h 30 min: Servers · A &amp; B" in text
+        for _ in range(4):  # what does not fit into a block is counted
+            long = await firm_rows.firm(conn, by=person.id, name="&" * 200)
+            await conn.execute("UPDATE tasks SET title = repeat('&', 200) WHERE id = %s", (long.task,))
+            await worked(conn, long, 1, last)
+        built = await messages.build(conn, RemindOfHours(user_id=person.id, day=day, week=True), settings=settings)
+        assert isinstance(built, DirectMessage)
+        assert "other tasks" in shown(built.blocks)
+        check_message(built.blocks)
         await conn.execute("UPDATE time_entries SET deleted_at = now()")
         built = await messages.build(conn, RemindOfHours(user_id=person.id, day=day, week=True), settings=settings)
         assert isinstance(built, DirectMessage)

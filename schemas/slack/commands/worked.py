@@ -77,9 +77,11 @@ async def read_hours(
     )
 
 
-def by_task(rows: list[Hours], *, most: int = MOST_TASKS, longest_first: bool = False) -> list[str]:
+def by_task(
+    rows: list[Hours], *, most: int = MOST_TASKS, max_length: int = MAX_LENGTH, longest_first: bool = False
+) -> list[str]:
     """A line for each task, in the order in which they were begun, or the one with the most hours first. What is beyond `most`
-    tasks is one line."""
+    tasks or `max_length` characters is one more line."""
     seconds: dict[UUID, int] = defaultdict(int)
     names: dict[UUID, str] = {}
     for row in rows:
@@ -88,7 +90,7 @@ def by_task(rows: list[Hours], *, most: int = MOST_TASKS, longest_first: bool = 
         names[row.task_id] = f"{name} (your timer runs)" if row.running else names.get(row.task_id, name)
     tasks = sorted(names, key=lambda task_id: -seconds[task_id]) if longest_first else list(names)
     lines = [f"• {format_duration(seconds[task_id])}: {names[task_id]}" for task_id in tasks]
-    fit = sum(length <= MAX_LENGTH for length in accumulate(len(line) + 1 for line in lines[:most]))
+    fit = sum(length <= max_length for length in accumulate(len(line) + 1 for line in lines[:most]))
     if len(lines) > fit:
         others = sum(seconds[task_id] for task_id in tasks[fit:])
         lines[fit:] = [f"• {format_duration(others)}: {len(tasks) - fit} other tasks"]

@@ -15,7 +15,7 @@ from schemas.postgres.connection import Connection
 from schemas.settings import Settings
 from schemas.slack import task_actions
 from schemas.slack.approvals import people
-from schemas.slack.approvals.blocks import section
+from schemas.slack.approvals.blocks import MAX_TEXT_LENGTH, section
 from schemas.slack.approvals.direct import DirectMessage, Wait
 from schemas.slack.commands import likely_ends, worked
 from schemas.slack.commands import views as command_views
@@ -93,7 +93,8 @@ async def _summary(
     text = f"Last week you recorded {clock(seconds)} of {clock(planned)} hours ({span})."
     parts = [f"*{text}*", "\n".join(lines)]
     if rows:
-        parts.append("\n".join(["*By task*", *worked.by_task(rows, most=TOP_TASKS, longest_first=True)]))
+        tasks = worked.by_task(rows, most=TOP_TASKS, max_length=MAX_TEXT_LENGTH - 100, longest_first=True)
+        parts.append("\n".join(["*By task*", *tasks]))
     return await _message(conn, person, timer, text, parts, settings)
 
 
