@@ -15,6 +15,7 @@ from slack_sdk.signature import SignatureVerifier
 from ops.sandbox.slack import requests
 from ops.sandbox.slack.requests import EVENTS, INTERACTIVITY, SignedRequest
 from ops.sandbox.slack.workspace import SIGNING_SECRET, TEAM_ID
+from tests.slack.test_grid import OTHER_TEAM, grid
 from tests.slack.test_tasks import tasks_of
 from tests.support.answers import problem
 from tests.support.given import Given, Json, Person
@@ -220,13 +221,22 @@ def _merged(into: Any, values: Any) -> Any:
     return values
 
 
-def test_slacks_own_examples_are_accepted(member: Member, person: Person, customer: Json, given: Given) -> None:
+@pytest.mark.parametrize("in_organization", [False, True], ids=["a workspace", "a workspace of an organization"])
+def test_slacks_own_examples_are_accepted(
+    in_organization: bool, member: Member, person: Person, customer: Json, given: Given
+) -> None:
     trigger, url = member.slack.trigger(), member.slack.url
     sender: Json = {"user": {"id": member.id, "team_id": TEAM_ID}, "team": {"id": TEAM_ID, "domain": "sandbox"}}
+    of_organization: Json = {}
+    if in_organization:
+        member.slack.user(person.email, id=member.id, teamId=OTHER_TEAM, enterpriseId="E0ORG", teams=[TEAM_ID, OTHER_TEAM])
+        sender = grid() | {"user": {"id": member.id, "team_id": OTHER_TEAM}}
+        of_organization = {"enterprise_id": "E0ORG", "enterprise_name": "Org", "is_enterprise_install": "false"}
     where = {"trigger_id": trigger["triggerId"], "response_url": url + trigger["path"], "channel": {"id": member.channel}}
 
     command = example("SlashCommandPayload", team_id=TEAM_ID, channel_id=member.channel, user_id=member.id, command="/task",
-                      text="status", trigger_id=trigger["triggerId"], response_url=url + trigger["path"])  # fmt: skip
+                      text="status", trigger_id=trigger["triggerId"], response_url=url + trigger["path"],
+                      **of_organization)  # fmt: skip
     assert "No timer" in member.send(requests.form(EVENTS, command))["text"]
 
     def sends(payload: Json) -> Any:
