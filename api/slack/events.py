@@ -74,7 +74,7 @@ async def _user_change(conn: Connection, _: Responder, callback: EventCallback) 
     slack_id = user.get("id") if isinstance(user, dict) else None
     if isinstance(slack_id, str):
         await members.delete_profiles(conn, slack_id)
-        await homes.refresh(conn, slack_id)
+        await homes.request(conn, [slack_id])
 
 
 async def _channel_rename(conn: Connection, _: Responder, callback: EventCallback) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from ops.sandbox.slack.workspace import SETTINGS
+from tests.slack.at_home import AtHome
 from tests.support import servers
 from tests.support.apis import Another, apis_over
 from tests.support.given import Given, Json, Person
@@ -64,3 +65,9 @@ def member(slack: SlackSandbox, stint: Installation, person: Person) -> Member:
 @pytest.fixture
 def customer(person: Person, given: Given) -> Json:
     return given.customer(person)
+
+
+@pytest.fixture
+def home(member: Member) -> AtHome:
+    """The member's App Home."""
+    return AtHome(member)

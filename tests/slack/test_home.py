@@ -5,18 +5,11 @@ from datetime import UTC, datetime, time, timedelta
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
-import pytest
-
 from tests.slack.approving import statuses
 from tests.slack.at_home import AtHome
 from tests.support.given import Given, Json, Person
 from tests.support.installation import Installation, eventually
 from tests.support.slack_sandbox import Member, SlackSandbox
-
-
-@pytest.fixture
-def home(member: Member) -> AtHome:
-    return AtHome(member)
 
 
 def test_a_person_starts_switches_and_stops_their_timer_at_home(

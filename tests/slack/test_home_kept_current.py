@@ -192,11 +192,6 @@ def test_a_home_is_read_once_more_after_it_was_found_whose_it_is(url: str) -> No
     over(url, work)
 
 
-@pytest.fixture
-def home(member: Member) -> AtHome:
-    return AtHome(member)
-
-
 def test_many_changes_at_once_are_few_publishes_and_the_last_one_is_shown(
     home: AtHome, person: Person, given: Given, customer: Json, stint: Installation
 ) -> None:

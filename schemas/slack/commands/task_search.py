@@ -17,9 +17,15 @@ from schemas.slack.views import TaskSummary
 
 MOST_FOUND = 10
 MOST_WORDS = 12  # of a task and a note that follow each other, at most the first 12 words name the task
-RECENT_ROWS = 200
 _NAME = "t.title || ' ' || c.name"
 _TAKES_HOURS = f"{IS_OPEN} AND c.active AND t.customer_id = coalesce(%(customer)s, t.customer_id)"
+# on which tasks the user worked and until when, by their latest 200 entries and their stops
+RECENT_WORK = """
+    (SELECT task_id, end_time AS at FROM time_entries WHERE user_id = %(user)s AND deleted_at IS NULL
+     ORDER BY start_time DESC, id DESC LIMIT 200)
+    UNION ALL
+    SELECT task_id, end_time FROM stops WHERE user_id = %(user)s
+"""
 _SEPARATORS = {"-", "–", "—", ":", "|"}
 
 
@@ -99,10 +105,7 @@ async def list_recent(
     rows = await conn.all(
         f"""
         WITH recent AS (
-            (SELECT task_id, end_time AS at FROM time_entries WHERE user_id = %(user)s AND deleted_at IS NULL
-             ORDER BY start_time DESC, id DESC LIMIT {RECENT_ROWS})
-            UNION ALL
-            SELECT task_id, end_time FROM stops WHERE user_id = %(user)s
+            {RECENT_WORK}
             UNION ALL
             SELECT task_id, 'infinity' FROM timers WHERE user_id = %(user)s
         ), worked AS (SELECT task_id, max(at) AS at FROM recent GROUP BY task_id)

@@ -14,6 +14,7 @@ from schemas.slack.approvals import pending
 from schemas.slack.approvals.pending import PendingBill
 from schemas.slack.commands import worked
 from schemas.slack.commands.search import IS_OPEN, IS_OWN
+from schemas.slack.commands.task_search import RECENT_WORK
 from schemas.slack.home import gaps
 from schemas.slack.home.gaps import Span
 from schemas.slack.task_actions import task_url
@@ -21,7 +22,6 @@ from schemas.slack.typed import times
 from schemas.slack.views import TaskSummary
 
 MOST_TASKS = 20
-RECENT_ROWS = 200  # the person's latest entries, which tell on which tasks they worked last
 
 
 @dataclass(frozen=True)
@@ -109,10 +109,7 @@ async def _list_tasks(conn: Connection, user_id: UUID, settings: Settings) -> tu
     rows = await conn.all(
         f"""
         WITH recent AS (
-            (SELECT task_id, end_time AS at FROM time_entries WHERE user_id = %(user)s AND deleted_at IS NULL
-             ORDER BY start_time DESC, id DESC LIMIT {RECENT_ROWS})
-            UNION ALL
-            SELECT task_id, end_time FROM stops WHERE user_id = %(user)s
+            {RECENT_WORK}
         ), worked AS (SELECT task_id, max(at) AS at FROM recent GROUP BY task_id)
         SELECT t.id, t.title, c.name, count(*) OVER ()
         FROM tasks t JOIN customers c ON c.id = t.customer_id LEFT JOIN worked w ON w.task_id = t.id

@@ -43,11 +43,6 @@ async def open_home(conn: Connection, slack_id: str) -> None:
     await request(conn, [slack_id])
 
 
-async def refresh(conn: Connection, slack_id: str) -> None:
-    """Publishes the person's Home again, if they have opened it before."""
-    await request(conn, [slack_id])
-
-
 async def tell(conn: Connection, slack_id: str, text: str) -> None:
     """Publishes the person's Home with the result of a press above it, in mrkdwn. It may have been open for so long that its
     record was deleted."""
