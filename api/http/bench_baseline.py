@@ -1,4 +1,4 @@
-"""`python -m api.http.bench_baseline --port N`: a minimal ASGI application with the API's uvicorn settings, for `./stint
+"""`python -m api.http.bench_baseline --fd N`: a minimal ASGI application with the API's uvicorn settings, for `./stint
 bench`.
 
 It answers every request with the same JSON: no routing, no token, no database. The difference between its speed and the API's
@@ -9,6 +9,7 @@ import argparse
 from typing import Any
 
 from api.http.server import serve
+from schemas.starting import listening_socket
 
 BODY = b'{"id":"00000000-0000-4000-8000-000000000000","email":"nobody@example.com","name":"Nobody","role":"admin"}'
 START = {
@@ -28,10 +29,8 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 def main() -> None:
     """Serves until SIGTERM."""
     parser = argparse.ArgumentParser(prog="api.http.bench_baseline", description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, required=True)
-    arguments = parser.parse_args()
-    serve(app, host=arguments.host, port=arguments.port)
+    parser.add_argument("--fd", type=int, required=True, help="a listening socket, which several processes may share")
+    serve(app, host="", port=0, inherited=listening_socket(parser.parse_args().fd))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """`./stint bench`: measures Stint and baselines in the same run, on demo data of its own.
 
-A baseline does the same work without Stint around it: bare SQL, a bare message, a bare ASGI app. The rounds of Stint ("ours")
-and of the baseline alternate, so that other load on the machine affects both. The result is the ratio of their medians.
+A baseline is the peer, a small service without a queue over a copy of the same tables (ops/bench/peer/), or does a part of the
+work without Stint around it: bare SQL, a bare message, a bare ASGI app. The rounds of Stint ("ours") and of the baseline
+alternate, so that other load on the machine affects both. The result is the ratio of their medians.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from ops.bench import empty, lists, recompute, relaying, slack, timers
+from ops.bench.comparisons import lists, me, recompute, relaying, slack, start_stop
 from ops.bench.report import print_table, summary, write_json
 from ops.bench.rounds import Comparison, Line, Plan
 from ops.bench.stage import Stage
@@ -21,11 +22,11 @@ from ops.errors import CommandError
 
 # In this order: reads before heavy writes, and `relay` last, because it stops the workers.
 COMPARISONS = (
-    empty.COMPARISON,
+    me.COMPARISON,
     lists.COMPARISON,
     slack.COMPARISON,
-    timers.START_STOP,
-    timers.STOP_BILL,
+    start_stop.START_STOP,
+    start_stop.STOP_BILL,
     recompute.COMPARISON,
     relaying.COMPARISON,
 )
@@ -41,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     with _signals_raise():
         stage = Stage(Path(tempfile.mkdtemp(prefix="stint-bench-")), say)
         try:
-            stage.open(entries=arguments.entries)
+            stage.open(entries=arguments.entries, peer=any(comparison.uses_peer for comparison in chosen))
             lines = _measure(stage, plan, chosen)
             result = summary(stage, plan, lines)
         finally:

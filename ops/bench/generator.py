@@ -24,6 +24,7 @@ class Measurements:
 
     def __init__(self) -> None:
         self.counting = False
+        self.sent = 0  # also during the warm-up, and those that are not answered before the end
         self.seconds: list[float] = []
         self.failure: str | None = None
 
@@ -68,6 +69,7 @@ class Client(asyncio.Protocol):
         self._transport.close()
 
     def _send(self) -> None:
+        self._measurements.sent += 1
         self._sent = time.perf_counter()
         self._transport.write(self._requests[self._next])
         self._next = (self._next + 1) % len(self._requests)
@@ -93,6 +95,7 @@ async def load(host: str, port: int, clients: list[list[bytes]], *, warm_up: flo
         raise RuntimeError(f"no answer within {seconds:g} s")
     ordered = sorted(measurements.seconds)
     return {
+        "sent": measurements.sent,
         "requests": count,
         "per_second": count / elapsed,
         "p50_milliseconds": ordered[count // 2] * 1000,

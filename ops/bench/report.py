@@ -41,13 +41,18 @@ def print_table(result: dict[str, Any], lines: Sequence[Line], *, to_stderr: boo
         column.no_wrap = True
     for line in lines:
         verdict = {None: "", True: "[green]met[/]", False: "[red]missed[/]"}[line.passed]
-        figures = (_figures(line.ours), _figures(line.baseline), f"{line.ratio:.2f}")
+        baseline = _figures(line.baseline) if line.baseline else "–"
+        figures = (_figures(line.ours), baseline, "–" if line.ratio is None else f"{line.ratio:.2f}")
         table.add_row(f"{line.name}\n[dim]{line.ours.unit}[/]", *figures, _target(line.target), verdict)
     console = Console(stderr=to_stderr, highlight=False)
     console.print(table)
     for line in lines:
         notes = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in line.notes.items())
-        console.print(f"[bold]{line.name}[/]: {line.ours.what}; baseline: {line.baseline.what}. {notes}", soft_wrap=True)
+        baseline = f"; baseline: {line.baseline.what}" if line.baseline else ""
+        console.print(f"[bold]{line.name}[/]: {line.ours.what}{baseline}. {notes}", soft_wrap=True)
+        for name, side in (("ours", line.ours), ("baseline", line.baseline)):
+            if side and side.cpu:
+                console.print(f"[dim]  CPU ms, {name}: {_cpu(side)}[/]", soft_wrap=True)
     console.print(_words(result["environment"], result["entries"]), soft_wrap=True)
     if result["environment"]["load_average_before"] > BUSY_LOAD:
         # a baseline with eight processes gets more of a busy machine than one API process does
@@ -71,8 +76,8 @@ def _line(line: Line) -> dict[str, Any]:
     return {
         "name": line.name,
         "ours": _side(line.ours),
-        "floor": _side(line.baseline),
-        "ratio": round(line.ratio, 4),
+        "baseline": _side(line.baseline) if line.baseline else None,
+        "ratio": None if line.ratio is None else round(line.ratio, 4),
         "target": target,
         "passed": line.passed,
         "notes": line.notes,
@@ -87,6 +92,7 @@ def _side(side: Side) -> dict[str, Any]:
         "min": round(min(side.values), 6),
         "max": round(max(side.values), 6),
         "rounds": [round(value, 6) for value in side.values],
+        "cpu_milliseconds": {kind: round(value, 4) for kind, value in side.cpu.items()},
     }
 
 
@@ -105,6 +111,11 @@ def _environment(stage: Stage) -> dict[str, Any]:
 
 def _figures(side: Side) -> str:
     return f"{_short(side.median)}\n{_short(min(side.values))}–{_short(max(side.values))}"
+
+
+def _cpu(side: Side) -> str:
+    parts = ", ".join(f"{kind} {_short(value)}" for kind, value in side.cpu.items())
+    return f"{parts}; together {_short(sum(side.cpu.values()))}"
 
 
 def _short(value: float) -> str:

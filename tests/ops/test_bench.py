@@ -10,8 +10,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
+from ops.bench import COMPARISONS
+from ops.bench.cpu import Processes, milliseconds
 from ops.bench.pgbench import script
 from ops.bench.report import write_json
 from ops.bench.rounds import Line, Side, Target
@@ -87,11 +91,10 @@ def runs(pid: int) -> bool:
 
 
 def check(comparison: dict[str, Any]) -> None:
-    for side in ("ours", "floor"):
-        figures = comparison[side]
+    for figures in (comparison["ours"], comparison["baseline"]):
         assert figures["what"] and figures["unit"] and len(figures["rounds"]) >= 1
         assert 0 < figures["min"] <= figures["median"] <= figures["max"]
-    assert comparison["ratio"] == pytest.approx(comparison["ours"]["median"] / comparison["floor"]["median"], rel=0.01)
+    assert comparison["ratio"] == pytest.approx(comparison["ours"]["median"] / comparison["baseline"]["median"], rel=0.01)
     assert (comparison["passed"] is None) == (comparison["target"] is None)
 
 
@@ -101,9 +104,10 @@ def test_a_tiny_run_measures_every_comparison_and_leaves_nothing_behind(tmp_path
     assert run.wait() == 0, run.said()
     result = json.loads((tmp_path / "bench.json").read_text())
     assert [comparison["name"] for comparison in result["comparisons"]] == [
-        "empty", "list", "list enriched", "slack status", "slack list", "slack search",
-        "start-stop", "stop-bill", "recompute", "relay", "relay, one by one",
-    ]  # fmt: skip
+        line for comparison in COMPARISONS for line in comparison.lines
+    ]
+    kinds = {comparison["name"]: set(comparison["ours"]["cpu_milliseconds"]) for comparison in result["comparisons"]}
+    assert kinds["start-stop"] == {"api", "relay", "workers", "postgres", "rabbitmq"}
     for comparison in result["comparisons"]:
         check(comparison)
     shown = run.output.read_text()
@@ -123,7 +127,7 @@ def test_json_goes_to_standard_output_alone(capsys: pytest.CaptureFixture[str], 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM] if FULL else [signal.SIGTERM])
 def test_a_signal_in_the_middle_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
-    run = Run(tmp_path, *TINY, "--only", "empty").wait_for("empty: ")
+    run = Run(tmp_path, *TINY, "--only", "me").wait_for("me: ")
     run.process.send_signal(number)
     assert run.wait(seconds=30) in (130, 128 + number)
     assert run.count() > 10 and run.left_behind() == []
@@ -152,3 +156,34 @@ def test_a_target_is_met_at_its_bound() -> None:
     assert line(4.1, Target(2, at_least=False)).passed is False
     assert line(1000, Target(1000, at_least=True, of_ours=True)).passed is True
     assert line(1, None).passed is None
+    unmeasured = Line("x", Side("", "s", [1.0]), None, Target(0.5, at_least=True))
+    assert unmeasured.ratio is None and unmeasured.passed is None
+
+
+def test_the_cpu_time_of_a_tree_of_processes_is_counted_by_kind() -> None:
+    busy = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'for _ in range(10**9): pass'])"
+    with subprocess.Popen([sys.executable, "-c", busy], start_new_session=True) as parent:
+        try:
+            processes = Processes(lambda: {"api": [parent.pid], "idle": [os.getpid()]})
+            before = processes.read()
+            end = time.monotonic() + 60
+            while (spent := milliseconds(before, processes.read(), count=2))["api"] < 100:
+                assert time.monotonic() < end, spent
+                time.sleep(0.05)
+            total = sum(milliseconds(before, processes.read(), count=1).values())
+        finally:
+            os.killpg(parent.pid, signal.SIGKILL)
+    assert total >= 2 * spent["api"]
+
+
+def test_of_postgres_only_the_backends_of_the_database_count(database_url: str) -> None:
+    name = str(conninfo_to_dict(database_url)["dbname"])
+    with psycopg.connect(database_url) as ours, psycopg.connect(database_url) as without:
+        pid, excluded = ours.info.backend_pid, without.info.backend_pid
+        postmaster = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+        counted, others = (
+            Processes(dict, postgres=postmaster, database=database, without_backend=excluded).read()["postgres"]
+            for database in (name, "another")
+        )
+    assert postmaster in counted and postmaster in others
+    assert pid in counted and pid not in others and excluded not in {*counted, *others}

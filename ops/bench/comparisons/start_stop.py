@@ -1,68 +1,56 @@
-"""`start-stop`: timers started and stopped by several users at once, against bare inserts. `stop-bill`: how long a stop takes
-to be on its bill, against a bare round trip through RabbitMQ."""
+"""`start-stop`: timers started and stopped by many users, against the peer. `stop-bill`: how long it takes until a stop is on
+its bill, against a bare round trip through RabbitMQ."""
 
 import http.client
 import json
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from ops.bench.load import Load, load, request
-from ops.bench.pgbench import Pgbench
+from ops.bench.load import Server, request
 from ops.bench.rounds import Comparison, Line, Plan, Side, Target, alternate
-from ops.bench.stage import Stage
+from ops.bench.stage import API_PROCESSES, USERS, Stage
 from ops.errors import CommandError
 
 TASKS_PER_USER = 4
+MS_A_PAIR = "ms of CPU a pair"
 SAMPLES = 210  # stops in all rounds together
 PAUSE_SECONDS = 0.01  # between two, so that each is alone
 POLL_SECONDS = 0.0002
 TIMEOUT_SECONDS = 20
 
-# One transaction with one row. The table has the columns, defaults, checks and indexes of time_entries, but no foreign keys and
-# no trigger, and the statement reads nothing.
-INSERT_TABLE = "CREATE TABLE bench_inserted (LIKE time_entries INCLUDING ALL)"
-INSERT = """
-INSERT INTO bench_inserted
-    (id, task_id, user_id, customer_id, pillar_id, start_time, end_time, date, notes, flags, bill_id, changed_xid)
-VALUES (gen_random_uuid(), :task, :user, :customer, :pillar, date_trunc('second', now(), 'UTC'),
-    date_trunc('second', now(), 'UTC'), current_date, '', '{}', :bill, pg_current_xact_id());
-"""
+WHAT = "POST …/start and …/stop in turn by 100 users, each a request, while relay and workers make the entries"
+PEER = "the same of the peer, whose stop makes entry and bill in its own transaction"
 
 
 def measure_start_stop(stage: Stage, plan: Plan) -> list[Line]:
-    """Each user starts and stops one task after the other, while relay and workers create the entries."""
-    clients = [_starts_and_stops(stage, number) for number in range(plan.clients)]
-    stage.sql(INSERT_TABLE)
-    names = ("task", "user", "customer", "pillar", "bill")
-    row = stage.sql("SELECT task_id, user_id, customer_id, pillar_id, bill_id FROM time_entries LIMIT 1")[0]
-    pgbench = Pgbench(stage, "insert", INSERT, dict(zip(names, row, strict=True)))
-    loads: list[Load] = []
-
-    def ours() -> float:
-        loads.append(load(stage, stage.url, clients, seconds=plan.seconds))
-        stage.drain()
-        return loads[-1].per_second
-
-    def baseline() -> float:
-        return pgbench.per_second(clients=plan.clients, seconds=plan.seconds)
-
-    our_figures, baseline_figures = alternate(stage.say, "start-stop", plan, ours, baseline)
+    """The users start and stop one task after the other, over as many connections as there are clients. The CPU time is that of
+    a pair, with all that follows from it."""
+    clients = starts_and_stops(stage, clients=plan.clients)
+    ours = Server(stage, stage.url, clients, stage.processes(), per=2, drain=stage.drain)
+    sides: dict[str, Callable[[], float]] = {"Stint": lambda: ours.per_second(plan.seconds)}
+    peer = Server(stage, stage.peer_url, clients, stage.peer_processes(), per=2) if stage.peer else None
+    if peer:
+        sides["the peer"] = lambda: peer.per_second(plan.seconds)
+    figures = alternate(stage.say, "start-stop", plan, sides)
+    notes = {"users": USERS, "connections": plan.clients, "processes_of_each_api": API_PROCESSES}
     return [
         Line(
             "start-stop",
-            Side("POST …/start and …/stop in turn, each a request", "requests/s", our_figures),
-            Side("pgbench, one INSERT into a copy of time_entries per transaction", "requests/s", baseline_figures),
-            Target(0.5, at_least=True),
-            {
-                "users": plan.clients,
-                "p99_milliseconds": round(max(one.p99_milliseconds for one in loads), 1),
-                "generator_cpu_microseconds_per_request": round(min(one.cpu_microseconds for one in loads), 1),
-            },
-        )
+            ours.rates(WHAT, figures["Stint"]),
+            peer.rates(PEER, figures["the peer"]) if peer else None,
+            Target(0.95, at_least=True),
+            notes | ours.notes(),
+        ),
+        Line(
+            "start-stop, CPU",
+            ours.costs("CPU time of all processes for a start and its stop, until entry and bill are committed", MS_A_PAIR),
+            peer.costs("the same of the peer", MS_A_PAIR) if peer else None,
+            Target(1.3, at_least=False),
+        ),
     ]
 
 
@@ -83,13 +71,13 @@ def measure_stop_bill(stage: Stage, plan: Plan) -> list[Line]:
         )
         return _median_of(seen[1], measured["milliseconds"])
 
-    our_figures, baseline_figures = alternate(stage.say, "stop-bill", plan, ours, baseline)
+    figures = alternate(stage.say, "stop-bill", plan, {"Stint": ours, "RabbitMQ": baseline})
     stops.close()
     return [
         Line(
             "stop-bill",
-            Side("a stop, from sending it until its entry and bill are committed, p50", "ms", our_figures),
-            Side("pika: publish, confirm, deliver, acknowledge, p50", "ms", baseline_figures),
+            Side("a stop, from sending it until its entry and bill are committed, p50", "ms", figures["Stint"]),
+            Side("pika: publish, confirm, deliver, acknowledge, p50", "ms", figures["RabbitMQ"]),
             Target(4, at_least=False),
             {
                 "samples": len(seen[0]),
@@ -143,12 +131,17 @@ class Stops:
         return dict(json.loads(text))
 
 
-def _starts_and_stops(stage: Stage, number: int) -> list[str]:
-    token = stage.token(f"timer{number}@bench.example")
+def starts_and_stops(stage: Stage, *, clients: int) -> list[list[str]]:
+    """The requests of each client: each of its users starts and stops a task, then each of them the next task."""
+    tasks = [_tasks(stage, skip=number) for number in range(USERS)]
     return [
-        request("POST", f"/api/tasks/{task}/{verb}", token=token)
-        for task in _tasks(stage, skip=number)
-        for verb in ("start", "stop")
+        [
+            request("POST", f"/api/tasks/{tasks[number][step]}/{verb}", token=stage.tokens[number])
+            for step in range(TASKS_PER_USER)
+            for number in range(client, USERS, clients)
+            for verb in ("start", "stop")
+        ]
+        for client in range(clients)
     ]
 
 
@@ -173,5 +166,13 @@ def _p99(values: Sequence[float]) -> float:
     return sorted(values)[int(len(values) * 0.99)]
 
 
-START_STOP = Comparison("start-stop", "timers started and stopped by several users, against bare inserts", measure_start_stop)
-STOP_BILL = Comparison("stop-bill", "from a stop to its bill, against a round trip through RabbitMQ", measure_stop_bill)
+START_STOP = Comparison(
+    "start-stop",
+    "timers started and stopped by 100 users, against the peer",
+    ("start-stop", "start-stop, CPU"),
+    measure_start_stop,
+    uses_peer=True,
+)
+STOP_BILL = Comparison(
+    "stop-bill", "from a stop to its bill, against a round trip through RabbitMQ", ("stop-bill",), measure_stop_bill
+)

@@ -1,0 +1,1 @@
+"""The peer of `./stint bench`: a small service that an engineer writes in a day, without a queue."""
