@@ -14,6 +14,7 @@ from litestar.plugins.pydantic import PydanticPlugin
 from api import dead_letters, health, me, sign_in, xero
 from api.auth.auth import Authenticator, BearerAuth
 from api.customers import channel_mappings, customer_users, customers, focus, leads, pillars, tasks
+from api.dependencies import ApiRequest, Context
 from api.heartbeat import beating
 from api.hours import active_timers, time_bills, time_entries, timers
 from api.http.bodies import refuse_body
@@ -25,7 +26,7 @@ from api.http.openapi import ASSETS_ROUTER, CONFIG, document_routes, show_docs
 from api.http.openapi_models import PydanticSchemas
 from api.http.problems import HANDLERS
 from api.http.queries import reject_wrong_query
-from api.http.requests import MAX_BODY_BYTES, StrictRequest, with_request_log
+from api.http.requests import MAX_BODY_BYTES, with_request_log
 from api.http.responses import get_page
 from api.http.security import with_common_headers
 from api.outbox_metrics import OutboxMetrics
@@ -162,51 +163,29 @@ def create_app(settings: Settings) -> Application:
 
 def create_routes(settings: Settings) -> Litestar:
     """The routes with what they depend on, without what surrounds every request."""
-    database = Database(settings)
-    provider = identity_provider(settings, database)
-    authenticator = Authenticator(settings, provider)
-    subscribers = Subscribers(settings)
-    responder = Responder(database, settings)
+    context = create_context(settings)
+    database, authenticator, responder = context.database, context.authenticator, context.responder
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         await database.open()
         if settings.uses_external_identity:
             authenticator.keys.refresh()  # so that the first request does not wait for it
-        subscribers.open()
+        context.subscribers.open()
         async with slack_client.open_client(settings) as slack_api, beating(settings), recording(database):
             responder.slack = slack_api
             yield
             await responder.close()
-        await subscribers.close()
+        await context.subscribers.close()
         await database.close()
-
-    async def current_user(request: StrictRequest) -> User:
-        user: User = request.user
-        return user
-
-    def constant(value: object) -> Provide:
-        return Provide(lambda: value, sync_to_thread=False)
 
     app = Litestar(
         [*(handler for _, _, handler in ROUTES), show_docs, ASSETS_ROUTER],
         lifespan=[lifespan],
-        state=State({"database": database, "authenticator": authenticator, "settings": settings}),
-        dependencies={
-            "database": constant(database),
-            "outcomes": constant(OutcomeWaiter(database)),
-            "outbox_metrics": constant(OutboxMetrics(database, seconds=settings.stint_metrics_seconds)),
-            "readiness": constant(Readiness(database)),
-            "identity_provider": constant(provider),
-            "subscribers": constant(subscribers),
-            "authenticator": constant(authenticator),
-            "settings": constant(settings),
-            "responder": constant(responder),
-            "user": Provide(current_user),
-            "page": Provide(get_page, sync_to_thread=False),
-        },
+        state=State({"context": context}),
+        dependencies={"page": Provide(get_page, sync_to_thread=False)},
         middleware=[DefineMiddleware(BearerAuth, exclude=["^/docs"])],
-        request_class=StrictRequest,
+        request_class=ApiRequest,
         before_request=check_request,
         request_max_body_size=MAX_BODY_BYTES,
         exception_handlers=HANDLERS,
@@ -217,3 +196,20 @@ def create_routes(settings: Settings) -> Litestar:
     )
     document_routes(app)
     return app
+
+
+def create_context(settings: Settings) -> Context:
+    """What the handlers of this process share, not opened yet."""
+    database = Database(settings)
+    provider = identity_provider(settings, database)
+    return Context(
+        database=database,
+        settings=settings,
+        identity_provider=provider,
+        authenticator=Authenticator(settings, provider),
+        subscribers=Subscribers(settings),
+        responder=Responder(database, settings),
+        outcomes=OutcomeWaiter(database),
+        readiness=Readiness(database),
+        outbox_metrics=OutboxMetrics(database, seconds=settings.stint_metrics_seconds),
+    )

@@ -12,7 +12,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from pydantic import TypeAdapter, ValidationError
 
 from api.auth.auth import require_admin
-from api.dependencies import TheDatabase, TheSettings, TheUser
+from api.dependencies import ApiRequest
 from api.http.responses import Cursor, Limit, Listed, ListQuery, json_response
 from schemas.base import Instant
 from schemas.errors import Invalid
@@ -93,67 +93,65 @@ def get_list_query(
     guards=[require_admin],
     dependencies={"list_query": Provide(get_list_query, sync_to_thread=False)},
 )
-async def list_dead_letters(
-    database: TheDatabase, settings: TheSettings, list_query: NamedDependency[DeadLetterQuery]
-) -> Response[Listed[DeadLetter]]:
+async def list_dead_letters(request: ApiRequest, list_query: NamedDependency[DeadLetterQuery]) -> Response[Listed[DeadLetter]]:
     """Messages that will not be retried automatically, and unrecognized messages, the latest death first. Secrets are
     masked."""
-    redactor = Redactor(settings)
-    async with database.connection() as conn:
+    redactor = Redactor(request.settings)
+    async with request.database.connection() as conn:
         page = await dead_letters.list_page(conn, list_query.page, list_query.filters, redactor, state=list_query.state)
     return json_response(page)
 
 
 @get("/api/dead-letters/groups", summary="List groups of dead letters", guards=[require_admin])
-async def list_dead_letter_groups(database: TheDatabase, settings: TheSettings) -> Groups:
+async def list_dead_letter_groups(request: ApiRequest) -> Groups:
     """Dead letters grouped by actor, error, and the innermost stack frame in Stint's own code, the latest death first."""
-    async with database.connection() as conn:
-        return await dead_letters.list_groups(conn, Redactor(settings))
+    async with request.database.connection() as conn:
+        return await dead_letters.list_groups(conn, Redactor(request.settings))
 
 
 @get("/api/dead-letters/{letter_id:str}", summary="Read a dead letter", guards=[require_admin])
-async def get_dead_letter(database: TheDatabase, settings: TheSettings, letter_id: FromPath[UUID]) -> DeadLetterDetail:
+async def get_dead_letter(request: ApiRequest, letter_id: FromPath[UUID]) -> DeadLetterDetail:
     """Everything about one message or unrecognized message: its body with secrets masked, every attempt with its traceback,
     its cause, the messages that it caused, and its history."""
-    async with database.connection() as conn:
-        return await dead_letter_details.get_detail(conn, letter_id, Redactor(settings))
+    async with request.database.connection() as conn:
+        return await dead_letter_details.get_detail(conn, letter_id, Redactor(request.settings))
 
 
 @post("/api/dead-letters/replay", summary="Replay dead letters", guards=[require_admin], status_code=202)
-async def replay_dead_letters(database: TheDatabase, user: TheUser, data: JSONBody[NewReplay]) -> Replay:
+async def replay_dead_letters(request: ApiRequest, data: JSONBody[NewReplay]) -> Replay:
     """Sends a selection again, which is fixed now: at `ratePerSecond`, and after a `canary`, if they are given. With `dryRun`
     nothing is sent. Messages that are not dead are skipped, so that two replays do nothing twice."""
-    async with database.transaction() as conn:
-        return await replays.start_replay(conn, data, who=user.email or str(user.id))
+    async with request.database.transaction() as conn:
+        return await replays.start_replay(conn, data, who=request.user.email or str(request.user.id))
 
 
 @get("/api/dead-letters/replays/{replay_id:str}", summary="Follow a replay", guards=[require_admin])
-async def get_replay(database: TheDatabase, replay_id: FromPath[UUID]) -> Replay:
+async def get_replay(request: ApiRequest, replay_id: FromPath[UUID]) -> Replay:
     """A replay and its progress: how many were selected, sent, succeeded, and died again."""
-    async with database.connection() as conn:
+    async with request.database.connection() as conn:
         return await replays.get_replay(conn, replay_id)
 
 
 @delete("/api/dead-letters/replays/{replay_id:str}", summary="Cancel a replay", guards=[require_admin])
-async def cancel_replay(database: TheDatabase, replay_id: FromPath[UUID]) -> None:
+async def cancel_replay(request: ApiRequest, replay_id: FromPath[UUID]) -> None:
     """Ends a running replay; messages that were not sent stay dead. 409 for a replay that has ended."""
-    async with database.transaction() as conn:
+    async with request.database.transaction() as conn:
         await replays.cancel(conn, replay_id)
 
 
 @post("/api/dead-letters/discard", summary="Discard dead letters", guards=[require_admin], status_code=200)
-async def discard_dead_letters(database: TheDatabase, user: TheUser, data: JSONBody[Action]) -> ActionResult:
+async def discard_dead_letters(request: ApiRequest, data: JSONBody[Action]) -> ActionResult:
     """Discards dead letters whose work nobody needs, and unrecognized messages. They are kept, and can be restored. A filter
     discards what it lists."""
-    async with database.transaction() as conn:
-        return await dead_letter_actions.discard(conn, data, who=user.email or str(user.id))
+    async with request.database.transaction() as conn:
+        return await dead_letter_actions.discard(conn, data, who=request.user.email or str(request.user.id))
 
 
 @post("/api/dead-letters/restore", summary="Restore discarded dead letters", guards=[require_admin], status_code=200)
-async def restore_dead_letters(database: TheDatabase, user: TheUser, data: JSONBody[Action]) -> ActionResult:
+async def restore_dead_letters(request: ApiRequest, data: JSONBody[Action]) -> ActionResult:
     """Makes discarded dead letters dead again."""
-    async with database.transaction() as conn:
-        return await dead_letter_actions.restore(conn, data, who=user.email or str(user.id))
+    async with request.database.transaction() as conn:
+        return await dead_letter_actions.restore(conn, data, who=request.user.email or str(request.user.id))
 
 
 @post(
@@ -162,13 +160,13 @@ async def restore_dead_letters(database: TheDatabase, user: TheUser, data: JSONB
     guards=[require_admin],
     status_code=200,
 )
-async def edit_dead_letter(
-    database: TheDatabase, settings: TheSettings, user: TheUser, letter_id: FromPath[UUID], data: JSONBody[Edit]
-) -> DeadLetterDetail:
+async def edit_dead_letter(request: ApiRequest, letter_id: FromPath[UUID], data: JSONBody[Edit]) -> DeadLetterDetail:
     """Replays one dead letter with another body. The body must be valid for its actor; 422 names a field that is not. Masked
     values that are left as they were shown keep their secret. The times of a stop have the limits of an entry's."""
-    redactor = Redactor(settings)
-    async with database.transaction() as conn:
-        check = partial(check_edited, rules=EntryRules.of(settings))
-        await dead_letter_actions.edit(conn, letter_id, data, redactor, check=check, who=user.email or str(user.id))
+    redactor = Redactor(request.settings)
+    async with request.database.transaction() as conn:
+        check = partial(check_edited, rules=EntryRules.of(request.settings))
+        await dead_letter_actions.edit(
+            conn, letter_id, data, redactor, check=check, who=request.user.email or str(request.user.id)
+        )
         return await dead_letter_details.get_detail(conn, letter_id, redactor)

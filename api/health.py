@@ -9,11 +9,11 @@ from litestar.openapi.datastructures import ResponseSpec
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from api import pool_metrics
-from api.dependencies import TheDatabase, TheIdentityProvider, TheOutboxMetrics, TheReadiness, TheSettings
+from api.dependencies import ApiRequest
 from api.http.limits.clients import COUNT_CLIENT
 from api.http.problems import BadRequest
 from api.http.queries import ANY_QUERY
-from api.http.requests import StrictRequest, is_local
+from api.http.requests import is_local
 from api.processes.metrics import exposition
 from schemas.base import Row
 from schemas.errors import NotFound
@@ -53,48 +53,48 @@ async def live() -> Health:
     opt=PROBE,
     responses={503: ResponseSpec(Health, description="What is wrong", generate_examples=False)},
 )
-async def ready(readiness: TheReadiness) -> Response[Health]:
+async def ready(request: ApiRequest) -> Response[Health]:
     """200 if Postgres answers and has all migrations; otherwise 503 with the problems. RabbitMQ is not checked, because no
     request needs it. Checks start half a second apart at least; requests in between get the result of the last one."""
-    problems = await readiness.problems()
+    problems = await request.readiness.problems()
     health = Health(status="unavailable" if problems else "ok", problems=problems)
     return Response(health, status_code=503 if problems else 200, headers={"Retry-After": "1"} if problems else {})
 
 
 @get("/.well-known/jwks.json", summary="Public keys", opt=KEYS)
-async def jwks(database: TheDatabase, identity_provider: TheIdentityProvider, settings: TheSettings) -> Response[KeySet]:
+async def jwks(request: ApiRequest) -> Response[KeySet]:
     """The public keys of the local identity provider; 404 with an external one, which serves its own keys."""
-    if settings.uses_external_identity:
+    if request.settings.uses_external_identity:
         raise NotFound(USER_POOL)
-    async with database.connection() as conn:
-        await keys.ensure_key(conn, settings.secret_key.get_secret_value())
-    return Response(KeySet(keys=await identity_provider.public_keys()), headers={"Cache-Control": "public, max-age=300"})
+    async with request.database.connection() as conn:
+        await keys.ensure_key(conn, request.settings.secret_key.get_secret_value())
+    return Response(
+        KeySet(keys=await request.identity_provider.public_keys()), headers={"Cache-Control": "public, max-age=300"}
+    )
 
 
 @get("/metrics", summary="Prometheus metrics", opt=PUBLIC | {"also_answers": {401: NOT_LOCAL}}, media_type="text/plain")
-async def metrics(
-    request: StrictRequest, settings: TheSettings, database: TheDatabase, outbox_metrics: TheOutboxMetrics
-) -> Response[bytes]:
+async def metrics(request: ApiRequest) -> Response[bytes]:
     """Requests and connections of all API processes behind this port; and of the whole installation: messages by queue and
     state, how long the oldest one has been due, handlers, dead letters, replays, and processes that are alive; these are a few
     seconds old at most. For those that send METRICS_TOKEN as a bearer token, and for clients on the same machine while
     TRUSTED_PROXIES is empty and PUBLIC_URL names this machine."""
-    if not _may_read_metrics(request, settings):
+    if not _may_read_metrics(request):
         raise BadRequest(401, NOT_LOCAL)
-    lines = await outbox_metrics.lines()
-    pool_metrics.record(database)
+    lines = await request.outbox_metrics.lines()
+    pool_metrics.record(request.database)
     body = exposition() + ("\n".join(lines) + "\n").encode()
     return Response(body, media_type=CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8"))  # the framework adds it
 
 
-def _may_read_metrics(request: StrictRequest, settings: Settings) -> bool:
-    token = settings.metrics_token
+def _may_read_metrics(request: ApiRequest) -> bool:
+    token = request.settings.metrics_token
     sent = request.headers.getall("authorization", [])
     if token is not None and len(sent) == 1:
         scheme, _, text = sent[0].partition(" ")
         if scheme.lower() == "bearer" and hmac.compare_digest(text.strip().encode(), token.get_secret_value().encode()):
             return True
-    return is_local(request) and not _is_behind_a_proxy(settings)
+    return is_local(request) and not _is_behind_a_proxy(request.settings)
 
 
 def _is_behind_a_proxy(settings: Settings) -> bool:

@@ -7,7 +7,7 @@ from litestar.params import JSONBody
 from pydantic import Field
 
 from api.auth.auth import require_internal
-from api.dependencies import TheDatabase, TheSettings, TheUser
+from api.dependencies import ApiRequest
 from schemas.identity import working_hours
 from schemas.identity.users import User
 from schemas.identity.working_hours import WorkingHours, WorkingHoursChange
@@ -20,25 +20,23 @@ class Me(User):
 
 
 @get("/api/me", summary="Who am I")
-async def get_me(user: TheUser) -> Me:
+async def get_me(request: ApiRequest) -> Me:
     """The user of the token. `read`: the data of the user's customer, or all data for the firm's own people; `log_time`: change
     timers, entries, tasks and customers; `approve`: approve time bills of others."""
-    permissions = ["read", *(["log_time"] if user.is_internal else []), *(["approve"] if user.is_admin else [])]
-    return Me(**user.model_dump(), permissions=permissions)
+    permissions = ["read", *(["log_time"] if request.user.is_internal else []), *(["approve"] if request.user.is_admin else [])]
+    return Me(**request.user.model_dump(), permissions=permissions)
 
 
 @get("/api/me/working-hours", summary="Read your working hours", guards=[require_internal])
-async def get_working_hours(database: TheDatabase, settings: TheSettings, user: TheUser) -> WorkingHours:
+async def get_working_hours(request: ApiRequest) -> WorkingHours:
     """When you work: your own values, or else the firm's. Reminders in Slack, and the hours that are planned, follow them."""
-    async with database.connection() as conn:
-        return await working_hours.get(conn, user.id, settings=settings)
+    async with request.database.connection() as conn:
+        return await working_hours.get(conn, request.user.id, settings=request.settings)
 
 
 @patch("/api/me/working-hours", summary="Change your working hours", guards=[require_internal])
-async def change_working_hours(
-    database: TheDatabase, settings: TheSettings, user: TheUser, data: JSONBody[WorkingHoursChange]
-) -> WorkingHours:
+async def change_working_hours(request: ApiRequest, data: JSONBody[WorkingHoursChange]) -> WorkingHours:
     """Changes what is sent; null is the firm's value again. The end must be on the day of the start and after it, and
     `hoursPerDay` at most the hours between them."""
-    async with database.transaction() as conn:
-        return await working_hours.change(conn, user.id, data, settings=settings)
+    async with request.database.transaction() as conn:
+        return await working_hours.change(conn, request.user.id, data, settings=request.settings)

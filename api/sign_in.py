@@ -4,11 +4,11 @@ from litestar import post
 from litestar.params import JSONBody
 
 from api.auth.auth import Session
-from api.dependencies import TheDatabase, TheSettings, TheUser
+from api.dependencies import ApiRequest
 from api.http.limits.clients import COUNT_CLIENT
 from api.http.limits.json_text import FORM_BOUNDS, JSON_BOUNDS
 from api.http.problems import BadRequest
-from api.http.requests import StrictRequest, client_key
+from api.http.requests import client_key
 from schemas.errors import NotFound
 from schemas.identity import sign_in_codes, users
 from schemas.identity.sign_in_codes import CodeRequest, CodeSent, CodeSubmission, SignedIn
@@ -23,38 +23,34 @@ MAX_SIGN_IN_BYTES = 2 * 1024
 
 
 @post("/auth/code", summary="Ask for a code to sign in", opt=CODE, status_code=202, request_max_body_size=MAX_SIGN_IN_BYTES)
-async def ask_for_code(
-    request: StrictRequest, database: TheDatabase, settings: TheSettings, data: JSONBody[CodeRequest]
-) -> CodeSent:
+async def ask_for_code(request: ApiRequest, data: JSONBody[CodeRequest]) -> CodeSent:
     """Sends a code to the address if it has an account; the answer is the same if it has none. Requests are limited, for each
     client on its own: 429 says when to try again. 404 where users sign in at a user pool (IDENTITY=cognito)."""
-    _require_local_identity(settings)
-    async with database.transaction() as conn:
+    _require_local_identity(request.settings)
+    async with request.database.transaction() as conn:
         code_id = await sign_in_codes.request_code(conn, data.email, client=client_key(request))
     return CodeSent(code_id=code_id)
 
 
 @post("/auth/token", summary="Sign in with the code", opt=TOKEN, status_code=200, request_max_body_size=MAX_SIGN_IN_BYTES)
-async def sign_in_with_code(
-    request: StrictRequest, database: TheDatabase, settings: TheSettings, data: JSONBody[CodeSubmission]
-) -> SignedIn:
+async def sign_in_with_code(request: ApiRequest, data: JSONBody[CodeSubmission]) -> SignedIn:
     """Exchanges the code from the mail for an ID token, valid for 12 hours. A code works once, within 10 minutes, and is
     invalid after 5 wrong tries: 401. Tries of other clients do not count if you send the `codeId`."""
-    _require_local_identity(settings)
-    async with database.transaction() as conn:
-        signed_in = await sign_in_codes.verify_code(conn, data, client=client_key(request), settings=settings)
+    _require_local_identity(request.settings)
+    async with request.database.transaction() as conn:
+        signed_in = await sign_in_codes.verify_code(conn, data, client=client_key(request), settings=request.settings)
     if signed_in is None:
         raise BadRequest(401, WRONG_CODE)
     return signed_in
 
 
 @post("/auth/sign-out", summary="End all your sessions", status_code=204)
-async def sign_out(request: StrictRequest, database: TheDatabase, user: TheUser) -> None:
+async def sign_out(request: ApiRequest) -> None:
     """Ends all sessions of the user, on every device: the token of this request and every other one are refused from the next
     request on. Sign in again for a new one. At a user pool, sign out there, too."""
     session: Session = request.auth
-    async with database.connection() as conn:
-        await users.end_sessions(conn, user.id, began_at=session.began_at)
+    async with request.database.connection() as conn:
+        await users.end_sessions(conn, request.user.id, began_at=session.began_at)
 
 
 def _require_local_identity(settings: Settings) -> None:

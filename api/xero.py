@@ -3,15 +3,15 @@
 import asyncio
 import json
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlencode
 
-from litestar import Request, Response, delete, get, post
+from litestar import Response, delete, get, post
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody, PathParameter, QueryParameter
 
 from api.auth.auth import require_admin, require_internal
-from api.dependencies import TheDatabase, ThePage, TheSettings, TheUser
+from api.dependencies import ApiRequest, ThePage
 from api.http.responses import json_response
 from schemas.xero import choices, connection, sending
 from schemas.xero.access import connecting, status
@@ -31,11 +31,11 @@ ProjectId = Annotated[FromPath[str], PathParameter(max_length=100, description="
 
 
 @get("/api/xero/auth-url", summary="Get the page that gives Stint access to Xero", guards=[require_admin], opt=NOT_SET_UP)
-async def get_auth_url(database: TheDatabase, user: TheUser, settings: TheSettings) -> Consent:
+async def get_auth_url(request: ApiRequest) -> Consent:
     """The page at Xero on which an admin gives Stint access. Its `state` works once, within 10 minutes, for this user. 409
     while XERO_CLIENT_ID and XERO_CLIENT_SECRET are not set."""
-    async with database.connection() as conn:
-        return await connection.start_consent(conn, by=user, settings=settings)
+    async with request.database.connection() as conn:
+        return await connection.start_consent(conn, by=request.user, settings=request.settings)
 
 
 @post(
@@ -46,34 +46,34 @@ async def get_auth_url(database: TheDatabase, user: TheUser, settings: TheSettin
     responses={202: ResponseSpec(XeroStatus, description="Xero has not answered yet", generate_examples=False)},
     opt=NOT_SET_UP,
 )
-async def connect(
-    database: TheDatabase, user: TheUser, settings: TheSettings, data: JSONBody[Callback]
-) -> Response[XeroStatus]:
+async def connect(request: ApiRequest, data: JSONBody[Callback]) -> Response[XeroStatus]:
     """Exchanges the `code` for tokens, and connects the organisation: `tenantId`, or the one that was chosen last at Xero.
     Approved bills that waited for the connection are sent automatically. 202 with `connecting: true` when Xero has not answered
     after 3 seconds: Stint continues for up to a minute, and GET /api/xero/status has the outcome, `connected` or
     `connectError`."""
-    connection.require_app_credentials(settings)
-    async with database.transaction() as conn:
-        attempt_id = await connecting.begin(conn, data, by=user)
+    connection.require_app_credentials(request.settings)
+    async with request.database.transaction() as conn:
+        attempt_id = await connecting.begin(conn, data, by=request.user)
     status_code, refusal = 200, None
     try:
         async with asyncio.timeout(choices.DEADLINE_SECONDS):
-            refusal = await database.to_its_end(connecting.finish(database, settings, data, attempt_id, by=user))
+            refusal = await request.database.to_its_end(
+                connecting.finish(request.database, request.settings, data, attempt_id, by=request.user)
+            )
     except TimeoutError:
         status_code = 202
     if refusal is not None:
         raise refusal
-    async with database.connection() as conn:
-        return json_response(await status.status(conn, settings), status=status_code)
+    async with request.database.connection() as conn:
+        return json_response(await status.status(conn, request.settings), status=status_code)
 
 
 @get("/api/xero/status", summary="Get the state of the connection to Xero", guards=[require_internal])
-async def get_status(database: TheDatabase, settings: TheSettings) -> Response[XeroStatus]:
+async def get_status(request: ApiRequest) -> Response[XeroStatus]:
     """Whether Xero is connected, by whom, and to which organisation; whether it gives access, and if not, since when, why, and
     what to do; its limits; and how many bills have each status."""
-    async with database.connection() as conn:
-        return json_response(await status.status(conn, settings))
+    async with request.database.connection() as conn:
+        return json_response(await status.status(conn, request.settings))
 
 
 @delete(
@@ -82,21 +82,21 @@ async def get_status(database: TheDatabase, settings: TheSettings) -> Response[X
     guards=[require_admin],
     opt={"also_answers": {409: connection.UNKNOWN_APP}},
 )
-async def disconnect(database: TheDatabase, settings: TheSettings) -> None:
+async def disconnect(request: ApiRequest) -> None:
     """Revokes the tokens at Xero, then deletes them. Nothing is sent from then on; entries that exist in Xero stay there. 503,
     and still connected, when Xero does not answer within 3 seconds; 409 when it does not accept the app's credentials."""
-    async with database.transaction() as conn:
-        await choices.disconnect(conn, settings)
+    async with request.database.transaction() as conn:
+        await choices.disconnect(conn, request.settings)
 
 
 @post("/api/xero/time-bills/send", summary="Send failed bills again", guards=[require_admin], status_code=200)
-async def send_time_bills(database: TheDatabase, user: TheUser, data: JSONBody[BillsToSend]) -> SendAnswer:
+async def send_time_bills(request: ApiRequest, data: JSONBody[BillsToSend]) -> SendAnswer:
     """Sends time bills that have failed to Xero again: up to 1,000 `ids`, or those that match a `filter`. Their dead letters
     are replayed, and each has the `reason` and your address in its history. A bill whose time entry was changed or deleted in
     Xero by hand (`differs`) is written there as it is in Stint. Bills that do not need that, or are being sent already, are
     skipped with the reason, so the request can be repeated safely."""
-    async with database.transaction() as conn:
-        return await sending.send_selected(conn, data, by=user)
+    async with request.database.transaction() as conn:
+        return await sending.send_selected(conn, data, by=request.user)
 
 
 @post(
@@ -105,20 +105,18 @@ async def send_time_bills(database: TheDatabase, user: TheUser, data: JSONBody[B
     guards=[require_admin],
     status_code=200,
 )
-async def accept_time_bills(database: TheDatabase, user: TheUser, data: JSONBody[BillsToAccept]) -> AcceptAnswer:
+async def accept_time_bills(request: ApiRequest, data: JSONBody[BillsToAccept]) -> AcceptAnswer:
     """Leaves in Xero what somebody has changed in the time entries of bills, for up to 1,000 `ids`, or those that match a
     `filter`. The bills are `synced` then, and `xero.accepted` says who accepted which minutes, when and why. That ends when the
     entry is changed again, or the bill is reopened or sent again. Bills that do not differ are skipped with the reason, so the
     request can be repeated safely."""
-    async with database.transaction() as conn:
-        return await accepting.accept_selected(conn, data, by=user)
+    async with request.database.transaction() as conn:
+        return await accepting.accept_selected(conn, data, by=request.user)
 
 
 @get("/api/xero/reconciliation", summary="Compare bills with Xero", guards=[require_internal])
 async def get_reconciliation(
-    request: Request[Any, Any, Any],
-    database: TheDatabase,
-    settings: TheSettings,
+    request: ApiRequest,
     page: ThePage,
     start_date: Annotated[
         date | None, QueryParameter(name="startDate", description="First day, inclusive; without days the last year")
@@ -133,9 +131,9 @@ async def get_reconciliation(
     """Approved bills against time entries in Xero, latest day first: what agrees, differs, is missing or is too many, and why;
     the totals; and when Stint last read each project in Xero. It is made of what was read then: Xero is not called. A page of
     CSV names the next one in the header `Link`."""
-    async with database.connection() as conn:
-        first, last = await comparison.days(conn, start_date, end_date, settings)
-        compared = await comparison.compare(conn, first, last, page, settings)
+    async with request.database.connection() as conn:
+        first, last = await comparison.days(conn, start_date, end_date, request.settings)
+        compared = await comparison.compare(conn, first, last, page, request.settings)
     if answer_format == "json":
         return json_response(compared)
     content = json.loads(compared)
@@ -147,10 +145,10 @@ async def get_reconciliation(
 
 
 @get("/api/xero/projects", summary="List Xero's projects", guards=[require_internal], opt=NOT_CONNECTED)
-async def list_projects(database: TheDatabase, settings: TheSettings) -> XeroProjects:
+async def list_projects(request: ApiRequest) -> XeroProjects:
     """The projects in progress, to choose a customer's `xeroProjectId`. 409 while Xero is not connected, 503 when it does not
     answer within 3 seconds or its rate limit is reached."""
-    return await choices.list_projects(database, settings)
+    return await choices.list_projects(request.database, request.settings)
 
 
 @get(
@@ -159,6 +157,6 @@ async def list_projects(database: TheDatabase, settings: TheSettings) -> XeroPro
     guards=[require_internal],
     opt={"also_answers": {404: "Xero has no such project.", 409: connection.NOT_CONNECTED}},
 )
-async def list_tasks(database: TheDatabase, settings: TheSettings, project_id: ProjectId) -> XeroTasks:
+async def list_tasks(request: ApiRequest, project_id: ProjectId) -> XeroTasks:
     """The project's tasks, to choose a pillar's `xeroTaskId`. 404 when Xero has no such project."""
-    return await choices.list_tasks(database, settings, project_id)
+    return await choices.list_tasks(request.database, request.settings, project_id)

@@ -233,9 +233,8 @@ class BearerAuth(AbstractAuthenticationMiddleware):
     """Sets the User of each request, except on routes with `exclude_from_auth`."""
 
     async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
-        database: Database = connection.app.state.database
-        authenticator: Authenticator = connection.app.state.authenticator
-        session = await authenticator.authenticate(database, bearer_token(connection.headers))
+        context = connection.app.state.context
+        session = await context.authenticator.authenticate(context.database, bearer_token(connection.headers))
         return AuthenticationResult(user=session.user, auth=session)
 
 

@@ -7,7 +7,7 @@ from litestar import Response, delete, get, post
 from litestar.params import FromPath, JSONBody
 
 from api.auth.auth import require_user_manager
-from api.dependencies import TheDatabase, TheIdentityProvider, ThePage, TheSettings, TheUser
+from api.dependencies import ApiRequest, ThePage
 from api.http.responses import Listed, OfUser, created, json_response, user_in_path
 from schemas.customers import customer_users
 from schemas.customers.customer_users import CustomerUser, Invitation, ResendInvitation
@@ -21,36 +21,31 @@ from schemas.postgres.pool import Database
 
 @get("/api/customers/{customer_id:str}/users", summary="List a customer's users", guards=[require_user_manager])
 async def list_customer_users(
-    database: TheDatabase, user: TheUser, customer_id: FromPath[UUID], page: ThePage
+    request: ApiRequest, customer_id: FromPath[UUID], page: ThePage
 ) -> Response[Listed[CustomerUser]]:
     """The users who may see the customer's data, newest first, without removed ones. For internal users and administrators of
     that customer."""
-    async with database.connection() as conn:
-        return json_response(await customer_users.list_page(conn, page, customer_id=customer_id, user=user))
+    async with request.database.connection() as conn:
+        return json_response(await customer_users.list_page(conn, page, customer_id=customer_id, user=request.user))
 
 
 @post("/api/customers/{customer_id:str}/users/invite", summary="Invite a customer's user", guards=[require_user_manager])
-async def invite(
-    database: TheDatabase,
-    user: TheUser,
-    identity_provider: TheIdentityProvider,
-    settings: TheSettings,
-    customer_id: FromPath[UUID],
-    data: JSONBody[Invitation],
-) -> Response[CustomerUser]:
+async def invite(request: ApiRequest, customer_id: FromPath[UUID], data: JSONBody[Invitation]) -> Response[CustomerUser]:
     """Gives a person access to the customer's data, and sends an invitation by mail. 409 for an address that is already a user
     of this customer, and for internal users also for one that has another account; 429 with `Retry-After` after too many
     invitations; 503 while the identity provider does not answer: nobody was invited then."""
-    async with database.transaction() as conn:
-        profile = await customer_users.prepare(conn, customer_id, data, by=user)
-    account = await _get_or_create_account(database, identity_provider, profile)
+    async with request.database.transaction() as conn:
+        profile = await customer_users.prepare(conn, customer_id, data, by=request.user)
+    account = await _get_or_create_account(request.database, request.identity_provider, profile)
     try:
-        async with database.transaction() as conn:
-            invited = await customer_users.record_invitation(conn, customer_id, profile, account, by=user, settings=settings)
+        async with request.database.transaction() as conn:
+            invited = await customer_users.record_invitation(
+                conn, customer_id, profile, account, by=request.user, settings=request.settings
+            )
         return created(invited, f"/api/customers/{customer_id}/users/{invited.id}")
     except NotFound:  # the customer was deleted meanwhile: its users' accounts have to go, too
         if account is not None and account.username is not None:
-            async with database.transaction() as conn:
+            async with request.database.transaction() as conn:
                 await outbox.enqueue(conn, RemoveAccount(username=account.username))
         raise
 
@@ -83,23 +78,19 @@ async def _get_or_create_account(database: Database, provider: IdentityProvider,
     status_code=202,
     guards=[require_user_manager],
 )
-async def resend_invitation(
-    database: TheDatabase, user: TheUser, settings: TheSettings, customer_id: FromPath[UUID], data: JSONBody[ResendInvitation]
-) -> CustomerUser:
+async def resend_invitation(request: ApiRequest, customer_id: FromPath[UUID], data: JSONBody[ResendInvitation]) -> CustomerUser:
     """Sends the invitation again to a user who has not signed in yet, given by `userId` or `email`: at most once a minute, else
     429 with `Retry-After`. 409 if the user has signed in."""
-    async with database.transaction() as conn:
-        return await customer_users.resend(conn, customer_id, data, by=user, settings=settings)
+    async with request.database.transaction() as conn:
+        return await customer_users.resend(conn, customer_id, data, by=request.user, settings=request.settings)
 
 
 @delete(
     "/api/customers/{customer_id:str}/users/{user_id:str}", summary="Remove a customer's user", guards=[require_user_manager]
 )
-async def remove_customer_user(
-    database: TheDatabase, user: TheUser, settings: TheSettings, customer_id: FromPath[UUID], user_id: OfUser
-) -> None:
+async def remove_customer_user(request: ApiRequest, customer_id: FromPath[UUID], user_id: OfUser) -> None:
     """Revokes the user's access from the next request on, also for tokens that are still valid. The user can be invited
     again."""
     removed_id = user_in_path(user_id)
-    async with database.transaction() as conn:
-        await customer_users.remove(conn, customer_id, removed_id, by=user, settings=settings)
+    async with request.database.transaction() as conn:
+        await customer_users.remove(conn, customer_id, removed_id, by=request.user, settings=request.settings)

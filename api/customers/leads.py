@@ -4,10 +4,10 @@ from litestar import Response, get, post
 from litestar.params import JSONBody
 
 from api.auth.auth import require_internal
-from api.dependencies import TheDatabase, ThePage, TheSettings
+from api.dependencies import ApiRequest, ThePage
 from api.http.limits.clients import COUNT_CLIENT
 from api.http.limits.json_text import JSON_BOUNDS, Bounds
-from api.http.requests import StrictRequest, client_key
+from api.http.requests import client_key
 from api.http.responses import Listed, json_response
 from schemas.customers import leads
 from schemas.customers.leads import Lead, LeadReceived, NewLead
@@ -17,16 +17,14 @@ LEAD = {"exclude_from_auth": True, COUNT_CLIENT: True, JSON_BOUNDS: Bounds(value
 
 
 @post("/api/leads", summary="Send the contact form", opt=LEAD, request_max_body_size=MAX_LEAD_BYTES)
-async def receive_lead(
-    request: StrictRequest, database: TheDatabase, settings: TheSettings, data: JSONBody[NewLead]
-) -> LeadReceived:
+async def receive_lead(request: ApiRequest, data: JSONBody[NewLead]) -> LeadReceived:
     """Stores a lead and sends it to the firm by mail. Needs no token. Requests are limited: 429 says when to try again."""
-    async with database.transaction() as conn:
-        return await leads.receive(conn, data, client=client_key(request), firm_email=settings.firm_email)
+    async with request.database.transaction() as conn:
+        return await leads.receive(conn, data, client=client_key(request), firm_email=request.settings.firm_email)
 
 
 @get("/api/leads", summary="List leads", guards=[require_internal])
-async def list_leads(database: TheDatabase, page: ThePage) -> Response[Listed[Lead]]:
+async def list_leads(request: ApiRequest, page: ThePage) -> Response[Listed[Lead]]:
     """The messages from the contact form, newest first."""
-    async with database.connection() as conn:
+    async with request.database.connection() as conn:
         return json_response(await leads.list_page(conn, page))

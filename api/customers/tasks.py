@@ -8,7 +8,7 @@ from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from api.auth.auth import require_internal
-from api.dependencies import TheDatabase, TheIdentityProvider, ThePage, TheSettings, TheUser
+from api.dependencies import ApiRequest, ThePage
 from api.http.responses import (
     USER_ID_SCHEMA,
     Changed,
@@ -51,51 +51,47 @@ def get_list_query(
 
 
 @get("/api/tasks", summary="List tasks", dependencies={"list_query": Provide(get_list_query, sync_to_thread=False)})
-async def list_tasks(
-    database: TheDatabase, user: TheUser, list_query: NamedDependency[ListQuery[TaskFilter]]
-) -> Response[Changed[Task]]:
+async def list_tasks(request: ApiRequest, list_query: NamedDependency[ListQuery[TaskFilter]]) -> Response[Changed[Task]]:
     """Tasks, newest first. A customer's users see only those of their own customer. With `lastSyncTimestamp`: the tasks that
     changed since, in that order; a task that was deleted, or no longer matches the filters, is `{"id", "deleted": true}`."""
-    async with database.connection() as conn:
-        return json_response(await tasks.list_page(conn, list_query.page, list_query.filters, user=user))
+    async with request.database.connection() as conn:
+        return json_response(await tasks.list_page(conn, list_query.page, list_query.filters, user=request.user))
 
 
 @post("/api/tasks", summary="Create a task", guards=[require_internal])
-async def create_task(database: TheDatabase, user: TheUser, data: JSONBody[NewTask]) -> Response[Task]:
+async def create_task(request: ApiRequest, data: JSONBody[NewTask]) -> Response[Task]:
     """Creates a task, on the customer's "General Support" unless you name a pillar. If you choose the `id`, repeating the
     request gives the same answer."""
-    async with database.transaction() as conn:
-        task = await tasks.create(conn, data, by=user)
+    async with request.database.transaction() as conn:
+        task = await tasks.create(conn, data, by=request.user)
     return created(task, f"/api/tasks/{task.id}")
 
 
 @get("/api/tasks/internal-users", summary="List the firm's own people", guards=[require_internal])
-async def list_internal_users(
-    database: TheDatabase, identity_provider: TheIdentityProvider, settings: TheSettings, page: ThePage
-) -> Response[Listed[InternalUser]]:
+async def list_internal_users(request: ApiRequest, page: ThePage) -> Response[Listed[InternalUser]]:
     """The firm's own people, who can be assigned tasks, without those whose access was revoked. A user pool (IDENTITY=cognito)
     is read at most once a minute; 503 while it does not answer."""
-    listed = await identity_provider.list_internal_users()
+    listed = await request.identity_provider.list_internal_users()
     user_ids = None if listed is None else [account.id for account in listed.accounts]
-    async with database.connection() as conn:
+    async with request.database.connection() as conn:
         if listed is not None:
             await users.save_internal_users(conn, listed)
         found = await users.list_internal_page(
-            conn, page, include_legacy_admins=bool(settings.legacy_client_ids), user_ids=user_ids
+            conn, page, include_legacy_admins=bool(request.settings.legacy_client_ids), user_ids=user_ids
         )
         return json_response(found)
 
 
 @get("/api/tasks/{task_id:str}", summary="Read a task")
-async def get_task(database: TheDatabase, user: TheUser, task_id: FromPath[UUID]) -> Response[Task]:
+async def get_task(request: ApiRequest, task_id: FromPath[UUID]) -> Response[Task]:
     """One task."""
-    async with database.connection() as conn:
-        return json_response(await tasks.get(conn, task_id, user=user))
+    async with request.database.connection() as conn:
+        return json_response(await tasks.get(conn, task_id, user=request.user))
 
 
 @put("/api/tasks/{task_id:str}", summary="Update a task", guards=[require_internal])
-async def change_task(database: TheDatabase, user: TheUser, task_id: FromPath[UUID], data: JSONBody[TaskChange]) -> Task:
+async def change_task(request: ApiRequest, task_id: FromPath[UUID], data: JSONBody[TaskChange]) -> Task:
     """Writes the fields that you send. If the task moves to another customer or pillar, its time entries move, too, except
     those on approved bills; their bills are updated shortly after. A stale `version` is 409 with `current`."""
-    async with database.transaction() as conn:
-        return await tasks.change(conn, task_id, data, by=user)
+    async with request.database.transaction() as conn:
+        return await tasks.change(conn, task_id, data, by=request.user)

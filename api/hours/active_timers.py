@@ -7,7 +7,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import JSONBody
 
 from api.auth.auth import require_internal
-from api.dependencies import TheDatabase, TheOutcomes, ThePage, TheSettings, TheUser
+from api.dependencies import ApiRequest, ThePage
 from api.hours.timers import Wait, stop_response
 from api.http.responses import Enrich, Listed, OfUser, created, json_response, user_in_path
 from schemas.errors import Forbidden
@@ -19,18 +19,18 @@ from schemas.identity.users import User
 
 @get("/api/active-timers", summary="List running timers", guards=[require_internal])
 async def list_active_timers(
-    database: TheDatabase, page: ThePage, enrich: Enrich = False
+    request: ApiRequest, page: ThePage, enrich: Enrich = False
 ) -> Response[Listed[EnrichedTimer | Timer]]:
     """The timers of all consultants that run now, latest start first."""
-    async with database.connection() as conn:
+    async with request.database.connection() as conn:
         return json_response(await timers.list_page(conn, page, enrich=enrich))
 
 
 @get("/api/active-timers/{owner:str}", summary="Read a running timer", guards=[require_internal])
-async def get_active_timer(database: TheDatabase, user: TheUser, owner: OfUser) -> Response[Timer]:
+async def get_active_timer(request: ApiRequest, owner: OfUser) -> Response[Timer]:
     """The user's running timer; 404 when none is running."""
     owner_id = user_in_path(owner, "owner")
-    async with database.connection() as conn:
+    async with request.database.connection() as conn:
         return json_response(await timers.get_active(conn, owner_id))
 
 
@@ -41,15 +41,15 @@ async def get_active_timer(database: TheDatabase, user: TheUser, owner: OfUser) 
     status_code=200,
     responses={201: ResponseSpec(StartedTimer, description="The timer was started", generate_examples=False)},
 )
-async def put_active_timer(
-    database: TheDatabase, user: TheUser, settings: TheSettings, owner: OfUser, data: JSONBody[TimerChange]
-) -> Response[StartedTimer]:
+async def put_active_timer(request: ApiRequest, owner: OfUser, data: JSONBody[TimerChange]) -> Response[StartedTimer]:
     """Starts a timer on the task, or changes the start or the notes of the one that is running on it: your own, or as an admin
     any consultant's. A timer on another task is stopped, at `startTime` if it started before that, and returned in
     `stopped`."""
-    owner_id = _own(owner, user)
-    async with database.transaction() as conn:
-        timer, started = await timers.start_or_change(conn, owner_id, data, by=user, reminder_hours=settings.reminder_hours)
+    owner_id = _own(owner, request.user)
+    async with request.database.transaction() as conn:
+        timer, started = await timers.start_or_change(
+            conn, owner_id, data, by=request.user, reminder_hours=request.settings.reminder_hours
+        )
     return created(timer, f"/api/active-timers/{owner_id}") if started else Response(timer, status_code=200)
 
 
@@ -61,29 +61,24 @@ async def put_active_timer(
     responses={200: ResponseSpec(Stopped, description="With `wait`: the entry is on its bill", generate_examples=False)},
 )
 async def stop_active_timer(
-    database: TheDatabase,
-    user: TheUser,
-    outcomes: TheOutcomes,
-    owner: OfUser,
-    wait: Wait = None,
-    data: JSONBody[TimerStop | None] = None,
+    request: ApiRequest, owner: OfUser, wait: Wait = None, data: JSONBody[TimerStop | None] = None
 ) -> Response[Stop]:
     """Stops the timer: your own, or as an admin anybody's, also that of a user who has no access any more. It ends now, or at
     `endTime`. The answer is that of `POST /api/tasks/{id}/stop`. 404 when none is running. Send `timerId`, so that a
     repeated request stops no timer that was started in between: 409 then, with the running timer as `current`, or the answer to
     the first request. Without it, a request that is repeated within 10 minutes gets the same answer only while no new timer
     runs."""
-    owner_id = _own(owner, user)
-    async with database.transaction() as conn:
-        receipt = await timer_stops.stop_any(conn, data, user_id=owner_id, by=user.id)
-    return await stop_response(receipt, database, outcomes, wait)
+    owner_id = _own(owner, request.user)
+    async with request.database.transaction() as conn:
+        receipt = await timer_stops.stop_any(conn, data, user_id=owner_id, by=request.user.id)
+    return await stop_response(receipt, request.database, request.outcomes, wait)
 
 
 @delete("/api/active-timers/{owner:str}", summary="Discard a running timer", guards=[require_internal])
-async def discard_active_timer(database: TheDatabase, user: TheUser, owner: OfUser) -> None:
+async def discard_active_timer(request: ApiRequest, owner: OfUser) -> None:
     """Deletes the timer without creating a time entry: your own, or as an admin any consultant's. 404 when none is running."""
-    owner_id = _own(owner, user)
-    async with database.transaction() as conn:
+    owner_id = _own(owner, request.user)
+    async with request.database.transaction() as conn:
         await timers.discard(conn, owner_id)
 
 

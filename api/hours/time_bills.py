@@ -8,7 +8,7 @@ from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from api.auth.auth import require_admin, require_internal
-from api.dependencies import TheDatabase, ThePage, TheSettings, TheUser
+from api.dependencies import ApiRequest, ThePage
 from api.http.limits.json_text import JSON_BOUNDS, Bounds
 from api.http.responses import (
     Cursor,
@@ -69,35 +69,29 @@ def get_list_query(
 
 @get("/api/time-bills", summary="List time bills", dependencies={"list_query": Provide(get_list_query, sync_to_thread=False)})
 async def list_time_bills(
-    database: TheDatabase, user: TheUser, list_query: NamedDependency[ListQuery[BillFilter]]
+    request: ApiRequest, list_query: NamedDependency[ListQuery[BillFilter]]
 ) -> Response[Listed[EnrichedTimeBill | TimeBill]]:
     """Time bills, latest day first. A customer's users see their own customer's approved bills."""
-    async with database.connection() as conn:
+    async with request.database.connection() as conn:
         return json_response(
-            await time_bills.list_page(conn, list_query.page, list_query.filters, user=user, enrich=list_query.enrich)
+            await time_bills.list_page(conn, list_query.page, list_query.filters, user=request.user, enrich=list_query.enrich)
         )
 
 
 @get("/api/time-bills/{bill_id:str}", summary="Read a time bill")
-async def get_time_bill(database: TheDatabase, user: TheUser, bill_id: FromPath[UUID]) -> Response[TimeBill]:
+async def get_time_bill(request: ApiRequest, bill_id: FromPath[UUID]) -> Response[TimeBill]:
     """One time bill."""
-    async with database.connection() as conn:
-        return json_response(await time_bills.get(conn, bill_id, user=user))
+    async with request.database.connection() as conn:
+        return json_response(await time_bills.get(conn, bill_id, user=request.user))
 
 
 @patch("/api/time-bills/{bill_id:str}", summary="Write the memo, approve, reject or reopen", guards=[require_internal])
-async def change_time_bill(
-    database: TheDatabase,
-    user: TheUser,
-    settings: TheSettings,
-    bill_id: FromPath[UUID],
-    data: JSONBody[TimeBillChange],
-) -> TimeBill:
+async def change_time_bill(request: ApiRequest, bill_id: FromPath[UUID], data: JSONBody[TimeBillChange]) -> TimeBill:
     """The bill's owner can write the memo; an admin can approve, reject and reopen. If one of the requested changes is not
     allowed, nothing changes. 409 with `current` for a change that the bill's state does not allow, and for a stale
     `version`."""
-    async with database.transaction() as conn:
-        changed = await bill_approval.change(conn, bill_id, data, by=user, zone=settings.stint_timezone)
+    async with request.database.transaction() as conn:
+        changed = await bill_approval.change(conn, bill_id, data, by=request.user, zone=request.settings.stint_timezone)
     if isinstance(changed, Conflict | NotFound):  # after the commit: `current` shows what is committed
         raise changed
     return changed
@@ -110,29 +104,25 @@ async def change_time_bill(
     status_code=200,
     opt={JSON_BOUNDS: Bounds(values=5 * MAX_BILLS)},
 )
-async def approve_all(
-    database: TheDatabase, user: TheUser, settings: TheSettings, data: JSONBody[BatchApproval]
-) -> BatchAnswer:
+async def approve_all(request: ApiRequest, data: JSONBody[BatchApproval]) -> BatchAnswer:
     """Approves up to 1,000 bills in one transaction: either `bills`, each with the version that you read, or the pending bills
     of a `filter` as the list with that `syncTimestamp` showed them. Bills that have changed since, or cannot be approved, are
     skipped, with the reason and the present bill: no bill is approved with figures that you have not read."""
-    async with database.transaction() as conn:
-        return await batch_approval.approve_all(conn, data, by=user, zone=settings.stint_timezone)
+    async with request.database.transaction() as conn:
+        return await batch_approval.approve_all(conn, data, by=request.user, zone=request.settings.stint_timezone)
 
 
 @post("/api/time-bills/recompute", summary="Recompute bills", guards=[require_admin], status_code=202)
-async def start_recompute(
-    database: TheDatabase, user: TheUser, data: JSONBody[RecomputeScope | None] = None
-) -> Response[RecomputeReport]:
+async def start_recompute(request: ApiRequest, data: JSONBody[RecomputeScope | None] = None) -> Response[RecomputeReport]:
     """Gives bills to entries without one, and corrects the sums of open bills that differ from their entries: all, or those of
     some days, one customer, one user. `dryRun` only finds out what would change. Returns a job that you can follow."""
-    async with database.transaction() as conn:
-        job_id = await jobs.start_job(conn, data or RecomputeScope(), by=user.id)
+    async with request.database.transaction() as conn:
+        job_id = await jobs.start_job(conn, data or RecomputeScope(), by=request.user.id)
         return json_response(await jobs.get_job(conn, job_id), status=202)
 
 
 @get("/api/time-bills/recompute/{job_id:str}", summary="Follow a recompute job", guards=[require_admin])
-async def get_recompute(database: TheDatabase, job_id: FromPath[UUID], page: ThePage) -> Response[RecomputeReport]:
+async def get_recompute(request: ApiRequest, job_id: FromPath[UUID], page: ThePage) -> Response[RecomputeReport]:
     """The job's progress, the totals of its changes, and a page of the changes in the order in which they were made."""
-    async with database.connection() as conn:
+    async with request.database.connection() as conn:
         return json_response(await jobs.get_job(conn, job_id, limit=page.limit, after=page.cursor))

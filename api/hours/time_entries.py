@@ -8,7 +8,7 @@ from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from api.auth.auth import require_internal
-from api.dependencies import TheDatabase, TheSettings, TheUser
+from api.dependencies import ApiRequest
 from api.http.responses import (
     Cursor,
     CustomerId,
@@ -36,7 +36,7 @@ from schemas.postgres.listing import Page
 
 
 def get_list_query(
-    settings: TheSettings,
+    request: ApiRequest,
     task_id: Annotated[UUID | None, QueryParameter(name="taskId", description="Only this task's")] = None,
     user_id: UserId = None,
     overlap: Annotated[
@@ -58,7 +58,7 @@ def get_list_query(
     """The query of the list. Raises Invalid for a range of days that ends before it starts."""
     check_days(start_date, end_date)
     filters = EntryFilter(
-        zone=settings.stint_timezone,
+        zone=request.settings.stint_timezone,
         task_id=task_id,
         user_id=user_filter(user_id),
         overlap=overlap,
@@ -76,66 +76,53 @@ def get_list_query(
     dependencies={"list_query": Provide(get_list_query, sync_to_thread=False)},
 )
 async def list_time_entries(
-    database: TheDatabase, user: TheUser, list_query: NamedDependency[ListQuery[EntryFilter]]
+    request: ApiRequest, list_query: NamedDependency[ListQuery[EntryFilter]]
 ) -> Response[Listed[EnrichedTimeEntry | TimeEntry]]:
     """Time entries, latest start first. A customer's users see the entries on their own customer's approved bills."""
-    async with database.connection() as conn:
+    async with request.database.connection() as conn:
         return json_response(
-            await time_entries.list_page(conn, list_query.page, list_query.filters, user=user, enrich=list_query.enrich)
+            await time_entries.list_page(conn, list_query.page, list_query.filters, user=request.user, enrich=list_query.enrich)
         )
 
 
 @get("/api/time-entries/{entry_id:str}", summary="Read a time entry")
-async def get_time_entry(database: TheDatabase, user: TheUser, entry_id: FromPath[UUID]) -> Response[TimeEntry]:
+async def get_time_entry(request: ApiRequest, entry_id: FromPath[UUID]) -> Response[TimeEntry]:
     """One time entry."""
-    async with database.connection() as conn:
-        return json_response(await time_entries.get(conn, entry_id, user=user))
+    async with request.database.connection() as conn:
+        return json_response(await time_entries.get(conn, entry_id, user=request.user))
 
 
 @post("/api/time-entries", summary="Log time by hand", guards=[require_internal])
-async def create_time_entry(
-    database: TheDatabase, user: TheUser, settings: TheSettings, data: JSONBody[NewTimeEntry]
-) -> Response[TimeEntry]:
+async def create_time_entry(request: ApiRequest, data: JSONBody[NewTimeEntry]) -> Response[TimeEntry]:
     """Logs time for yourself, or as an admin for any consultant. The sum of the bill is recalculated right after the answer.
     409 for overlaps with the user's other entries (`allowOverlap` accepts them) and for an archived task. If you choose the
     `id`, the request can be repeated safely."""
-    async with database.transaction() as conn:
-        entry = await entry_creation.create(conn, data, by=user, rules=EntryRules.of(settings))
+    async with request.database.transaction() as conn:
+        entry = await entry_creation.create(conn, data, by=request.user, rules=EntryRules.of(request.settings))
     return created(entry, f"/api/time-entries/{entry.id}")
 
 
 @patch("/api/time-entries/{entry_id:str}", summary="Change a time entry's task or times", guards=[require_internal])
-async def change_time_entry(
-    database: TheDatabase,
-    user: TheUser,
-    settings: TheSettings,
-    entry_id: FromPath[UUID],
-    data: JSONBody[TimeEntryChange],
-) -> TimeEntry:
+async def change_time_entry(request: ApiRequest, entry_id: FromPath[UUID], data: JSONBody[TimeEntryChange]) -> TimeEntry:
     """Gives the entry to another task, sets new times, or both; for the owner or an admin. If the customer, the pillar or the
     day changes, the entry moves to another bill. The sums of both are recalculated right after the answer. 409 for new times
     that overlap the user's other entries (`allowOverlap` accepts them), an archived task, an approved bill and a stale
     `version`."""
-    async with database.transaction() as conn:
-        return await entry_changes.change(conn, entry_id, data, by=user, rules=EntryRules.of(settings))
+    async with request.database.transaction() as conn:
+        return await entry_changes.change(conn, entry_id, data, by=request.user, rules=EntryRules.of(request.settings))
 
 
 @post("/api/time-entries/{entry_id:str}/notes", summary="Write notes", guards=[require_internal], status_code=200)
-async def write_notes(database: TheDatabase, user: TheUser, entry_id: FromPath[UUID], data: JSONBody[NotesChange]) -> TimeEntry:
+async def write_notes(request: ApiRequest, entry_id: FromPath[UUID], data: JSONBody[NotesChange]) -> TimeEntry:
     """`notes` replaces the entry's notes, `append` adds a line; for the owner or an admin. 409 for an entry on an approved
     bill."""
-    async with database.transaction() as conn:
-        return await entry_changes.write_notes(conn, entry_id, data, by=user)
+    async with request.database.transaction() as conn:
+        return await entry_changes.write_notes(conn, entry_id, data, by=request.user)
 
 
 @delete("/api/time-entries/{entry_id:str}", summary="Delete a time entry", guards=[require_internal])
-async def delete_time_entry(
-    database: TheDatabase,
-    user: TheUser,
-    entry_id: FromPath[UUID],
-    version: SeenVersion = None,
-) -> None:
+async def delete_time_entry(request: ApiRequest, entry_id: FromPath[UUID], version: SeenVersion = None) -> None:
     """Deletes the entry; for the owner or an admin. The sum of the bill is recalculated right after the answer. 409 for an
     entry on an approved bill."""
-    async with database.transaction() as conn:
-        await entry_changes.delete(conn, entry_id, version=version, by=user)
+    async with request.database.transaction() as conn:
+        await entry_changes.delete(conn, entry_id, version=version, by=request.user)

@@ -10,7 +10,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from api.auth.auth import require_internal
-from api.dependencies import TheDatabase, TheOutcomes, TheSettings, TheUser
+from api.dependencies import ApiRequest
 from api.http.responses import created
 from api.outcome_waiter import OutcomeWaiter
 from schemas.hours import timer_stops, timers
@@ -39,19 +39,19 @@ Wait = Annotated[
     responses={200: ResponseSpec(StartedTimer, description="The timer was running already", generate_examples=False)},
 )
 async def start_timer(
-    database: TheDatabase,
-    user: TheUser,
-    settings: TheSettings,
-    task_id: FromPath[UUID],
-    data: JSONBody[StartTimer | None] = None,
+    request: ApiRequest, task_id: FromPath[UUID], data: JSONBody[StartTimer | None] = None
 ) -> Response[StartedTimer]:
     """Starts your timer on the task. A timer that is running on another task is stopped, and returned in `stopped`. If your
     timer is running on this task already, it is returned unchanged, with 200."""
-    async with database.transaction() as conn:
+    async with request.database.transaction() as conn:
         timer, started = await timers.start(
-            conn, task_id, user_id=user.id, notes=data.notes if data else "", reminder_hours=settings.reminder_hours
+            conn,
+            task_id,
+            user_id=request.user.id,
+            notes=data.notes if data else "",
+            reminder_hours=request.settings.reminder_hours,
         )
-    return created(timer, f"/api/active-timers/{user.id}") if started else Response(timer, status_code=200)
+    return created(timer, f"/api/active-timers/{request.user.id}") if started else Response(timer, status_code=200)
 
 
 @post(
@@ -62,20 +62,15 @@ async def start_timer(
     responses={200: ResponseSpec(Stopped, description="With `wait`: the entry is on its bill", generate_examples=False)},
 )
 async def stop_timer(
-    database: TheDatabase,
-    user: TheUser,
-    outcomes: TheOutcomes,
-    task_id: FromPath[UUID],
-    wait: Wait = None,
-    data: JSONBody[TimerStop | None] = None,
+    request: ApiRequest, task_id: FromPath[UUID], wait: Wait = None, data: JSONBody[TimerStop | None] = None
 ) -> Response[Stop]:
     """Stops your timer on the task: now, or at `endTime` if you forgot to stop it, which is not before its start and not in the
     future (one minute is allowed). The answer is final: a time entry with exactly these values follows. A repeated stop gives
     the same answer until the task is started again; with other values it is 409. With `timerId` it does not stop the timer that
     was started again, but is 409."""
-    async with database.transaction() as conn:
-        receipt = await timer_stops.stop(conn, task_id, data, user_id=user.id)
-    return await stop_response(receipt, database, outcomes, wait)
+    async with request.database.transaction() as conn:
+        receipt = await timer_stops.stop(conn, task_id, data, user_id=request.user.id)
+    return await stop_response(receipt, request.database, request.outcomes, wait)
 
 
 async def stop_response(

@@ -193,7 +193,7 @@ class StrictRequest(Request[Any, Any, Any]):
     nesting or invalid UTF-8 would be answered with 500."""
 
     async def body(self) -> bytes:
-        seconds = self.app.state.settings.stint_body_seconds
+        seconds = self.app.state.context.settings.stint_body_seconds
         try:
             async with asyncio.timeout(seconds):
                 return await super().body()

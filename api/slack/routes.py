@@ -7,12 +7,11 @@ from urllib.parse import parse_qsl
 from litestar import Response, post
 from pydantic import TypeAdapter, ValidationError
 
-from api.dependencies import TheResponder
+from api.dependencies import ApiRequest
 from api.http.bodies import RAW_BODY
 from api.http.limits.json_text import UNSTORABLE, Bounds, parse_json
 from api.http.problems import BadRequest
 from api.http.queries import ANY_QUERY
-from api.http.requests import StrictRequest
 from api.slack import commands, events, interactions
 from api.slack.deadlines import count_from_arrival
 from api.slack.responder import Responder, empty_response, request_organization
@@ -38,11 +37,11 @@ SLACK_BOUNDS = Bounds(values=20_000, fields=1_000)  # a message with its blocks;
     status_code=200,
     request_max_body_size=MAX_SLACK_BYTES,
 )
-async def receive_event(request: StrictRequest, responder: TheResponder) -> Response[Any]:
+async def receive_event(request: ApiRequest) -> Response[Any]:
     """Only for Slack: the slash command `/task` (a form) and event subscriptions (JSON), signed with the app's signing secret
     within the last 5 minutes; otherwise 401. A command is always answered within 3 seconds, with an apology if Postgres or
     Slack is down. A failed event is answered 503, so that Slack sends it again."""
-    body = await _signed_body(request, responder)
+    body = await _signed_body(request)
     content_type, _ = request.content_type
     if content_type == JSON:
         event = _validate(EVENT, parse_json(body, SLACK_BOUNDS))
@@ -50,16 +49,16 @@ async def receive_event(request: StrictRequest, responder: TheResponder) -> Resp
             case Challenge():
                 return Response({"challenge": event.challenge}, status_code=200)
             case EventCallback():
-                return await events.receive_event(responder, event)
+                return await events.receive_event(request.responder, event)
             case _:
                 return empty_response()
     form = _parse_form(body, content_type)
     if form.get("ssl_check") == "1":
         return empty_response()
     command: Command = _validate(COMMAND, form)
-    _check_response_url(command.response_url, responder)
+    _check_response_url(command.response_url, request.responder)
     request_organization.set(command.enterprise_id or None)
-    return await commands.answer_command(responder, command)
+    return await commands.answer_command(request.responder, command)
 
 
 @post(
@@ -69,21 +68,21 @@ async def receive_event(request: StrictRequest, responder: TheResponder) -> Resp
     status_code=200,
     request_max_body_size=MAX_SLACK_BYTES,
 )
-async def receive_interaction(request: StrictRequest, responder: TheResponder) -> Response[Any]:
+async def receive_interaction(request: ApiRequest) -> Response[Any]:
     """Only for Slack: submitted forms, pressed buttons, options of selects, and the message action "Create task", signed like
     events. Each takes effect once, even if Slack repeats it, and is answered within 3 seconds."""
-    body = await _signed_body(request, responder)
+    body = await _signed_body(request)
     content_type, _ = request.content_type
     form = _parse_form(body, content_type)
     if form.get("ssl_check") == "1":
         return empty_response()
     interaction = _validate(INTERACTION, parse_json(form.get("payload", "").encode(), SLACK_BOUNDS))
-    _check_response_url(getattr(interaction, "response_url", None), responder)
+    _check_response_url(getattr(interaction, "response_url", None), request.responder)
     request_organization.set(interaction.enterprise_id)
-    return await interactions.answer_interaction(responder, interaction)
+    return await interactions.answer_interaction(request.responder, interaction)
 
 
-async def _signed_body(request: StrictRequest, responder: Responder) -> bytes:
+async def _signed_body(request: ApiRequest) -> bytes:
     """The raw body. Raises BadRequest (401) if Slack has not signed it."""
     count_from_arrival(request)
     timestamp = request.headers.getall("x-slack-request-timestamp", [])
@@ -93,7 +92,7 @@ async def _signed_body(request: StrictRequest, responder: Responder) -> bytes:
     if not may_be_signed(timestamp=timestamp[0], signature=signature[0]):  # before 2 MiB are read for anybody
         raise BadRequest(401, WRONGLY_SIGNED)
     body = await request.body()
-    if not has_valid_signature(body, timestamp=timestamp[0], signature=signature[0], settings=responder.settings):
+    if not has_valid_signature(body, timestamp=timestamp[0], signature=signature[0], settings=request.settings):
         raise BadRequest(401, WRONGLY_SIGNED)
     return body
 

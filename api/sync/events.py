@@ -12,9 +12,8 @@ from litestar.response.base import ASGIResponse
 
 from api.auth.auth import Authenticator, Session
 from api.auth.tokens import bearer_token
-from api.dependencies import TheAuthenticator, TheDatabase, TheSettings, TheSubscribers, TheUser
+from api.dependencies import ApiRequest
 from api.http.problems import BadRequest
-from api.http.requests import StrictRequest
 from api.http.server import CONNECTION, ClientConnection
 from api.sync.event_listeners import Subscriber, Subscribers
 from schemas.postgres.pool import Database
@@ -40,20 +39,13 @@ SEND_BUFFER_BYTES = 32 * 1024
         )
     },
 )
-async def listen(
-    request: StrictRequest,
-    database: TheDatabase,
-    authenticator: TheAuthenticator,
-    subscribers: TheSubscribers,
-    settings: TheSettings,
-    user: TheUser,
-) -> ASGIResponse:
+async def listen(request: ApiRequest) -> ASGIResponse:
     """Sends each change as it is committed, as Server-Sent Events: `task`, `timeBill`, `activeTimer` or `focus`, with the `id`
     of the row (of an active timer or a focus: of the user). A customer's users get the tasks and approved bills of their own
     customer. `reset` is the first event, and comes again whenever changes may have been missed: read everything again then."""
-    access = Access(database, authenticator, bearer_token(request.headers), request.auth)
+    access = Access(request.database, request.authenticator, bearer_token(request.headers), request.auth)
     extensions: Any = request.scope["extensions"]
-    return EventStream(subscribers, access, settings, extensions[CONNECTION])
+    return EventStream(request.subscribers, access, request.settings, extensions[CONNECTION])
 
 
 class Access:

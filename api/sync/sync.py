@@ -8,7 +8,7 @@ from litestar.params import JSONBody, QueryParameter
 from pydantic import Field
 
 from api.auth.auth import require_internal
-from api.dependencies import TheDatabase, TheSettings, TheUser
+from api.dependencies import ApiRequest
 from api.http.limits.json_text import JSON_BOUNDS, Bounds
 from api.http.responses import Cursor, LastSync, json_response
 from schemas.base import Body, Row
@@ -70,13 +70,13 @@ class Synced(Pulled):
 
 @get("/api/sync", summary="Get all changes", guards=[require_internal])
 async def pull_changes(
-    database: TheDatabase, user: TheUser, since: LastSync = None, limit: RowLimit = MAX_LIMIT, page_cursor: Cursor = None
+    request: ApiRequest, since: LastSync = None, limit: RowLimit = MAX_LIMIT, page_cursor: Cursor = None
 ) -> Response[Pulled]:
     """All rows that changed since `lastSyncTimestamp`, or without it all rows: customers, pillars and tasks, your own time
     bills and time entries, and your running timer. Send `nextCursor` as `cursor`, with the same `lastSyncTimestamp`, until it
     is null; then store the `syncTimestamp`."""
-    async with database.connection() as conn:
-        return json_response(await pull.pull(conn, Page(limit, page_cursor, since), user_id=user.id))
+    async with request.database.connection() as conn:
+        return json_response(await pull.pull(conn, Page(limit, page_cursor, since), user_id=request.user.id))
 
 
 @post(
@@ -86,15 +86,13 @@ async def pull_changes(
     status_code=200,
     opt={JSON_BOUNDS: SYNC_BOUNDS},
 )
-async def push_operations(
-    database: TheDatabase, user: TheUser, settings: TheSettings, data: JSONBody[Pushed]
-) -> Response[Synced]:
+async def push_operations(request: ApiRequest, data: JSONBody[Pushed]) -> Response[Synced]:
     """Executes the operations in their order, and returns the result of each: `applied`, `conflict` (with `mine`, and the row
     as it is now in `current`; nothing was changed) or `rejected`. Each `opId` has at most one effect: sent again, it gets the
     same result. The answer then contains a first page of changes, as GET returns it; get further pages with GET."""
-    async with database.bulk_connection() as conn:
+    async with request.database.bulk_connection() as conn:
         # first, so that an invalid timestamp is refused before any operation is executed
         start = await pull.parse_start(conn, data.last_sync_timestamp)
-        results = await push.apply(conn, data.operations, by=user, rules=EntryRules.of(settings))
-        changes = await pull.pull_from(conn, start, user_id=user.id)
+        results = await push.apply(conn, data.operations, by=request.user, rules=EntryRules.of(request.settings))
+        changes = await pull.pull_from(conn, start, user_id=request.user.id)
     return json_response(b'{"results":%b,%b' % (json.dumps(results).encode(), changes[1:]))

@@ -7,9 +7,10 @@ import time
 
 import httpx2
 import pytest
+from litestar.routes import HTTPRoute
 from pydantic import SecretStr
 
-from api.app import ROUTES
+from api.app import ROUTES, create_routes
 from schemas.settings import Settings
 from tests.api.contract import Contract, fetch_document, operations
 from tests.api.table import TABLE
@@ -33,6 +34,18 @@ def test_the_table_of_routes_repeats_each_handlers_method_and_path() -> None:
         for path in handler.paths
     ]
     assert [(method, path, handler.fn.__name__) for method, path, handler in ROUTES] == declared
+
+
+def test_a_handler_has_one_dependency_at_most() -> None:
+    # Litestar resolves two or more as concurrent tasks, which takes longer than most handlers
+    app = create_routes(Settings(database_url="postgresql:///", secret_key=SecretStr(SECRET_KEY)))
+    routes = [route for route in app.routes if isinstance(route, HTTPRoute)]
+    models = [model for route in routes for _, model in route.route_handler_map.values()]
+
+    dependencies = [sum(map(len, model.dependency_batches)) for model in models]
+
+    assert len(dependencies) > len(ROUTES)
+    assert max(dependencies) == 1
 
 
 def test_the_document_has_every_route(document: Json) -> None:

@@ -42,4 +42,4 @@ _limit = ClientLimit()  # of this process
 def count_client(request: Request[Any, Any, Any]) -> None:
     """Counts the client of a request if its route says so. Raises RateLimited."""
     if request.route_handler.opt.get(COUNT_CLIENT):
-        _limit.consume(client_key(request), request.app.state.settings.stint_client_requests)
+        _limit.consume(client_key(request), request.app.state.context.settings.stint_client_requests)
