@@ -1,34 +1,87 @@
 """Structured logs: one JSON object per line on stderr, for Stint's own loggers and those of libraries."""
 
+import json
 import logging
 import sys
 from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any, BinaryIO
 
-from pythonjsonlogger.json import JsonFormatter
+import msgspec
 
 # Fields that are added to each line: the request's id in the API, the message's id and actor in a worker.
 log_context: ContextVar[dict[str, str] | None] = ContextVar("log_context", default=None)
 
+# the attributes that every record has; others are the fields that its caller added by `extra`
+_STANDARD = {*logging.makeLogRecord({}).__dict__, "message", "asctime"}
 
-class _Formatter(JsonFormatter):
-    def add_fields(self, log_data: dict[str, object], record: logging.LogRecord, message_dict: dict[str, object]) -> None:
-        super().add_fields(log_data, record, message_dict)
-        log_data.update(log_context.get() or {})
+
+def _as_text(value: object) -> str:
+    return f"{type(value).__name__}: {value}" if isinstance(value, BaseException) else str(value)
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_as_text)
+
+
+def encode_fields(fields: dict[str, Any]) -> bytes:
+    """The fields as one line of JSON in ASCII. A value that has no form in JSON is written as its text; fields are left out
+    only if that fails, too."""
+    try:
+        line = _encoder.encode(fields)
+        if line.isascii():
+            return line
+    except Exception:  # noqa: S110 - half a surrogate pair, for example
+        pass
+    try:
+        return _in_ascii(msgspec.to_builtins(fields, enc_hook=_as_text, str_keys=True))
+    except Exception:
+        return _in_ascii({name: value for name, value in fields.items() if type(value) is str})
+
+
+def _in_ascii(fields: dict[str, Any]) -> bytes:
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
+class JsonHandler(logging.Handler):
+    """Writes each record as one line, in one call, before the logging call returns: a process that is killed after that has
+    lost nothing."""
+
+    def __init__(self, stream: BinaryIO, process: str) -> None:
+        super().__init__()
+        self._stream, self._process = stream, process
+        self._formatter = logging.Formatter()  # for tracebacks
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._stream.write(encode_fields(self._fields(record)) + b"\n")
+            self._stream.flush()
+        except Exception:
+            self.handleError(record)
+
+    def _fields(self, record: logging.LogRecord) -> dict[str, Any]:
+        fields: dict[str, Any] = {
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            "process": self._process,
+        }
+        if record.exc_info:
+            fields["exc_info"] = self._formatter.formatException(record.exc_info)
+        if record.stack_info:
+            fields["stack_info"] = record.stack_info
+        for name, value in record.__dict__.items():
+            if name not in _STANDARD:
+                fields[name] = value
+        fields["at"] = datetime.fromtimestamp(record.created, UTC).isoformat()
+        fields.update(log_context.get() or {})
+        return fields
 
 
 def configure_logging(process: str) -> None:
     """Writes the lines of all loggers to stderr as JSON, with the name of this process in each."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        _Formatter(
-            "{levelname}{name}{message}",
-            style="{",
-            timestamp="at",
-            rename_fields={"levelname": "level", "name": "logger"},
-            static_fields={"process": process},
-        )
-    )
-    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+    logging.basicConfig(handlers=[JsonHandler(sys.stderr.buffer, process)], level=logging.INFO, force=True)
+    # no line has these, and each record would have to find them out
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     # pika and dramatiq log each reconnect several times; Stint logs the outage itself
     logging.getLogger("pika").setLevel(logging.CRITICAL)
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)

@@ -3,6 +3,7 @@ expressions have tests of their own: tests/test_regexes.py.
 """
 
 import base64
+import io
 import json
 import logging
 import time
@@ -28,7 +29,7 @@ from schemas.email_addresses import Email
 from schemas.errors import Invalid
 from schemas.hours.batch_approval import BatchApproval
 from schemas.identity.sign_in_codes import CodeRequest
-from schemas.logs import _Formatter
+from schemas.logs import JsonHandler
 from schemas.mail import smtp, templates
 from schemas.masking import MASK, Redactor, leftover_mask
 from schemas.messages import parse_body
@@ -129,9 +130,9 @@ def model(kind: Any, field: str | None = None) -> Callable[[str], object]:
     return lambda text: adapter.validate_python(text if field is None else {field: text})
 
 
-def formatted(text: str) -> str:
+def logged(text: str) -> None:
     record = LOGGER.makeRecord("stint", logging.INFO, "", 0, "%s", (text,), None, extra={"path": text})
-    return _Formatter("{levelname}{name}{message}", style="{").format(record)
+    JsonHandler(io.BytesIO(), "api").emit(record)
 
 
 def composed(text: str) -> bytes:
@@ -186,7 +187,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "a lead": lambda text: NewLead.model_validate({"name": text, "email": "a@b.example", "message": text, "extra": text}),
     "a message": lambda text: parse_body("send_mail", {"to": text, "subject": text, "paragraphs": [text]}),
     "a mail": composed,
-    "a log line": formatted,
+    "a log line": logged,
     "masking": REDACTOR.text,
     "masking JSON": lambda text: REDACTOR.json({"body": [text, {text: text}]}),
     "restoring masks": lambda text: REDACTOR.restore({"a": [text + MASK]}, {"a": [text]}),
