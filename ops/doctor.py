@@ -49,6 +49,7 @@ def diagnose(status: InstallationStatus) -> list[Finding]:
     if not status.alive("relay"):
         consequence = "no message is sent to RabbitMQ, rescued or replayed"
         findings.append(Finding("No relay is alive.", consequence, "./stint up runs one; or ./stint relay"))
+    findings += _of_other_queues(status)
     findings += [finding for queue in status.queues if (finding := _of_queue(status, queue))]
     if status.dead:
         findings.append(
@@ -114,6 +115,18 @@ def _of_bills_in_xero(status: InstallationStatus) -> list[Finding]:
             )
         )
     return findings
+
+
+def _of_other_queues(status: InstallationStatus) -> list[Finding]:
+    """The queues that a relay has found at RabbitMQ with another type, or other arguments, than it would declare."""
+    return [
+        Finding(
+            f"{difference}.",
+            "it is used as it is; a classic queue is lost with its node, and a quorum queue is slower on a single node",
+            "set STINT_QUEUE_TYPE to what it is, or have it created again: docs/operations.md, A queue differs",
+        )
+        for difference in sorted({each for relay in status.alive("relay") for each in relay.other_queues})
+    ]
 
 
 def _of_queue(status: InstallationStatus, queue: QueueDepth) -> Finding | None:

@@ -23,6 +23,11 @@ class Settings(BaseSettings):
     # Postgres, RabbitMQ and the installation
     database_url: str = Field(description="PostgreSQL 15 or newer; a direct connection, since the relay uses LISTEN")
     amqp_url: str | None = Field(None, description="RabbitMQ 3.10 or newer; only the API runs without it")
+    stint_queue_type: Literal["quorum", "classic"] = Field(
+        "quorum",
+        description="the type of the queues that the relay creates: quorum for a cluster of RabbitMQ; classic is faster on a "
+        "single node, and what ./stint up sets for its own",
+    )
     secret_key: SecretStr = Field(
         min_length=16,
         description="encrypts the secrets in Postgres (signing keys, Xero's tokens); while it is changed, a list: the first "

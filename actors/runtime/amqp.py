@@ -12,6 +12,7 @@ from pika.spec import Basic, BasicProperties
 
 OPEN_SECONDS = 10
 CLOSE_SECONDS = 1  # RabbitMQ does not answer while it is blocked by an alarm
+PRECONDITION_FAILED = 406  # AMQP's code for: it exists with other arguments
 HEARTBEAT_SECONDS = 15  # unless the URL sets another; a peer that is silent for longer is considered dead
 
 
@@ -84,33 +85,40 @@ class Amqp:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    @property
-    def supports_quorum_queues(self) -> bool:
-        """Whether RabbitMQ is 3.10 or newer: quorum queues came with 3.8, but all that they need here only with 3.10."""
-        version = (self._connection.server_properties or {}).get("version", "0.0")
-        text = version.decode() if isinstance(version, bytes) else str(version)
-        return tuple(int(part) for part in text.split("-")[0].split(".")[:2] if part.isdigit()) >= (3, 10)
-
     async def exists(self, queue: str) -> bool:
         """Whether the queue exists."""
-        # a channel only for this: RabbitMQ closes it if the queue does not exist
+        return await self._declare(queue, passive=True) is None
+
+    async def declare(self, queue: str, arguments: dict[str, Any]) -> str | None:
+        """Creates the durable queue if it does not exist. Returns None if it now is as declared, and RabbitMQ's words on the
+        difference if it existed with other arguments. Raises ConnectionLost if RabbitMQ refuses for another reason."""
+        refusal = await self._declare(queue, durable=True, arguments=arguments)
+        if refusal is None:
+            return None
+        if refusal.reply_code != PRECONDITION_FAILED:
+            raise ConnectionLost(f"the queue {queue} cannot be declared: {refusal.reply_text}")
+        return str(refusal.reply_text)
+
+    async def _declare(self, queue: str, **options: Any) -> pika.exceptions.ChannelClosedByBroker | None:
+        """Sends the declaration, and returns RabbitMQ's refusal, if any."""
+        # a channel only for this: RabbitMQ closes it if it refuses
         channel = await self._open_channel()
-        result: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
-        def finish(found: bool) -> None:
-            if not result.done():
-                result.set_result(found)
+        def finish(refusal: Any) -> None:
+            if not answered.done():
+                answered.set_result(refusal)
 
-        channel.add_on_close_callback(lambda *_: finish(False))
-        channel.queue_declare(queue, passive=True, callback=lambda _: finish(True))
-        found: bool = await self._or_lost(result)
-        if found:
+        channel.add_on_close_callback(lambda _, reason: finish(reason))
+        channel.queue_declare(queue, callback=lambda _: finish(None), **options)
+        refusal = await self._or_lost(answered)
+        if refusal is None:
             channel.close()
-        return found
-
-    async def declare(self, queue: str, arguments: dict[str, Any]) -> None:
-        """Creates the durable queue if it does not exist. Raises ConnectionLost if it exists with other arguments."""
-        await self._wait_for(lambda done: self._channel.queue_declare(queue, durable=True, arguments=arguments, callback=done))
+        elif not isinstance(refusal, pika.exceptions.ChannelClosedByBroker):
+            raise ConnectionLost(str(refusal))
+        else:
+            return refusal
+        return None
 
     def publish(self, queue: str, body: bytes, message_id: str) -> asyncio.Future[bool]:
         """Publishes a persistent message. The future says whether RabbitMQ has stored it, or fails with ConnectionLost."""

@@ -141,7 +141,12 @@ class Sink:
 
     def __init__(self, settings: Settings, *, queue: str, count: int) -> None:
         self._queue, self._left = queue, count
-        self._conn = psycopg.connect(settings.database_url, autocommit=True, prepare_threshold=0)
+        self._conn = psycopg.connect(
+            settings.database_url,
+            autocommit=True,
+            prepare_threshold=0,
+            options="-c enable_seqscan=off",  # the table was analyzed before it had the backlog
+        )
         self._taken: list[Any] = []
         self._last_tag = 0
         self._last_at = 0.0
@@ -180,10 +185,10 @@ class Sink:
             self._link.finish()
 
 
-async def declare(url: str) -> None:
+async def declare(settings: Settings) -> None:
     """Declares the baseline's queue with the arguments of a work queue."""
-    async with await Amqp.open(url) as amqp:
-        await amqp.declare(QUEUE, queue_arguments(QUEUE, quorum=amqp.supports_quorum_queues))
+    async with await Amqp.open(settings.broker_url) as amqp:
+        await amqp.declare(QUEUE, queue_arguments(QUEUE, settings))
 
 
 def main() -> None:
@@ -202,7 +207,7 @@ def main() -> None:
     if arguments.kind == "sink":
         result = Sink(current, queue=arguments.queue, count=arguments.count).run()
     else:
-        asyncio.run(declare(current.broker_url))
+        asyncio.run(declare(current))
         if arguments.kind == "publish":
             result = Publishing(current.broker_url, count=arguments.count, window=arguments.window).run()
         else:

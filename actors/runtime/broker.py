@@ -8,6 +8,7 @@ This overrides and uses private names of Dramatiq; tests/actors/test_dramatiq.py
 
 import json
 import logging
+import re
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -20,7 +21,10 @@ from dramatiq.common import xq_name
 from dramatiq.errors import ConnectionClosed
 from pika.exceptions import AMQPError
 
-from actors.runtime.amqp import HEARTBEAT_SECONDS
+from actors.runtime.amqp import HEARTBEAT_SECONDS, Amqp
+from schemas.messages import QUEUES
+from schemas.postgres.connection import Connection
+from schemas.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -170,14 +174,50 @@ class OutboxBroker(RabbitmqBroker):
         return self.channel.queue_declare(queue=xq_name(queue_name), passive=True)
 
 
-def queue_arguments(queue: str, *, quorum: bool) -> dict[str, Any]:
+async def declare_queues(amqp: Amqp, conn: Connection, settings: Settings) -> list[str]:
+    """Declares the queues. A queue that did not exist had lost its messages: all that were sent to it are sent again, so that
+    no message is lost even if RabbitMQ loses its disk. A queue that exists with another type, or other arguments, is used as it
+    is. Returns these, each with the difference."""
+    other_queues = []
+    for queue in QUEUES:
+        if not await amqp.exists(queue):
+            cursor = await conn.execute(
+                """
+                UPDATE messages SET state = 'ready' WHERE id IN (
+                    SELECT id FROM messages WHERE queue = %s AND state = 'sent' FOR UPDATE SKIP LOCKED)
+                """,
+                (queue,),
+            )
+            if cursor.rowcount:
+                logger.warning("RabbitMQ lost a queue, requeued its messages: queue=%s count=%d", queue, cursor.rowcount)
+        # first the dead-letter queue, so that it is there when a worker rejects a message
+        for name, arguments in (
+            (xq_name(queue), xq_arguments(settings)),
+            (queue, queue_arguments(queue, settings)),
+        ):
+            if (refusal := await amqp.declare(name, arguments)) is not None:
+                other_queues.append(describe_difference(name, refusal))
+    return other_queues
+
+
+def describe_difference(queue: str, refusal: str) -> str:
+    """What RabbitMQ's refusal of a declaration says: how the queue is, and how it was to be declared."""
+    found = re.search(r"inequivalent arg '([^']+)' [^\n]*: received ([^\n]*) but current is ([^\n]*)", refusal)
+    if found is None:
+        return f"The queue {queue} is not as Stint would declare it: {refusal}"
+    # RabbitMQ writes: the value 'quorum' of type 'longstr'; or: none
+    declared, current = (quoted[0] if (quoted := re.search("'[^']*'", text)) else text for text in found.group(2, 3))
+    if found[1] == "x-queue-type":
+        declared, current = declared.strip("'"), current.strip("'").replace("none", "classic")
+        return f"The queue {queue} is of the type {current}, and STINT_QUEUE_TYPE says {declared}"
+    return f"The queue {queue} has {found[1]}={current}, and Stint would declare {declared}"
+
+
+def queue_arguments(queue: str, settings: Settings) -> dict[str, Any]:
     """For the relay's declaration of a work queue. Rejected messages go to its dead-letter queue `<queue>.XQ`."""
-    arguments: dict[str, Any] = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": xq_name(queue)}
-    if quorum:
-        arguments["x-queue-type"] = "quorum"
-    return arguments
+    return {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": xq_name(queue), **xq_arguments(settings)}
 
 
-def xq_arguments(*, quorum: bool) -> dict[str, Any]:
+def xq_arguments(settings: Settings) -> dict[str, Any]:
     """For the relay's declaration of a dead-letter queue: without a time to live, so that nothing expires unseen."""
-    return {"x-queue-type": "quorum"} if quorum else {}
+    return {"x-queue-type": settings.stint_queue_type}  # named also if classic: a virtual host may have another default

@@ -45,7 +45,7 @@ async def drain(settings: Settings) -> None:
     async with await Amqp.open(settings.broker_url) as amqp:
         received: asyncio.Queue[DeadLettered] = asyncio.Queue()
         for queue in QUEUES:
-            await amqp.declare(xq_name(queue), xq_arguments(quorum=amqp.supports_quorum_queues))
+            await amqp.declare(xq_name(queue), xq_arguments(settings))
             await amqp.consume(xq_name(queue), _receiver(queue, received), prefetch=50)
         async with await connect(settings) as conn:
             while True:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 
 import psycopg
 
@@ -15,16 +16,23 @@ from schemas.settings import Settings
 logger = logging.getLogger(__name__)
 
 
-async def beat(settings: Settings, *, kind: str, queues: list[str]) -> None:
+async def beat(settings: Settings, *, kind: str, queues: list[str], other_queues: Sequence[str] = ()) -> None:
     """Records a heartbeat every few seconds, and this process's handler metrics. Never returns; survives outages of
-    Postgres."""
+    Postgres. `other_queues` is read at each heartbeat."""
     started = time.monotonic()
     while True:
         try:
             async with await connect(settings) as conn:
                 while True:
                     async with conn.transaction():
-                        await heartbeats.beat(conn, process=process_name(), kind=kind, queues=queues, started=started)
+                        await heartbeats.beat(
+                            conn,
+                            process=process_name(),
+                            kind=kind,
+                            queues=queues,
+                            started=started,
+                            other_queues=other_queues,
+                        )
                     await flush(conn, handler_metrics)
                     await asyncio.sleep(EVERY_SECONDS)
         except psycopg.Error as error:

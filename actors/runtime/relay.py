@@ -18,11 +18,10 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import psycopg
-from dramatiq.common import xq_name
 from pika.exceptions import AMQPError
 
 from actors.runtime.amqp import Amqp, ConnectionLost
-from actors.runtime.broker import encode_reference, queue_arguments, xq_arguments
+from actors.runtime.broker import declare_queues, encode_reference
 from actors.runtime.dead_letter_queues import drain
 from actors.runtime.heartbeat import beat
 from actors.runtime.replay_runner import advance_replays
@@ -67,6 +66,7 @@ class Relay:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._wake = asyncio.Event()
+        self._other_queues: list[str] = []  # the last connection's result of `declare_queues`
 
     async def run(self) -> None:
         """Runs until it is cancelled. Outages of Postgres and RabbitMQ are survived; any other exception ends the process."""
@@ -76,7 +76,7 @@ class Relay:
             tasks.create_task(self._keep_running("rescue", lambda: rescue(self._settings)))
             tasks.create_task(self._keep_running("drain", lambda: drain(self._settings)))
             tasks.create_task(self._keep_running("replays", lambda: advance_replays(self._settings)))
-            tasks.create_task(beat(self._settings, kind="relay", queues=[]))
+            tasks.create_task(beat(self._settings, kind="relay", queues=[], other_queues=self._other_queues))
 
     async def _keep_running(self, name: str, job: Callable[[], Awaitable[None]]) -> None:
         """Runs the job again whenever Postgres or RabbitMQ fails, and logs the outage from time to time."""
@@ -114,7 +114,7 @@ class Relay:
             await conn.execute("SET synchronous_commit = off")
             # a new plan for each claim would not be better
             await conn.execute("SET plan_cache_mode = force_generic_plan")
-            await declare_queues(amqp, conn)
+            self._report(await declare_queues(amqp, conn, self._settings))
             logger.info("relaying")
             while not amqp.lost.done():
                 self._wake.clear()
@@ -123,6 +123,12 @@ class Relay:
                         async with asyncio.timeout(POLL_SECONDS):
                             await self._wake.wait()
             await amqp.lost
+
+    def _report(self, other_queues: list[str]) -> None:
+        """Logs one warning, when these queues change, and has the heartbeat record them."""
+        if other_queues and other_queues != self._other_queues:
+            logger.warning("%s. Used as it is; see docs/operations.md, A queue differs", "; ".join(other_queues))
+        self._other_queues[:] = other_queues
 
     async def _publish_due(self, amqp: Amqp, conn: Connection, key: int) -> Claim:
         """Claims messages that are due, publishes them, and requeues those that RabbitMQ refused or did not confirm."""
@@ -143,25 +149,6 @@ class Relay:
             if not amqp.lost.done():  # a queue was deleted: reconnect, which declares the queues again
                 raise ConnectionLost(f"{len(refused)} messages were refused")
         return claimed
-
-
-async def declare_queues(amqp: Amqp, conn: Connection) -> None:
-    """Declares the queues. A queue that did not exist had lost its messages: all that were sent to it are sent again, so that
-    no message is lost even if RabbitMQ loses its disk."""
-    quorum = amqp.supports_quorum_queues
-    for queue in QUEUES:
-        if not await amqp.exists(queue):
-            cursor = await conn.execute(
-                """
-                UPDATE messages SET state = 'ready' WHERE id IN (
-                    SELECT id FROM messages WHERE queue = %s AND state = 'sent' FOR UPDATE SKIP LOCKED)
-                """,
-                (queue,),
-            )
-            if cursor.rowcount:
-                logger.warning("RabbitMQ lost a queue, requeued its messages: queue=%s count=%d", queue, cursor.rowcount)
-        await amqp.declare(xq_name(queue), xq_arguments(quorum=quorum))
-        await amqp.declare(queue, queue_arguments(queue, quorum=quorum))
 
 
 async def claim(conn: Connection, *, relay: int) -> Claim:

@@ -232,6 +232,7 @@ class Stage:
         os.environ |= {
             "DATABASE_URL": self.servers.database_url,
             "AMQP_URL": self.servers.amqp_url,
+            "STINT_QUEUE_TYPE": "classic",  # as `./stint up` sets it for its own node
             "SECRET_KEY": secrets.token_urlsafe(48),
             "PUBLIC_URL": self.url,
             "PYTHONPATH": str(CHECKOUT),

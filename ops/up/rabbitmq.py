@@ -71,7 +71,8 @@ class RabbitMQ(Child):
     @property
     def data(self) -> Path:
         # Another version starts with an empty directory and need not read the old format: the outbox has all messages.
-        return self.directory / f"data-{self.installation.version}"
+        # "-classic": the directory without it has the quorum queues of earlier versions of Stint.
+        return self.directory / f"data-{self.installation.version}-classic"
 
     @property
     def amqp_url(self) -> str:

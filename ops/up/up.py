@@ -151,6 +151,7 @@ class _Up:
             os.environ["DATABASE_URL"] = self.postgres.database_url
         if self.rabbitmq:
             os.environ["AMQP_URL"] = self.rabbitmq.amqp_url
+            os.environ["STINT_QUEUE_TYPE"] = os.environ.get("STINT_QUEUE_TYPE") or "classic"  # it is one node
         os.environ.update(self._sandbox_environment())
         for name, value in (("SECRET_KEY", self.state.get_or_create_secret_key), ("PUBLIC_URL", lambda: self.url)):
             if not os.environ.get(name):

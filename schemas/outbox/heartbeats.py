@@ -4,6 +4,7 @@ import os
 import socket
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -61,7 +62,8 @@ class HandlerMetrics(defaultdict[str, ActorMetrics]):
 
 
 class Process(Row):
-    """An API process, worker or relay, as of its last heartbeat. `clock_seconds`: how far its clock is ahead of Postgres's."""
+    """An API process, worker or relay, as of its last heartbeat. `clock_seconds`: how far its clock is ahead of Postgres's.
+    `other_queues`: the queues that a relay has found different from how it would declare them, each with the difference."""
 
     process: str
     kind: str
@@ -70,6 +72,7 @@ class Process(Row):
     seen_at: datetime
     alive: bool
     clock_seconds: float | None = None
+    other_queues: tuple[str, ...] = ()
 
 
 def process_name() -> str:
@@ -77,19 +80,21 @@ def process_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-async def beat(conn: Connection, *, process: str, kind: str, queues: list[str], started: float) -> None:
+async def beat(
+    conn: Connection, *, process: str, kind: str, queues: list[str], started: float, other_queues: Sequence[str] = ()
+) -> None:
     """Records a heartbeat of this process, and deletes those of processes that have had none for a day. `started`: when the
-    process started, by `time.monotonic()`."""
+    process started, by `time.monotonic()`. `other_queues` as in `Process`."""
     await conn.execute(
         """
-        INSERT INTO heartbeats AS h (process, kind, queues, started_at, seen_at, clock_seconds)
+        INSERT INTO heartbeats AS h (process, kind, queues, started_at, seen_at, clock_seconds, other_queues)
         VALUES (%s, %s, %s, clock_timestamp() - make_interval(secs => %s), clock_timestamp(),
-                %s - extract(epoch FROM clock_timestamp()))
+                %s - extract(epoch FROM clock_timestamp()), %s)
         ON CONFLICT (process) DO UPDATE
         SET kind = excluded.kind, queues = excluded.queues, started_at = excluded.started_at, seen_at = excluded.seen_at,
-            clock_seconds = excluded.clock_seconds
+            clock_seconds = excluded.clock_seconds, other_queues = excluded.other_queues
         """,
-        (process, kind, queues, time.monotonic() - started, time.time()),
+        (process, kind, queues, time.monotonic() - started, time.time(), list(other_queues)),
     )
     await conn.execute("DELETE FROM heartbeats WHERE seen_at < clock_timestamp() - interval '1 day'")
 
@@ -116,7 +121,7 @@ async def processes(conn: Connection) -> list[Process]:
     return await conn.all(
         """
         SELECT process, kind, queues, started_at, seen_at, seen_at > clock_timestamp() - make_interval(secs => %s) AS alive,
-               clock_seconds
+               clock_seconds, other_queues
         FROM heartbeats ORDER BY alive DESC, kind, queues, process
         """,
         (ALIVE_SECONDS,),

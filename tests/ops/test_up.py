@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
+import pika
 import psycopg
 import pytest
 
@@ -50,6 +51,13 @@ def test_both_api_processes_are_alive_in_the_eyes_of_the_doctor(up: Up) -> None:
         return str(json.loads(shown)["servers"]["API"])
 
     until(lambda: api() == "ok", seconds=60)
+
+
+def test_the_queues_of_its_own_node_are_classic(up: Up) -> None:
+    asked = {"x-queue-type": "classic"}
+    with pika.BlockingConnection(pika.URLParameters(up.run_json()["amqp_url"])) as connection:
+        connection.channel().queue_declare("timers.XQ", durable=True, arguments=asked)  # refused if it has another type
+    assert "STINT_QUEUE_TYPE" not in command("doctor", "--json", "--state", str(up.state)).stdout
 
 
 def test_the_curl_line_works_when_pasted(up: Up) -> None:

@@ -12,9 +12,12 @@ import pytest
 
 from actors.runtime import relay, rescuer
 from actors.runtime.amqp import Amqp, ConnectionLost
+from actors.runtime.broker import declare_queues, describe_difference, queue_arguments, xq_arguments
 from actors.runtime.relay import BATCH, IN_FLIGHT, Claimed
-from schemas.messages import RecomputeBills
-from schemas.outbox import outbox, replays
+from ops.doctor import Finding, diagnose
+from ops.status import InstallationStatus
+from schemas.messages import QUEUES, RecomputeBills
+from schemas.outbox import heartbeats, outbox, replays
 from schemas.outbox.replays import NewReplay
 from schemas.postgres.connection import Connection
 from schemas.settings import Settings
@@ -36,8 +39,8 @@ def queues(amqp_url: str, worker_id: str) -> str:
     return emptied(addresses().amqp_urls[f"{worker_id}-own"])
 
 
-def settings(url: str, amqp_url: str = "amqp://127.0.0.1/") -> Settings:
-    return Settings(database_url=url, amqp_url=amqp_url, secret_key=SECRET_KEY)
+def settings(url: str, amqp_url: str = "amqp://127.0.0.1/", *, queue_type: Any = "classic") -> Settings:
+    return Settings(database_url=url, amqp_url=amqp_url, secret_key=SECRET_KEY, stint_queue_type=queue_type)
 
 
 def test_a_long_backlog_is_sent_five_hundred_at_a_time(url: str) -> None:
@@ -95,9 +98,9 @@ def test_only_what_an_ended_relay_had_claimed_is_requeued(url: str) -> None:
 
 
 @asynccontextmanager
-async def running(url: str, amqp_url: str) -> AsyncIterator[None]:
+async def running(known: Settings) -> AsyncIterator[None]:
     """A relay runs meanwhile, in this process."""
-    job = asyncio.ensure_future(relay.Relay(settings(url, amqp_url)).run())
+    job = asyncio.ensure_future(relay.Relay(known).run())
     try:
         yield
         assert not job.done(), job
@@ -120,7 +123,7 @@ STATE = "SELECT state FROM messages WHERE id = %s"
 def test_a_running_relay_has_the_lock_of_its_claims(url: str, queues: str) -> None:
     async def claim_of_a_running_relay(conn: Connection) -> bool:
         message_id = await message(conn)
-        async with running(url, queues):
+        async with running(settings(url, queues)):
             await becomes(conn, "sent", STATE, message_id)
             key = await conn.value("SELECT sent_by FROM messages WHERE id = %s", (message_id,))
             return bool(await conn.value("SELECT pg_try_advisory_lock(%s)", (key,)))
@@ -134,7 +137,7 @@ def test_a_relay_runs_all_of_its_jobs(url: str, queues: str) -> None:
         await conn.execute("INSERT INTO failure_groups (fingerprint, actor, error_class, frame) VALUES ('g', 'a', 'b', '')")
         await replays.start_replay(conn, NewReplay.model_validate({"select": {"all": True}, "reason": "fixed"}), who="ann")
         expired = await message(conn, "calling", lease_until="now() - interval '1 second'")
-        async with running(url, queues):
+        async with running(settings(url, queues)):
             # claimed once more, so that each of them was made ready before
             await becomes(conn, "sent", STATE, dead)
             await becomes(conn, 1, "SELECT attempts FROM messages WHERE id = %s", expired)
@@ -151,7 +154,7 @@ def test_a_relay_is_woken_by_each_commit(url: str, queues: str, monkeypatch: pyt
     monkeypatch.setattr(relay, "POLL_SECONDS", 30)  # then only a notification is fast enough
 
     async def work(conn: Connection) -> None:
-        async with running(url, queues):
+        async with running(settings(url, queues)):
             await becomes(conn, "sent", STATE, await message(conn))
             listening = (
                 "SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE 'LISTEN %%' AND datname = current_database()"
@@ -262,12 +265,62 @@ def test_what_had_been_in_a_queue_that_is_gone_is_sent_again(url: str, queues: s
     async def declare(conn: Connection) -> list[str]:
         ids = [await message(conn, "sent"), await message(conn, "done"), await message(conn, "calling")]
         async with await Amqp.open(queues) as amqp:
-            await relay.declare_queues(amqp, conn)
+            await declare_queues(amqp, conn, settings(url, queues))
             later = await message(conn, "sent")  # now the queue is there
-            await relay.declare_queues(amqp, conn)
+            await declare_queues(amqp, conn, settings(url, queues))
         return await states(conn, *ids, later)
 
     assert over(url, declare) == ["ready", "done", "calling", "sent"]
+
+
+@pytest.mark.parametrize(("declared", "there"), [("classic", "quorum"), ("quorum", "classic")])
+def test_queues_of_another_type_are_used_as_they_are_until_they_are_deleted(
+    declared: str, there: str, url: str, queues: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def arguments_of(name: str, known: Settings) -> dict[str, Any]:
+        return xq_arguments(known) if name.endswith(".XQ") else queue_arguments(name, known)
+
+    known = settings(url, queues, queue_type=declared)
+    every = [name for queue in QUEUES for name in (queue, f"{queue}.XQ")]
+    reported = "SELECT cardinality(other_queues) FROM heartbeats WHERE kind = 'relay'"
+    with pika.BlockingConnection(pika.URLParameters(queues)) as connection:
+        for name in every:
+            connection.channel().queue_declare(
+                name, durable=True, arguments=arguments_of(name, settings(url, queue_type=there))
+            )
+
+    async def use(conn: Connection) -> list[Finding]:
+        message_id = await message(conn)
+        async with running(known):
+            await becomes(conn, "sent", STATE, message_id)
+            with pika.BlockingConnection(pika.URLParameters(queues)) as connection:
+                connection.channel().basic_publish("", f"{QUEUE}.XQ", b"of unknown origin")
+            await becomes(conn, 1, "SELECT count(*) FROM unrecognized_messages")
+            await becomes(conn, len(every), reported)
+            found = diagnose(InstallationStatus(servers={"Postgres": "ok"}, processes=await heartbeats.processes(conn)))
+        with pika.BlockingConnection(pika.URLParameters(queues)) as connection:
+            assert connection.channel().basic_get(QUEUE)[0], "the message is in the queue"
+        emptied(queues)
+        async with running(known):  # what had been in the deleted queue is sent again
+            await becomes(conn, 2, "SELECT delivery_number FROM messages WHERE id = %s", message_id)
+            await becomes(conn, 0, reported)
+        return found
+
+    differences = {f"The queue {name} is of the type {there}, and STINT_QUEUE_TYPE says {declared}." for name in every}
+    assert differences == {finding.what for finding in over(url, use)} - {"No worker is alive for the queue bills."}
+    [warning] = [record.getMessage() for record in caplog.records if "Used as it is" in record.getMessage()]
+    assert set(warning.partition(". Used")[0].split("; ")) == {difference.rstrip(".") for difference in differences}
+
+
+def test_a_queue_with_other_arguments_is_described() -> None:
+    ttl = (
+        "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'timers.XQ' in vhost '/': "
+        "received none but current is the value '1000' of type 'signedint'"
+    )
+    assert describe_difference("timers.XQ", ttl) == (
+        "The queue timers.XQ has x-message-ttl='1000', and Stint would declare none"
+    )
+    assert describe_difference("timers", "PRECONDITION_FAILED - other words").endswith(" - other words")
 
 
 def test_a_message_that_rabbitmq_cannot_route_is_not_taken_for_sent(url: str, queues: str) -> None:
@@ -278,7 +331,7 @@ def test_a_message_that_rabbitmq_cannot_route_is_not_taken_for_sent(url: str, qu
             with pytest.raises(ConnectionLost, match="refused"):
                 await publisher._publish_due(amqp, conn, MY_RELAY)
             refused = await states(conn, message_id)
-            await relay.declare_queues(amqp, conn)
+            await declare_queues(amqp, conn, settings(url, queues))
             await publisher._publish_due(amqp, conn, MY_RELAY)
         return [*refused, *await states(conn, message_id)]
 

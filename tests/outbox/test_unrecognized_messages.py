@@ -91,7 +91,7 @@ def test_nothing_expires_in_a_dead_letter_queue(queue: str, stint: Installation)
 
     eventually(is_there, why="the relay has declared it")
     same = []
-    for arguments in ({}, {"x-queue-type": "quorum"}):
+    for arguments in ({"x-queue-type": "classic"}, {"x-queue-type": "quorum"}):
         with pika.BlockingConnection(pika.URLParameters(stint.amqp_url)) as connection:
             # RabbitMQ refuses a declaration with other arguments than the queue has; a time to live is an argument
             with contextlib.suppress(pika.exceptions.ChannelClosedByBroker):

@@ -73,6 +73,7 @@ class Installation:
             "DATABASE_URL": database_url,
             "AMQP_URL": amqp_url,
             "SECRET_KEY": SECRET_KEY,
+            "STINT_QUEUE_TYPE": "classic",  # RabbitMQ is one node
             "STINT_APPROVALS_TIME": "off",  # so that no test depends on the time of day
             "STINT_REMINDERS": "off",
             "SLACK_SIGNING_SECRET": SIGNING_SECRET,  # and no bot token: Slack is let in, and not called
