@@ -12,11 +12,10 @@ from typing import Any
 from actors.runtime.external_calls import ExternalCall
 from actors.runtime.handlers import handles
 from schemas.errors import NonRetryable, RetryAfter
-from schemas.hours import timer_reminders
 from schemas.messages import AnswerSlack, CheckSlackAccess, NudgeOwner, PostTaskCreated, PreviewLinks, UpdateView
 from schemas.postgres.connection import Connection
 from schemas.settings import settings
-from schemas.slack import client, members, posts, updates
+from schemas.slack import client, members, nudges, posts, updates
 from schemas.slack.access import loss
 from schemas.slack.access.words import OF_A_CHANNEL
 from schemas.slack.client import Profile, Slack, SlackAccessLost, SlackRefused, SlackUnavailable
@@ -122,12 +121,9 @@ async def nudge_owner(call: ExternalCall) -> None:
     known, ready, posted = settings(), None, None
     async with call.start() as (conn, message):
         nudge: NudgeOwner = message
-        overdue = await timer_reminders.get_timer(conn, nudge, hours=known.stint_nudge_hours)
+        overdue = await nudges.get_timer(conn, nudge, hours=known.stint_nudge_hours)
         if overdue is not None and not overdue.due:
-            if (hours := known.reminder_hours) is not None:
-                await timer_reminders.schedule(
-                    conn, nudge.timer_id, user_id=nudge.user_id, start_time=overdue.start_time, hours=hours
-                )
+            await nudges.postpone(conn, overdue, nudge, hours=known.stint_nudge_hours)
         elif overdue is not None:
             ready = await posts.build_nudge(conn, nudge, overdue, settings=known)
         if overdue is None or ready is None:

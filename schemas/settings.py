@@ -216,11 +216,6 @@ class Settings(BaseSettings):
         return min(split_list(self.internal_client_ids) or split_list(self.auth_client_ids))
 
     @property
-    def reminder_hours(self) -> float | None:
-        """How many hours a timer runs before its owner is reminded in Slack; None without Slack."""
-        return self.stint_nudge_hours if self.slack_bot_token is not None else None
-
-    @property
     def working_days(self) -> list[int]:
         """STINT_WORKING_DAYS as numbers: 1 is Monday, 7 is Sunday."""
         return setting_values.weekdays(self.stint_working_days)

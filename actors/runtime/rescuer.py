@@ -1,7 +1,7 @@
 """The rescuer: finds messages that have stopped moving and makes them ready again. It also starts the checks for invoiced
-entries and of access to Xero and Slack, plans the messages to admins about bills to approve and the reminders of hours, has App
-Homes published that have changed, records how far the WAL has come, for sync cursors, and prunes: it deletes rows that have
-served their purpose, so that tables do not grow without limit. Each relay runs one."""
+entries and of access to Xero and Slack, plans the messages to admins about bills to approve, the nudges about timers and the
+reminders of hours, has App Homes published that have changed, records how far the WAL has come, for sync cursors, and prunes:
+it deletes rows that have served their purpose, so that tables do not grow without limit. Each relay runs one."""
 
 import asyncio
 import logging
@@ -18,6 +18,7 @@ from schemas.postgres import sync_epochs
 from schemas.postgres.connection import Connection, connect
 from schemas.postgres.sync_start import TOMBSTONE_DAYS
 from schemas.settings import Settings
+from schemas.slack import nudges
 from schemas.slack.access import loss as slack_loss
 from schemas.slack.approvals import planning
 from schemas.slack.home import changes
@@ -63,6 +64,7 @@ async def rescue_once(conn: Connection, settings: Settings) -> None:
     if settings.uses_external_identity:
         await user_pool.ensure_started(conn)
     await planning.plan(conn, settings)
+    await nudges.plan(conn, settings)
     await prune(conn, days=settings.stint_prune_days)
 
 

@@ -47,9 +47,7 @@ async def put_active_timer(request: ApiRequest, owner: OfUser, data: JSONBody[Ti
     `stopped`."""
     owner_id = _own(owner, request.user)
     async with request.database.transaction() as conn:
-        timer, started = await timers.start_or_change(
-            conn, owner_id, data, by=request.user, reminder_hours=request.settings.reminder_hours
-        )
+        timer, started = await timers.start_or_change(conn, owner_id, data, by=request.user)
     return created(timer, f"/api/active-timers/{owner_id}") if started else Response(timer, status_code=200)
 
 

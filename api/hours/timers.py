@@ -49,7 +49,6 @@ async def start_timer(
             task_id,
             user_id=request.user.id,
             notes=data.notes if data else "",
-            reminder_hours=request.settings.reminder_hours,
         )
     return created(timer, f"/api/active-timers/{request.user.id}") if started else Response(timer, status_code=200)
 

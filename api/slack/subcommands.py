@@ -145,7 +145,8 @@ async def _stop(conn: Connection, context: Context, command: Run) -> Answer:
 async def _note(conn: Connection, context: Context, command: Run) -> Answer:
     if not command.words:
         return Answer(NOTE_USAGE)
-    return Answer(await timer_changes.add_note(conn, command.words, by=context.user, **context.scope))
+    customer = context.caller.only_customer
+    return Answer(await timer_changes.add_note(conn, command.words, by=context.user, only_customer=customer))
 
 
 async def _log(conn: Connection, context: Context, command: Run) -> Answer:

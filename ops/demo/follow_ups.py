@@ -7,7 +7,6 @@ from uuid import UUID
 from ops.demo.firm import Firm, Project, new_id
 from ops.errors import CommandError
 from ops.sandbox.xero.store import FIRST_TENANT_ID, Store
-from schemas.hours import timer_reminders
 from schemas.messages import SyncBill
 from schemas.outbox import outbox
 from schemas.postgres.connection import Connection
@@ -65,17 +64,15 @@ async def write_stops(conn: Connection) -> None:
     )
 
 
-async def start_timers(conn: Connection, firm: Firm, day: date, rng: random.Random, *, reminder_hours: float | None) -> None:
-    """Starts a timer for three consultants. With `reminder_hours` they will be reminded of it in Slack."""
+async def start_timers(conn: Connection, firm: Firm, day: date, rng: random.Random) -> None:
+    """Starts a timer for three consultants."""
     for consultant in firm.consultants[:3]:
         task_id = rng.choice(rng.choice(firm.areas_of(consultant)).current(day))
-        start_time, timer_id = await conn.one(
+        await conn.execute(
             """
             INSERT INTO timers (user_id, id, task_id, start_time)
-            VALUES (%s, %s, %s, date_trunc('second', now() - make_interval(secs => %s))) RETURNING start_time, id
+            VALUES (%s, %s, %s, date_trunc('second', now() - make_interval(secs => %s)))
             """,
             (consultant.id, new_id(rng), task_id, rng.randint(240, 3_000)),
         )
         await conn.execute("DELETE FROM stops WHERE user_id = %s AND task_id = %s", (consultant.id, task_id))
-        if reminder_hours is not None:
-            await timer_reminders.schedule(conn, timer_id, user_id=consultant.id, start_time=start_time, hours=reminder_hours)

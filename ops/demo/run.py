@@ -165,7 +165,7 @@ async def _write(conn: Connection, size: Size, rules: EntryRules, update: Update
     for table in ("time_bills", "time_entries"):
         await conn.execute(f"ALTER TABLE {table} ENABLE TRIGGER USER")
     await follow_ups.write_stops(conn)
-    await follow_ups.start_timers(conn, firm, days[-1].date, rng, reminder_hours=rules.reminder_hours)
+    await follow_ups.start_timers(conn, firm, days[-1].date, rng)
     return firm
 
 

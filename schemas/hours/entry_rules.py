@@ -16,19 +16,16 @@ MAX_RUN = timedelta(days=3650)
 
 @dataclass(frozen=True)
 class EntryRules:
-    """The settings that apply to entries: the time zone of their days, the seconds from which on they are flagged as long, how
-    far ahead they may lie, and the hours after which the owner of a running timer is reminded."""
+    """The settings that apply to entries: the time zone of their days, the seconds from which on they are flagged as long, and
+    how far ahead they may lie."""
 
     zone: str
     long_seconds: float
     future_hours: float
-    reminder_hours: float | None
 
     @classmethod
     def of(cls, settings: Settings) -> "EntryRules":
-        return cls(
-            settings.stint_timezone, settings.stint_long_hours * 3600, settings.stint_future_hours, settings.reminder_hours
-        )
+        return cls(settings.stint_timezone, settings.stint_long_hours * 3600, settings.stint_future_hours)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from pydantic import Field
 from schemas.base import Body, Lookup, Second, Text, Version, json_object
 from schemas.customers.tasks import LockedTask, lock_for_hours
 from schemas.errors import Conflict, Invalid, NotFound
-from schemas.hours import timer_reminders
 from schemas.hours.entry_times import MAX_DURATION
 from schemas.hours.timer_stops import CLOCK_SKEW, Stop, Timer, get_running, stop_running
 from schemas.identity import users
@@ -47,13 +46,11 @@ class StartTimer(Body):
 
 @dataclass(frozen=True)
 class NewTimer:
-    """A timer to insert; without `start_time` it starts now. Its owner is reminded `reminder_hours` after the start; None:
-    never."""
+    """A timer to insert; without `start_time` it starts now."""
 
     user_id: UUID
     task_id: UUID
     notes: str
-    reminder_hours: float | None
     start_time: datetime | None = None
     id: UUID | None = None
 
@@ -67,9 +64,7 @@ class TimerChange(Body):
     version: Version | None = None
 
 
-async def start(
-    conn: Connection, task_id: UUID, *, user_id: UUID, notes: str = "", reminder_hours: float | None
-) -> tuple[StartedTimer, bool]:
+async def start(conn: Connection, task_id: UUID, *, user_id: UUID, notes: str = "") -> tuple[StartedTimer, bool]:
     """The user's timer on that task, and whether it was started now. A timer on another task is stopped.
 
     Raises NotFound for an unknown task, Conflict for one that is archived or of an inactive customer.
@@ -81,13 +76,11 @@ async def start(
     running = await get_running(conn, user_id)
     if running is not None and running.task_id == task_id:
         return StartedTimer(**running.model_dump()), False
-    new = NewTimer(user_id, task_id, notes, reminder_hours)
+    new = NewTimer(user_id, task_id, notes)
     return await insert_timer(conn, new, task=task, running=running), True
 
 
-async def start_or_change(
-    conn: Connection, user_id: UUID, change: TimerChange, *, by: User, reminder_hours: float | None
-) -> tuple[StartedTimer, bool]:
+async def start_or_change(conn: Connection, user_id: UUID, change: TimerChange, *, by: User) -> tuple[StartedTimer, bool]:
     """The user's timer after the change, and whether it was started now. A timer on another task is stopped, at the time when
     the new one starts.
 
@@ -106,7 +99,7 @@ async def start_or_change(
     if task is None:
         raise Invalid("taskId", "There is no such task; GET /api/tasks lists them.")
     if running is None or running.task_id != change.task_id:
-        new = NewTimer(user_id, change.task_id, change.notes or "", reminder_hours, start_time)
+        new = NewTimer(user_id, change.task_id, change.notes or "", start_time)
         return await insert_timer(conn, new, task=task, running=running), True
     changed = await conn.value(
         f"""
@@ -161,10 +154,6 @@ async def insert_timer(conn: Connection, new: NewTimer, *, task: LockedTask, run
     )
     timer = Timer.from_json(row)
     await conn.execute("DELETE FROM stops WHERE user_id = %s AND task_id = %s", (new.user_id, new.task_id))
-    if new.reminder_hours is not None:
-        await timer_reminders.schedule(
-            conn, timer.id, user_id=new.user_id, start_time=timer.start_time, hours=new.reminder_hours
-        )
     return StartedTimer(**timer.model_dump(), stopped=stopped.stop if stopped else None)
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from schemas import rate_limits
-from schemas.hours import timer_reminders
 from schemas.messages import NudgeOwner, PostTaskCreated
 from schemas.postgres.connection import Connection
 from schemas.rate_limits import Limit
@@ -18,6 +17,7 @@ from schemas.slack.client import Profile
 from schemas.slack.commands import likely_ends
 from schemas.slack.commands import views as command_views
 from schemas.slack.commands.likely_ends import RunningSince
+from schemas.slack.nudges import LongRunningTimer
 from schemas.slack.typed import times
 from schemas.slack.views import AnyBlocks, TaskSummary
 
@@ -81,9 +81,7 @@ class Nudge:
         return Post(owner.slack_id, text, blocks)
 
 
-async def build_nudge(
-    conn: Connection, message: NudgeOwner, overdue: timer_reminders.LongRunningTimer, *, settings: Settings
-) -> Nudge | None:
+async def build_nudge(conn: Connection, message: NudgeOwner, overdue: LongRunningTimer, *, settings: Settings) -> Nudge | None:
     """The nudge for a timer that has run for hours. None if the task was deleted."""
     task = await task_actions.get_task(conn, overdue.task_id, settings=settings, only_customer=None)
     if task is None:

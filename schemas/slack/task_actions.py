@@ -13,11 +13,11 @@ from uuid import UUID
 from schemas.customers import tasks
 from schemas.customers.tasks import TaskChange
 from schemas.errors import Conflict, NotFound
-from schemas.hours import timer_reminders, timer_stops, timers
+from schemas.hours import timer_stops, timers
 from schemas.identity.users import User, lock_user
 from schemas.postgres.connection import Connection
 from schemas.settings import Settings
-from schemas.slack import deduplication
+from schemas.slack import deduplication, nudges
 from schemas.slack.commands.search import IS_OPEN, IS_OWN
 from schemas.slack.views import Choice, TaskSummary, escape
 
@@ -87,7 +87,7 @@ async def start_timer(conn: Connection, task_id: UUID, *, by: User, settings: Se
             is_reopened = await get_status(conn, task_id) == "done"
             if is_reopened:
                 await tasks.change(conn, task_id, TaskChange(status="open"), by=by)
-            timer, started = await timers.start(conn, task_id, user_id=by.id, reminder_hours=settings.reminder_hours)
+            timer, started = await timers.start(conn, task_id, user_id=by.id)
     except (NotFound, Conflict) as error:
         return error.detail
     again = " The task was done, and is open again." if is_reopened else ""
@@ -209,13 +209,13 @@ async def _describe_stopped(conn: Connection, timer_id: UUID, *, by: User, only_
 async def keep_running(
     conn: Connection, timer_id: UUID, *, by: User, settings: Settings, only_customer: UUID | None, again: bool = False
 ) -> str:
-    """Lets the timer run, and schedules the next nudge, unless the button was pressed before (`again`). Returns the answer to
+    """Lets the timer run, and has the next nudge planned, unless the button was pressed before (`again`). Returns the answer to
     the user."""
     timer = await get_running_timer(conn, by.id, only_customer=only_customer)
     if timer is None or timer.id != timer_id:
         return await _describe_stopped(conn, timer_id, by=by, only_customer=only_customer)
     if not again:
-        await timer_reminders.schedule_next(conn, timer_id, user_id=by.id, hours=settings.stint_nudge_hours)
+        await nudges.ask_again(conn, timer_id, user_id=by.id, hours=settings.stint_nudge_hours)
     return f"Your timer {timer.on_task} goes on. I'll ask again in {settings.stint_nudge_hours:g} hours."
 
 

@@ -46,7 +46,7 @@ class OfflineStop(Body):
     notes: Annotated[Text | None, Field(description="null: the timer keeps its notes")] = None
 
 
-async def start(conn: Connection, body: OfflineStart, *, user_id: UUID, reminder_hours: float | None) -> Timer:
+async def start(conn: Connection, body: OfflineStart, *, user_id: UUID) -> Timer:
     """Starts the user's timer with that id and start time, or returns it if it runs already.
 
     Raises Invalid for an impossible start time and an unknown task; Conflict for an archived task, while another timer runs,
@@ -68,7 +68,7 @@ async def start(conn: Connection, body: OfflineStart, *, user_id: UUID, reminder
         raise Conflict("This timer was stopped already.", current=existing.json)
     start_time = await timers.clamp_start(conn, body.start_time)
     task = await _lock_task(conn, body.task_id)
-    new = NewTimer(user_id, body.task_id, body.notes, reminder_hours, start_time, body.id)
+    new = NewTimer(user_id, body.task_id, body.notes, start_time, body.id)
     started = await timers.insert_timer(conn, new, task=task, running=None)
     return Timer(**started.model_dump(exclude={"stopped"}))
 

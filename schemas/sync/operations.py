@@ -124,9 +124,7 @@ async def _put_task(conn: Connection, command: Command, *, by: User, rules: Entr
 
 async def _start_timer(conn: Connection, command: Command, *, by: User, rules: EntryRules) -> Row:
     command.require_new()
-    return await offline_timers.start(
-        conn, OfflineStart.model_validate(command.data), user_id=by.id, reminder_hours=rules.reminder_hours
-    )
+    return await offline_timers.start(conn, OfflineStart.model_validate(command.data), user_id=by.id)
 
 
 async def _stop_timer(conn: Connection, command: Command, *, by: User, rules: EntryRules) -> Row:

@@ -75,9 +75,7 @@ def test_a_task_that_moves_there_concurrently_is_deleted_or_moved_too(
 
 def test_a_timer_that_is_started_concurrently_forbids_the_deletion(target: Target, stint: Installation) -> None:
     task = UUID(target.task()["id"])
-    answer = deleted_while(
-        stint, target, lambda conn: timers.start(conn, task, user_id=UUID(target.by.id), reminder_hours=None)
-    )
+    answer = deleted_while(stint, target, lambda conn: timers.start(conn, task, user_id=UUID(target.by.id)))
     assert problem(answer, 409)["references"]["timers"] == [target.by.id]
 
 

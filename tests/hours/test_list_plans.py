@@ -79,7 +79,7 @@ def firm_of(database_url: str, entries: int) -> Firm:
 
     async def make() -> Filled:
         async with await Connection.connect(url, autocommit=True) as conn:
-            return await fill(conn, entries=entries, rules=EntryRules("Europe/Berlin", 12 * 3600, 24, None))
+            return await fill(conn, entries=entries, rules=EntryRules("Europe/Berlin", 12 * 3600, 24))
 
     filled = asyncio.run(make())
     with psycopg.connect(url, autocommit=True) as conn:

@@ -9,7 +9,6 @@ import pytest
 from slack_sdk.signature import SignatureVerifier
 
 from schemas.errors import Invalid
-from schemas.hours.timer_reminders import get_timer
 from schemas.messages import NudgeOwner, PostTaskCreated
 from schemas.postgres.connection import Connection
 from schemas.settings import Settings
@@ -17,6 +16,7 @@ from schemas.slack import members, posts, task_actions, task_form
 from schemas.slack.client import Profile, has_valid_signature
 from schemas.slack.commands import search
 from schemas.slack.members import MappedChannel
+from schemas.slack.nudges import get_timer
 from schemas.slack.payloads import View
 from schemas.slack.posts import Post
 from tests.outbox.rows import over

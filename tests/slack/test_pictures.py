@@ -152,7 +152,6 @@ def nudge(album: Album, stint: Installation, person: Person, task: Json) -> None
     member = album.member
     timer = person.post(f"/api/tasks/{task['id']}/start")["id"]
     stint.rows("UPDATE timers SET start_time = start_time - interval '25 hours' WHERE id = %s RETURNING 1", timer)
-    stint.rows("UPDATE messages SET available_at = now() WHERE body->>'timer_id' = %s RETURNING 1", timer)
     asked = eventually(lambda: [each for each in member.slack.messages(member.id) if "has been running" in each["text"]])
     album.add("nudge", Message(asked[0]["text"], asked[0]["blocks"], DIRECT))
     before = {view["id"] for view in member.slack.views()}

@@ -169,8 +169,8 @@ def test_a_nudge_finds_its_owner_by_e_mail_address(member: Member, person: Perso
     not_in_slack = given.person()
     timer = not_in_slack.post(f"/api/tasks/{given.task(person)['id']}/start")
     hours_later(stint, timer)
-    is_done = "SELECT state = 'done' FROM messages WHERE body->>'timer_id' = %s"
-    eventually(lambda: stint.value(is_done, timer["id"]), why="the owner is not in Slack")
+    is_done = "SELECT count(*) FROM messages WHERE body->>'timer_id' = %s AND state = 'done'"
+    eventually(lambda: stint.value(is_done, timer["id"]) == 1, why="the owner is not in Slack")
     for user in (person, not_in_slack):
         user.http.delete("/api/active-timers/me")
 

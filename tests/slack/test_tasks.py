@@ -1,9 +1,11 @@
 """Tasks in Slack: `/task`, the form, the confirmation, and what buttons and commands do with tasks and timers."""
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from uuid import UUID
 
 from ops.sandbox.slack import requests
+from schemas.messages import NudgeOwner
+from tests.outbox import probe
 from tests.support.given import Given, Json, Person
 from tests.support.installation import Installation, eventually
 from tests.support.slack_sandbox import Member, texts
@@ -234,19 +236,13 @@ def test_a_timer_that_has_run_for_hours_sends_a_nudge(
 ) -> None:
     task = given.task(person)
     timer = person.post(f"/api/tasks/{task['id']}/start")
-    plan = "SELECT id, available_at FROM messages WHERE actor = 'nudge_owner' AND body->>'timer_id' = %s AND state = 'ready'"
-    [(message_id, due)] = stint.rows(plan, timer["id"])
-    started = datetime.fromisoformat(timer["startTime"])
-    assert (due - started.astimezone(UTC)).total_seconds() == 8 * 3600
-
     hours_later(stint, timer)
     [nudge] = eventually(lambda: member.slack.messages(member.id), why=stint.log("work")[-1500:])
     assert "running for 8 h 0 min" in texts(nudge) and "Keep running" in texts(nudge)
 
     assert "goes on" in member.wait_for_answer(member.press("keep_running", timer["id"], "D0123"))
-    [(again, _)] = stint.rows(plan, timer["id"])
-    assert again != message_id
-    stint.rows("UPDATE messages SET available_at = now() WHERE id = %s RETURNING 1", again)
+    due = "UPDATE slack_nudges SET next_at = next_at - interval '8 hours' WHERE timer_id = %s RETURNING next_at <= now()"
+    assert stint.rows(due, timer["id"]) == [(True,)]
     eventually(lambda: len(member.slack.messages(member.id)) == 2)
 
     assert "is stopped: 8 h" in member.wait_for_answer(member.press("stop_timer", timer["id"], "D0123"))
@@ -254,10 +250,8 @@ def test_a_timer_that_has_run_for_hours_sends_a_nudge(
 
 
 def hours_later(stint: Installation, timer: Json) -> None:
-    """Makes the timer eight hours older, and its messages due."""
+    """Makes the timer eight hours older."""
     stint.rows("UPDATE timers SET start_time = start_time - interval '8 hours' WHERE id = %s RETURNING 1", timer["id"])
-    due = "UPDATE messages SET available_at = now() WHERE body->>'timer_id' = %s RETURNING 1"
-    stint.rows(due, timer["id"])
 
 
 def test_a_stopped_timer_sends_no_nudge(member: Member, person: Person, stint: Installation, given: Given) -> None:
@@ -266,9 +260,11 @@ def test_a_stopped_timer_sends_no_nudge(member: Member, person: Person, stint: I
     person.post(f"/api/tasks/{task['id']}/stop", status=202)
     second = person.post(f"/api/tasks/{task['id']}/start")  # another timer on the same task
 
-    stint.rows("UPDATE messages SET available_at = now() WHERE body->>'timer_id' = %s RETURNING 1", timer["id"])
+    with stint.sql() as conn:
+        probe.enqueue(conn, NudgeOwner(timer_id=UUID(timer["id"]), user_id=UUID(person.id)))
     is_done = "SELECT count(*) FROM messages WHERE body->>'timer_id' = %s AND state = 'done'"
     eventually(lambda: stint.value(is_done, timer["id"]) == 1)
+    assert stint.value("SELECT count(*) FROM messages WHERE body->>'timer_id' = %s", second["id"]) == 0
 
     assert member.slack.messages(member.id) == []
     assert "not running any more" in member.wait_for_answer(member.press("stop_timer", timer["id"], "D0123"))
@@ -280,8 +276,11 @@ def test_a_timer_whose_start_was_set_later_sends_its_nudge_later(person: Person,
     task = given.task(person)
     timer = person.post(f"/api/tasks/{task['id']}/start")
 
-    stint.rows("UPDATE messages SET available_at = now() WHERE body->>'timer_id' = %s RETURNING 1", timer["id"])
-
-    plans = "SELECT count(*) FROM messages WHERE body->>'timer_id' = %s AND state = 'ready' AND available_at > now()"
-    eventually(lambda: stint.value(plans, timer["id"]) == 1)
+    with stint.sql() as conn:  # it was enqueued before the start was set
+        probe.enqueue(conn, NudgeOwner(timer_id=UUID(timer["id"]), user_id=UUID(person.id)))
+    due = """
+        SELECT count(*) FROM slack_nudges n JOIN timers t ON t.id = n.timer_id
+        WHERE t.id = %s AND next_at = start_time + interval '8 hours'
+    """
+    eventually(lambda: stint.value(due, timer["id"]) == 1)
     person.http.delete("/api/active-timers/me")

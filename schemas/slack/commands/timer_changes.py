@@ -13,7 +13,6 @@ from schemas.hours.timer_stops import TimerStop
 from schemas.hours.timers import TimerChange
 from schemas.identity.users import User, lock_user
 from schemas.postgres.connection import Connection
-from schemas.settings import Settings
 from schemas.slack.task_actions import NO_TIMER, TIMER_NOT_RUNNING, format_duration, get_running_timer
 from schemas.slack.typed import times
 
@@ -21,7 +20,7 @@ NOTES_FULL = "The notes of your timer would be longer than 10,000 characters, so
 NOTHING_TO_NOTE = f"{NO_TIMER} `/task start` starts one; `/task log 1h30 task: note` records time with a note."
 
 
-async def add_note(conn: Connection, text: str, *, by: User, settings: Settings, only_customer: UUID | None) -> str:
+async def add_note(conn: Connection, text: str, *, by: User, only_customer: UUID | None) -> str:
     """Adds a line to the notes of the user's running timer. Returns the answer to the user."""
     await lock_user(conn, by.id)  # so that the notes that are read here are those that get the line
     running = await timer_stops.get_running(conn, by.id)
@@ -31,7 +30,7 @@ async def add_note(conn: Connection, text: str, *, by: User, settings: Settings,
     try:
         change = TimerChange(taskId=running.task_id, notes=f"{running.notes}\n{text}" if running.notes else text)
         async with conn.transaction():
-            await timers.start_or_change(conn, by.id, change, by=by, reminder_hours=settings.reminder_hours)
+            await timers.start_or_change(conn, by.id, change, by=by)
     except ValidationError:
         return NOTES_FULL
     except (Invalid, NotFound, Conflict) as error:
