@@ -1,5 +1,6 @@
 """Handler of stopped timers."""
 
+from actors.runtime.deliveries import Delivery
 from actors.runtime.handlers import handles
 from schemas.hours import time_entries
 from schemas.messages import StopTimer
@@ -7,7 +8,13 @@ from schemas.postgres.connection import Connection
 from schemas.settings import settings
 
 
-@handles(StopTimer)
+async def _handle(conn: Connection, delivery: Delivery) -> bool:
+    return await time_entries.handle_stop(
+        conn, delivery.id, delivery.delivery_number, queue=delivery.queue, zone=settings().stint_timezone
+    )
+
+
+@handles(StopTimer, in_one_call=_handle)
 async def stop_timer(conn: Connection, message: StopTimer) -> None:
     """Creates the time entry of a stopped timer on its bill."""
     await time_entries.create_from_stop(conn, message, zone=settings().stint_timezone)

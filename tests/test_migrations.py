@@ -87,6 +87,7 @@ def test_each_migration_keeps_the_rows_of_the_version_before_it(empty: str, tmp_
             for table in TABLES:
                 assert conn.execute(f"SELECT count(*) FROM {table}".encode()).fetchone() == (1,), (name, table)
             assert conn.execute("SELECT seconds, minutes FROM time_bills").fetchone() == (3600, 60), name
+    assert set(asyncio.run(migrate(empty))).isdisjoint(NAMES)  # only the SQL functions
     assert asyncio.run(migrate(empty)) == []
 
 

@@ -21,7 +21,7 @@ from schemas.outbox import outbox
 from schemas.outbox.failed_attempts import Failure
 from schemas.outbox.heartbeats import HandlerMetrics, process_name
 from schemas.outbox.outbox import State
-from schemas.postgres.connection import Connection, connect, is_unreachable
+from schemas.postgres.connection import STATEMENT_FAILED, Connection, connect, is_unreachable
 from schemas.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -116,11 +116,25 @@ class AttemptRunner:
 
     async def _in_one_transaction(self, conn: Connection, handler: Handler, delivery: Delivery) -> None:
         """The handler's effect and the state `done` commit together."""
+        if handler.in_one_call is not None and not delivery.redelivered and await self._one_call(conn, handler, delivery):
+            return
         if not await self._try_transaction(conn, handler, delivery, started=False) and await commit_start(conn, delivery):
             try:
                 await self._try_transaction(conn, handler, delivery, started=True)
             finally:
                 poison_lock.release()
+
+    async def _one_call(self, conn: Connection, handler: Handler, delivery: Delivery) -> bool:
+        """False if the statement had no effect: also after an error of the statement itself, such as a violated constraint. The
+        transaction that follows records it, as the error of its handler."""
+        assert handler.in_one_call is not None
+        try:
+            async with asyncio.timeout(handler.model.timeout_seconds):
+                return await handler.in_one_call(conn, delivery)
+        except psycopg.Error as error:
+            if is_unreachable(error) or isinstance(error, STATEMENT_FAILED):
+                raise
+            return False
 
     async def _try_transaction(self, conn: Connection, handler: Handler, delivery: Delivery, *, started: bool) -> bool:
         """False, with no effect, if the message is suspected to be poison and its start is not committed yet."""

@@ -5,28 +5,38 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from actors.runtime.deliveries import Delivery
 from actors.runtime.external_calls import ExternalCall
 from schemas.messages import Message
+from schemas.postgres.connection import Connection
 
 Function = TypeVar("Function", bound=Callable[..., Awaitable[None]])
+InOneCall = Callable[[Connection, Delivery], Awaitable[bool]]
 
 
 @dataclass(frozen=True)
 class Handler:
-    """A message's model and the function that handles it: `function(conn, message)`, or `function(call)` if it `calls_out`."""
+    """A message's model and the function that handles it: `function(conn, message)`, or `function(call)` if it `calls_out`.
+    `in_one_call`: see `handles`."""
 
     model: type[Message]
     function: Callable[..., Awaitable[None]]
     calls_out: bool
+    in_one_call: InOneCall | None = None
 
 
 HANDLERS: dict[str, Handler] = {}  # by the actor's name; filled by the imports in actors/__main__.py
 
 
-def handles(model: type[Message], *, calls_out: bool = False) -> Callable[[Function], Function]:
+def handles(
+    model: type[Message], *, calls_out: bool = False, in_one_call: InOneCall | None = None
+) -> Callable[[Function], Function]:
     """Registers the handler of a message. The function has the message's name in snake_case. Its parameters say what it needs:
 
     `(conn, message)`: runs in the transaction that also marks the message done, so its effect in Postgres happens exactly once.
+
+    `in_one_call` has the same effect as the function and the rest of that transaction, in one statement, for a delivery that is
+    nothing unusual. It is tried first. It returns False, with no effect, for any other delivery: then the function is called.
 
     With `calls_out=True` the handler calls another server, without a transaction, and a call may happen more than once:
     `(message)`: one call that needs nothing from Postgres and stores nothing.
@@ -41,7 +51,7 @@ def handles(model: type[Message], *, calls_out: bool = False) -> Callable[[Funct
         if name != model.actor:
             raise TypeError(f"the actor of {model.__name__} is called {model.actor}, not {name}")
         parameters = tuple(inspect.signature(function).parameters)
-        HANDLERS[model.actor] = Handler(model, _adapted(function, parameters, calls_out=calls_out), calls_out)
+        HANDLERS[model.actor] = Handler(model, _adapted(function, parameters, calls_out=calls_out), calls_out, in_one_call)
         return function
 
     return register

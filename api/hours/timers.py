@@ -43,13 +43,8 @@ async def start_timer(
 ) -> Response[StartedTimer]:
     """Starts your timer on the task. A timer that is running on another task is stopped, and returned in `stopped`. If your
     timer is running on this task already, it is returned unchanged, with 200."""
-    async with request.database.transaction() as conn:
-        timer, started = await timers.start(
-            conn,
-            task_id,
-            user_id=request.user.id,
-            notes=data.notes if data else "",
-        )
+    async with request.database.connection() as conn:
+        timer, started = await timers.start(conn, task_id, user_id=request.user.id, notes=data.notes if data else "")
     return created(timer, f"/api/active-timers/{request.user.id}") if started else Response(timer, status_code=200)
 
 
@@ -67,8 +62,13 @@ async def stop_timer(
     future (one minute is allowed). The answer is final: a time entry with exactly these values follows. A repeated stop gives
     the same answer until the task is started again; with other values it is 409. With `timerId` it does not stop the timer that
     was started again, but is 409."""
-    async with request.database.transaction() as conn:
-        receipt = await timer_stops.stop(conn, task_id, data, user_id=request.user.id)
+    receipt = None
+    async with request.database.connection() as conn:
+        if data in (None, TimerStop()):
+            receipt = await timer_stops.stop_now(conn, task_id, user_id=request.user.id)
+        if receipt is None:
+            async with conn.transaction():
+                receipt = await timer_stops.stop(conn, task_id, data, user_id=request.user.id)
     return await stop_response(receipt, request.database, request.outcomes, wait)
 
 

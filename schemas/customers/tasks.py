@@ -161,12 +161,17 @@ class LockedTask:
     customer_is_active: bool
 
     def refuse_new_hours(self) -> None:
-        """Raises Conflict if no timer may start on the task, and no hours may be recorded on it by hand. Hours that exist, a
-        timer that runs, and the stop of one that ran offline are not new."""
-        if self.status == "archived":
-            raise Conflict("This task is archived; set its status to open to work on it again.")
-        if not self.customer_is_active:
-            raise Conflict("The customer of this task is inactive and takes no new hours; make it active to work for it again.")
+        """Raises Conflict if no timer may start on the task, and no hours may be recorded on it by hand."""
+        refuse_new_hours(self.status, customer_is_active=self.customer_is_active)
+
+
+def refuse_new_hours(status: Status, *, customer_is_active: bool) -> None:
+    """Raises Conflict for a task, or a task's customer, that takes no new hours. Hours that exist, a timer that runs, and the
+    stop of one that ran offline are not new."""
+    if status == "archived":
+        raise Conflict("This task is archived; set its status to open to work on it again.")
+    if not customer_is_active:
+        raise Conflict("The customer of this task is inactive and takes no new hours; make it active to work for it again.")
 
 
 async def lock_for_hours(conn: Connection, task_id: UUID) -> LockedTask | None:

@@ -16,6 +16,7 @@ from uuid import UUID
 from schemas.messages import RecomputeBills
 from schemas.outbox import outbox
 from schemas.postgres.connection import Connection
+from schemas.postgres.functions import installed
 
 
 @dataclass(frozen=True)
@@ -31,31 +32,9 @@ class BillKey:
 
 async def ensure_open_bill(conn: Connection, key: BillKey) -> UUID:
     """The key's open bill, locked; created if there is none. A rejected one is pending again, because of the late time."""
-    values = {"user": key.user_id, "customer": key.customer_id, "pillar": key.pillar_id, "date": key.date}
-    # Mostly there is one: a lock costs a third of an INSERT with ON CONFLICT, which would write the bill again.
-    bill_id: UUID | None = await conn.value(
-        """
-        SELECT id FROM time_bills
-        WHERE user_id = %(user)s AND customer_id = %(customer)s AND pillar_id = %(pillar)s AND date = %(date)s
-            AND status = 'pending' AND deleted_at IS NULL
-        FOR NO KEY UPDATE
-        """,
-        values,
+    bill_id: UUID = await conn.value(
+        f"SELECT {installed('open_bill')}(%s, %s, %s, %s)", (key.user_id, key.customer_id, key.pillar_id, key.date)
     )
-    if bill_id is not None:
-        return bill_id
-    bill_id = await conn.value(
-        """
-        INSERT INTO time_bills AS b (user_id, customer_id, pillar_id, date, rounding_increment, rounding_mode)
-        SELECT %(user)s, c.id, %(pillar)s, %(date)s, c.rounding_increment, c.rounding_mode
-        FROM customers c WHERE c.id = %(customer)s
-        ON CONFLICT (user_id, customer_id, pillar_id, date) WHERE status <> 'approved' AND deleted_at IS NULL
-        DO UPDATE SET status = 'pending', rejection_note = NULL, version = b.version + (b.status = 'rejected')::int
-        RETURNING b.id
-        """,
-        values,
-    )
-    assert bill_id is not None, "the customer exists: the task has a foreign key to it"
     return bill_id
 
 
@@ -183,21 +162,9 @@ async def recalculate(conn: Connection, bill_ids: Iterable[UUID]) -> list[SumCha
     committed before the lock was granted. If one statement did both, it would miss such entries.
     """
     return await conn.all(
-        """
-        WITH sums AS MATERIALIZED (  -- so that no plan computes them again for each bill
-            SELECT bill.id, bill.seconds AS before, coalesce(sum(e.duration), 0)::bigint AS seconds,
-                   count(e.bill_id) = 0 AS removed
-            FROM time_bills bill LEFT JOIN time_entries e ON e.bill_id = bill.id AND e.deleted_at IS NULL
-            WHERE bill.id = ANY(%s)
-            GROUP BY bill.id
-        )
-        UPDATE time_bills b
-        SET seconds = s.seconds, stale = false, deleted_at = CASE WHEN s.removed THEN now() END,
-            version = b.version + (b.seconds <> s.seconds OR s.removed)::int
-        FROM sums s
-        WHERE b.id = s.id AND b.status <> 'approved' AND b.deleted_at IS NULL
-            AND (b.stale OR b.seconds <> s.seconds OR s.removed)
-        RETURNING b.id AS bill_id, s.before, s.seconds AS after, s.removed
+        f"""
+        SELECT s.bill_id, s.before, s.after, s.removed
+        FROM unnest(%s::uuid[]) AS bill (id), {installed("sum_bill")}(bill.id) AS s
         """,
         (list(bill_ids),),
         row=SumChange,

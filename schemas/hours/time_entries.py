@@ -14,10 +14,10 @@ from pydantic import Field
 from schemas.base import Lookup, Row, Second, Sql
 from schemas.customers.customers import filter_by_customer
 from schemas.errors import Conflict, Forbidden
-from schemas.hours.bill_sums import BillKey, ensure_open_bill, recalculate
-from schemas.identity.users import User, lock_user
-from schemas.messages import StopTimer
+from schemas.identity.users import User
+from schemas.messages import MODELS, StopTimer
 from schemas.postgres.connection import Connection
+from schemas.postgres.functions import installed
 from schemas.postgres.listing import Order, Page, Selection
 from schemas.postgres.versioned_table import VersionedTable
 
@@ -176,26 +176,16 @@ def _start_of_day(day: date, zone: str, *, days_later: int = 0) -> datetime | No
 
 async def create_from_stop(conn: Connection, stop: StopTimer, *, zone: str) -> None:
     """Creates the time entry of a stopped timer on the open bill of its key, and recalculates that bill's sum."""
-    await lock_user(conn, stop.user_id)  # the entry may set the flags of other entries of this user
-    task = await conn.maybe(
-        """
-        SELECT customer_id, pillar_id, (%(start)s AT TIME ZONE %(zone)s)::date FROM tasks WHERE id = %(task)s
-        FOR SHARE  -- a concurrent move of the task waits, and then moves this entry too
-        """,
-        {"task": stop.task_id, "start": stop.start_time, "zone": zone},
+    await conn.execute(f"SELECT {installed('create_entry_of_stop')}(%s, %s)", (stop.model_dump_json(), zone))
+
+
+async def handle_stop(conn: Connection, message_id: UUID, delivery_number: int, *, queue: str, zone: str) -> bool:
+    """`create_from_stop` for a delivery of that message, which it also marks done, in one statement that is a transaction of
+    its own. False, with no effect, for an unusual delivery: a duplicate, one that is suspected to be poison, or a body that
+    does not have exactly the fields of StopTimer."""
+    fields = list(MODELS[StopTimer.actor].model_fields)  # of the model that the body would be validated with
+    handled: bool = await conn.value(
+        f"SELECT {installed('handle_stop')}(%s, %s, %s, %s, %s)",
+        (message_id, delivery_number, queue, fields, zone),
     )
-    assert task is not None, "a task is never removed, only marked as deleted"
-    key = BillKey(stop.user_id, *task)
-    bill_id = await ensure_open_bill(conn, key)
-    await conn.execute(
-        """
-        INSERT INTO time_entries
-            (id, task_id, user_id, customer_id, pillar_id, start_time, end_time, date, notes, bill_id)
-        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-        """,
-        (
-            stop.entry_id, stop.task_id, key.user_id, key.customer_id, key.pillar_id, stop.start_time, stop.end_time, key.date,
-            stop.notes, bill_id,
-        ),
-    )  # fmt: skip
-    await recalculate(conn, [bill_id])
+    return handled

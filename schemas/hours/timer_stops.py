@@ -19,6 +19,7 @@ from schemas.identity.users import lock_user
 from schemas.messages import StopTimer
 from schemas.outbox import outbox
 from schemas.postgres.connection import Connection, one_json
+from schemas.postgres.functions import installed
 
 CLOCK_SKEW = timedelta(minutes=1)
 
@@ -80,6 +81,16 @@ async def get_running(conn: Connection, user_id: UUID) -> Timer | None:
     """The user's running timer."""
     found = await conn.value(f"SELECT {json_object(Timer, 't')}::text FROM timers t WHERE user_id = %s", (user_id,))
     return None if found is None else Timer.from_json(found)
+
+
+async def stop_now(conn: Connection, task_id: UUID, *, user_id: UUID) -> StopReceipt | None:
+    """Stops the user's timer on that task, in one statement that needs no transaction around it. None, with no effect, when no
+    such timer runs: `stop` finds out why."""
+    return await _receipt(
+        conn,
+        f"{installed('stop_timer')}(%s, %s, %s, %s)",
+        (user_id, task_id, StopTimer.max_attempts, outbox.cause.get()),
+    )
 
 
 async def stop(conn: Connection, task_id: UUID, body: TimerStop | None = None, *, user_id: UUID) -> StopReceipt:
@@ -176,33 +187,20 @@ async def stop_running(
     that none of its time is lost. `ended_at`: when a client stopped the timer offline, or says that it ended; not before the
     timer's start.
     """
-    stopped = await conn.maybe(
-        """
-        DELETE FROM timers WHERE user_id = %(user)s AND task_id = %(task)s
-        RETURNING id, start_time, coalesce(%(notes)s, notes),
-            coalesce(%(ended)s, CASE WHEN %(at)s::timestamptz > start_time THEN %(at)s::timestamptz
-                                     ELSE greatest(date_trunc('second', now(), 'UTC'), start_time) END)
-        """,
-        {"user": user_id, "task": task_id, "at": at, "ended": ended_at, "notes": notes},
+    return await _receipt(
+        conn,
+        f"{installed('stop_running')}(%s, %s, %s, %s, %s, %s, %s, %s)",
+        (user_id, task_id, StopTimer.max_attempts, by or user_id, outbox.cause.get(), at, ended_at, notes),
     )
-    if stopped is None:
-        return None
-    entry_id, start_time, kept_notes, end_time = stopped
-    message = StopTimer(
-        entry_id=entry_id, user_id=user_id, task_id=task_id, start_time=start_time, end_time=end_time, notes=kept_notes
+
+
+async def _receipt(conn: Connection, call: str, parameters: tuple[Any, ...]) -> StopReceipt | None:
+    """The receipt of the row of `stops` that the SQL function returns; None if it returns none."""
+    stop, message_id = await conn.one(
+        f"SELECT CASE WHEN s.entry_id IS NOT NULL THEN {json_object(Stop, 's')}::text END, s.message_id FROM {call} AS s",
+        parameters,
     )
-    message_id = await outbox.enqueue(conn, message, created_by=by or user_id)
-    stop = await conn.value(
-        f"""
-        INSERT INTO stops AS s (user_id, task_id, entry_id, message_id, start_time, end_time) VALUES (%s, %s, %s, %s, %s, %s)
-        ON CONFLICT (user_id, task_id) DO UPDATE
-        SET entry_id = excluded.entry_id, message_id = excluded.message_id,
-            start_time = excluded.start_time, end_time = excluded.end_time
-        RETURNING {json_object(Stop, "s")}::text
-        """,
-        (user_id, task_id, entry_id, message_id, start_time, end_time),
-    )
-    return StopReceipt(Stop.from_json(stop), message_id)
+    return None if stop is None else StopReceipt(Stop.from_json(stop), message_id)
 
 
 async def _get_earlier_stop(

@@ -12,13 +12,16 @@ from uuid import UUID, uuid4
 from pydantic import Field
 
 from schemas.base import Body, Lookup, Second, Text, Version, json_object
-from schemas.customers.tasks import LockedTask, lock_for_hours
+from schemas.customers.tasks import LockedTask, lock_for_hours, refuse_new_hours
 from schemas.errors import Conflict, Invalid, NotFound
 from schemas.hours.entry_times import MAX_DURATION
 from schemas.hours.timer_stops import CLOCK_SKEW, Stop, Timer, get_running, stop_running
 from schemas.identity import users
 from schemas.identity.users import User, lock_user
+from schemas.messages import StopTimer
+from schemas.outbox import outbox
 from schemas.postgres.connection import Connection, one_json
+from schemas.postgres.functions import installed
 from schemas.postgres.listing import Order, Page, Selection
 
 
@@ -65,19 +68,25 @@ class TimerChange(Body):
 
 
 async def start(conn: Connection, task_id: UUID, *, user_id: UUID, notes: str = "") -> tuple[StartedTimer, bool]:
-    """The user's timer on that task, and whether it was started now. A timer on another task is stopped.
+    """The user's timer on that task, and whether it was started now. A timer on another task is stopped. One statement, which
+    needs no transaction around it.
 
     Raises NotFound for an unknown task, Conflict for one that is archived or of an inactive customer.
     """
-    await lock_user(conn, user_id)
-    task = await lock_for_hours(conn, task_id)
-    if task is None:
+    outcome, status, customer_is_active, timer, stopped = await conn.one(
+        f"""
+        SELECT f.outcome, f.task_status, f.customer_is_active, {json_object(Timer, "(f.timer)")}::text,
+               CASE WHEN (f.stopped).entry_id IS NOT NULL THEN {json_object(Stop, "(f.stopped)")}::text END
+        FROM {installed("start_timer")}(%s, %s, %s, %s, %s, %s) AS f
+        """,
+        (user_id, task_id, notes, uuid4(), StopTimer.max_attempts, outbox.cause.get()),
+    )
+    if outcome == "no task":
         raise NotFound("There is no such task.")
-    running = await get_running(conn, user_id)
-    if running is not None and running.task_id == task_id:
-        return StartedTimer(**running.model_dump()), False
-    new = NewTimer(user_id, task_id, notes)
-    return await insert_timer(conn, new, task=task, running=running), True
+    if outcome == "refused":
+        refuse_new_hours(status, customer_is_active=customer_is_active)
+    before = None if stopped is None else Stop.from_json(stopped)
+    return StartedTimer(**Timer.from_json(timer).model_dump(), stopped=before), outcome == "started"
 
 
 async def start_or_change(conn: Connection, user_id: UUID, change: TimerChange, *, by: User) -> tuple[StartedTimer, bool]:
@@ -142,19 +151,11 @@ async def insert_timer(conn: Connection, new: NewTimer, *, task: LockedTask, run
     stopped = None
     if running is not None:
         stopped = await stop_running(conn, running.task_id, user_id=new.user_id, at=new.start_time)
-    row = await conn.value(
-        f"""
-        INSERT INTO timers AS t (user_id, id, task_id, notes, start_time)
-        VALUES (%(user)s, %(id)s, %(task)s, %(notes)s, coalesce(%(start)s, greatest(
-            date_trunc('second', now(), 'UTC'), (SELECT max(end_time) FROM stops WHERE user_id = %(user)s))))
-        RETURNING {json_object(Timer, "t")}::text
-        """,
-        # now() is when the transaction started, which may be before another one stopped a timer: never start before that stop
-        {"user": new.user_id, "id": new.id or uuid4(), "task": new.task_id, "notes": new.notes, "start": new.start_time},
+    timer = await conn.value(
+        f"SELECT {json_object(Timer, 't')}::text FROM {installed('insert_timer')}(%s, %s, %s, %s, %s) AS t",
+        (new.user_id, new.id or uuid4(), new.task_id, new.notes, new.start_time),
     )
-    timer = Timer.from_json(row)
-    await conn.execute("DELETE FROM stops WHERE user_id = %s AND task_id = %s", (new.user_id, new.task_id))
-    return StartedTimer(**timer.model_dump(), stopped=stopped.stop if stopped else None)
+    return StartedTimer(**Timer.from_json(timer).model_dump(), stopped=stopped.stop if stopped else None)
 
 
 async def list_page(conn: Connection, page: Page, *, enrich: bool = False) -> bytes:

@@ -21,6 +21,7 @@ from uuid import UUID, uuid4
 
 from schemas.messages import Message
 from schemas.postgres.connection import Connection
+from schemas.postgres.functions import installed
 
 # An empty notification wakes the relays, one per transaction. It may be lost: relays poll as well.
 CHANNEL = "stint_ready"
@@ -53,17 +54,10 @@ async def enqueue(
     """
     message_id = uuid4()
     await conn.execute(
-        f"""
-        WITH message AS (
-            INSERT INTO messages (id, actor, queue, body, max_attempts, created_by, cause_id, available_at, state, done_at)
-            VALUES (%s, %s, %s, %s, %s, %s, %s, coalesce(%s, now() - make_interval(secs => %s)),
-                    CASE WHEN %s THEN 'done' ELSE 'ready' END, CASE WHEN %s THEN now() END)
-        )
-        SELECT pg_notify('{CHANNEL}', '')
-        """,
+        f"SELECT {installed('enqueue_message')}(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
         (
             message_id, message.actor, message.queue, message.model_dump_json(), message.max_attempts,
-            created_by, cause.get(), available_at, message.priority_seconds, done, done,
+            created_by, cause.get(), available_at, message.priority_seconds, done,
         ),
     )  # fmt: skip
     return message_id
@@ -136,13 +130,7 @@ async def lock(conn: Connection, message_id: UUID) -> Record | None:
 
 async def complete(conn: Connection, message_id: UUID) -> None:
     """Marks a locked message done, in the transaction of its effect."""
-    await conn.execute(
-        """
-        UPDATE messages SET state = 'done', done_at = clock_timestamp(), lease_token = NULL, lease_until = NULL, error = NULL
-        WHERE id = %s
-        """,
-        (message_id,),
-    )
+    await conn.execute(f"SELECT {installed('complete_message')}(%s)", (message_id,))
 
 
 async def reschedule(conn: Connection, message_id: UUID, *, seconds: float) -> None:

@@ -1,4 +1,5 @@
-"""Applies schemas/migrations/NNNN_name.sql in order: each once, forward only, in a transaction of its own."""
+"""Applies schemas/migrations/NNNN_name.sql in order: each once, forward only, in a transaction of its own. Then installs the
+SQL functions that the database lacks (schemas/postgres/functions.py)."""
 
 import asyncio
 from contextlib import suppress
@@ -7,7 +8,7 @@ from pathlib import Path
 import psycopg
 from psycopg import AsyncConnection
 
-from schemas.postgres import foreign_xids
+from schemas.postgres import foreign_xids, functions
 from schemas.postgres.connection import Connection
 from schemas.settings import DEFAULT_LONG_HOURS
 
@@ -31,8 +32,9 @@ class WrongVersion(Exception):
 
 
 async def migrate(database_url: str, *, folder: Path = MIGRATIONS, long_hours: float = DEFAULT_LONG_HOURS) -> list[str]:
-    """Applies the migrations that the database lacks, and returns their names. In a restored dump it also corrects the
-    transaction ids of the server that it comes from. `long_hours` is STINT_LONG_HOURS, as for connections of other processes.
+    """Applies the migrations and installs the SQL functions that the database lacks, and returns the names of both. In a
+    restored dump it also corrects the transaction ids of the server that it comes from. `long_hours` is STINT_LONG_HOURS, as
+    for connections of other processes.
 
     Raises WrongVersion, and changes nothing, when the database has migrations that this version lacks; raises
     psycopg.errors.LockNotAvailable when another session locks a table for longer than about a minute.
@@ -55,6 +57,8 @@ async def migrate(database_url: str, *, folder: Path = MIGRATIONS, long_hours: f
                 await _apply(conn, path)
                 applied.append(path.stem)
         if folder == MIGRATIONS:
+            async with conn.transaction():
+                applied += await functions.install(conn)
             await _correct_xids(database_url)
     return applied
 
@@ -76,13 +80,20 @@ async def check_version(database_url: str) -> None:
 
 
 async def pending(conn: AsyncConnection[tuple[object, ...]]) -> bool:
-    """Whether the database lacks a migration of this version. One statement."""
+    """Whether the database lacks a migration or a SQL function of this version. One statement."""
     names = [path.stem for path in MIGRATIONS.glob("*.sql")]
+    installed = [function.name for function in functions.sql_functions().values()]
     try:
-        cursor = await conn.execute("SELECT count(*) FROM migrations WHERE name = ANY(%s)", (names,))
+        cursor = await conn.execute(
+            """
+            SELECT (SELECT count(*) FROM migrations WHERE name = ANY(%s)),
+                   (SELECT count(*) FROM pg_proc WHERE proname = ANY(%s) AND pg_function_is_visible(oid))
+            """,
+            (names, installed),
+        )
     except psycopg.errors.UndefinedTable:
         return True
-    return await cursor.fetchone() != (len(names),)
+    return await cursor.fetchone() != (len(names), len(installed))
 
 
 async def _applied_names(conn: AsyncConnection[tuple[object, ...]]) -> set[str]:

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from schemas.postgres.functions import installed
 from tests.support.answers import EVERY_ROUTE, at
 from tests.support.given import Given
 from tests.support.installation import Installation
@@ -130,3 +131,20 @@ def test_a_refused_token_costs_only_the_lookup_of_its_user(given: Given, wire: W
         wire.clear()
         assert client.get("/api/tasks").status_code == 403
         assert len(wire.statements) == 1
+
+
+def test_a_start_and_a_stop_are_one_statement_each_beyond_authorization(given: Given, wire: Wire, tapped: Installation) -> None:
+    by = given.person()
+    one, other = given.task(by), given.task(by)
+    with at(tapped, by.token) as client:
+        assert client.get("/api/me").status_code == 200
+        for path, function, status in (
+            (f"/api/tasks/{one['id']}/start", "start_timer", 201),
+            (f"/api/tasks/{one['id']}/start", "start_timer", 200),
+            (f"/api/tasks/{other['id']}/start", "start_timer", 201),  # stops the first one
+            (f"/api/tasks/{other['id']}/stop", "stop_timer", 202),
+        ):
+            wire.clear()
+            assert client.post(path).status_code == status
+            *authorization, call = wire.statements
+            assert len(authorization) <= 1 and f"{installed(function)}(" in call, wire.statements

@@ -4,6 +4,7 @@ CRASH_AT names the point, CRASH_DEATHS a directory with a file for each death th
 The points are wrapped around the real functions; nothing else is changed.
 """
 
+import asyncio
 import contextlib
 import os
 import runpy
@@ -21,7 +22,7 @@ from schemas.hours import time_entries
 from schemas.outbox import outbox
 
 POINTS = (
-    "claimed", "published", "confirmed", "received", "locked", "handled", "settled", "committed", "acknowledged",
+    "claimed", "published", "confirmed", "received", "called", "locked", "handled", "settled", "committed", "acknowledged",
 )  # fmt: skip
 
 
@@ -57,7 +58,31 @@ def before(owner: Any, name: str) -> None:
     setattr(owner, name, wrapped)
 
 
+def kill_during_the_call() -> None:
+    """Kills this process while Postgres has the call that handles a stop: committed or not, nobody has read its answer."""
+    original = time_entries.handle_stop
+
+    async def handle_stop(*args: Any, **kwargs: Any) -> bool:
+        call = asyncio.ensure_future(original(*args, **kwargs))
+        await asyncio.wait({call}, timeout=0.001)
+        die()
+        return await call
+
+    time_entries.handle_stop = handle_stop
+
+
+def without_calls() -> None:
+    """Has every delivery handled in a transaction of several statements."""
+
+    async def not_handled(*_: Any) -> bool:
+        return False
+
+    attempts.AttemptRunner._one_call = not_handled  # type: ignore[method-assign, assignment]
+
+
 def arm(point: str) -> None:
+    if point in ("locked", "handled", "settled"):
+        without_calls()
     match point:
         case "claimed":
             after(relay, "claim", only=lambda claim: bool(claim.rows))
@@ -74,6 +99,8 @@ def arm(point: str) -> None:
             after(relay.Relay, "_publish_due", only=lambda claim: bool(claim.rows))
         case "received":
             before(attempts.AttemptRunner, "run")
+        case "called":
+            kill_during_the_call()
         case "locked":
             after(attempts, "lock_for_delivery", only=bool)
         case "handled":

@@ -121,7 +121,7 @@ def run_lock(place: Path, *, wait_seconds: float = 30) -> Iterator[None]:
 
 def fingerprint() -> str:
     """Of everything that servers are made of: the same fingerprint, the same servers."""
-    files = [*(CHECKOUT / "schemas" / "migrations").glob("*.sql"), *(CHECKOUT / "ops" / "up").glob("*.py"), Path(__file__)]
+    files = [*(CHECKOUT / "schemas").rglob("*.sql"), *(CHECKOUT / "ops" / "up").glob("*.py"), Path(__file__)]
     digest = hashlib.sha256(repr(_virtual_hosts()).encode())
     for file in sorted(files):
         digest.update(file.read_bytes())
