@@ -48,6 +48,8 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--entries", type=positive, default=1_000_000, metavar="N", help=entries)
     parser.add_argument("--only", action="append", metavar="NAME", help="only this comparison; may be repeated")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE; - is standard output")
+    page = "also write the table into FILE, such as docs/performance.md, between its two markers"
+    parser.add_argument("--page", type=Path, metavar="FILE", help=page)
     parser.add_argument("--rounds", type=positive, default=3, metavar="N", help="rounds of each side (default: 3)")
     parser.add_argument("--seconds", type=positive, default=4, metavar="N", help="seconds of load in each round (default: 4)")
 

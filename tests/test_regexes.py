@@ -76,6 +76,7 @@ EXPRESSIONS: dict[str, dict[str, str]] = {
     "schemas/wording.py": {"'(?<=[a-z])": "sub"},
     "ops/bench/generator.py": {"b'\\\\r": "search"},
     "ops/bench/pgbench.py": {"'^tps": "search", "'%\\\\(": "sub", '"\'[^': "sub"},
+    "ops/bench/traffic.py": {"'(\\\\d+)": "match", "'^Total": "search"},
     "ops/check.py": {"'|'.join": "", "word.pattern": ""},
     "ops/demo/firm.py": {"'[^a-z0-9]+": "sub"},
     "ops/sandbox/faults.py": {"rule.path": ""},

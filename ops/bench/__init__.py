@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from ops.bench.comparisons import lists, me, recompute, relaying, slack, start_stop
+from ops.bench.comparisons import growth, lists, me, recompute, relaying, slack, start_stop, stop_bill
+from ops.bench.page import check_page, write_page
 from ops.bench.report import print_table, summary, write_json
 from ops.bench.rounds import Comparison, Line, Plan
 from ops.bench.stage import Stage
@@ -25,8 +26,10 @@ COMPARISONS = (
     me.COMPARISON,
     lists.COMPARISON,
     slack.COMPARISON,
+    growth.COMPARISON,
     start_stop.START_STOP,
-    start_stop.STOP_BILL,
+    start_stop.WITH_SLACK,
+    stop_bill.COMPARISON,
     recompute.COMPARISON,
     relaying.COMPARISON,
 )
@@ -35,9 +38,14 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measures the comparisons of `--only`, or all; prints the table, and writes JSON to the file of `--json`. Returns 0 even
-    for missed targets. Raises CommandError for an unknown name before it starts anything."""
+    """Measures the comparisons of `--only`, or all; prints the table, and writes JSON to the file of `--json`, and the table
+    to that of `--page`. Returns 0 even for missed targets. Raises CommandError for an unknown name, or a page that cannot be
+    written, before it starts anything."""
     chosen = _chosen(arguments.only)
+    if arguments.page is not None:
+        if arguments.only:
+            raise CommandError("--page writes the whole table: leave --only out.")
+        check_page(arguments.page)
     plan = Plan(rounds=arguments.rounds, seconds=arguments.seconds)
     with _signals_raise():
         stage = Stage(Path(tempfile.mkdtemp(prefix="stint-bench-")), say)
@@ -51,6 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
     print_table(result, lines, to_stderr=str(arguments.json) == "-")
     if arguments.json is not None:
         write_json(arguments.json, result)
+    if arguments.page is not None:
+        write_page(arguments.page, result)
     return 0
 
 

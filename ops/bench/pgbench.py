@@ -46,7 +46,7 @@ class Pgbench:
         """Transactions per second, with prepared statements over the same socket as Stint."""
         conninfo = psycopg.conninfo.conninfo_to_dict(self._stage.servers.database_url)
         argv: list[str | Path] = [
-            _binaries() / "pgbench", "--no-vacuum", "--protocol=prepared", f"--client={clients}", "--jobs=1",
+            binaries() / "pgbench", "--no-vacuum", "--protocol=prepared", f"--client={clients}", "--jobs=1",
             f"--time={seconds}", f"--file={self._file}", f"--host={conninfo['host']}", f"--username={conninfo['user']}",
             *(f"--define={name}={value}" for name, value in self._parameters.items()), str(conninfo["dbname"]),
         ]  # fmt: skip
@@ -56,5 +56,5 @@ class Pgbench:
         return float(found[1])
 
 
-def _binaries() -> Path:
+def binaries() -> Path:
     return asyncio.run(runnable_binaries(unprivileged_account()))

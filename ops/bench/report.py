@@ -5,7 +5,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -46,14 +46,16 @@ def print_table(result: dict[str, Any], lines: Sequence[Line], *, to_stderr: boo
         table.add_row(f"{line.name}\n[dim]{line.ours.unit}[/]", *figures, _target(line.target), verdict)
     console = Console(stderr=to_stderr, highlight=False)
     console.print(table)
+    shown: list[Mapping[str, float]] = []
     for line in lines:
         notes = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in line.notes.items())
         baseline = f"; baseline: {line.baseline.what}" if line.baseline else ""
         console.print(f"[bold]{line.name}[/]: {line.ours.what}{baseline}. {notes}", soft_wrap=True)
         for name, side in (("ours", line.ours), ("baseline", line.baseline)):
-            if side and side.cpu:
+            if side and side.cpu and side.cpu not in shown:
+                shown.append(side.cpu)
                 console.print(f"[dim]  CPU ms, {name}: {_cpu(side)}[/]", soft_wrap=True)
-    console.print(_words(result["environment"], result["entries"]), soft_wrap=True)
+    console.print(f"{words(result)}, with lowest–highest below", soft_wrap=True)
     if result["environment"]["load_average_before"] > BUSY_LOAD:
         # a baseline with eight processes gets more of a busy machine than one API process does
         console.print("[yellow]The machine was busy, which slows ours more than the baselines. Measure again.[/]")
@@ -110,15 +112,16 @@ def _environment(stage: Stage) -> dict[str, Any]:
 
 
 def _figures(side: Side) -> str:
-    return f"{_short(side.median)}\n{_short(min(side.values))}–{_short(max(side.values))}"
+    return f"{short(side.median)}\n{short(min(side.values))}–{short(max(side.values))}"
 
 
 def _cpu(side: Side) -> str:
-    parts = ", ".join(f"{kind} {_short(value)}" for kind, value in side.cpu.items())
-    return f"{parts}; together {_short(sum(side.cpu.values()))}"
+    parts = ", ".join(f"{kind} {short(value)}" for kind, value in side.cpu.items())
+    return f"{parts}; together {short(sum(side.cpu.values()))}"
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """A figure with three digits, or without a fraction."""
     return f"{value:,.0f}" if value >= 100 else f"{value:,.3g}"
 
 
@@ -128,10 +131,12 @@ def _target(target: Target | None) -> str:
     return f"{'ours ' if target.of_ours else ''}{'≥' if target.at_least else '≤'} {target.bound:,g}"
 
 
-def _words(environment: dict[str, Any], entries: int) -> str:
+def words(result: Mapping[str, Any]) -> str:
+    """What was measured with what, in a sentence without its full stop."""
+    environment = result["environment"]
     durable = ", ".join(f"{name} {value}" for name, value in environment["durable"].items())
     return (
-        f"{entries:,} entries; {environment['cpus']} CPUs, load {environment['load_average_before']:.2f} before; "
+        f"{result['entries']:,} entries; {environment['cpus']} CPUs, load {environment['load_average_before']:.2f} before; "
         f"Python {environment['python']}, Postgres {environment['postgres']} ({durable}: as ./stint up has it), "
-        f"RabbitMQ {environment['rabbitmq']}; medians of the rounds, with lowest–highest below"
+        f"RabbitMQ {environment['rabbitmq']}; medians of {result['rounds']} rounds"
     )

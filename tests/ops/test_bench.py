@@ -16,9 +16,12 @@ from psycopg.conninfo import conninfo_to_dict
 
 from ops.bench import COMPARISONS
 from ops.bench.cpu import Processes, milliseconds
+from ops.bench.page import BEGIN, END, names, write_page
 from ops.bench.pgbench import script
 from ops.bench.report import write_json
 from ops.bench.rounds import Line, Side, Target
+from ops.bench.traffic import count_statements
+from ops.errors import CommandError
 from ops.state import CHECKOUT
 from tests.support.sizes import FULL
 
@@ -100,7 +103,9 @@ def check(comparison: dict[str, Any]) -> None:
 
 @pytest.mark.slow(seconds=45)
 def test_a_tiny_run_measures_every_comparison_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    run = Run(tmp_path, *TINY, "--json", str(tmp_path / "bench.json"))
+    page = tmp_path / "page.md"
+    page.write_text(f"# Speed\n{BEGIN}\n{END}\n")
+    run = Run(tmp_path, *TINY, "--json", str(tmp_path / "bench.json"), "--page", str(page))
     assert run.wait() == 0, run.said()
     result = json.loads((tmp_path / "bench.json").read_text())
     assert [comparison["name"] for comparison in result["comparisons"]] == [
@@ -110,6 +115,9 @@ def test_a_tiny_run_measures_every_comparison_and_leaves_nothing_behind(tmp_path
     assert kinds["start-stop"] == {"api", "relay", "workers", "postgres", "rabbitmq"}
     for comparison in result["comparisons"]:
         check(comparison)
+    median = {comparison["name"]: comparison["ours"]["median"] for comparison in result["comparisons"]}
+    assert 4 < median["start-stop, round trips"] < 40 and 1_000 < median["start-stop, WAL"] < 40_000
+    assert names(page.read_text()) == list(median) and page.read_text().startswith("# Speed\n")
     shown = run.output.read_text()
     assert all(comparison["name"] in shown for comparison in result["comparisons"]) and "ratio" in shown
     assert result["entries"] == 2000 and result["environment"]["durable"]["fsync"] == "on"
@@ -138,6 +146,16 @@ def test_an_unknown_comparison_is_refused_before_anything_starts(tmp_path: Path)
     assert run.wait(seconds=20) == 1
     assert "There is no comparison called speed" in run.said() and "start-stop" in run.said()
     assert run.left_behind() == []
+
+
+def test_the_page_is_checked_before_anything_starts(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Speed\n")
+    with pytest.raises(CommandError, match="lacks the lines"):
+        write_page(page, {})
+    run = Run(tmp_path, "--page", str(page))
+    assert run.wait(seconds=20) == 1 and "lacks the lines" in run.said()
+    assert page.read_text() == "# Speed\n" and run.left_behind() == []
 
 
 def test_pgbench_reads_the_same_statement() -> None:
@@ -187,3 +205,17 @@ def test_of_postgres_only_the_backends_of_the_database_count(database_url: str) 
         )
     assert postmaster in counted and postmaster in others
     assert pid in counted and pid not in others and excluded not in {*counted, *others}
+
+
+def test_statements_are_counted_of_one_database_without_the_connection_of_the_bench() -> None:
+    log = """\
+71 shop LOG:  statement: BEGIN
+71 shop LOG:  execute <unnamed>: SELECT 1,
+\t2
+71 shop DETAIL:  Parameters: $1 = '72 shop LOG:  statement: x'
+72 shop LOG:  execute s_1/p: COMMIT
+73 shop LOG:  statement: SELECT 'the bench'
+74 peer LOG:  statement: COMMIT
+75  LOG:  checkpoint starting: time
+"""
+    assert count_statements(iter(log.splitlines(keepends=True)), "shop", without_backend=73) == 3

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from psycopg import AsyncCursor
 
+from ops.bench.installation import Installation
 from ops.bench.load import Server, request
 from ops.bench.pgbench import Pgbench, script
 from ops.bench.rounds import Comparison, Line, Plan, Side, Target, alternate
@@ -42,7 +43,7 @@ class Statement:
 
 def measure(stage: Stage, plan: Plan) -> list[Line]:
     """Measures the plain list, and the one with the names for the ids."""
-    month = _month(stage)
+    [month] = months(stage, 1)
     return [_compare(stage, plan, month, enrich=enrich) for enrich in (False, True)]
 
 
@@ -51,11 +52,7 @@ def _compare(stage: Stage, plan: Plan, month: Month, *, enrich: bool) -> Line:
     statements = asyncio.run(recorded(month, enrich=enrich))
     parameters = {key: value for one in statements for key, value in one.parameters.items()}
     pgbench = Pgbench(stage, name, script(one.text for one in statements), parameters)
-    query = (
-        f"userId={month.user_id}&startDate={month.first}&endDate={month.last}&limit={MAX_LIMIT}&enrich={str(enrich).lower()}"
-    )
-    question = [[request("GET", f"/api/time-entries?{query}", token=stage.token(month.email))]] * plan.clients
-    ours = Server(stage, stage.url, question, stage.processes())
+    ours = Server(stage, stage.url, [[question(stage, month, enrich=enrich)]] * plan.clients, stage.processes())
     sides = {
         "Stint": lambda: ours.per_second(plan.seconds),
         "pgbench": lambda: pgbench.per_second(clients=plan.clients, seconds=plan.seconds),
@@ -88,21 +85,29 @@ async def recorded(month: Month, *, enrich: bool) -> list[Statement]:
     return sent
 
 
-def _month(stage: Stage) -> Month:
-    """The month and user with the number of entries nearest to ROWS, all of which fit in one page."""
-    row = stage.sql(
+def months(installation: Installation, count: int) -> list[Month]:
+    """Months of users with a number of entries near to ROWS, the nearest first, all of which fit in one page."""
+    rows = installation.sql(
         """
         WITH month AS (
             SELECT user_id, date_trunc('month', date)::date AS first, count(*) AS entries
             FROM time_entries WHERE deleted_at IS NULL GROUP BY 1, 2 HAVING count(*) <= %s
-            ORDER BY abs(count(*) - %s), 2, 1 LIMIT 1
+            ORDER BY abs(count(*) - %s), 2, 1 LIMIT %s
         )
         SELECT u.id, u.email, m.first, (m.first + interval '1 month - 1 day')::date, m.entries
         FROM month m JOIN users u ON u.id = m.user_id
         """,
-        (MAX_LIMIT, ROWS),
-    )[0]
-    return Month(*row)
+        (MAX_LIMIT, ROWS, count),
+    )
+    return [Month(*row) for row in rows]
+
+
+def question(installation: Installation, month: Month, *, enrich: bool) -> str:
+    """The request for that list."""
+    query = (
+        f"userId={month.user_id}&startDate={month.first}&endDate={month.last}&limit={MAX_LIMIT}&enrich={str(enrich).lower()}"
+    )
+    return request("GET", f"/api/time-entries?{query}", token=installation.token(month.email))
 
 
 COMPARISON = Comparison(

@@ -1,10 +1,13 @@
 """`relay`: how fast the relay publishes a backlog to RabbitMQ, against publishing the same number of bare messages."""
 
 import json
+import statistics
 import time
 
+from ops.bench.cpu import Processes, milliseconds
+from ops.bench.installation import Module
 from ops.bench.rounds import Comparison, Line, Plan, Side, Target, alternate
-from ops.bench.stage import Module, Stage
+from ops.bench.stage import Stage
 from ops.errors import CommandError
 from schemas.messages import RecomputeBills
 
@@ -21,8 +24,14 @@ def measure(stage: Stage, plan: Plan) -> list[Line]:
     count = max(200, round(MESSAGES * plan.share))
     one_by_one: list[float] = []
 
+    processes = Processes(lambda: {"relay": relay.pids, "rabbitmq": stage.servers.rabbitmq.pids})
+    cpu: list[dict[str, float]] = []
+
     def ours() -> float:
-        return count / _seconds_of_relaying(stage, count)
+        before = processes.read()
+        seconds = _seconds_of_relaying(stage, count)
+        cpu.append(milliseconds(before, processes.read(), count=count))
+        return count / seconds
 
     def baseline() -> float:
         slow = stage.measure_module("actors.runtime.bench_baseline", "publish", f"--count={count // 10}", "--window=1")
@@ -35,7 +44,8 @@ def measure(stage: Stage, plan: Plan) -> list[Line]:
     relay.stop()
     stage.up.start()
     what = f"{count:,} messages due on one queue, until the last is delivered to a sink"
-    side = Side(what, "messages/s", figures["Stint"])
+    spent = {kind: statistics.median(one[kind] for one in cpu) for kind in cpu[0]}
+    side = Side(what, "messages/s", figures["Stint"], spent)
     pipelined = Side("pika: publish, 500 unconfirmed at most, until the last confirm", "messages/s", figures["pika"])
     single = Side("pika: publish, wait for its confirm, publish the next", "messages/s", one_by_one)
     return [

@@ -6,9 +6,10 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ops.bench.installation import Module, free_port
 from ops.bench.load import Load, load, request
 from ops.bench.rounds import Comparison, Line, Plan, Side, Target, alternate
-from ops.bench.stage import Module, Stage, free_port
+from ops.bench.stage import Stage
 from ops.sandbox.slack import requests, stand_in
 from ops.sandbox.slack.requests import SignedRequest
 from ops.sandbox.slack.workspace import new_hook, new_trigger

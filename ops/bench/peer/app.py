@@ -203,9 +203,9 @@ async def _bill(conn: Connection, user_id: UUID, stopped: Stop) -> None:
     )  # fmt: skip
     await conn.execute(
         """
-        UPDATE time_bills SET status = 'pending', rejection_note = NULL, version = version + 1, seconds =
-            (SELECT sum(duration) FROM time_entries WHERE bill_id = %s AND deleted_at IS NULL)
-        WHERE id = %s
+        UPDATE time_bills b SET seconds = s.seconds, status = 'pending', rejection_note = NULL, version = version + 1
+        FROM (SELECT sum(duration) AS seconds FROM time_entries WHERE bill_id = %s AND deleted_at IS NULL) s
+        WHERE b.id = %s AND (b.seconds <> s.seconds OR b.status = 'rejected')
         """,
         (bill[0], bill[0]),
     )

@@ -1,0 +1,111 @@
+"""What requests cause at Postgres: the statements that clients send it, and the bytes that it writes to its WAL."""
+
+import contextlib
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from psycopg.conninfo import conninfo_to_dict
+
+from ops.bench.load import load
+from ops.bench.pgbench import binaries
+from ops.bench.stage import Stage
+from ops.errors import CommandError
+
+IDLE_SECONDS = 3.0
+_STATEMENT = re.compile(r"(\d+) (\S+) LOG: {2}(?:statement|execute |fastpath)")
+# the row of all resource managers: the number of records, their bytes, and then those of images of whole pages
+_TOTAL = re.compile(r"^Total +\d+ +(\d+) \[", re.MULTILINE)
+# Autovacuum writes when it happens to run.
+_SETTINGS = {"log_statement": "all", "log_line_prefix": "%p %d ", "autovacuum": "off"}
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Statements, each of which is a round trip, since Stint and the peer send none in a pipeline; BEGIN and COMMIT are among
+    them. Bytes of WAL records without the images of whole pages, whose number depends on how long ago a checkpoint was."""
+
+    statements: float
+    wal_bytes: float
+
+    def per(self, count: float) -> "Traffic":
+        return Traffic(self.statements / count, self.wal_bytes / count)
+
+    def without(self, other: "Traffic", share: float) -> "Traffic":
+        return Traffic(self.statements - share * other.statements, self.wal_bytes - share * other.wal_bytes)
+
+
+def of_pairs(stage: Stage, url: str, clients: list[list[str]], *, database_url: str, seconds: float) -> Traffic:
+    """The traffic of one pair of requests. What the processes send and Postgres writes without requests is measured before, and
+    subtracted."""
+    with _logged(stage):
+        with _counted(stage, database_url) as idle:
+            time.sleep(IDLE_SECONDS)
+        with _counted(stage, database_url) as busy:
+            sent = load(stage, url, clients, seconds=seconds).sent
+            stage.drain()
+    return busy.result.without(idle.result, busy.seconds / idle.seconds).per(sent / 2)
+
+
+def count_statements(lines: Iterator[str], database: str, *, without_backend: int) -> int:
+    """The statements in Postgres's log that came from connections to the database, but for one of them."""
+    found = (_STATEMENT.match(line) for line in lines)
+    return sum(one is not None and one[2] == database and int(one[1]) != without_backend for one in found)
+
+
+class _Count:
+    """The count of one stretch of time, once that has ended."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.result = Traffic(0, 0)
+
+
+@contextlib.contextmanager
+def _counted(stage: Stage, database_url: str) -> Iterator[_Count]:
+    count = _Count()
+    log = stage.servers.postgres.log
+    start, offset, lsn = time.monotonic(), log.stat().st_size, stage.value("SELECT pg_current_wal_flush_lsn()")
+    yield count
+    end = stage.value("SELECT pg_current_wal_flush_lsn()")
+    count.seconds = time.monotonic() - start
+    with open(log, errors="replace") as lines:
+        lines.seek(offset)
+        database = str(conninfo_to_dict(database_url)["dbname"])
+        statements = count_statements(lines, database, without_backend=stage.conn.info.backend_pid)
+    count.result = Traffic(statements, _wal_bytes(stage, lsn, end))
+
+
+def _wal_bytes(stage: Stage, start: str, end: str) -> int:
+    if start == end:
+        return 0
+    path = stage.servers.postgres.data / "pg_wal"
+    output = stage.measure(binaries() / "pg_waldump", "--stats", f"--path={path}", f"--start={start}", f"--end={end}")
+    if (total := _TOTAL.search(output)) is None:
+        raise CommandError(f"pg_waldump shows no total: {' / '.join(output.strip().splitlines()[-3:])}")
+    return int(total[1])
+
+
+@contextlib.contextmanager
+def _logged(stage: Stage) -> Iterator[None]:
+    """Makes Postgres log each statement, in the meantime."""
+    for name, value in _SETTINGS.items():
+        stage.sql(f"ALTER SYSTEM SET {name} = '{value}'")
+    _reload(stage, "all")
+    try:
+        yield
+    finally:
+        for name in _SETTINGS:
+            stage.sql(f"ALTER SYSTEM RESET {name}")
+        _reload(stage, "none")
+
+
+def _reload(stage: Stage, log_statement: str) -> None:
+    """Returns when the settings are in force. Other connections read them before their next statement."""
+    stage.sql("SELECT pg_reload_conf()")
+    deadline = time.monotonic() + 30
+    while stage.value("SHOW log_statement") != log_statement:
+        if time.monotonic() > deadline:
+            raise CommandError(f"Postgres has not read its settings again; see {stage.servers.postgres.log}.")
+        time.sleep(0.02)
