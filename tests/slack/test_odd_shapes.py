@@ -5,7 +5,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ops.sandbox.slack import requests
@@ -44,13 +44,13 @@ MESSAGE = st.dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(MESSAGE)
 def test_any_message_has_a_text(message: Json) -> None:
     assert isinstance(describe(message, Names()), str)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(ANYTHING, max_size=4), ANYTHING, ANYTHING)
 def test_any_blocks_are_those_of_a_confirmation_or_of_another_message(blocks: list[Any], elements: Any, text: Any) -> None:
     for shown in (blocks, [{"type": "section", "text": text}, {"type": "actions", "elements": elements}, *blocks]):
@@ -58,7 +58,7 @@ def test_any_blocks_are_those_of_a_confirmation_or_of_another_message(blocks: li
         assert found is None or [block["type"] for block in found] == ["section", "context", "actions"]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(USER_FIELDS), ANYTHING), ANYTHING)
 def test_any_user_has_a_profile(user: Json, inner: Any) -> None:
     for each in (user, user | {"profile": {"email": inner}, "enterprise_user": {"teams": inner}, "tz": inner}):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.settings import Settings
@@ -345,7 +345,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=MODEL_HISTORIES, deadline=None)
+@settings(max_examples=MODEL_HISTORIES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 2**32), st.lists(STEPS, max_size=40))
 def test_there_is_never_a_second_entry_and_in_the_end_the_right_one(seed: int, steps: list[tuple[str, object]]) -> None:
     history = History(seed)
