@@ -13,7 +13,7 @@ import pytest
 
 from ops.up.processes import end_with_parent
 from tests.support import servers
-from tests.support.exclusive import ExclusiveTests, is_exclusive
+from tests.support.exclusive import ExclusiveTests
 from tests.support.given import Given
 from tests.support.installation import Installation, emptied, new_database
 
@@ -47,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
         gc.disable()  # until all tests are collected: what that makes stays
     if hasattr(config, "workerinput"):
         end_with_parent(os.getppid())  # a worker of pytest ends with pytest, however that ends
-        config.pluginmanager.register(ExclusiveTests(Path(os.environ["STINT_TEST_HOME"])), "exclusive")
+        config.pluginmanager.register(ExclusiveTests(Path(os.environ["STINT_TEST_HOME"]), config.workerinput["workercount"]))
         return
     home = Path(tempfile.mkdtemp(prefix="stint-test-"))
     _run.callback(shutil.rmtree, home, ignore_errors=True)
@@ -99,10 +99,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.collect()
     gc.freeze()  # the modules and tests stay until the end: no collection has to look at them again
     gc.enable()
-    exclusive = session.config.pluginmanager.get_plugin("exclusive")
-    if exclusive is not None and session.items and is_exclusive(session.items[0]):
-        exclusive.expect_one()
-    runs_tests = exclusive is not None or not getattr(session.config.option, "numprocesses", None)
+    runs_tests = hasattr(session.config, "workerinput") or not getattr(session.config.option, "numprocesses", None)
     if runs_tests and any(map(_needs_servers, session.items)):
         servers.launch()
 
@@ -126,12 +123,11 @@ def _shuffle(items: list[pytest.Item], order: random.Random) -> None:
     items[:] = [item for tests in shuffled for item in tests]
 
 
-def _order(item: pytest.Item) -> tuple[bool, float]:
-    """First the tests that need the machine for themselves, while no other has begun; then the longest, so that none of them
-    runs alone at the end."""
+def _order(item: pytest.Item) -> float:
+    """The longest first, so that none of them runs alone at the end."""
     marker = item.get_closest_marker("slow")
     seconds = marker.kwargs.get("seconds", 5) if marker else 0
-    return not is_exclusive(item), -seconds
+    return float(-seconds)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # outside of what the timeout of a test counts: the first start fetches RabbitMQ

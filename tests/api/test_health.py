@@ -20,7 +20,7 @@ def test_a_running_stint_is_alive_and_ready(stint: Installation) -> None:
         assert (answer.status_code, answer.json()) == (200, {"status": "ok", "problems": []})
 
 
-@pytest.mark.exclusive
+@pytest.mark.exclusive(waits=True)
 def test_without_postgres_every_route_answers_503_within_two_seconds(without_postgres: Installation) -> None:
     routes = [(method, path) for method, path in EVERY_ROUTE if TABLE[f"{method} {path}"].needs_token]
 

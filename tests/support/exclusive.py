@@ -1,74 +1,97 @@
-"""Tests that assert seconds run alone on the machine: `@pytest.mark.exclusive`. A plugin of the workers of this run."""
+"""Tests that assert seconds: `@pytest.mark.exclusive`. No other test runs meanwhile, except one that is marked
+`exclusive(waits=True)`: it spends most of its time waiting, so two of these halves of the machine fit beside each other. A
+plugin of the workers of this run."""
 
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-FIRST_SECONDS = 60  # if no exclusive test has begun by then, its worker has died
+LANES = (0, 1)  # of exclusive tests: those that load the machine, and those that wait
+FIRST_SECONDS = 60  # if the first exclusive test of a lane has not begun by then, its worker has died
 
 
 class ExclusiveTests:
-    """A lock for readers and one writer, shared by processes through two files. Other tests share `running`; an exclusive one
-    takes `waiting` first, so that no further test begins, and then `running`, when all others have ended. A process that dies
-    releases its locks."""
+    """For each lane a lock for readers and one writer, shared by processes through two files. Other tests share `running` of
+    both lanes; an exclusive one takes `waiting` of its lane first, so that no further test begins, and then `running`, when
+    all others have ended. A process that dies releases its locks."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, workers: int) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        self._waiting, self._running = (os.open(directory / name, flags, 0o600) for name in ("waiting", "running"))
-        self._first_began = directory / "first-began"
-        self._is_mine = self._waits_for_first = False
+        self._waiting, self._running = (
+            [os.open(directory / f"{name}-{lane}", flags, 0o600) for lane in LANES] for name in ("waiting", "running")
+        )
+        self._began = [directory / f"began-{lane}" for lane in LANES]
+        self._workers = workers
+        self._mine: int | None = None  # the lane whose locks this worker keeps for its next test
+        self._expected: set[int] = set()  # the lanes that come before other tests
 
-    def expect_one(self) -> None:
-        """An exclusive test comes first: other tests wait until it has begun."""
-        self._waits_for_first = True
+    @pytest.hookimpl(trylast=True)  # when pytest has chosen by markers and names
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        self._expected = {lane for item in items if (lane := lane_of(item)) is not None}
+        items[:] = arranged(items, self._workers)
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        if self._waits_for_first:
-            self._wait_for_first()
-        fcntl.flock(self._waiting, fcntl.LOCK_SH)
-        fcntl.flock(self._running, fcntl.LOCK_SH)
-        fcntl.flock(self._waiting, fcntl.LOCK_UN)
+        self._wait_for_first()
+        for waiting in self._waiting:
+            fcntl.flock(waiting, fcntl.LOCK_SH)
+        for running in self._running:
+            fcntl.flock(running, fcntl.LOCK_SH)
+        for waiting in self._waiting:
+            fcntl.flock(waiting, fcntl.LOCK_UN)
         try:
             yield
         finally:
-            fcntl.flock(self._running, fcntl.LOCK_UN)
+            for running in self._running:
+                fcntl.flock(running, fcntl.LOCK_UN)
 
     @contextmanager
-    def exclusive(self, *, keep: bool) -> Iterator[None]:
-        """`keep`: the next test of this worker is exclusive, too, so the locks stay."""
-        if not self._is_mine:
-            fcntl.flock(self._waiting, fcntl.LOCK_EX)
-            fcntl.flock(self._running, fcntl.LOCK_EX)
-            self._first_began.touch()
+    def exclusive(self, lane: int, *, keep: bool) -> Iterator[None]:
+        """`keep`: the next test of this worker is of the same lane, so the locks stay."""
+        if self._mine is None:
+            fcntl.flock(self._waiting[lane], fcntl.LOCK_EX)
+            fcntl.flock(self._running[lane], fcntl.LOCK_EX)
+            self._began[lane].touch()
         try:
             yield
         finally:
-            self._is_mine = keep
+            self._mine = lane if keep else None
             if not keep:
-                fcntl.flock(self._running, fcntl.LOCK_UN)
-                fcntl.flock(self._waiting, fcntl.LOCK_UN)
+                fcntl.flock(self._running[lane], fcntl.LOCK_UN)
+                fcntl.flock(self._waiting[lane], fcntl.LOCK_UN)
 
     def _wait_for_first(self) -> None:
         end = time.monotonic() + FIRST_SECONDS
-        while not self._first_began.exists() and time.monotonic() < end:
+        while not all(self._began[lane].exists() for lane in self._expected) and time.monotonic() < end:
             time.sleep(0.05)
-        self._waits_for_first = False
+        self._expected = set()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)  # so that waiting is no part of what a test's timeout counts
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
-        if is_exclusive(item):
-            lock = self.exclusive(keep=nextitem is not None and is_exclusive(nextitem))
-        else:
+        lane = lane_of(item)
+        if lane is None:
             lock = self.shared()
+        else:
+            lock = self.exclusive(lane, keep=nextitem is not None and lane_of(nextitem) == lane)
         with lock:
             return (yield)
 
 
-def is_exclusive(item: pytest.Item) -> bool:
-    return item.get_closest_marker("exclusive") is not None
+def lane_of(item: pytest.Item) -> int | None:
+    """None: it does not mind others."""
+    marker = item.get_closest_marker("exclusive")
+    return None if marker is None else LANES[bool(marker.kwargs.get("waits"))]
+
+
+def arranged(items: Sequence[pytest.Item], workers: int) -> list[pytest.Item]:
+    """The tests in an order in which exclusive tests begin before all others, the two lanes in two workers: xdist divides the
+    list among its workers evenly."""
+    loads, waits = ([item for item in items if lane_of(item) == lane] for lane in LANES)
+    others = [item for item in items if lane_of(item) is None]
+    second = max(0, len(items) // workers - len(loads)) if workers > 1 and loads else 0
+    return [*loads, *others[:second], *waits, *others[second:]]

@@ -1,0 +1,38 @@
+"""What a request takes that needs no server: so long the machine takes for any request, and a limit is beyond that."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+
+from tests.support.installation import Installation
+
+
+class LiveTimes:
+    """The slowest answer of /health/live so far, in seconds."""
+
+    slowest = 0.0
+
+
+@contextmanager
+def live_times(stint: Installation) -> Iterator[LiveTimes]:
+    """Asks again and again, 20 times a second, while the block runs."""
+    times, over = LiveTimes(), threading.Event()
+
+    def ask() -> None:
+        connection = HTTPConnection("127.0.0.1", stint.port, timeout=30)
+        while not over.wait(0.05):
+            started_at = time.monotonic()
+            connection.request("GET", "/health/live")
+            connection.getresponse().read()
+            times.slowest = max(times.slowest, time.monotonic() - started_at)
+        connection.close()
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        yield times
+    finally:
+        over.set()
+        asking.join()
