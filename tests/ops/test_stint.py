@@ -118,15 +118,6 @@ def test_a_changed_lock_is_noticed_once(made: Path) -> None:
     assert run(made).stderr == ""
 
 
-def test_an_interrupted_start_is_repaired(made: Path) -> None:
-    (made / ".venv" / "stint-lock").unlink()
-    (made / ".venv" / "stint-unfinished").touch()
-    (made / ".venv" / "half").touch()
-    repaired = run(made)
-    assert (repaired.returncode, repaired.stdout) == (0, "ran\n")
-    assert not (made / ".venv" / "half").exists()
-
-
 def test_a_link_to_the_script_works_and_so_does_a_directory_called_ops(made: Path, tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "stint").symlink_to(made / "stint")
@@ -226,6 +217,16 @@ def test_after_kill_9_the_next_start_begins_again_and_nothing_reports_progress_a
 
 def run_with(checkout: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run([str(checkout / "stint")], env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_an_interrupted_start_is_repaired(checkout: Path, fake: dict[str, str]) -> None:
+    run_with(checkout, fake)
+    (checkout / ".venv" / "stint-lock").unlink()
+    (checkout / ".venv" / "stint-unfinished").touch()
+    (checkout / ".venv" / "half").touch()
+    repaired = run_with(checkout, fake)
+    assert (repaired.returncode, repaired.stdout) == (0, "ran\n")
+    assert not (checkout / ".venv" / "half").exists()
 
 
 def test_without_a_new_enough_python_it_says_what_to_install(checkout: Path, tmp_path: Path) -> None:
