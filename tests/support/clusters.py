@@ -21,6 +21,7 @@ from ops.up.postgres_package import runnable_binaries
 from ops.up.processes import PLAIN_ENVIRONMENT, end, spawn, unprivileged_account
 from schemas.postgres.migrate import migrate
 from tests.support.installation import eventually
+from tests.support.once_per_run import once
 
 SETTINGS = """
 listen_addresses = ''
@@ -54,8 +55,11 @@ class Cluster:
         """Makes the data directory."""
         self._make(self.data)
         self.run("initdb", "-D", self.data, *INITDB)
+        return self.with_settings(SETTINGS, *settings)
+
+    def with_settings(self, *settings: str) -> "Cluster":
         with (self.data / "postgresql.conf").open("a") as file:
-            file.write("\n".join((SETTINGS, *settings, "")))
+            file.write("\n".join((*settings, "")))
         return self
 
     def start(self, *, until_ready: bool = True) -> "Cluster":
@@ -144,9 +148,7 @@ class Cluster:
         copied = Cluster(self.data.with_name(name), programs=self.programs)
         self._make(copied.data)
         self.run("pg_basebackup", "-h", self.sockets, "-U", "stint", "-D", copied.data, "-c", "fast", "-X", "stream")
-        with (copied.data / "postgresql.conf").open("a") as file:
-            file.write("\n".join((*settings, "")))
-        return copied
+        return copied.with_settings(*settings)
 
     def touch(self, name: str) -> None:
         """An empty file in the data directory, such as standby.signal."""
@@ -191,6 +193,13 @@ class Clusters:
     def new(self, name: str, *settings: str) -> Cluster:
         return self.keep(Cluster(self.home / name).create(*settings))
 
+    def new_with_stint(self, name: str, *settings: str) -> Cluster:
+        """A running one with a migrated database: a copy of one that the first test makes that asks."""
+        cluster = self.keep(Cluster(self.home / name))
+        shutil.copytree(once("cluster", _made_with_stint), cluster.data)
+        cluster._give_all(cluster.data)
+        return cluster.with_settings(*settings).start()
+
     def keep(self, cluster: Cluster) -> Cluster:
         """Ends with the test."""
         self._made.append(cluster)
@@ -206,6 +215,16 @@ class Clusters:
     def close(self) -> None:
         for cluster in self._made:
             cluster.close()
+
+
+def _made_with_stint() -> Path:
+    """The directory of the run with the data of a migrated cluster that is stopped."""
+    made = Path(os.environ["STINT_TEST_HOME"]) / "cluster"
+    with clusters() as temporary:
+        cluster = temporary.new("first").start().with_stint()
+        cluster.stop()
+        shutil.copytree(cluster.data, made)
+    return made
 
 
 @contextmanager

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.processes
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Cluster]:
     with clusters() as made:
-        yield made.lead_to(made.new("one").start().with_stint())
+        yield made.lead_to(made.new_with_stint("one"))
 
 
 @pytest.fixture(scope="module")

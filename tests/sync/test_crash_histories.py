@@ -33,7 +33,7 @@ class History:
 
     def __init__(self, seed: int, made: Clusters, stint: Installation) -> None:
         self.random, self.made, self.stint = random.Random(seed), made, stint
-        self.cluster = made.lead_to(made.new("0").start().with_stint())
+        self.cluster = made.lead_to(made.new_with_stint("0"))
         stint.start("api").wait_until_ready()
         self.given = Given(stint)
         self.by = self.given.person()

@@ -89,7 +89,7 @@ def record_position(stint: Installation) -> None:
 
 
 def started(made: Clusters, stint: Installation, *settings: str) -> tuple[Cluster, Firm]:
-    one = made.lead_to(made.new("one", *settings).start().with_stint())
+    one = made.lead_to(made.new_with_stint("one", *settings))
     stint.start("api").wait_until_ready()
     return one, Firm(opened(stint))
 
