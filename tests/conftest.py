@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import inspect
 import os
 import random
 import shutil
@@ -9,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from ops.up.processes import end_with_parent
@@ -43,6 +45,8 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.option.collectonly:
         return
+    limits = inspect.signature(httpx2.get).parameters["timeout"].default  # 5 s, which a busy machine may take
+    limits.connect = limits.read = limits.write = limits.pool = 20
     if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):
         gc.disable()  # until all tests are collected: what that makes stays
     if hasattr(config, "workerinput"):
