@@ -10,6 +10,8 @@ import contextlib
 import signal
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -34,6 +36,7 @@ COMPARISONS = (
     relaying.COMPARISON,
 )
 RAISE_AGAIN_SECONDS = 2
+REPEAT_SECONDS = 10
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -47,8 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
             raise CommandError("--page writes the whole table: leave --only out.")
         check_page(arguments.page)
     plan = Plan(rounds=arguments.rounds, seconds=arguments.seconds)
-    with _signals_raise():
-        stage = Stage(Path(tempfile.mkdtemp(prefix="stint-bench-")), say)
+    progress = Progress()
+    with _signals_raise(), progress.keep_saying():
+        stage = Stage(Path(tempfile.mkdtemp(prefix="stint-bench-")), progress.say)
         try:
             stage.open(entries=arguments.entries, peer=any(comparison.uses_peer for comparison in chosen))
             lines = _measure(stage, plan, chosen)
@@ -64,9 +68,36 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def say(text: str) -> None:
-    """Prints progress to stderr: standard output is only for the result."""
-    print(f"bench: {text}", file=sys.stderr, flush=True)
+class Progress:
+    """Prints to stderr what is measured: standard output is only for the result. `keep_saying` repeats the last line while
+    nothing else is said."""
+
+    def __init__(self) -> None:
+        self._last, self._last_at = "", time.monotonic()
+
+    def say(self, text: str) -> None:
+        self._last, self._last_at = text, time.monotonic()
+        print(f"bench: {text}", file=sys.stderr, flush=True)
+
+    @contextlib.contextmanager
+    def keep_saying(self) -> Iterator[None]:
+        ended = threading.Event()
+
+        def repeat() -> None:
+            repeated_at = 0.0
+            while not ended.wait(1):
+                now = time.monotonic()
+                if now - max(self._last_at, repeated_at) >= REPEAT_SECONDS:
+                    repeated_at = now
+                    print(f"bench: {now - self._last_at:.0f} s since: {self._last}", file=sys.stderr, flush=True)
+
+        thread = threading.Thread(target=repeat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
 
 def _chosen(names: list[str] | None) -> list[Comparison]:
@@ -79,7 +110,7 @@ def _chosen(names: list[str] | None) -> list[Comparison]:
 def _measure(stage: Stage, plan: Plan, chosen: list[Comparison]) -> list[Line]:
     lines = []
     for comparison in chosen:
-        say(f"{comparison.name}: {comparison.what}")
+        stage.say(f"{comparison.name}: {comparison.what}")
         lines += comparison.measure(stage, plan)
     return lines
 

@@ -67,7 +67,7 @@ class Server:
         """Measures one round: requests a second. Before the first, a load that does not count opens connections and prepares
         statements."""
         if not self.loads:
-            load(self._stage, self.url, self._clients, seconds=FIRST_SECONDS)
+            load(self._stage, self.url, self._clients, seconds=min(FIRST_SECONDS, seconds))
             self._drain()
         before = self._processes.read()
         self.loads.append(load(self._stage, self.url, self._clients, seconds=seconds))

@@ -13,7 +13,6 @@ from ops.bench.pgbench import binaries
 from ops.bench.stage import Stage
 from ops.errors import CommandError
 
-IDLE_SECONDS = 3.0
 _STATEMENT = re.compile(r"(\d+) (\S+) LOG: {2}(?:statement|execute |fastpath)")
 # the row of all resource managers: the number of records, their bytes, and then those of images of whole pages
 _TOTAL = re.compile(r"^Total +\d+ +(\d+) \[", re.MULTILINE)
@@ -41,7 +40,7 @@ def of_pairs(stage: Stage, url: str, clients: list[list[str]], *, database_url: 
     subtracted."""
     with _logged(stage):
         with _counted(stage, database_url) as idle:
-            time.sleep(IDLE_SECONDS)
+            time.sleep(seconds)
         with _counted(stage, database_url) as busy:
             sent = load(stage, url, clients, seconds=seconds).sent
             stage.drain()

@@ -56,10 +56,14 @@ class Run:
             time.sleep(0.25)
         return self
 
-    def wait(self, *, seconds: float = 150) -> int:
-        end = time.monotonic() + seconds
+    def wait(self, *, seconds: float = 120) -> int:
+        """Its exit code. It fails when nothing was reported for that many seconds: how long all of it takes depends on what the
+        machine does besides."""
+        reported, end = "", time.monotonic() + seconds
         while self.process.poll() is None:
-            assert time.monotonic() < end, self.said()
+            if (said := self.said()) != reported:
+                reported, end = said, time.monotonic() + seconds
+            assert time.monotonic() < end, said
             self._look()
             time.sleep(0.25)
         return self.process.returncode
@@ -101,7 +105,8 @@ def check(comparison: dict[str, Any]) -> None:
     assert (comparison["passed"] is None) == (comparison["target"] is None)
 
 
-@pytest.mark.slow(seconds=45)
+@pytest.mark.slow(seconds=80)
+@pytest.mark.timeout(900)
 def test_a_tiny_run_measures_every_comparison_and_leaves_nothing_behind(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"# Speed\n{BEGIN}\n{END}\n")

@@ -23,6 +23,7 @@ SELECT count(*), sum(seconds) FROM (
 
 def measure(stage: Stage, plan: Plan) -> list[Line]:
     """Opens every bill. About one in a hundred gets a wrong sum before each round, and each round must correct all of them."""
+    stage.say("recompute: opening all bills")
     open_all_bills(stage)
     bills = stage.value("SELECT count(*) FROM time_bills WHERE deleted_at IS NULL")
     token = stage.admin_token()
