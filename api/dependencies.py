@@ -9,7 +9,8 @@ from typing import TypeAlias
 
 from litestar.di import NamedDependency
 
-from api.auth.auth import Authenticator, Session
+from api.auth.auth import Authenticator
+from api.auth.leases import Session
 from api.http.requests import StrictRequest
 from api.outbox_metrics import OutboxMetrics
 from api.outcome_waiter import OutcomeWaiter

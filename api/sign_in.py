@@ -3,7 +3,7 @@
 from litestar import post
 from litestar.params import JSONBody
 
-from api.auth.auth import Session
+from api.auth.leases import Session
 from api.dependencies import ApiRequest
 from api.http.limits.clients import COUNT_CLIENT
 from api.http.limits.json_text import FORM_BOUNDS, JSON_BOUNDS

@@ -5,9 +5,8 @@ means admin only in an ID token, from one of the firm's own clients, for a user 
 """
 
 import math
-import time
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +15,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 
 from api.auth.key_cache import KeyCache
+from api.auth.leases import Leases, Session
 from api.auth.tokens import CACHED_TOKENS, Token, Verifier, bearer_token
 from api.http.problems import BadRequest
 from schemas.errors import Forbidden, Unavailable
@@ -30,16 +30,6 @@ from schemas.settings import Settings
 # costs no more than any request, and a new key has to be known immediately.
 MIN_REFETCH_SECONDS = 30.0
 SIGN_IN_AGAIN = "Your access has changed since you signed in, or you were signed out; sign in again."
-
-
-@dataclass(frozen=True)
-class Session:
-    """A user with a valid token. `ends_at`: when the token expires, by time.monotonic(). `began_at`: when the user signed in,
-    in seconds since 1970, by the clock of the identity provider."""
-
-    user: User
-    ends_at: float
-    began_at: float
 
 
 NO_ROLE = "Your account has no role that may use Stint; ask an administrator for one."
@@ -57,25 +47,33 @@ class Authenticator:
         min_refetch_seconds = MIN_REFETCH_SECONDS if settings.uses_external_identity else 0.0
         self.keys = KeyCache(provider.public_keys, min_refetch_seconds=min_refetch_seconds)
         self._verifier = Verifier(settings, self.keys)
+        self.leases = Leases()
         self._asked: OrderedDict[str, None] = OrderedDict()  # tokens that the provider was asked about
 
     async def authenticate(self, database: Database, text: str) -> Session:
         """The user of the token; what the token states is stored if it is news. Raises BadRequest (401) without access,
         Forbidden without a role."""
         token = await self._verifier.verify(text)  # before the connection is taken: it may need one itself
+        if (leased := self.leases.find(token)) is not None:
+            return leased
         async with database.connection() as conn:
+            read_at = self.leases.clock()
             found = await self._find_user(conn, token)
             if not self._is_unclear(token, found.user):
-                return _session(await self._load_user(conn, token, found), token, found)
+                session = _session(await self._load_user(conn, token, found), token, found, read_at)
+                if self._may_be_leased(token, found.user):
+                    self.leases.keep(token, session, read_at=read_at)
+                return session
         account = await self._ask_provider(token)  # without a connection
         async with database.connection() as conn:
+            read_at = self.leases.clock()
             found = await self._find_user(conn, token)
             if account is not None:
                 said = account.profile
                 statement = Statement(said.email, said.name, said.role, said.customer_id, found.now)
                 await users.save_statement(conn, token.sub, statement)
                 found = await self._find_user(conn, token)
-            return _session(await self._load_user(conn, token, found), token, found)
+            return _session(await self._load_user(conn, token, found), token, found, read_at)
 
     async def current_role(self, database: Database, text: str) -> Role | None:
         """The present role of a user whom `authenticate` returned before; stores nothing. Raises BadRequest (401) if the token
@@ -95,6 +93,11 @@ class Authenticator:
             if _is_too_old(token, found.user, clock_seconds=CLOCK_SECONDS if self._provider else 0.0):
                 raise BadRequest(401, SIGN_IN_AGAIN)
         return found
+
+    def _may_be_leased(self, token: Token, stored: StoredUser | None) -> bool:
+        """Whether the next request may be accepted as this one was. Not if this one has stored something; and a token without a
+        role is only accepted while nothing is known of its user, which an INSERT ends without a wait."""
+        return stored is not None and stored.joined and token.role is not None and not self._is_news(token, stored)
 
     async def _load_user(self, conn: Connection, token: Token, found: FoundUser) -> User:
         stored, is_news = found.user, self._is_news(token, found.user)
@@ -181,8 +184,8 @@ class Authenticator:
         await users.save_statement(conn, token.sub, Statement(email, name, claimed, token.customer_id, token.issued))
 
 
-def _session(user: User, token: Token, found: FoundUser) -> Session:
-    return Session(user, time.monotonic() + token.expires - found.now, token.started)
+def _session(user: User, token: Token, found: FoundUser, read_at: float) -> Session:
+    return Session(user, read_at + token.expires - found.now, token.started)
 
 
 def _email_and_name(token: Token, stored: StoredUser | None) -> tuple[str, str]:

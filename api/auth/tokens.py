@@ -38,7 +38,7 @@ OPTIONS: Options = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Token:
     """The claims of a token whose signature, issuer and client are verified; `check_times` has to be called with each request.
     `role` is the raw claim, None if there is none. Times are in seconds since 1970; one that the token lacks is 0."""

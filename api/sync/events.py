@@ -10,7 +10,8 @@ from litestar import get
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.response.base import ASGIResponse
 
-from api.auth.auth import Authenticator, Session
+from api.auth.auth import Authenticator
+from api.auth.leases import Session
 from api.auth.tokens import bearer_token
 from api.dependencies import ApiRequest
 from api.http.problems import BadRequest

@@ -13,12 +13,15 @@ from typing import Any, TypeVar, overload
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg.abc import Params, PQGen
+from psycopg.errors import Diagnostic
 from psycopg.rows import class_row
 from psycopg_pool import PoolClosed, PoolTimeout
 
 from schemas.settings import Settings
 
 MARGIN_SECONDS = 3.0  # added to the statement timeout, for the network
+ACCESS_CHANGED = "ST001"  # the SQLSTATE by which a trigger reports it: schemas/migrations/0035_report_access_changes.sql
+LEASE_SECONDS = 1.0  # how long after a commit that changes access an API process may still use what it read before
 
 Result = TypeVar("Result")
 Model = TypeVar("Model")
@@ -29,6 +32,21 @@ class Connection(AsyncConnection[tuple[Any, ...]]):
     if something between, such as a proxy, has lost the server but still acknowledges packets."""
 
     answer_timeout_seconds = 30 + MARGIN_SECONDS
+    access_changed = False  # whether a statement has changed what requests are authorized by, and nobody has waited for it yet
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.add_notice_handler(self._read_notice)
+
+    def _read_notice(self, notice: Diagnostic) -> None:
+        if notice.sqlstate == ACCESS_CHANGED:
+            self.access_changed = True
+
+    async def __aexit__(self, *raised: Any) -> None:
+        """Closes the connection. After a change of access it returns when no process uses what it read before."""
+        await super().__aexit__(*raised)
+        if self.access_changed:
+            await wait_for_leases()
 
     async def wait(self, gen: PQGen[Result], *arguments: Any, **named: Any) -> Result:
         timer = asyncio.get_running_loop().call_later(self.answer_timeout_seconds, self.abort)
@@ -163,6 +181,12 @@ async def connect(settings: Settings) -> Connection:
     conn = await Connection.connect(settings.database_url, **connection_options(settings))
     conn.answer_timeout_seconds = settings.stint_statement_seconds + MARGIN_SECONDS
     return conn
+
+
+async def wait_for_leases() -> None:
+    """Returns when no API process uses what it read of users and customers before now. Call it after the commit of a change of
+    access, and before anybody is answered. Leaving a connection of `connect`, and one of `Database`, does."""
+    await asyncio.sleep(LEASE_SECONDS)
 
 
 async def one_json(conn: Connection, query: str, parameters: Any = None) -> bytes | None:

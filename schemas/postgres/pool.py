@@ -20,6 +20,7 @@ from schemas.postgres.connection import (
     Result,
     connect,
     connection_options,
+    wait_for_leases,
 )
 from schemas.postgres.liveness import LivenessMonitor
 from schemas.settings import Settings
@@ -86,15 +87,23 @@ class Database:
     @asynccontextmanager
     async def connection(self, *, queued: bool = True) -> AsyncIterator[Connection]:
         """One connection, in autocommit: a single statement needs no transaction. With `queued=False` it comes from the pool
-        whose requests do not queue behind all others."""
+        whose requests do not queue behind all others. After a change of access it returns when no process uses what it read
+        before; it has given back the connection then."""
+        access_changed = False
         try:
             with self._monitor.track():  # includes the wait for a connection
                 async with self._checkout_queued() if queued else self._checkout_now() as conn:
-                    yield conn
+                    try:
+                        yield conn
+                    finally:
+                        access_changed, conn.access_changed = conn.access_changed, False
         except UNREACHABLE as error:
             if not isinstance(error, (PoolBusy, *STATEMENT_FAILED)):
                 self._replace_dead_connections()
             raise
+        finally:
+            if access_changed:
+                await wait_for_leases()
 
     @asynccontextmanager
     async def _checkout_queued(self) -> AsyncIterator[Connection]:
@@ -147,8 +156,13 @@ class Database:
     @asynccontextmanager
     async def transaction(self, *, queued: bool = True) -> AsyncIterator[Connection]:
         """One connection inside a transaction: committed at the end, rolled back on any exception."""
-        async with self.connection(queued=queued) as conn, conn.transaction():
-            yield conn
+        async with self.connection(queued=queued) as conn:
+            try:
+                async with conn.transaction():
+                    yield conn
+            except BaseException:
+                conn.access_changed = False
+                raise
 
     async def with_deadline(self, work: Coroutine[Any, Any, Result]) -> Result:
         """The result of a short piece of work. Raises PoolTimeout within two seconds even if Postgres is frozen: the server's

@@ -45,6 +45,8 @@ OPERATIONS = 500 if FULL else 50  # different ones among the 500 of one sync
 
 CONTENTION_SECONDS = 4 if FULL else 1.5  # of concurrent changes by several clients
 
+REMOVALS = 1_000 if FULL else 200 if ALL else 50  # of users who send requests all the time, 50 at once
+
 STREAMS = 1_000 if FULL else 200  # of live events, open at the same time
 
 DEAD_LETTERS = 200 if FULL else 25  # of each of five kinds
