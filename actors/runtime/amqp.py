@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Any
 
 import pika
@@ -30,7 +31,7 @@ class Amqp:
         self._connection: AsyncioConnection
         self._channel: Channel
         self._tag = 0
-        self._unconfirmed: dict[int, tuple[str, asyncio.Future[bool]]] = {}
+        self._unconfirmed: dict[int, tuple[str, Callable[[bool], None]]] = {}  # by tag, so in the order of publishing
         self._returned: set[str] = set()
 
     @classmethod
@@ -120,14 +121,14 @@ class Amqp:
             return refusal
         return None
 
-    def publish(self, queue: str, body: bytes, message_id: str) -> asyncio.Future[bool]:
-        """Publishes a persistent message. The future says whether RabbitMQ has stored it, or fails with ConnectionLost."""
-        confirmed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    def publish(self, queue: str, body: bytes, message_id: str, on_confirm: Callable[[bool], None]) -> None:
+        """Publishes a persistent message. Calls `on_confirm` once: with True when RabbitMQ has stored it, or with False when
+        RabbitMQ has refused it or the connection is lost. A message on a lost connection may have been stored."""
         if self.lost.done():
-            confirmed.set_exception(ConnectionLost("the connection was lost"))
-            return confirmed
+            on_confirm(False)
+            return
         self._tag += 1
-        self._unconfirmed[self._tag] = (message_id, confirmed)
+        self._unconfirmed[self._tag] = (message_id, on_confirm)
         properties = BasicProperties(  # type: ignore[no-untyped-call]
             delivery_mode=2, message_id=message_id, content_type="application/json"
         )
@@ -135,7 +136,6 @@ class Amqp:
             self._channel.basic_publish("", queue, body, properties, mandatory=True)
         except pika.exceptions.AMQPError as error:
             self._on_lost(error)
-        return confirmed
 
     async def consume(
         self, queue: str, on_message: Callable[[Basic.Deliver, BasicProperties, bytes], None], *, prefetch: int
@@ -190,10 +190,9 @@ class Amqp:
             return
         lost = reason if isinstance(reason, ConnectionLost) else ConnectionLost(str(reason) or type(reason).__name__)
         self.lost.set_exception(lost)
-        for _, confirmed in self._unconfirmed.values():
-            if not confirmed.done():
-                confirmed.set_exception(ConnectionLost("the connection was lost before RabbitMQ confirmed"))
-        self._unconfirmed.clear()
+        unconfirmed, self._unconfirmed = self._unconfirmed, {}
+        for _, on_confirm in unconfirmed.values():
+            on_confirm(False)
         if not (self._connection.is_closing or self._connection.is_closed):
             self._connection.close()
 
@@ -203,9 +202,9 @@ class Amqp:
 
     def _on_confirm(self, frame: Any) -> None:
         tag, multiple, acked = frame.method.delivery_tag, frame.method.multiple, isinstance(frame.method, Basic.Ack)
-        tags = [earlier for earlier in self._unconfirmed if earlier <= tag] if multiple else [tag]
+        tags = list(takewhile(lambda earlier: earlier <= tag, self._unconfirmed)) if multiple else [tag]
         for each in tags:
-            message_id, confirmed = self._unconfirmed.pop(each, ("", None))
-            if confirmed is not None and not confirmed.done():
-                confirmed.set_result(acked and message_id not in self._returned)
+            message_id, on_confirm = self._unconfirmed.pop(each, ("", None))
+            if on_confirm is not None:
+                on_confirm(acked and message_id not in self._returned)
             self._returned.discard(message_id)

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 import psycopg
@@ -35,7 +36,9 @@ logger = logging.getLogger(__name__)
 
 IN_FLIGHT = 500  # rows `sent` per queue; a longer backlog waits in Postgres, where a message with priority can overtake it
 BATCH = 100  # per queue and claim
+MAX_UNCONFIRMED = 2_000
 POLL_SECONDS = 1.0  # a notification wakes the relay earlier, but may be lost
+FULL_SECONDS = 0.1  # while a queue is full: workers that have handled messages wake nobody
 CONFIRM_SECONDS = 15
 LISTEN_SECONDS = 10
 RECONNECT_SECONDS = 0.5
@@ -54,10 +57,19 @@ class Claimed:
 
 @dataclass(frozen=True)
 class Claim:
-    """The rows of one claim. `more_due`: a queue gave as many rows as were allowed, so more may be due."""
+    """The rows of one claim. `more_due`: a queue gave as many rows as were allowed, so more may be due. `full`: the messages of
+    a queue had to wait, because RabbitMQ has IN_FLIGHT of them."""
 
     rows: list[Claimed]
     more_due: bool
+    full: bool
+
+    @property
+    def pause_seconds(self) -> float:
+        """How long a relay may sleep before its next claim, if no notification wakes it."""
+        if self.more_due:
+            return 0
+        return FULL_SECONDS if self.full else POLL_SECONDS
 
 
 class Relay:
@@ -116,12 +128,18 @@ class Relay:
             await conn.execute("SET plan_cache_mode = force_generic_plan")
             self._report(await declare_queues(amqp, conn, self._settings))
             logger.info("relaying")
+            outgoing = Outgoing(amqp, self._wake)
             while not amqp.lost.done():
                 self._wake.clear()
-                if amqp.blocked or not (await self._publish_due(amqp, conn, key)).more_due:
+                pause_seconds = POLL_SECONDS
+                if not (amqp.blocked or outgoing.is_full):
+                    pause_seconds = (await self._publish_due(conn, key, outgoing)).pause_seconds
+                await self._check_confirms(conn, outgoing)
+                if pause_seconds:
                     with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(POLL_SECONDS):
+                        async with asyncio.timeout(pause_seconds):
                             await self._wake.wait()
+            await self._check_confirms(conn, outgoing)
             await amqp.lost
 
     def _report(self, other_queues: list[str]) -> None:
@@ -130,25 +148,62 @@ class Relay:
             logger.warning("%s. Used as it is; see docs/operations.md, A queue differs", "; ".join(other_queues))
         self._other_queues[:] = other_queues
 
-    async def _publish_due(self, amqp: Amqp, conn: Connection, key: int) -> Claim:
-        """Claims messages that are due, publishes them, and requeues those that RabbitMQ refused or did not confirm."""
+    async def _publish_due(self, conn: Connection, key: int, outgoing: "Outgoing") -> Claim:
+        """Claims messages that are due and publishes them, without waiting until RabbitMQ confirms them."""
         claimed = await claim(conn, relay=key)
-        confirms = [
-            amqp.publish(
-                row.queue,
-                encode_reference(message_id=row.id, delivery_number=row.delivery_number, actor=row.actor, queue=row.queue),
-                f"{row.id}:{row.delivery_number}",
-            )
-            for row in claimed.rows
-        ]
-        if confirms and (await asyncio.wait(confirms, timeout=CONFIRM_SECONDS))[1]:
-            amqp.abandon("no confirm")  # a quorum queue without a leader never confirms: connect again
-        results = await asyncio.gather(*confirms, return_exceptions=True)
-        if refused := [row for row, result in zip(claimed.rows, results, strict=True) if result is not True]:
-            await requeue_refused(conn, refused)
-            if not amqp.lost.done():  # a queue was deleted: reconnect, which declares the queues again
-                raise ConnectionLost(f"{len(refused)} messages were refused")
+        for row in claimed.rows:
+            outgoing.publish(row)
         return claimed
+
+    async def _check_confirms(self, conn: Connection, outgoing: "Outgoing") -> int:
+        """Requeues what RabbitMQ has refused or not confirmed in time. Returns how many messages it has confirmed since the
+        last call. Raises ConnectionLost if it has refused messages: a queue was deleted, and connecting declares it again."""
+        confirmed, refused = outgoing.take_settled()
+        if refused:
+            await requeue_refused(conn, refused)
+            if not outgoing.amqp.lost.done():
+                raise ConnectionLost(f"{len(refused)} messages were refused")
+        return confirmed
+
+
+class Outgoing:
+    """What was published on a connection and is not confirmed yet. RabbitMQ confirms a message only when it is on its disk, so
+    claims go on meanwhile."""
+
+    def __init__(self, amqp: Amqp, wake: asyncio.Event) -> None:
+        self.amqp = amqp
+        self._wake = wake  # set when something is to be done
+        self._waiting: dict[Claimed, float] = {}  # when they were published, by time.monotonic(); the oldest first
+        self._confirmed = 0
+        self._refused: list[Claimed] = []
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._waiting) >= MAX_UNCONFIRMED
+
+    def publish(self, row: Claimed) -> None:
+        body = encode_reference(message_id=row.id, delivery_number=row.delivery_number, actor=row.actor, queue=row.queue)
+        self._waiting[row] = time.monotonic()
+        self.amqp.publish(row.queue, body, f"{row.id}:{row.delivery_number}", partial(self._settle, row))
+
+    def take_settled(self) -> tuple[int, list[Claimed]]:
+        """How many were confirmed since the last call, and those that RabbitMQ has refused or that were on a lost connection. A
+        connection without a confirm for CONFIRM_SECONDS is given up: a quorum queue without a leader never confirms."""
+        if self._waiting and time.monotonic() - next(iter(self._waiting.values())) > CONFIRM_SECONDS:
+            self.amqp.abandon("no confirm")
+        confirmed, self._confirmed = self._confirmed, 0
+        refused, self._refused = self._refused, []
+        return confirmed, refused
+
+    def _settle(self, row: Claimed, stored: bool) -> None:
+        was_full = self.is_full
+        del self._waiting[row]
+        if stored:
+            self._confirmed += 1
+        else:
+            self._refused.append(row)
+        if was_full or not stored:
+            self._wake.set()
 
 
 async def claim(conn: Connection, *, relay: int) -> Claim:
@@ -160,24 +215,30 @@ async def claim(conn: Connection, *, relay: int) -> Claim:
             FROM unnest(%(queues)s::text[]) AS q (queue)
             LEFT JOIN messages m ON m.queue = q.queue AND m.state = 'sent'
             GROUP BY q.queue
+        ), claimed AS (
+            UPDATE messages m
+            SET state = 'sent', delivery_number = delivery_number + 1, sent_at = clock_timestamp(), sent_by = %(relay)s
+            -- an array, which the planner assumes to be short; for a join with a long backlog it would read the whole table
+            WHERE m.id = ANY(ARRAY(
+                SELECT due.id FROM capacity CROSS JOIN LATERAL (
+                    SELECT id FROM messages
+                    WHERE queue = capacity.queue AND state = 'ready' AND available_at <= statement_timestamp()
+                    ORDER BY available_at, id LIMIT greatest(capacity.slots, 0) FOR UPDATE SKIP LOCKED) due))
+            RETURNING m.available_at, m.id, m.delivery_number, m.actor, m.queue
         )
-        UPDATE messages m
-        SET state = 'sent', delivery_number = delivery_number + 1, sent_at = clock_timestamp(), sent_by = %(relay)s
-        FROM capacity
-        -- an array, which the planner assumes to be short; for a join with a long backlog it would read the whole table
-        WHERE m.queue = capacity.queue AND m.id = ANY(ARRAY(
-            SELECT due.id FROM capacity CROSS JOIN LATERAL (
-                SELECT id FROM messages
-                WHERE queue = capacity.queue AND state = 'ready' AND available_at <= statement_timestamp()
-                ORDER BY available_at, id LIMIT greatest(capacity.slots, 0) FOR UPDATE SKIP LOCKED) due))
-        RETURNING m.available_at, m.id, m.delivery_number, m.actor, m.queue, capacity.slots
+        SELECT available_at, id, delivery_number, actor, queue, slots FROM capacity LEFT JOIN claimed USING (queue)
+        ORDER BY available_at, id
         """,
         {"batch": BATCH, "in_flight": IN_FLIGHT, "queues": list(QUEUES), "relay": relay},
     )
-    rows.sort()  # UPDATE … RETURNING has no order
-    claimed_by_queue = Counter((queue, slots) for *_, queue, slots in rows)
-    claimed = [Claimed(*row) for _, *row, _ in rows]
-    return Claim(claimed, more_due=any(count >= slots for (_, slots), count in claimed_by_queue.items()))
+    claimed = [Claimed(*row) for _, *row, _ in rows if row[0] is not None]
+    slots_by_queue = {queue: slots for *_, queue, slots in rows}
+    claimed_by_queue = Counter(row.queue for row in claimed)
+    return Claim(
+        claimed,
+        more_due=any(count >= slots_by_queue[queue] for queue, count in claimed_by_queue.items()),
+        full=min(slots_by_queue.values()) <= 0,
+    )
 
 
 async def requeue_refused(conn: Connection, rows: list[Claimed]) -> None:

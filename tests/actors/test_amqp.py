@@ -77,15 +77,32 @@ def test_a_connection_that_does_not_open_is_closed(by: str, monkeypatch: pytest.
 
 
 def test_what_waits_on_a_connection_that_is_given_up_is_told(amqp_url: str) -> None:
-    async def publish() -> list[type]:
+    async def publish() -> tuple[list[bool], BaseException | None]:
+        stored: list[bool] = []
         async with await Amqp.open(amqp_url) as connection:
             await connection.declare(QUEUE, {"x-expires": 60_000})
-            confirmed = connection.publish(QUEUE, b"1", "1")
+            connection.publish(QUEUE, b"1", "1", stored.append)
             connection.abandon("no confirm")
-            late = connection.publish(QUEUE, b"2", "2")
+            connection.publish(QUEUE, b"2", "2", stored.append)
             with pytest.raises(ConnectionLost, match="lost"):
                 await connection.declare(QUEUE, {"x-expires": 60_000})
-            ended = await asyncio.gather(confirmed, late, connection.lost, return_exceptions=True)
-        return [type(result) for result in ended]
+        return stored, connection.lost.exception()
 
-    assert asyncio.run(publish()) == [ConnectionLost] * 3
+    stored, lost = asyncio.run(publish())
+    assert stored == [False, False] and isinstance(lost, ConnectionLost)
+
+
+def test_each_message_is_confirmed_once_and_as_what_it_is(amqp_url: str) -> None:
+    async def publish() -> dict[str, list[bool]]:
+        stored: dict[str, list[bool]] = {}
+        async with asyncio.timeout(20), await Amqp.open(amqp_url) as connection:
+            await connection.declare(QUEUE, {"x-expires": 60_000})
+            for number in range(300):
+                queue = QUEUE if number % 3 else "no-such-queue"
+                name = f"{queue} {number}"
+                connection.publish(queue, b"1", name, stored.setdefault(name, []).append)
+            while not all(stored.values()):  # noqa: ASYNC110 - the callbacks set no event
+                await asyncio.sleep(0.01)
+        return stored
+
+    assert all(results == [name.startswith(QUEUE)] for name, results in asyncio.run(publish()).items())

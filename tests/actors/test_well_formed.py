@@ -36,6 +36,16 @@ def test_what_the_relay_publishes_is_accepted_on_its_queue_only() -> None:
     assert (is_accepted(body), is_accepted(body, "bills")) == (True, False)
 
 
+@pytest.mark.parametrize("name", ["stop_timer", '100 % {sure} %(id)s "quoted" \\ é'])
+def test_a_reference_is_a_message_of_dramatiq_whatever_its_names_are(name: str) -> None:
+    for number in (7, 2**31 - 1):
+        body = encode_reference(message_id=(message_id := uuid4()), delivery_number=number, actor=name, queue=name)
+        message: dramatiq.Message[Any] = dramatiq.Message.decode(body)
+        assert (message.actor_name, message.queue_name, message.args, message.options) == (name, name, (), {})
+        assert message.kwargs == {"id": str(message_id), "delivery_number": number}
+        assert message.message_id == f"{message_id}:{number}"
+
+
 # this one is well-formed: that no message has this id is found in Postgres
 FOUND_LATER = {"an unknown id"}
 

@@ -90,13 +90,12 @@ def arm(point: str) -> None:
             original = Amqp.publish
 
             def publish(self: Amqp, *args: Any) -> Any:
-                future = original(self, *args)
+                original(self, *args)
                 die()
-                return future
 
             Amqp.publish = publish  # type: ignore[method-assign, assignment]
         case "confirmed":
-            after(relay.Relay, "_publish_due", only=lambda claim: bool(claim.rows))
+            after(relay.Relay, "_check_confirms", only=bool)
         case "received":
             before(attempts.AttemptRunner, "run")
         case "called":

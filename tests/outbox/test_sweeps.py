@@ -13,7 +13,7 @@ import pytest
 from actors.runtime import relay, rescuer
 from actors.runtime.amqp import Amqp, ConnectionLost
 from actors.runtime.broker import declare_queues, describe_difference, queue_arguments, xq_arguments
-from actors.runtime.relay import BATCH, IN_FLIGHT, Claimed
+from actors.runtime.relay import BATCH, IN_FLIGHT, Claimed, Outgoing
 from ops.doctor import Finding, diagnose
 from ops.status import InstallationStatus
 from schemas.messages import QUEUES, RecomputeBills
@@ -47,8 +47,9 @@ def test_a_long_backlog_is_sent_five_hundred_at_a_time(url: str) -> None:
     async def claim_often(conn: Connection) -> tuple[int, int]:
         for _ in range(600):
             await message(conn)
-        for _ in range(8):
-            await relay.claim(conn, relay=MY_RELAY)
+        claims = [await relay.claim(conn, relay=MY_RELAY) for _ in range(8)]
+        # claim on at once, then look often whether workers have handled some, since they wake nobody
+        assert [claim.pause_seconds for claim in claims] == [0] * 5 + [relay.FULL_SECONDS] * 3
         return (
             await conn.value("SELECT count(*) FROM messages WHERE state = 'sent'"),
             await conn.value("SELECT count(*) FROM messages WHERE state = 'ready'"),
@@ -317,9 +318,7 @@ def test_a_queue_with_other_arguments_is_described() -> None:
         "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'timers.XQ' in vhost '/': "
         "received none but current is the value '1000' of type 'signedint'"
     )
-    assert describe_difference("timers.XQ", ttl) == (
-        "The queue timers.XQ has x-message-ttl='1000', and Stint would declare none"
-    )
+    assert describe_difference("timers.XQ", ttl) == ("The queue timers.XQ has x-message-ttl=1000, and Stint would declare none")
     assert describe_difference("timers", "PRECONDITION_FAILED - other words").endswith(" - other words")
 
 
@@ -327,18 +326,45 @@ def test_a_message_that_rabbitmq_cannot_route_is_not_taken_for_sent(url: str, qu
     async def publish(conn: Connection) -> list[str]:
         message_id = await message(conn)
         publisher = relay.Relay(settings(url, queues))
-        async with await Amqp.open(queues) as amqp:
+        async with asyncio.timeout(20), await Amqp.open(queues) as amqp:
+            outgoing = Outgoing(amqp, asyncio.Event())
+
+            async def publish_due() -> None:
+                await publisher._publish_due(conn, MY_RELAY, outgoing)
+                while not await publisher._check_confirms(conn, outgoing):  # noqa: ASYNC110 - a confirm sets no event
+                    await asyncio.sleep(0.01)
+
             with pytest.raises(ConnectionLost, match="refused"):
-                await publisher._publish_due(amqp, conn, MY_RELAY)
+                await publish_due()
             refused = await states(conn, message_id)
             await declare_queues(amqp, conn, settings(url, queues))
-            await publisher._publish_due(amqp, conn, MY_RELAY)
+            await publish_due()
         return [*refused, *await states(conn, message_id)]
 
     assert over(url, publish) == ["ready", "sent"]
     with pika.BlockingConnection(pika.URLParameters(queues)) as connection:
         method, properties, _ = connection.channel().basic_get(QUEUE)
     assert method and properties and properties.delivery_mode == 2, "it outlives a restart of RabbitMQ"
+
+
+def test_a_claim_does_not_wait_for_confirms_and_what_is_not_confirmed_is_sent_again(
+    url: str, queues: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    confirms: list[Any] = []
+    monkeypatch.setattr(Amqp, "_on_confirm", lambda _, frame: confirms.append(frame))
+
+    async def work(conn: Connection) -> None:
+        async with running(settings(url, queues)):
+            first = await message(conn)
+            await becomes(conn, "sent", STATE, first)
+            second = await message(conn)
+            await becomes(conn, "sent", STATE, second)
+            assert await conn.values("SELECT delivery_number FROM messages") == [1, 1]
+            monkeypatch.setattr(relay, "CONFIRM_SECONDS", 0)
+            await becomes(conn, True, "SELECT min(delivery_number) > 1 FROM messages")
+
+    over(url, work)
+    assert confirms
 
 
 def test_relays_do_not_wait_for_each_others_rows(url: str) -> None:
