@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
@@ -147,6 +148,7 @@ class Body(BaseModel):
         return hashlib.sha256(self.model_dump_json(exclude_defaults=True).encode()).digest()
 
 
+@cache
 def json_object(model: type[Row], table: str) -> str:
     """SQL for one row of `table` (an alias) as a JSON object with the model's fields. It needs no joins, so that an INSERT or
     UPDATE can return it too: each lookup is a subquery."""
@@ -160,6 +162,7 @@ def json_object(model: type[Row], table: str) -> str:
     return _object(model, table, lookup_sql)
 
 
+@cache
 def json_joined(model: type[Row], table: str) -> tuple[str, str]:
     """`json_object` for many rows: the SQL of the object, and the joins that it needs. All fields from the same row share one
     join."""

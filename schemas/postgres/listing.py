@@ -155,34 +155,31 @@ class Selection:
             condition += f" AND ({alias}.{order.column}, {alias}.{identity}) {beyond} "
             condition += f"(%(page_key)s::{order.type}, %(page_id)s::uuid)"
             parameters = parameters | {"page_key": key, "page_id": row_id}
+        by = f"{order.column} {direction}, {identity} {direction}"
         async with conn.cursor(binary=True) as cursor:
             await cursor.execute(
                 f"""
-                SELECT {CURSOR}, page.item, page.key::text, page.id::text
-                FROM installation LEFT JOIN LATERAL (
-                    SELECT ({rows.item})::text AS item, {alias}.{order.column} AS key, {alias}.{identity} AS id
-                    FROM ({self._first_rows(condition, f"{order.column} {direction}, {identity} {direction}", page.limit + 1)})
-                        {alias} {rows.joins}
-                ) page ON true
-                ORDER BY page.key {direction}, page.id {direction}
+                WITH first AS MATERIALIZED ({self._first_rows(condition, by, page.limit + 1)})
+                SELECT {CURSOR}, page.items, last.key::text, last.id::text
+                FROM (
+                    SELECT string_agg(
+                        ({rows.item})::text, ',' ORDER BY {alias}.{order.column} {direction}, {alias}.{identity} {direction}
+                    ) AS items
+                    FROM (SELECT * FROM first ORDER BY {by} LIMIT {page.limit:d}) {alias} {rows.joins}
+                ) page LEFT JOIN (
+                    SELECT {order.column} AS key, {identity} AS id FROM first ORDER BY {by} OFFSET {page.limit - 1:d} LIMIT 1
+                ) last ON EXISTS (SELECT FROM first OFFSET {page.limit:d})
                 """.encode(),
                 parameters,
             )
-            result = cursor.pgresult
-            assert result is not None
-
-            def text(row: int, column: int) -> str:
-                return bytes(result.get_value(row, column) or b"").decode()
-
-            sync = first_sync or issued(result.get_value(0, 0), rows.since, trusted=rows.trusted)
-            items = [bytes(value) for row in range(result.ntuples) if (value := result.get_value(row, 1)) is not None]
-            next_cursor = b"null"
-            if len(items) > page.limit:
-                del items[page.limit :]
-                last = page.limit - 1
-                next_cursor = b'"' + encode_cursor(self.table, order, text(last, 2), text(last, 3), sync) + b'"'
+            assert cursor.pgresult is not None
+            found, items, last_key, last_id = (cursor.pgresult.get_value(0, column) for column in range(4))
+        sync = first_sync or issued(found, rows.since, trusted=rows.trusted)
+        next_cursor = b"null"
+        if last_key is not None and last_id is not None:
+            next_cursor = b'"' + encode_cursor(self.table, order, last_key.decode(), last_id.decode(), sync) + b'"'
         return b'{"items":[%b],"nextCursor":%b,"syncTimestamp":"%b"%b}' % (
-            b",".join(items),
+            items or b"",
             next_cursor,
             sync.encode(),
             b',"reset":true' if order is RESET else b"",
