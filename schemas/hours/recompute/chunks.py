@@ -18,7 +18,7 @@ from schemas.messages import Recompute
 from schemas.postgres.connection import Connection
 
 ENTRIES = 2_000  # entries without a bill in one chunk
-BILLS = 50_000  # bills read in one chunk
+BILLS = 100_000  # bills read in one chunk
 CORRECTIONS = 2_000  # bills corrected in one chunk: no other transaction waits long for their locks
 
 
@@ -27,14 +27,17 @@ async def process_chunk(conn: Connection, message: Recompute) -> None:
     job = await lock_job(conn, message.job_id)
     if job is None:
         return
-    if message.phase == "entries":
-        done, after = await _bill_entries(conn, job, message.after)
-    else:
-        done, after = await _correct_bills(conn, job, message.after)
+    done, phase, after = 0, message.phase, message.after
+    if phase == "entries":
+        done, after = await _bill_entries(conn, job, after)
+        if not done and after is None:
+            phase = "bills"  # nothing was written, so the second phase begins at once
+    if phase == "bills":
+        done, after = await _correct_bills(conn, job, after)
     await conn.execute("UPDATE recompute_jobs SET done = done + %s WHERE id = %s", (done, job.id))
     if after is not None:
-        await queue_next_chunk(conn, Recompute(job_id=job.id, phase=message.phase, after=after))
-    elif message.phase == "entries":
+        await queue_next_chunk(conn, Recompute(job_id=job.id, phase=phase, after=after))
+    elif phase == "entries":
         await queue_next_chunk(conn, Recompute(job_id=job.id, phase="bills"))
     else:
         await conn.execute("UPDATE recompute_jobs SET finished_at = clock_timestamp(), done = total WHERE id = %s", (job.id,))
@@ -145,19 +148,16 @@ async def _seconds_before(conn: Connection, bill_ids: Iterable[UUID]) -> dict[UU
 
 async def _correct_bills(conn: Connection, job: RunningJob, after: str | None) -> tuple[int, str | None]:
     """Corrects the next open bills whose sums differ. Returns how many bills it has processed, and the id after which to
-    continue (None: no more)."""
-    position: dict[str, Any] = job.parameters | {"after": after or str(UUID(int=0))}
-    found, last = await conn.one(
+    continue (None: no more, and the number does not matter)."""
+    chunk: dict[str, Any] = job.parameters | {"after": after or str(UUID(int=0))}
+    last = await conn.value(
         f"""
-        WITH chunk AS MATERIALIZED (
-            SELECT b.id FROM time_bills b WHERE {OPEN_BILL} AND {job.scope("b")} AND b.id > %(after)s::uuid
-            ORDER BY b.id LIMIT {BILLS})
-        SELECT count(*), (SELECT id FROM chunk ORDER BY id DESC LIMIT 1) FROM chunk
+        SELECT b.id FROM time_bills b WHERE {OPEN_BILL} AND {job.scope("b")} AND b.id > %(after)s::uuid
+        ORDER BY b.id OFFSET {BILLS - 1} LIMIT 1
         """,
-        position,
+        chunk,
     )
-    if not found:
-        return 0, None
+    chunk["last"] = last or UUID(int=2**128 - 1)
     # Both sides are read in the order of the bills' ids: the entries from their index alone, and only those of this chunk.
     differing = f"""
         SELECT b.id, b.user_id, b.customer_id, b.pillar_id, b.date, b.stale,
@@ -170,24 +170,35 @@ async def _correct_bills(conn: Connection, job: RunningJob, after: str | None) -
           AND (b.stale OR b.seconds <> coalesce(s.seconds, 0) OR s.bill_id IS NULL)
     """
     if job.dry_run:
-        await _record_differing(conn, differing, position | {"last": last})
-        return found, str(last) if found == BILLS else None
-    corrected, removed = await _recalculate_differing(conn, job, differing, position | {"last": last})
-    more = found == BILLS
+        await _record_differing(conn, differing, chunk)
+        return BILLS, str(last) if last is not None else None
+    corrected, removed = await _recalculate_differing(conn, job, differing, chunk)
     if len(corrected) == CORRECTIONS:
-        last, more = corrected[-1], True
-    return removed + await _count_processed(conn, job, position | {"last": last}), str(last) if more else None
+        chunk["last"] = last = corrected[-1]
+        return removed + await _count_open(conn, job, chunk) - await _count_created(conn, chunk), str(last)
+    return BILLS - await _count_created(conn, chunk), str(last) if last is not None else None
 
 
-async def _count_processed(conn: Connection, job: RunningJob, parameters: dict[str, Any]) -> int:
-    """The number of open bills in the chunk, without those that the job itself has created: the total does not include them."""
+async def _count_open(conn: Connection, job: RunningJob, chunk: dict[str, Any]) -> int:
+    """The number of open bills in the chunk."""
     count: int = await conn.value(
         f"""
         SELECT count(*) FROM time_bills b
-        WHERE {OPEN_BILL} AND {job.scope("b")} AND b.id > %(after)s::uuid AND b.id <= %(last)s::uuid AND NOT EXISTS (
-            SELECT FROM recompute_changes c WHERE c.job_id = %(job)s AND c.bill_id = b.id AND c.seconds_before IS NULL)
+        WHERE {OPEN_BILL} AND {job.scope("b")} AND b.id > %(after)s::uuid AND b.id <= %(last)s::uuid
         """,
-        parameters,
+        chunk,
+    )
+    return count
+
+
+async def _count_created(conn: Connection, chunk: dict[str, Any]) -> int:
+    """The number of bills in the chunk that the job itself has created: the total does not include them."""
+    count: int = await conn.value(
+        """
+        SELECT count(*) FROM recompute_changes c
+        WHERE c.job_id = %(job)s AND c.bill_id > %(after)s::uuid AND c.bill_id <= %(last)s::uuid AND c.seconds_before IS NULL
+        """,
+        chunk,
     )
     return count
 

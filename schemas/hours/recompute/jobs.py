@@ -176,15 +176,15 @@ async def lock_job(conn: Connection, job_id: UUID) -> RunningJob | None:
     scope = {"start_date": start_date, "end_date": end_date, "customer_id": customer_id, "user_id": user_id}
     job = RunningJob(job_id, dry_run, scope | {"job": job_id})
     if total is None:
-        await conn.execute(
+        total = await conn.value(  # a statement of its own: Postgres reads in parallel only in one that does not write
             f"""
-            UPDATE recompute_jobs SET started_at = clock_timestamp(), total =
-                (SELECT count(*) FROM time_entries e WHERE e.bill_id IS NULL AND e.deleted_at IS NULL AND {job.scope("e")})
+            SELECT (SELECT count(*) FROM time_entries e WHERE e.bill_id IS NULL AND e.deleted_at IS NULL AND {job.scope("e")})
                 + (SELECT count(*) FROM time_bills b WHERE {OPEN_BILL} AND {job.scope("b")})
-            WHERE id = %(job)s
             """,
             job.parameters,
         )
+        query = "UPDATE recompute_jobs SET started_at = clock_timestamp(), total = %s WHERE id = %s"
+        await conn.execute(query, (total, job_id))
     return job
 
 
