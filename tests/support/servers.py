@@ -71,7 +71,7 @@ def launch() -> None:
         if (place / "failure").exists():
             return
         found = _running(place)
-        if found and found.fingerprint != fingerprint():
+        if found and found.fingerprint != fingerprint(place):
             stop(place)
         # The host inherits this lock, so it is locked from here on until the host ends, however it ends.
         with (place / "host.lock").open("a") as lock, (place / "host.log").open("ab") as log:
@@ -119,18 +119,23 @@ def run_lock(place: Path, *, wait_seconds: float = 30) -> Iterator[None]:
         yield
 
 
-def fingerprint() -> str:
+def fingerprint(place: Path) -> str:
     """Of everything that servers are made of: the same fingerprint, the same servers."""
     files = [*(CHECKOUT / "schemas").rglob("*.sql"), *(CHECKOUT / "ops" / "up").glob("*.py"), Path(__file__)]
-    digest = hashlib.sha256(repr(_virtual_hosts()).encode())
+    digest = hashlib.sha256(repr(_virtual_hosts(place)).encode())
     for file in sorted(files):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
-def _virtual_hosts() -> list[str]:
-    count = max(4, int(os.environ.get("STINT_TEST_WORKERS", "0")))
-    return [f"{worker}{use}" for worker in ("master", *(f"gw{number}" for number in range(count))) for use in USES]
+def _virtual_hosts(place: Path) -> list[str]:
+    """Those of this run's workers, since each costs RabbitMQ 50 ms of a processor; kept servers have those of any run."""
+    count = int(os.environ.get("STINT_TEST_WORKERS", "0"))
+    kept = place == KEPT
+    workers = [f"gw{number}" for number in range(max(4, count) if kept else count)]
+    if kept or not workers:
+        workers.append("master")
+    return [f"{worker}{use}" for worker in workers for use in USES]
 
 
 def _running(place: Path) -> Addresses | None:
@@ -186,10 +191,10 @@ def host(place: Path) -> None:
 def _serve(place: Path) -> None:
     from ops.up.servers import Servers
 
-    with Servers(place, durable=False, vhosts=_virtual_hosts()) as servers, (place / "run.lock").open("a") as run:
+    with Servers(place, durable=False, vhosts=_virtual_hosts(place)) as servers, (place / "run.lock").open("a") as run:
         make_template(servers.database_url)
-        urls = {name: servers.amqp_url_of(name) for name in _virtual_hosts()}
-        found = Addresses(servers.database_url, urls, fingerprint())
+        urls = {name: servers.amqp_url_of(name) for name in _virtual_hosts(place)}
+        found = Addresses(servers.database_url, urls, fingerprint(place))
         unfinished = place / "servers.json.new"
         unfinished.write_text(json.dumps(asdict(found)))
         unfinished.rename(place / "servers.json")
