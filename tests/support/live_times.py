@@ -1,4 +1,4 @@
-"""What a request takes that needs no server: so long the machine takes for any request, and a limit is beyond that."""
+"""What a request takes that needs no server: the machine needs that for any request, so a limit comes on top of it."""
 
 import threading
 import time
