@@ -56,6 +56,7 @@ EXPRESSIONS: dict[str, dict[str, str]] = {
     },
     "schemas/messages.py": {"'(?<!^)": "sub"},
     "schemas/names.py": {"f'[{INVISIBLE}": "sub", "f'[{BLANKS}": "sub", "f'^[": "sub"},
+    "schemas/postgres/functions.py": {'f"\\\\b({': "sub", "f'\\\\b{name}": "sub"},
     "schemas/postgres/sync_cursor.py": {"'([0-9a-f]": "fullmatch"},
     "schemas/postgres/sync_start.py": {"'[0-9]{1,15}": "fullmatch"},
     "schemas/setting_values.py": {"'https?": "fullmatch", "'([01]": "fullmatch"},
@@ -87,7 +88,10 @@ EXPRESSIONS: dict[str, dict[str, str]] = {
     "ops/up/rabbitmq_package.py": {"'\\\\{": "findall", "'\\\\d+'": "findall"},
 }  # fmt: skip
 # written by those who run Stint, for themselves
-OWN = {("ops/check.py", "'|'.join"), ("ops/check.py", "word.pattern"), ("ops/sandbox/faults.py", "rule.path")}
+OWN = {
+    ("ops/check.py", "'|'.join"), ("ops/check.py", "word.pattern"), ("ops/sandbox/faults.py", "rule.path"),
+    ("schemas/postgres/functions.py", 'f"\\\\b({'), ("schemas/postgres/functions.py", "f'\\\\b{name}"),
+}  # fmt: skip
 # names in the source that are local to a function
 LOCALS = {"host": "https://hooks.slack.com"}
 
