@@ -30,6 +30,7 @@ NOT_PASTED = {
     ("CONTRIBUTING.md", "./stint test tests/api"): "runs tests",
     ("debugging.md", "pip install py-spy"): "needs the network, and to be root",
     ("debugging.md", "./stint bench"): "takes a minute; tests/ops/test_bench.py runs it",
+    ("performance.md", "./stint bench"): "takes minutes; tests/ops/test_bench.py runs it",
     ("operations.md", "$ ./stint"): "shows servers that fail: tests/ops/test_operations_page.py makes them and compares",
     ("sandbox.md", ""): "needs the sandbox: tests/ops/test_up_sandbox.py pastes its sections",
 }

@@ -79,6 +79,7 @@ class Installation:
     def fill(self, entries: int) -> None:
         """Creates the tables, a firm with that many entries, and the users."""
         asyncio.run(self._fill(entries))
+        self.say(f"adding {USERS} users, then VACUUM")
         self.tokens = [self.token(f"user{number}@bench.example") for number in range(USERS)]
         # autovacuum would do the first within minutes, and the second writes what the fill has left: neither should be measured
         self.sql("VACUUM (ANALYZE)")

@@ -153,6 +153,11 @@ def test_an_unknown_comparison_is_refused_before_anything_starts(tmp_path: Path)
     assert run.left_behind() == []
 
 
+def test_the_page_has_the_lines_of_the_bench() -> None:
+    page = (CHECKOUT / "docs" / "performance.md").read_text()
+    assert names(page) == [line for comparison in COMPARISONS for line in comparison.lines]
+
+
 def test_the_page_is_checked_before_anything_starts(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# Speed\n")

@@ -22,7 +22,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import class_row
 from psycopg_pool import AsyncConnectionPool
 
-from ops.bench.peer.models import Billing, StartTimer, Stop, Timer, User
+from ops.bench.peer.models import Billing, Me, StartTimer, Stop, Timer, User
 from schemas.settings import settings, split_list
 
 Connection = AsyncConnection[tuple[Any, ...]]
@@ -72,7 +72,7 @@ async def current_user(credentials: Annotated[HTTPAuthorizationCredentials, Depe
 
 
 async def internal_user(user: Annotated[User, Depends(current_user)]) -> User:
-    if user.role not in ("internal_user", "internal_admin"):
+    if not user.is_internal:
         raise HTTPException(403, "Only the firm's own people may do this.")
     return user
 
@@ -86,8 +86,13 @@ async def ready() -> dict[str, str]:
 
 
 @app.get("/api/me")
-async def me(user: Annotated[User, Depends(current_user)]) -> User:
-    return user
+async def me(user: Annotated[User, Depends(current_user)]) -> Me:
+    permissions = ["read"]
+    if user.is_internal:
+        permissions.append("log_time")
+    if user.role == "internal_admin":
+        permissions.append("approve")
+    return Me(**user.model_dump(), permissions=permissions)
 
 
 @app.post("/api/tasks/{task_id}/start", status_code=201)

@@ -20,6 +20,16 @@ class User(Model):
     role: str | None
     customer_id: UUID | None
 
+    @property
+    def is_internal(self) -> bool:
+        return self.role in ("internal_user", "internal_admin")
+
+
+class Me(User):
+    """The user of a token, with permissions."""
+
+    permissions: list[str]
+
 
 class StartTimer(Model):
     """The optional body of a start."""
