@@ -1,4 +1,5 @@
--- Recalculates the sum of a locked, open bill from its entries: `recalculate` in schemas/hours/bill_sums.py. One row if it was
+-- Recalculates the sum of a locked, open bill from its entries, as `recalculate` in schemas/hours/bill_sums.py does for many: a
+-- change here is one there. One row if it was
 -- written, because the sum differs or was stale; a bill without entries becomes a tombstone. The caller has locked the bill in an
 -- earlier statement.
 CREATE FUNCTION sum_bill(of_bill uuid) RETURNS TABLE (bill_id uuid, before bigint, after bigint, removed boolean)

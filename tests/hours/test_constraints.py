@@ -193,6 +193,31 @@ def test_a_sum_is_of_the_entries_that_are_not_deleted_and_an_approved_one_stays(
     assert over(url, check) == [3600, 7]
 
 
+def test_many_bills_are_summed_as_each_of_them_alone(url: str) -> None:
+    async def check(conn: Connection) -> list[list[object]]:
+        written: list[list[object]] = []
+        for alone in (True, False):
+            ids = []
+            for bill, entries in (
+                ({}, [{}, {"deleted_at": DAY}]), ({"stale": True}, [{}]), ({}, [{}]), (APPROVED, [{}, {}]), ({}, []),
+                ({"seconds": 7}, [{"deleted_at": DAY}]), ({"deleted_at": DAY}, [{}, {}]), ({"seconds": 0}, [{}, {}]),
+            ):  # fmt: skip
+                rows = await firm_rows.firm(conn)
+                ids.append(await firm_rows.bill(conn, rows, **bill))
+                for entry in entries:
+                    await firm_rows.entry(conn, rows, ids[-1], **entry)
+            changes = [change for some in ([[i] for i in ids] if alone else [ids]) for change in await recalculate(conn, some)]
+            sums = "SELECT seconds, stale, deleted_at IS NULL, version FROM time_bills WHERE id = %s"
+            found: list[object] = [await conn.one(sums, (bill_id,)) for bill_id in ids]
+            known = sorted((ids.index(change.bill_id), change.before, change.after, change.removed) for change in changes)
+            written.append([*found, *known])
+        return written
+
+    alone, together = over(url, check)
+    assert alone == together
+    assert len(alone) == 8 + 4  # the bills, and those of them that were written
+
+
 def test_a_bill_whose_entries_change_has_another_version(url: str) -> None:
     """So that nobody approves it with the figures from before."""
 
