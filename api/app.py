@@ -8,11 +8,10 @@ from litestar import Litestar, Request
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.handlers import HTTPRouteHandler
-from litestar.middleware import DefineMiddleware
 from litestar.plugins.pydantic import PydanticPlugin
 
 from api import dead_letters, health, me, sign_in, xero
-from api.auth.auth import Authenticator, BearerAuth
+from api.auth.auth import Authenticator, with_authentication
 from api.customers import channel_mappings, customer_users, customers, focus, leads, pillars, tasks
 from api.dependencies import ApiRequest, Context
 from api.heartbeat import beating
@@ -184,7 +183,7 @@ def create_routes(settings: Settings) -> Litestar:
         lifespan=[lifespan],
         state=State({"context": context}),
         dependencies={"page": Provide(get_page, sync_to_thread=False)},
-        middleware=[DefineMiddleware(BearerAuth, exclude=["^/docs"])],
+        middleware=[with_authentication],
         request_class=ApiRequest,
         before_request=check_request,
         request_max_body_size=MAX_BODY_BYTES,

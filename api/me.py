@@ -2,12 +2,13 @@
 
 from typing import Annotated
 
-from litestar import get, patch
+from litestar import Response, get, patch
 from litestar.params import JSONBody
 from pydantic import Field
 
 from api.auth.auth import require_internal
 from api.dependencies import ApiRequest
+from api.http.responses import row_response
 from schemas.identity import working_hours
 from schemas.identity.users import User
 from schemas.identity.working_hours import WorkingHours, WorkingHoursChange
@@ -20,11 +21,11 @@ class Me(User):
 
 
 @get("/api/me", summary="Who am I")
-async def get_me(request: ApiRequest) -> Me:
+async def get_me(request: ApiRequest) -> Response[Me]:
     """The user of the token. `read`: the data of the user's customer, or all data for the firm's own people; `log_time`: change
     timers, entries, tasks and customers; `approve`: approve time bills of others."""
     permissions = ["read", *(["log_time"] if request.user.is_internal else []), *(["approve"] if request.user.is_admin else [])]
-    return Me(**request.user.model_dump(), permissions=permissions)
+    return row_response(Me(**dict(request.user), permissions=permissions))
 
 
 @get("/api/me/working-hours", summary="Read your working hours", guards=[require_internal])

@@ -12,11 +12,11 @@ from uuid import UUID
 
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
-from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 
 from api.auth.key_cache import KeyCache
 from api.auth.leases import Leases, Session
 from api.auth.tokens import CACHED_TOKENS, Token, Verifier, bearer_token
+from api.http.cors import Application, Receive, Scope, Send
 from api.http.problems import BadRequest
 from schemas.errors import Forbidden, Unavailable
 from schemas.identity import users
@@ -232,13 +232,18 @@ def _is_of_another_customer(token: Token, stored: StoredUser) -> bool:
     return users.is_customer_role(claimed) and token.customer_id != stored.customer_id
 
 
-class BearerAuth(AbstractAuthenticationMiddleware):
-    """Sets the User of each request, except on routes with `exclude_from_auth`."""
+def with_authentication(app: Application) -> Application:
+    """Sets the User of each request, and its Session, except on routes with `exclude_from_auth`. It reads the scope itself: the
+    framework's own middleware makes a request of it, whose headers nothing else needs."""
 
-    async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
-        context = connection.app.state.context
-        session = await context.authenticator.authenticate(context.database, bearer_token(connection.headers))
-        return AuthenticationResult(user=session.user, auth=session)
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        if not scope["route_handler"].opt.get("exclude_from_auth"):
+            context = scope["litestar_app"].state.context
+            session = await context.authenticator.authenticate(context.database, bearer_token(scope["headers"]))
+            scope["user"], scope["auth"] = session.user, session
+        await app(scope, receive, send)
+
+    return wrapped
 
 
 async def require_internal(connection: ASGIConnection[Any, User, Any, Any], _: BaseRouteHandler) -> None:

@@ -4,13 +4,13 @@ import hashlib
 import re
 import time
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import jwt
 from jwt.types import Options
-from litestar.datastructures import Headers
 
 from api.auth.key_cache import KeyCache
 from api.http.limits.json_text import UNSTORABLE
@@ -152,11 +152,11 @@ def _access_version(claims: dict[str, Any]) -> int | None:
     return value
 
 
-def bearer_token(headers: Headers) -> str:
-    """The token in the Authorization header, not verified yet. Raises BadRequest (401) without a header, and with two: a proxy
-    in front of us may have checked the other one."""
-    sent = headers.getall("authorization", [""])
-    scheme, _, text = sent[0].partition(" ")
+def bearer_token(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The token in the Authorization header of these headers, which are those of the ASGI scope; it is not verified yet. Raises
+    BadRequest (401) without a header, and with two: a proxy in front of us may have checked the other one."""
+    sent = [value.decode("latin-1") for name, value in headers if name == b"authorization"]
+    scheme, _, text = sent[0].partition(" ") if sent else ("", "", "")
     text = text.strip()
     if len(sent) > 1 or scheme.lower() != "bearer" or not text:
         raise BadRequest(401, SEND_TOKEN)

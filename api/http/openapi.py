@@ -107,7 +107,11 @@ CONFIG = OpenAPIConfig(
     version="0.2.0",
     description=DESCRIPTION,
     openapi_router=Router(
-        "/docs", route_handlers=[show_page, start_page], include_in_schema=False, before_request=prepare_page
+        "/docs",
+        route_handlers=[show_page, start_page],
+        include_in_schema=False,
+        before_request=prepare_page,
+        opt={"exclude_from_auth": True},
     ),
     use_handler_docstrings=True,
     components=Components(

@@ -22,7 +22,7 @@ async def reject_wrong_query(request: Request[Any, Any, Any]) -> None:
     """Raises Invalid, with every fault, for a query that Litestar would silently read as another one: unknown parameters, empty
     values, all but one of a repeated parameter's values, the word `null` (`userId=null` would list everybody's rows),
     unless the parameter is a text, and whole numbers that are written in another way than with digits."""
-    if not request.query_params or request.route_handler.opt.get(ANY_QUERY):
+    if not request.scope["query_string"] or request.route_handler.opt.get(ANY_QUERY):
         return
     sent: dict[str, list[str]] = {}
     for name, value in request.query_params.items():

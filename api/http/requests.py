@@ -91,12 +91,19 @@ def _is_stream(message: Message) -> bool:
 def _record(scope: Scope, status: int, seconds: float) -> None:
     method = scope["method"] if scope["method"] in _METHODS else "other"
     route = str(scope.get("path_template") or "unknown")
-    REQUEST_SECONDS.labels(method, route).observe(seconds)
-    REQUESTS.labels(method, route, str(status)).inc()
+    histogram, counter = _metrics_of(method, route, status)
+    histogram.observe(seconds)
+    counter.inc()
     level = logging.WARNING if status >= 500 else logging.INFO
     logger.log(
         level, "%s %s %d", method, route, status, extra={"path": scope["path"], "milliseconds": round(seconds * 1000, 1)}
     )
+
+
+@cache
+def _metrics_of(method: str, route: str, status: int) -> tuple[Histogram, Counter]:
+    """The metrics with these labels. There are as many as methods, routes and statuses, whatever clients send."""
+    return REQUEST_SECONDS.labels(method, route), REQUESTS.labels(method, route, str(status))
 
 
 def _is_forwarded_by_unknown(scope: Scope) -> bool:

@@ -12,6 +12,7 @@ from litestar import Response
 from litestar.params import PathParameter, QueryParameter
 from pydantic import Field
 
+from api.http.cors import Receive, Scope, Send
 from schemas import wording
 from schemas.base import Row
 from schemas.errors import Invalid
@@ -143,9 +144,31 @@ def customer_filter(customer: str | None, customer_id: UUID | None) -> str | Non
     return str(customer_id) if customer_id is not None else customer
 
 
-def json_response(content: bytes, status: int = 200) -> Response[Any]:
+class JsonResponse(Response[Any]):
+    """A response whose body is already JSON, sent as it is: Litestar makes another object of its own responses."""
+
+    def __init__(self, body: bytes, status: int, headers: Mapping[str, str]) -> None:
+        length = str(len(body)).encode()
+        encoded = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+        self._head = [*encoded, (b"content-type", b"application/json"), (b"content-length", length)]
+        self._body, self._status = body, status
+
+    def to_asgi_response(self, *_: Any, **__: Any) -> Any:
+        return self
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self._status, "headers": self._head})
+        await send({"type": "http.response.body", "body": self._body, "more_body": False})
+
+
+def json_response(content: bytes, status: int = 200, headers: Mapping[str, str] = MappingProxyType({})) -> Response[Any]:
     """A response whose body is already JSON."""
-    return Response(content, status_code=status, media_type="application/json")
+    return JsonResponse(content, status, headers)
+
+
+def row_response(row: Row, status: int = 200, headers: Mapping[str, str] = MappingProxyType({})) -> Response[Any]:
+    """A response with the row."""
+    return JsonResponse(row.model_dump_json(by_alias=True).encode(), status, headers)
 
 
 def warning(texts: list[str]) -> dict[str, str]:
@@ -156,4 +179,4 @@ def warning(texts: list[str]) -> dict[str, str]:
 
 def created(row: Row, location: str, headers: Mapping[str, str] = MappingProxyType({})) -> Response[Any]:
     """201 with the row, and the path at which it is from now on."""
-    return Response(row, status_code=201, headers={"Location": location, **headers})
+    return row_response(row, 201, {"Location": location, **headers})

@@ -44,7 +44,7 @@ async def listen(request: ApiRequest) -> ASGIResponse:
     """Sends each change as it is committed, as Server-Sent Events: `task`, `timeBill`, `activeTimer` or `focus`, with the `id`
     of the row (of an active timer or a focus: of the user). A customer's users get the tasks and approved bills of their own
     customer. `reset` is the first event, and comes again whenever changes may have been missed: read everything again then."""
-    access = Access(request.database, request.authenticator, bearer_token(request.headers), request.auth)
+    access = Access(request.database, request.authenticator, bearer_token(request.scope["headers"]), request.auth)
     extensions: Any = request.scope["extensions"]
     return EventStream(request.subscribers, access, request.settings, extensions[CONNECTION])
 
