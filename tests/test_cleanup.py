@@ -9,9 +9,10 @@ import pytest
 
 from tests.support.installation import CHECKOUT
 
-HARMLESS = {
+HARMLESS = {  # by module, or by module and what is waited for
     "api/heartbeat.py": "the task is cancelled before; the wait is only for its end",
     "schemas/postgres/liveness.py": "the probe is aborted before; the wait is only for its error",
+    "schemas/postgres/pool.py: wait_for_leases()": "gives nothing back; a cancelled request has no answer",
     "schemas/xero/choices.py": "runs in Database.to_its_end, which is not cancelled",
     "ops/up/api_processes.py": "the command's own end",
     "ops/up/supervisor.py": "the command's own end",
@@ -37,8 +38,10 @@ def waits_in_cleanup() -> Iterator[tuple[str, int, str]]:
     ("path", "line", "waits_for"), [pytest.param(*found, id=f"{found[0]}:{found[1]}") for found in waits_in_cleanup()]
 )
 def test_an_await_in_a_finally_is_shielded(path: str, line: int, waits_for: str) -> None:
-    assert waits_for.startswith("asyncio.shield(") or path in HARMLESS, f"{path}:{line}: {waits_for}"
+    is_harmless = path in HARMLESS or f"{path}: {waits_for}" in HARMLESS
+    assert is_harmless or waits_for.startswith("asyncio.shield("), f"{path}:{line}: {waits_for}"
 
 
 def test_the_harmless_ones_are_there() -> None:
-    assert set(HARMLESS) <= {path for path, _, _ in waits_in_cleanup()}
+    waits = list(waits_in_cleanup())
+    assert set(HARMLESS) <= {path for path, _, _ in waits} | {f"{path}: {waits_for}" for path, _, waits_for in waits}
