@@ -102,7 +102,9 @@ async def _stop(responder: Responder, submission: ViewSubmission, origin: StopOr
             conn, end, by=caller.user, only_customer=caller.only_customer, zone=zone, timer_id=origin.timer_id
         )
         url = origin.response_url
-        if answer.is_stopped and url is not None and is_response_url(url, responder.settings):
+        # a repeated submission answers only in the form: of two answers at the nudge, either could be the last
+        stopped_now = answer.is_stopped and not answer.is_repeated
+        if stopped_now and url is not None and is_response_url(url, responder.settings):
             message = AnswerSlack(response_url=url, text=answer.text, replace=True)
             await outbox.enqueue(conn, message, created_by=caller.user.id)
     return answer

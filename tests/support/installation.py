@@ -23,6 +23,7 @@ import psycopg
 
 from ops.sandbox.slack.workspace import SIGNING_SECRET
 from schemas.messages import QUEUES
+from schemas.postgres.connection import ACCESS_CHANGED, LEASE_SECONDS
 from schemas.settings import Settings
 from tests.support.fork_server import Process, run
 
@@ -158,9 +159,14 @@ class Installation:
 
     @contextmanager
     def sql(self) -> Iterator[psycopg.Connection[Any]]:
-        """A connection in autocommit mode, to check rows."""
+        """A connection in autocommit mode, to check or change rows. After a change of access it waits as Stint does, until no
+        process uses what it read before."""
+        access_changed = threading.Event()
         with psycopg.connect(self.database_url, autocommit=True) as conn:
+            conn.add_notice_handler(lambda notice: access_changed.set() if notice.sqlstate == ACCESS_CHANGED else None)
             yield conn
+        if access_changed.is_set():
+            time.sleep(LEASE_SECONDS)
 
     def rows(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """The rows of a query. The connection stays open, because `eventually` polls 30 times a second; a lost one is

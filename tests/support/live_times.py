@@ -8,7 +8,6 @@ from http.client import HTTPConnection
 
 from tests.support.installation import Installation
 
-
 LIVE_SECONDS = 5  # longer answers are not the machine's: something blocks the event loop
 
 

@@ -40,10 +40,11 @@ async def add_note(conn: Connection, text: str, *, by: User, only_customer: UUID
 
 @dataclass(frozen=True)
 class StopAnswer:
-    """The answer to the user, and whether the timer is stopped at the time that they chose."""
+    """The answer to the user, and whether the timer is stopped at the time that they chose; `is_repeated`: since before."""
 
     text: str
     is_stopped: bool = False
+    is_repeated: bool = False
 
 
 async def stop_at(
@@ -78,4 +79,5 @@ async def _describe_stop(
     ended = await conn.value("SELECT end_time FROM stops WHERE user_id = %s AND entry_id = %s", (by.id, timer_id))
     if ended is None:
         return StopAnswer(TIMER_NOT_RUNNING)
-    return StopAnswer(f"That timer was stopped already, at {times.clock(ended, zone, now=now)}.", is_stopped=ended == end)
+    already = f"That timer was stopped already, at {times.clock(ended, zone, now=now)}."
+    return StopAnswer(already, is_stopped=ended == end, is_repeated=True)
