@@ -2,7 +2,9 @@
 
 import json
 import logging
+import math
 import sys
+from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
@@ -24,22 +26,35 @@ _encoder = msgspec.json.Encoder(enc_hook=_as_text)
 
 
 def encode_fields(fields: dict[str, Any]) -> bytes:
-    """The fields as one line of JSON in ASCII. A value that has no form in JSON is written as its text; fields are left out
-    only if that fails, too."""
+    """The fields as one line of JSON in ASCII. A value that has no form in JSON is written as its text, and a number that is
+    not finite as null. A field is left out only if that fails, too."""
     try:
         line = _encoder.encode(fields)
         if line.isascii():
             return line
     except Exception:  # noqa: S110 - half a surrogate pair, for example
         pass
-    try:
-        return _in_ascii(msgspec.to_builtins(fields, enc_hook=_as_text, str_keys=True))
-    except Exception:
-        return _in_ascii({name: value for name, value in fields.items() if type(value) is str})
+    encoded = []
+    for name, value in fields.items():
+        with suppress(Exception):  # a value that contains itself, or whose text cannot be made
+            encoded.append(f"{_in_ascii(name)}:{_in_ascii(value)}")
+    return f"{{{','.join(encoded)}}}".encode()
 
 
-def _in_ascii(fields: dict[str, Any]) -> bytes:
-    return json.dumps(fields, separators=(",", ":")).encode()
+def _in_ascii(value: object) -> str:
+    return json.dumps(_finite(msgspec.to_builtins(value, enc_hook=_as_text, str_keys=True)), separators=(",", ":"))
+
+
+def _finite(value: Any) -> Any:
+    """The value of JSON, with null for each number that JSON does not have."""
+    match value:
+        case dict():
+            return {name: _finite(item) for name, item in value.items()}
+        case list() | tuple():
+            return [_finite(item) for item in value]
+        case float() if not math.isfinite(value):
+            return None
+    return value
 
 
 class JsonHandler(logging.Handler):

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -81,10 +82,16 @@ def test_any_value_is_written(value: object, written: object) -> None:
 def test_a_value_that_cannot_be_written_costs_only_itself() -> None:
     endless: list[object] = []
     endless.append(endless)
-    for value in (endless, Unprintable()):
-        line = line_of("kept", value=value, path="/é")
-        assert (line["level"], line["message"], line["path"]) == ("INFO", "kept", "/é")
+    for value in (endless, Unprintable(), [Unprintable()]):
+        line = line_of("kept", value=value, path="/é", status=500)
+        assert (line["level"], line["message"], line["path"], line["status"]) == ("INFO", "kept", "/é", 500)
         assert "value" not in line
+
+
+@pytest.mark.parametrize("message", ["plain", "ä", "half \ud800"])
+def test_a_number_that_json_does_not_have_is_null(message: str) -> None:
+    line = line_of(message, value=math.nan, several={"a": [math.inf, 1.5]})
+    assert (line["message"], line["value"], line["several"]) == (message, None, {"a": [None, 1.5]})
 
 
 def test_a_line_has_the_traceback_of_its_exception() -> None:
