@@ -1,12 +1,18 @@
 -- Starts the user's timer on that task, and stops the one that runs on another task. `outcome`: started; running, on that task
--- already; 'no task'; or refused, because of the returned state of the task. The last three have no effect. Each lock is had before
--- the next statement looks.
+-- already; 'removed', if the user's access was revoked; 'no task'; or refused, because of the returned state of the task. The last
+-- four have no effect. Each lock is had before the next statement looks.
 CREATE FUNCTION start_timer(
     of_user uuid, on_task uuid, with_notes text, new_id uuid, max_attempts integer, cause_id uuid,
     OUT outcome text, OUT task_status text, OUT customer_is_active boolean, OUT timer timers, OUT stopped stops
 ) LANGUAGE plpgsql AS $$
+DECLARE
+    is_removed boolean;
 BEGIN
-    PERFORM FROM users u WHERE u.id = of_user FOR NO KEY UPDATE;
+    SELECT u.revoked_at IS NOT NULL INTO is_removed FROM users u WHERE u.id = of_user FOR NO KEY UPDATE;
+    IF is_removed THEN
+        outcome := 'removed';
+        RETURN;
+    END IF;
     SELECT t.status, (SELECT c.active FROM customers c WHERE c.id = t.customer_id) INTO task_status, customer_is_active
     FROM tasks t WHERE t.id = on_task AND t.deleted_at IS NULL
     FOR SHARE;  -- a concurrent deletion of the task waits, and then finds the timer

@@ -13,11 +13,11 @@ from pydantic import Field
 
 from schemas.base import Body, Lookup, Second, Text, Version, json_object
 from schemas.customers.tasks import LockedTask, lock_for_hours, refuse_new_hours
-from schemas.errors import Conflict, Invalid, NotFound
+from schemas.errors import Conflict, Forbidden, Invalid, NotFound
 from schemas.hours.entry_times import MAX_DURATION
 from schemas.hours.timer_stops import CLOCK_SKEW, Stop, Timer, get_running, stop_running
 from schemas.identity import users
-from schemas.identity.users import User, lock_user
+from schemas.identity.users import User, lock_user, lock_with_access
 from schemas.messages import StopTimer
 from schemas.outbox import outbox
 from schemas.postgres.connection import Connection, one_json
@@ -71,7 +71,8 @@ async def start(conn: Connection, task_id: UUID, *, user_id: UUID, notes: str = 
     """The user's timer on that task, and whether it was started now. A timer on another task is stopped. One statement, which
     needs no transaction around it.
 
-    Raises NotFound for an unknown task, Conflict for one that is archived or of an inactive customer.
+    Raises NotFound for an unknown task, Conflict for one that is archived or of an inactive customer, Forbidden if the user's
+    access was revoked.
     """
     outcome, status, customer_is_active, timer, stopped = await conn.one(
         f"""
@@ -83,6 +84,8 @@ async def start(conn: Connection, task_id: UUID, *, user_id: UUID, notes: str = 
     )
     if outcome == "no task":
         raise NotFound("There is no such task.")
+    if outcome == "removed":
+        raise Forbidden(users.REVOKED)
     if outcome == "refused":
         refuse_new_hours(status, customer_is_active=customer_is_active)
     before = None if stopped is None else Stop.from_json(stopped)
@@ -94,9 +97,11 @@ async def start_or_change(conn: Connection, user_id: UUID, change: TimerChange, 
     the new one starts.
 
     Raises NotFound for an unknown user, Invalid for an unknown task or an impossible start, Conflict for an archived task and a
-    stale version.
+    stale version; Forbidden if `by` is the user, and their access was revoked.
     """
-    if not await lock_user(conn, user_id) or (user_id != by.id and not await users.is_consultant(conn, user_id)):
+    if user_id == by.id:
+        await lock_with_access(conn, user_id)
+    elif not await lock_user(conn, user_id) or not await users.is_consultant(conn, user_id):
         raise NotFound("No consultant has this id; GET /api/tasks/internal-users lists them.")
     running = await get_running(conn, user_id)
     if change.version is not None and (running is None or running.version != change.version):

@@ -9,12 +9,14 @@ from uuid import UUID
 from pydantic import Field
 
 from schemas.base import Row, Sql
+from schemas.errors import Forbidden
 from schemas.identity.accounts import AccountList
 from schemas.postgres.connection import Connection
 from schemas.postgres.listing import Order, Page, Selection
 
 # how far the clocks of a user pool and of the database may differ before "later" means nothing
 CLOCK_SECONDS = 60.0
+REVOKED = "This user's access was revoked."
 
 
 class Role(StrEnum):
@@ -251,6 +253,14 @@ async def lock_user(conn: Connection, user_id: UUID) -> bool:
     """Locks the user's row until the transaction ends. Every change of a user's time takes this lock first. False if there is
     no such user."""
     return await conn.value("SELECT id FROM users WHERE id = %s FOR NO KEY UPDATE", (user_id,)) is not None
+
+
+async def lock_with_access(conn: Connection, user_id: UUID) -> None:
+    """Locks the user's row, before a timer of theirs starts that only they would stop. Raises Forbidden if their access was
+    revoked, which a process that has just read them may not know yet."""
+    revoked = await conn.value("SELECT revoked_at IS NOT NULL FROM users WHERE id = %s FOR NO KEY UPDATE", (user_id,))
+    if revoked:
+        raise Forbidden(REVOKED)
 
 
 async def lock_users(conn: Connection, user_ids: Iterable[UUID]) -> None:

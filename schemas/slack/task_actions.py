@@ -12,7 +12,7 @@ from uuid import UUID
 
 from schemas.customers import tasks
 from schemas.customers.tasks import TaskChange
-from schemas.errors import Conflict, NotFound
+from schemas.errors import Conflict, Forbidden, NotFound
 from schemas.hours import timer_stops, timers
 from schemas.identity.users import User, lock_user
 from schemas.postgres.connection import Connection
@@ -88,7 +88,7 @@ async def start_timer(conn: Connection, task_id: UUID, *, by: User, settings: Se
             if is_reopened:
                 await tasks.change(conn, task_id, TaskChange(status="open"), by=by)
             timer, started = await timers.start(conn, task_id, user_id=by.id)
-    except (NotFound, Conflict) as error:
+    except (NotFound, Conflict, Forbidden) as error:
         return error.detail
     again = " The task was done, and is open again." if is_reopened else ""
     if not started:

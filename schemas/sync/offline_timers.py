@@ -20,7 +20,7 @@ from schemas.hours.entry_rules import check_earliest, check_run
 from schemas.hours.time_entries import ENTRIES, UNFINISHED_STOPS, TimeEntry
 from schemas.hours.timer_stops import Stop, Timer
 from schemas.hours.timers import NewTimer
-from schemas.identity.users import lock_user
+from schemas.identity.users import lock_user, lock_with_access
 from schemas.messages import StopTimer
 from schemas.outbox import outbox
 from schemas.outbox.outbox import State
@@ -50,9 +50,9 @@ async def start(conn: Connection, body: OfflineStart, *, user_id: UUID) -> Timer
     """Starts the user's timer with that id and start time, or returns it if it runs already.
 
     Raises Invalid for an impossible start time and an unknown task; Conflict for an archived task, while another timer runs,
-    and for an id that is used already.
+    and for an id that is used already; Forbidden if the user's access was revoked.
     """
-    await lock_user(conn, user_id)
+    await lock_with_access(conn, user_id)
     running = await timer_stops.get_running(conn, user_id)
     if running is not None:
         if (running.id, running.task_id, running.start_time) == (body.id, body.task_id, body.start_time):

@@ -6,8 +6,9 @@ import importlib
 import threading
 from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import HealthCheck, Phase, seed
@@ -17,13 +18,16 @@ from hypothesis import strategies as st
 
 from actors.runtime.attempts import AttemptRunner
 from actors.runtime.deliveries import lock_for_delivery
-from schemas.errors import Conflict, Invalid, NotFound
+from schemas.errors import Conflict, Forbidden, Invalid, NotFound
 from schemas.hours import time_entries, timer_stops, timers
 from schemas.hours.timers import TimerChange
+from schemas.identity.users import Role, User
 from schemas.messages import StopTimer
 from schemas.outbox import outbox
 from schemas.postgres.connection import Connection
 from schemas.settings import settings
+from schemas.sync import offline_timers
+from schemas.sync.offline_timers import OfflineStart
 from tests.outbox.rows import connected, delivery, over
 from tests.support import firm_rows
 from tests.support.firm_rows import FirmRows
@@ -308,6 +312,33 @@ def test_a_call_looks_only_after_it_has_the_lock(url: str) -> None:
         )
         assert await while_locked(url, conn, lock, message, handle, done) is False
         assert await conn.value("SELECT count(*) FROM time_entries WHERE user_id = %s", (rows.user,)) == 0
+
+    over(url, check)
+
+
+def test_no_timer_starts_after_its_owner_was_removed(url: str) -> None:
+    """Whatever a process has read of them: the removal says which timer runs on. An admin may start one for them."""
+    lock, remove = "SELECT FROM users WHERE id = %s FOR NO KEY UPDATE", "UPDATE users SET revoked_at = now() WHERE id = %s"
+
+    async def check(conn: Connection) -> None:
+        admin = await firm_rows.user(conn)
+        for start in ("now", "as a change", "offline"):
+            rows = await firm_rows.firm(conn)
+            by = User(id=rows.user, email="jo@example.com", name="Jo", role=Role.internal, customer_id=None)
+            change = TimerChange(taskId=rows.task)
+            offline = OfflineStart(id=uuid4(), taskId=rows.task, startTime=datetime.now(UTC).replace(microsecond=0))
+            starts: dict[str, Awaitable[object]] = {
+                "now": timers.start(conn, rows.task, user_id=rows.user),
+                "as a change": timers.start_or_change(conn, rows.user, change, by=by),
+                "offline": offline_timers.start(conn, offline, user_id=rows.user),
+            }
+            with pytest.raises(Forbidden):
+                await while_locked(url, conn, lock, rows.user, starts.pop(start), remove)
+            for other in starts.values():
+                with pytest.raises(Forbidden):
+                    await other
+            assert await conn.value("SELECT count(*) FROM timers WHERE user_id = %s", (rows.user,)) == 0
+            assert (await timers.start_or_change(conn, rows.user, change, by=admin))[1]
 
     over(url, check)
 

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import ValidationError
 
-from schemas.errors import Conflict, Invalid, NotFound
+from schemas.errors import Conflict, Forbidden, Invalid, NotFound
 from schemas.hours import timer_stops, timers
 from schemas.hours.timer_stops import TimerStop
 from schemas.hours.timers import TimerChange
@@ -33,7 +33,7 @@ async def add_note(conn: Connection, text: str, *, by: User, only_customer: UUID
             await timers.start_or_change(conn, by.id, change, by=by)
     except ValidationError:
         return NOTES_FULL
-    except (Invalid, NotFound, Conflict) as error:
+    except (Invalid, NotFound, Conflict, Forbidden) as error:
         return error.detail
     return f"Your note is added to your timer {shown.on_task}."
 
