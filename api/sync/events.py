@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -78,8 +79,9 @@ class EventStream(ASGIResponse):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         started = time.monotonic()
         with self._subscribers.subscribe(self._access.user) as subscriber:
-            # again: this subscriber does not get a change of the user's rights that was committed before `subscribe`
-            await self._access.check()
+            # this subscriber does not get a change of the user's rights that was committed before `subscribe`, and a lease may
+            # be of before it
+            await self._check_access(subscriber)
             self._connection.on_server_stop(lambda: subscriber.end("stopping"))
             self._connection.limit_send_buffer(SEND_BUFFER_BYTES)
             disconnect = asyncio.create_task(_wait_for_disconnect(receive, subscriber))
@@ -113,12 +115,19 @@ class EventStream(ASGIResponse):
 
     async def _recheck_access(self, subscriber: Subscriber) -> None:
         subscriber.must_recheck_access = False
+        with suppress(BadRequest, psycopg.Error):
+            await self._check_access(subscriber)
+
+    async def _check_access(self, subscriber: Subscriber) -> None:
+        """Ends the stream if its user has no access any more, or if that cannot be verified. Raises why."""
         try:
             await self._access.check()
         except BadRequest:
             subscriber.end("revoked")
-        except psycopg.Error:  # unreachable, or a lock is not released in time; a client that reconnects is checked again
+            raise
+        except psycopg.Error:  # unreachable or busy, or a statement failed; a client that reconnects is checked again
             subscriber.end("unverified")
+            raise
 
     async def _send(self, subscriber: Subscriber, send: Any, events: bytes) -> None:
         """Ends a stream whose client does not read: once all buffers are full, sending waits, for STINT_SLOW_SECONDS at

@@ -1,5 +1,6 @@
 """How a stream of live events starts, continues and ends."""
 
+import asyncio
 import socket
 import struct
 import time
@@ -9,10 +10,15 @@ import httpx2
 import psycopg
 import pytest
 
+from api.auth import leases
+from api.auth.auth import Authenticator
+from api.sync.event_listeners import ENDED
+from schemas.postgres.connection import PoolBusy
 from tests.identity.tokens import Mint
 from tests.support.answers import assert_cors, at, problem
 from tests.support.apis import Another
 from tests.support.given import Given
+from tests.support.in_process import in_process, json_exchange
 from tests.support.installation import Installation, eventually
 from tests.sync.streams import RESET, Stream, metric, open_stream, subscribed, wait_for_all_changes
 
@@ -77,6 +83,41 @@ def test_the_stream_of_a_user_whose_access_is_removed_ends(given: Given, stint: 
         task = given.task(other)
         other_stream.wait_for("task", task["id"])
         assert not other_stream.has_ended
+
+
+def test_a_user_whose_access_was_removed_opens_no_stream_by_a_lease(
+    given: Given, stint: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The change was published before the stream subscribes, so it would never end. Nor does one if that cannot be verified:
+    the process counts why, and that it is no error."""
+    monkeypatch.setattr(leases, "MAX_AGE_SECONDS", 60.0)
+    removed = given.person()
+
+    async def run() -> list[int]:
+        async with in_process(stint.settings) as api:
+
+            async def status(path: str) -> int:
+                exchange = json_exchange("GET", path, token=removed.token)
+                exchange.disconnected.set()
+                await api.request(exchange)
+                return exchange.status
+
+            async def busy(*_: object) -> None:
+                raise PoolBusy
+
+            before = await status("/api/me")
+            with monkeypatch.context() as patch:
+                patch.setattr(Authenticator, "current_role", busy)
+                statuses = [before, await status("/api/events")]
+            stint.rows("UPDATE users SET revoked_at = now() WHERE id = %s RETURNING id", removed.id)
+            return [*statuses, await status("/api/me"), await status("/api/events")]
+
+    def ended() -> dict[str, float]:
+        return {why: ENDED.labels(why)._value.get() for why in ("error", "revoked", "unverified")}
+
+    before = ended()
+    assert asyncio.run(run()) == [200, 503, 200, 401]
+    assert ended() == before | {why: before[why] + 1 for why in ("revoked", "unverified")}
 
 
 def test_the_stream_of_a_user_who_signs_out_ends(given: Given) -> None:
