@@ -3,6 +3,7 @@
 from litestar import post
 from litestar.params import JSONBody
 
+from api.auth.auth import ENDS_ACCESS
 from api.auth.leases import Session
 from api.dependencies import ApiRequest
 from api.http.limits.clients import COUNT_CLIENT
@@ -44,7 +45,7 @@ async def sign_in_with_code(request: ApiRequest, data: JSONBody[CodeSubmission])
     return signed_in
 
 
-@post("/auth/sign-out", summary="End all your sessions", status_code=204)
+@post("/auth/sign-out", summary="End all your sessions", opt={ENDS_ACCESS: True}, status_code=204)
 async def sign_out(request: ApiRequest) -> None:
     """Ends all sessions of the user, on every device: the token of this request and every other one are refused from the next
     request on. Sign in again for a new one. At a user pool, sign out there, too."""

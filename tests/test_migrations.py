@@ -14,6 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from schemas.postgres import connection
 from schemas.postgres import migrate as module
 from schemas.postgres.migrate import MIGRATIONS, WrongVersion, check_version, migrate
 from tests.support.installation import eventually, new_database, with_database
@@ -238,6 +239,25 @@ def test_pillars_that_become_twins_get_a_number(empty: str, tmp_path: Path) -> N
         ("General Support", 1), ("Café", 1), ("Cafe\u0301 (3)", 2), ("General\u200b Support (2)", 2), ("Café (2)", 1),
         ("Ca\u200bfé (4)", 2), ("x" * 200, 1), ("Ｘ" + "x" * 189 + " (2)", 2),
     ]  # fmt: skip
+
+
+def test_a_migration_that_changes_access_waits_for_leases(empty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = []
+
+    async def wait() -> None:
+        waits.append("waited")
+
+    monkeypatch.setattr(connection, "wait_for_leases", wait)
+    for name in NAMES:
+        shutil.copy(MIGRATIONS / f"{name}.sql", tmp_path)
+    asyncio.run(migrate(empty, folder=tmp_path))
+    with psycopg.connect(empty) as conn:
+        conn.execute(ROWS.encode())
+    for number, change in enumerate(("joined_at = now()", "revoked_at = now()"), len(NAMES) + 1):
+        (tmp_path / f"{number:04}_change.sql").write_text(f"UPDATE users SET {change}")
+        assert waits == []
+        asyncio.run(migrate(empty, folder=tmp_path))
+    assert waits == ["waited"]
 
 
 def test_a_migration_that_fails_leaves_nothing_behind(empty: str, tmp_path: Path) -> None:

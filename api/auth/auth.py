@@ -5,6 +5,7 @@ means admin only in an ID token, from one of the firm's own clients, for a user 
 """
 
 import math
+import time
 from collections import OrderedDict
 from dataclasses import replace
 from typing import Any
@@ -22,13 +23,16 @@ from schemas.errors import Forbidden, Unavailable
 from schemas.identity import users
 from schemas.identity.accounts import Account, IdentityProvider
 from schemas.identity.users import CLOCK_SECONDS, FoundUser, Role, Statement, StoredUser, User
-from schemas.postgres.connection import Connection
+from schemas.postgres.connection import Connection, wait_for_leases
 from schemas.postgres.pool import Database
 from schemas.settings import Settings
 
 # How often an unknown kid may cause a fetch of the keys from a provider outside. Keys in Postgres are read each time: that
 # costs no more than any request, and a new key has to be known immediately.
 MIN_REFETCH_SECONDS = 30.0
+# In the `opt` of a route that ends access. Its 401 for a user whose access has ended says that this is done, so it is not sent
+# before every process knows.
+ENDS_ACCESS = "ends_access"
 SIGN_IN_AGAIN = "Your access has changed since you signed in, or you were signed out; sign in again."
 
 
@@ -36,6 +40,13 @@ NO_ROLE = "Your account has no role that may use Stint; ask an administrator for
 NOT_INTERNAL = "Only the firm's own people may do this."
 NOT_USER_MANAGER = "Only the firm's own people and administrators of the customer may do this."
 NOT_ADMIN = "Only administrators may do this."
+
+
+class AccessEnded(BadRequest):
+    """The user's access, or the token's session, has ended: perhaps just now."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(401, detail)
 
 
 class Authenticator:
@@ -48,6 +59,7 @@ class Authenticator:
         self.keys = KeyCache(provider.public_keys, min_refetch_seconds=min_refetch_seconds)
         self._verifier = Verifier(settings, self.keys)
         self.leases = Leases()
+        self._changes_are_reported = False  # whether this database is known to report changes of access: migration 0035
         self._asked: OrderedDict[str, None] = OrderedDict()  # tokens that the provider was asked about
 
     async def authenticate(self, database: Database, text: str) -> Session:
@@ -57,23 +69,25 @@ class Authenticator:
         if (leased := self.leases.find(token)) is not None:
             return leased
         async with database.connection() as conn:
-            read_at = self.leases.clock()
+            is_reported = await self._is_change_reported(conn)  # before the read: what changes after it has to wait
+            read_at, began = self.leases.clock(), time.monotonic()
             found = await self._find_user(conn, token)
             if not self._is_unclear(token, found.user):
-                session = _session(await self._load_user(conn, token, found), token, found, read_at)
-                if self._may_be_leased(token, found.user):
-                    self.leases.keep(token, session, read_at=read_at)
+                session = _session(await self._load_user(conn, token, found), token, found, began)
+                if is_reported and self._may_be_leased(token, found.user):
+                    self.leases.keep(token, session, read_at=read_at, seconds_left=token.expires - found.now)
                 return session
         account = await self._ask_provider(token)  # without a connection
         async with database.connection() as conn:
-            read_at = self.leases.clock()
+            began = time.monotonic()
             found = await self._find_user(conn, token)
             if account is not None:
                 said = account.profile
                 statement = Statement(said.email, said.name, said.role, said.customer_id, found.now)
                 await users.save_statement(conn, token.sub, statement)
+                conn.access_changed_before = True  # perhaps a concurrent request has stored the same
                 found = await self._find_user(conn, token)
-            return _session(await self._load_user(conn, token, found), token, found, read_at)
+            return _session(await self._load_user(conn, token, found), token, found, began)
 
     async def current_role(self, database: Database, text: str) -> Role | None:
         """The present role of a user whom `authenticate` returned before; stores nothing. Raises BadRequest (401) if the token
@@ -89,9 +103,9 @@ class Authenticator:
         token.check_times(found.now)
         if found.user is not None:
             if found.user.revoked:
-                raise BadRequest(401, "This user's access was revoked.")
+                raise AccessEnded(users.REVOKED)
             if _is_too_old(token, found.user, clock_seconds=CLOCK_SECONDS if self._provider else 0.0):
-                raise BadRequest(401, SIGN_IN_AGAIN)
+                raise AccessEnded(SIGN_IN_AGAIN)
         return found
 
     def _may_be_leased(self, token: Token, stored: StoredUser | None) -> bool:
@@ -99,10 +113,18 @@ class Authenticator:
         role is only accepted while nothing is known of its user, which an INSERT ends without a wait."""
         return stored is not None and stored.joined and token.role is not None and not self._is_news(token, stored)
 
+    async def _is_change_reported(self, conn: Connection) -> bool:
+        """Whether transactions that change access learn that they have to wait. Asked until it is so: a process may run before
+        its migrations do."""
+        if not self._changes_are_reported:
+            self._changes_are_reported = await users.changes_are_reported(conn)
+        return self._changes_are_reported
+
     async def _load_user(self, conn: Connection, token: Token, found: FoundUser) -> User:
         stored, is_news = found.user, self._is_news(token, found.user)
         role, customer_id = self._role_and_customer(token, found, is_news=is_news)
         if is_news:
+            conn.access_changed_before = stored is not None  # perhaps a concurrent request has stored the same
             await self._store_claims(conn, token, stored, has_role=role is not None)
         if role is not None and not (stored is not None and stored.joined):
             await users.save_first_request(conn, token.sub)
@@ -148,12 +170,12 @@ class Authenticator:
         stored = found.user
         if not is_news and stored is not None:
             if _is_of_another_customer(token, stored):
-                raise BadRequest(401, SIGN_IN_AGAIN)
+                raise AccessEnded(SIGN_IN_AGAIN)
             if token.role is not None and stored.role is not None:
                 token = replace(token, role=stored.role, customer_id=stored.customer_id)
         role, customer_id = self.resolve_role(token, stored)
         if users.is_customer_role(role) and customer_id in found.deleted_customers:
-            raise BadRequest(401, "This customer was deleted, and its users have no access any more.")
+            raise AccessEnded("This customer was deleted, and its users have no access any more.")
         return role, customer_id
 
     def resolve_role(self, token: Token, stored: StoredUser | None) -> tuple[Role | None, UUID | None]:
@@ -184,8 +206,8 @@ class Authenticator:
         await users.save_statement(conn, token.sub, Statement(email, name, claimed, token.customer_id, token.issued))
 
 
-def _session(user: User, token: Token, found: FoundUser, read_at: float) -> Session:
-    return Session(user, read_at + token.expires - found.now, token.started)
+def _session(user: User, token: Token, found: FoundUser, began: float) -> Session:
+    return Session(user, began + token.expires - found.now, token.started)
 
 
 def _email_and_name(token: Token, stored: StoredUser | None) -> tuple[str, str]:
@@ -237,9 +259,15 @@ def with_authentication(app: Application) -> Application:
     framework's own middleware makes a request of it, whose headers nothing else needs."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
-        if not scope["route_handler"].opt.get("exclude_from_auth"):
+        options = scope["route_handler"].opt
+        if not options.get("exclude_from_auth"):
             context = scope["litestar_app"].state.context
-            session = await context.authenticator.authenticate(context.database, bearer_token(scope["headers"]))
+            try:
+                session = await context.authenticator.authenticate(context.database, bearer_token(scope["headers"]))
+            except AccessEnded:
+                if options.get(ENDS_ACCESS):
+                    await wait_for_leases()
+                raise
             scope["user"], scope["auth"] = session.user, session
         await app(scope, receive, send)
 

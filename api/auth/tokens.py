@@ -28,7 +28,7 @@ SEND_TOKEN = "Send one bearer token: Authorization: Bearer TOKEN. ./stint token 
 CLAIMS = ("iss", "sub", "exp", "token_use")
 # how far the clock of a user pool may be ahead of the database's; none for `exp`, so that no token is valid for longer
 LEEWAY_SECONDS = 60.0
-# the times are checked with each request instead, by `Token.check_times`
+# the times are compared with the database's clock instead: `Token.check_times`, and the end of a lease
 OPTIONS: Options = {
     "require": list(CLAIMS),
     "verify_aud": False,  # an access token names its client in client_id
@@ -40,8 +40,8 @@ OPTIONS: Options = {
 
 @dataclass(frozen=True, eq=False)
 class Token:
-    """The claims of a token whose signature, issuer and client are verified; `check_times` has to be called with each request.
-    `role` is the raw claim, None if there is none. Times are in seconds since 1970; one that the token lacks is 0."""
+    """The claims of a token whose signature, issuer and client are verified; `check_times` has to be called with each read of
+    its user. `role` is the raw claim, None if there is none. Times are in seconds since 1970; one that the token lacks is 0."""
 
     sub: UUID
     use: str

@@ -6,7 +6,7 @@ from uuid import UUID
 from litestar import Response, delete, get, post
 from litestar.params import FromPath, JSONBody
 
-from api.auth.auth import require_user_manager
+from api.auth.auth import ENDS_ACCESS, require_user_manager
 from api.dependencies import ApiRequest, ThePage
 from api.http.responses import Listed, OfUser, created, json_response, user_in_path
 from schemas.customers import customer_users
@@ -86,7 +86,10 @@ async def resend_invitation(request: ApiRequest, customer_id: FromPath[UUID], da
 
 
 @delete(
-    "/api/customers/{customer_id:str}/users/{user_id:str}", summary="Remove a customer's user", guards=[require_user_manager]
+    "/api/customers/{customer_id:str}/users/{user_id:str}",
+    summary="Remove a customer's user",
+    opt={ENDS_ACCESS: True},  # also that of the administrator of a customer who sends the request
+    guards=[require_user_manager],
 )
 async def remove_customer_user(request: ApiRequest, customer_id: FromPath[UUID], user_id: OfUser) -> None:
     """Revokes the user's access from the next request on, also for tokens that are still valid. The user can be invited

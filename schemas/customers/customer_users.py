@@ -222,16 +222,22 @@ async def resend(conn: Connection, customer_id: UUID, body: ResendInvitation, *,
 async def remove(conn: Connection, customer_id: UUID, user_id: UUID, *, by: User, settings: Settings) -> None:
     """Revokes the user's access, from the next request on. Raises as `authorize_customer` does, and NotFound for an unknown
     user."""
-    await authorize_customer(conn, customer_id, by)
-    found = await conn.maybe(
-        f"""
-        UPDATE users u SET revoked_at = now() WHERE id = %s AND customer_id = %s AND {_HAS_ACCESS}
-        RETURNING coalesce(provider_username, id::text), account_elsewhere
-        """,
-        (user_id, customer_id),
-    )
-    if found is None:
-        raise NotFound("This customer has no such user; GET …/users lists them.")
+    try:
+        await authorize_customer(conn, customer_id, by)
+        found = await conn.maybe(
+            f"""
+            UPDATE users u SET revoked_at = now() WHERE id = %s AND customer_id = %s AND {_HAS_ACCESS}
+            RETURNING coalesce(provider_username, id::text), account_elsewhere
+            """,
+            (user_id, customer_id),
+        )
+        if found is None:
+            raise NotFound("This customer has no such user; GET …/users lists them.")
+    except NotFound:
+        if by.is_internal or by.customer_id == customer_id:
+            removed = "SELECT 1 FROM users WHERE id = %s AND customer_id = %s AND revoked_at IS NOT NULL"
+            conn.access_changed_before = await conn.maybe(removed, (user_id, customer_id)) is not None
+        raise
     username, account_elsewhere = found
     await sign_in_codes.delete_codes(conn, user_id)
     if settings.uses_external_identity and not account_elsewhere:

@@ -9,6 +9,7 @@ from pydantic import Field
 from schemas.base import Body, Flag, Name, Rounding, Row, Sql, Text, Version, json_object
 from schemas.customers.deletion import DeletionScope, lock_tasks, tombstone_empty_bills
 from schemas.email_addresses import Email
+from schemas.errors import NotFound
 from schemas.identity.users import User
 from schemas.messages import QueueBills
 from schemas.outbox import outbox
@@ -187,7 +188,11 @@ async def delete(conn: Connection, customer_id: UUID, *, version: int | None) ->
 
     Raises NotFound for an unknown customer, Conflict for a stale version, and while recorded or pending hours refer to it.
     """
-    await lock(conn, customer_id, version=version)
+    try:
+        await lock(conn, customer_id, version=version)
+    except NotFound:
+        conn.access_changed_before = await conn.maybe("SELECT 1 FROM customers WHERE id = %s", (customer_id,)) is not None
+        raise
     # not for users who have become the firm's own people since
     user_ids = await conn.values(
         """

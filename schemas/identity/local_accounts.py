@@ -58,11 +58,13 @@ async def change(
         """,
         (name, role, customer_id, account.id),
     )
+    conn.access_changed_before = True  # perhaps the account was like that already
 
 
 async def remove(conn: Connection, user_id: UUID) -> None:
     """Revokes the user's access, from the next request on."""
     await conn.execute("UPDATE users SET revoked_at = now() WHERE id = %s AND revoked_at IS NULL", (user_id,))
+    conn.access_changed_before = True  # perhaps it was revoked already
     await sign_in_codes.delete_codes(conn, user_id)
 
 

@@ -94,7 +94,8 @@ class FoundUser:
 
 
 async def find_user(conn: Connection, user_id: UUID, customer_id: UUID | None) -> FoundUser:
-    """The user, for a token that names this customer. Every request runs this, so it is one statement."""
+    """The user, for a token that names this customer. Each request whose token has no lease in its process runs this, so it is
+    one statement."""
     is_stored, deleted_customers, now, *stored = await conn.one(
         """
         SELECT u.id IS NOT NULL,
@@ -108,6 +109,11 @@ async def find_user(conn: Connection, user_id: UUID, customer_id: UUID | None) -
         (customer_id, user_id),
     )
     return FoundUser(StoredUser(*stored) if is_stored else None, frozenset(deleted_customers), now)
+
+
+async def changes_are_reported(conn: Connection) -> bool:
+    """Whether the triggers are there that report each change of what `find_user` reads to the client of the transaction."""
+    return bool(await conn.value("SELECT count(*) = 3 FROM pg_trigger WHERE tgfoid = to_regproc('report_access_change')"))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ import os
 import select
 import socket
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar, overload
+from weakref import ref
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor
@@ -33,19 +35,24 @@ class Connection(AsyncConnection[tuple[Any, ...]]):
 
     answer_timeout_seconds = 30 + MARGIN_SECONDS
     access_changed = False  # whether a statement has changed what requests are authorized by, and nobody has waited for it yet
+    # Whether a statement has found that another transaction has made such a change: perhaps just now, and whoever made it still
+    # waits. A rollback does not undo that.
+    access_changed_before = False
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.add_notice_handler(self._read_notice)
+        self.add_notice_handler(partial(_read_notice, ref(self)))  # a reference to itself would keep it until a collection
 
-    def _read_notice(self, notice: Diagnostic) -> None:
-        if notice.sqlstate == ACCESS_CHANGED:
-            self.access_changed = True
+    def take_must_wait(self) -> bool:
+        """Whether `wait_for_leases` is needed before anybody is answered. False afterwards."""
+        must_wait = self.access_changed or self.access_changed_before
+        self.access_changed = self.access_changed_before = False
+        return must_wait
 
     async def __aexit__(self, *raised: Any) -> None:
         """Closes the connection. After a change of access it returns when no process uses what it read before."""
         await super().__aexit__(*raised)
-        if self.access_changed:
+        if self.take_must_wait():
             await wait_for_leases()
 
     async def wait(self, gen: PQGen[Result], *arguments: Any, **named: Any) -> Result:
@@ -117,6 +124,11 @@ class Connection(AsyncConnection[tuple[Any, ...]]):
         return bool(poll.poll(0))
 
 
+def _read_notice(conn: "ref[Connection]", notice: Diagnostic) -> None:
+    if notice.sqlstate == ACCESS_CHANGED and (found := conn()) is not None:
+        found.access_changed = True
+
+
 def _as_query(query: str | bytes) -> bytes:
     return query if isinstance(query, bytes) else query.encode()  # psycopg's types accept str only as a literal
 
@@ -185,7 +197,8 @@ async def connect(settings: Settings) -> Connection:
 
 async def wait_for_leases() -> None:
     """Returns when no API process uses what it read of users and customers before now. Call it after the commit of a change of
-    access, and before anybody is answered. Leaving a connection of `connect`, and one of `Database`, does."""
+    access, or after finding that it was made, and before anybody is answered. Leaving a connection of `connect`, and one of
+    `Database`, does."""
     await asyncio.sleep(LEASE_SECONDS)
 
 

@@ -77,7 +77,7 @@ async def install(conn: AsyncConnection[tuple[object, ...]]) -> list[str]:
             (today,) = await cursor.fetchone() or ("",)
             await _comment(conn, name, f"{comment}{_UNNEEDED}{today}")
         elif days_unneeded >= KEEP_DAYS:
-            await conn.execute(sql.SQL("DROP FUNCTION {}").format(sql.Identifier(name)))
+            await conn.execute(sql.SQL("DROP FUNCTION {}").format(sql.Identifier(name)).as_bytes(conn))
     return sorted(needed.keys() - present.keys())
 
 
@@ -95,4 +95,4 @@ async def _present(conn: AsyncConnection[tuple[object, ...]]) -> dict[str, tuple
 
 
 async def _comment(conn: AsyncConnection[tuple[object, ...]], name: str, comment: str) -> None:
-    await conn.execute(sql.SQL("COMMENT ON FUNCTION {} IS {}").format(sql.Identifier(name), comment))
+    await conn.execute(sql.SQL("COMMENT ON FUNCTION {} IS {}").format(sql.Identifier(name), comment).as_bytes(conn))

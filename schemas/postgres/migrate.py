@@ -18,6 +18,7 @@ _LOCK = 7_474_611  # an advisory lock that nothing else takes: concurrent starts
 # tries again.
 LOCK_SECONDS = 3
 TRIES = 20
+STATEMENT_SECONDS = 24 * 3600  # for one statement of a migration: building an index may take long
 CHECK_SECONDS = 2  # for the look at the database before a process starts; then it starts anyway, and waits for Postgres
 
 _BEFORE_0_2_0 = "0001_foundation"  # the first of the thirteen migrations that became 0001_schema in version 0.2.0
@@ -40,8 +41,9 @@ async def migrate(database_url: str, *, folder: Path = MIGRATIONS, long_hours: f
     psycopg.errors.LockNotAvailable when another session locks a table for longer than about a minute.
     """
     applied = []
-    # psycopg's own connection: ours would abort a statement that takes long, as building an index may
-    async with await AsyncConnection.connect(database_url, autocommit=True, connect_timeout=10) as conn:
+    # leaving the connection waits, if a migration has changed who may do what
+    async with await Connection.connect(database_url, autocommit=True, connect_timeout=10) as conn:
+        conn.answer_timeout_seconds = STATEMENT_SECONDS
         await conn.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
         done = await _applied_names(conn)
         paths = sorted(folder.glob("*.sql"))  # noqa: ASYNC240 - nothing else runs on this loop

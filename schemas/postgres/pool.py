@@ -89,20 +89,20 @@ class Database:
         """One connection, in autocommit: a single statement needs no transaction. With `queued=False` it comes from the pool
         whose requests do not queue behind all others. After a change of access it returns when no process uses what it read
         before; it has given back the connection then."""
-        access_changed = False
+        must_wait = False
         try:
             with self._monitor.track():  # includes the wait for a connection
                 async with self._checkout_queued() if queued else self._checkout_now() as conn:
                     try:
                         yield conn
                     finally:
-                        access_changed, conn.access_changed = conn.access_changed, False
+                        must_wait = conn.take_must_wait()
         except UNREACHABLE as error:
             if not isinstance(error, (PoolBusy, *STATEMENT_FAILED)):
                 self._replace_dead_connections()
             raise
         finally:
-            if access_changed:
+            if must_wait:
                 await wait_for_leases()
 
     @asynccontextmanager

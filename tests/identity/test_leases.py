@@ -1,12 +1,15 @@
 """What a process may use of a user without reading it again, for how long, and which changes wait for that (decision 38)."""
 
 import asyncio
+import gc
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
+from weakref import ref
 
 import psycopg
 import pytest
@@ -15,10 +18,11 @@ from pydantic import SecretStr
 from api.auth.auth import Authenticator
 from api.auth.leases import MAX_AGE_SECONDS, Leases
 from api.auth.tokens import Token
-from schemas.customers import customers
+from schemas.customers import customer_users, customers
+from schemas.errors import NotFound
 from schemas.identity import local_accounts, users
 from schemas.identity.provider import LocalProvider
-from schemas.identity.users import Statement, find_user
+from schemas.identity.users import Role, Statement, User, find_user
 from schemas.postgres import connection, pool
 from schemas.postgres.connection import LEASE_SECONDS, Connection, connect
 from schemas.postgres.pool import Database
@@ -42,6 +46,8 @@ def settings_of(url: str) -> Settings:
 class Reads:
     """A database that answers `find_user`, and lets `seconds` pass before it does."""
 
+    reports_changes, migrates = True, False
+
     def __init__(self, *, seconds: float = 0.0, **user: Any) -> None:
         self.now, self.seconds, self.reads = 100.0, seconds, 0
         self.user: dict[str, Any] = {
@@ -56,7 +62,11 @@ class Reads:
     async def one(self, _query: str, _parameters: Any) -> tuple[Any, ...]:
         self.reads += 1
         self.now += self.seconds
+        self.reports_changes |= self.migrates
         return True, [], EXPIRES - 10_000, *self.user.values()
+
+    async def value(self, _query: str) -> bool:
+        return self.reports_changes
 
     async def execute(self, _query: str, _parameters: Any) -> None:
         """A write."""
@@ -78,7 +88,7 @@ class Requests:
     def __call__(self, *, later: float = 0.0) -> int:
         """How many reads there were, after one more request `later` seconds later."""
         self.reads.now += later
-        asyncio.run(self._authenticator.authenticate(self.reads, "x"))  # type: ignore[arg-type]
+        self.session = asyncio.run(self._authenticator.authenticate(self.reads, "x"))  # type: ignore[arg-type]
         return self.reads.reads
 
 
@@ -98,6 +108,45 @@ def test_a_token_is_not_accepted_after_it_has_expired() -> None:
     request = Requests(Reads(), expires=EXPIRES - 10_000 + 0.3)  # in 0.3 s, by the clock of the database
     assert [request(), request(later=0.29)] == [1, 1]
     assert request(later=0.02) == 2  # read again, which refuses it
+
+
+def test_the_age_of_a_lease_includes_the_time_in_which_the_machine_is_suspended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "clock_gettime", {time.CLOCK_MONOTONIC: 1.0, getattr(time, "CLOCK_BOOTTIME", -1): 7.0}.get)
+    assert Leases().clock() == (7.0 if sys.platform == "linux" else 1.0)
+
+
+def test_the_end_of_a_session_is_by_the_clock_that_streams_of_live_events_compare_it_with() -> None:
+    request = Requests(Reads())  # whose own clock shows 100 s
+    before = time.monotonic()
+    assert request() == 1
+    assert before <= request.session.ends_at - 10_000 <= time.monotonic()
+
+
+def test_there_are_no_leases_before_the_database_reports_changes() -> None:
+    request = Requests(Reads())
+    request.reads.reports_changes = False
+    assert [request(), request()] == [1, 2]
+    request.reads.migrates = True  # while it is read: perhaps after a change that was not reported
+    assert [request(), request(), request()] == [3, 4, 4]
+
+
+@pytest.mark.parametrize(
+    "without",
+    [
+        "DROP TRIGGER report_access_change ON users",
+        "DROP TRIGGER report_access_change ON customers",
+        "DROP TRIGGER report_removal ON users",
+        "DROP FUNCTION report_access_change CASCADE",
+    ],
+)
+def test_a_database_without_all_triggers_reports_nothing(without: str, url: str) -> None:
+    async def check(conn: Connection) -> tuple[bool, bool]:
+        async with conn.transaction(force_rollback=True):
+            before = await users.changes_are_reported(conn)
+            await conn.execute(without)
+            return before, await users.changes_are_reported(conn)
+
+    assert over(url, check) == (True, False)
 
 
 @pytest.mark.parametrize(
@@ -138,9 +187,9 @@ async def _refusing(conn: Connection, user: UUID) -> tuple[Any, ...]:
     return replace(found.user, joined=True, claims_at=0.0), found.deleted_customers
 
 
-async def _is_reported(conn: Connection, table: str, column: str, kind: str, row: UUID) -> bool:
+async def _is_reported(conn: Connection, table: str, column: str, kind: str, row: UUID, customer: UUID) -> bool:
     conn.access_changed = False
-    value = OTHERS.get(kind)
+    value = customer if column == "customer_id" else OTHERS.get(kind)
     await conn.execute(f"UPDATE {table} SET {column} = %s WHERE id = %s", (value, row))
     return conn.access_changed
 
@@ -150,6 +199,7 @@ def test_each_column_that_authorization_reads_is_reported_when_it_changes(url: s
 
     async def check(conn: Connection) -> tuple[set[str], set[str]]:
         read, reported = set(), set()
+        other_customer = (await firm_rows.firm(conn)).customer
         for table in ("users", "customers"):
             for column, kind in await _columns(conn, table):
                 rows = await firm_rows.firm(conn)
@@ -159,7 +209,7 @@ def test_each_column_that_authorization_reads_is_reported_when_it_changes(url: s
                     try:
                         row = user.id if table == "users" else rows.customer
                         async with conn.transaction():
-                            is_reported = await _is_reported(conn, table, column, kind, row)
+                            is_reported = await _is_reported(conn, table, column, kind, row, other_customer)
                     except psycopg.Error:  # a constraint, or a column that is generated
                         continue
                     if await _refusing(conn, user.id) != before:
@@ -170,7 +220,8 @@ def test_each_column_that_authorization_reads_is_reported_when_it_changes(url: s
 
     read, reported = over(url, check)
     assert read <= reported
-    assert {"users.role", "users.revoked_at", "users.sessions_after", "users.name", "customers.deleted_at"} <= read
+    assert {"users.role", "users.customer_id", "users.revoked_at", "users.sessions_after", "users.name"} <= read
+    assert "customers.deleted_at" in read
     assert not {"users.joined_at", "users.invited_at", "customers.name", "customers.version"} & reported
 
 
@@ -231,6 +282,105 @@ def test_after_the_commit_of_a_change_of_access_its_caller_waits(
     asyncio.run(run())
 
 
+async def _remove_customer_user(conn: Connection, user: UUID) -> None:
+    customer = await conn.value("SELECT customer_id FROM users WHERE id = %s", (user,))
+    await customer_users.remove(conn, customer, user, by=await firm_rows.user(conn), settings=settings_of("postgresql://"))
+
+
+async def _change(conn: Connection, user: UUID) -> None:
+    email = await conn.value("SELECT email FROM users WHERE id = %s", (user,))
+    account = await local_accounts.find(conn, email)
+    assert account is not None
+    await local_accounts.change(conn, account, role="internal_user")
+
+
+AGAIN: dict[str, Callable[[Connection, UUID], Awaitable[None]]] = {
+    "removed by a command": _remove,
+    "removed by an admin": _remove_customer_user,
+    "the customer deleted": _delete,
+    "another role by a command": _change,
+}
+
+
+@pytest.mark.parametrize("kind", AGAIN)
+@pytest.mark.parametrize("by", ["a request", "a command"])
+def test_who_finds_that_access_was_changed_already_waits_too(
+    by: str, kind: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has changed it may wait still. There is nothing to wait for where nothing was ever changed."""
+    waits = []
+
+    async def wait() -> None:
+        waits.append("waited")
+
+    monkeypatch.setattr(pool, "wait_for_leases", wait)
+    monkeypatch.setattr(connection, "wait_for_leases", wait)
+
+    async def run() -> None:
+        settings = settings_of(url)
+        database = Database(settings)
+        await database.open()
+
+        async def waits_of(work: Callable[[Connection], Awaitable[None]]) -> int:
+            waits.clear()
+            with suppress(NotFound):
+                if by == "a request":
+                    async with database.transaction() as conn:
+                        await work(conn)
+                else:
+                    async with await connect(settings) as conn, conn.transaction():
+                        await work(conn)
+            return len(waits)
+
+        async with database.connection() as conn:
+            rows = await firm_rows.firm(conn)
+            user = (await firm_rows.user(conn, "customer_user", customer_id=rows.customer)).id
+        assert [await waits_of(lambda conn: AGAIN[kind](conn, user)) for _ in range(2)] == [1, 1]
+        admin = User(id=uuid4(), email="a@example.com", name="A", role=Role.admin, customer_id=None)
+        unknown: list[Callable[[Connection], Awaitable[None]]] = [
+            lambda conn: customer_users.remove(conn, rows.customer, uuid4(), by=admin, settings=settings),
+            lambda conn: customers.delete(conn, uuid4(), version=None),
+        ]
+        assert [await waits_of(work) for work in unknown] == [0, 0]
+        await database.close()
+
+    asyncio.run(run())
+
+
+def test_a_customers_administrator_does_not_learn_who_was_removed_elsewhere(url: str) -> None:
+    async def check(conn: Connection) -> bool:
+        own, other = await firm_rows.firm(conn), await firm_rows.firm(conn)
+        by = await firm_rows.user(conn, "customer_admin", customer_id=own.customer)
+        removed = await firm_rows.user(conn, "customer_user", customer_id=other.customer, revoked_at="2026-03-04")
+        with pytest.raises(NotFound):
+            await customer_users.remove(conn, other.customer, removed.id, by=by, settings=settings_of(url))
+        return conn.access_changed_before
+
+    assert over(url, check) is False
+
+
+def test_two_requests_with_the_same_news_both_wait() -> None:
+    """The UPDATE of the second one changes nothing."""
+    reads = Reads(name="Jim")
+    Requests(reads, access_version=None, issued=10.0)()
+    assert reads.access_changed_before  # type: ignore[attr-defined]
+
+
+def test_a_closed_connection_is_freed_at_once(url: str) -> None:
+    async def run() -> bool:
+        conn = await Connection.connect(url, autocommit=True)
+        await conn.close()
+        closed = ref(conn)
+        gc.disable()
+        try:
+            del conn
+            return closed() is None
+        finally:
+            gc.enable()
+
+    assert asyncio.run(run())
+
+
 async def _access_of(settings: Settings, user: UUID) -> tuple[Any, ...]:
     async with await connect(settings) as conn:
         found = await find_user(conn, user, None)
@@ -252,7 +402,7 @@ def test_what_is_rolled_back_does_not_wait(url: str, monkeypatch: pytest.MonkeyP
         for is_rolled_back in (True, False):
             with pytest.raises(RuntimeError):
                 async with database.transaction() if is_rolled_back else database.connection() as conn:
-                    await local_accounts.remove(conn, user.id)
+                    await users.end_sessions(conn, user.id)
                     assert waits == []
                     raise RuntimeError
             # without a transaction the statement is committed, although an error follows

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
+
+from api.auth import auth
 from schemas.identity.users import User
 from schemas.postgres.connection import Connection, connect
 from tests.identity.tokens import Mint
 from tests.support import firm_rows
 from tests.support.apis import Another
 from tests.support.given import Given
+from tests.support.in_process import InProcess, in_process, json_exchange
 from tests.support.installation import Installation
 from tests.support.sizes import REMOVALS
 
@@ -95,6 +99,7 @@ class Firm:
 
     def __init__(self, apis: list[Installation], conn: Connection, admin: str) -> None:
         self.apis, self._conn, self._admin, self._mint = apis, conn, admin, Mint(apis[0])
+        self.first_answers: list[Awaitable[None]] = []
 
     def _token(self, user: User, **claims: Any) -> str:
         return self._mint.token(sub=str(user.id), email=user.email, name=user.name, access_version=0, **claims)
@@ -110,6 +115,46 @@ class Firm:
                 assert answer[0] == 204, answer
 
         return end
+
+    def _second(self, method: str, path: str, token: str, *, committed: str, told: set[int]) -> Callable[[], Awaitable[None]]:
+        """The same request twice: the second one is sent when the first one has committed, and mostly not been answered yet.
+        Access has ended when the second one is answered."""
+        first = self._request(method, path, token)
+
+        async def end() -> None:
+            self.first_answers.append(asyncio.ensure_future(first()))
+            async with await connect(self.apis[0].settings) as conn:
+                while not await conn.value(f"SELECT {committed}"):  # noqa: ASYNC110 - it is another process that commits
+                    await asyncio.sleep(0.02)
+            async with opened(self.apis[0].port) as send:
+                status, _ = await until_free(send, method, path, token)
+                assert status in told
+
+        return end
+
+    async def told_twice(self) -> list[Case]:
+        """Users of whose removal, deletion or sign-out somebody else is told who wants the same."""
+        rows, deleted = await firm_rows.firm(self._conn), await firm_rows.firm(self._conn)
+        removed, of_deleted = (
+            await self._user("customer_user", rows.customer), await self._user("customer_user", deleted.customer)
+        )  # fmt: skip
+        leaver = await self._user("internal_user")
+        tokens = [self._token(user, role="customer_user", customer=str(user.customer_id)) for user in (removed, of_deleted)]
+        token = self._token(leaver, role="internal_user")
+        revoked = "(SELECT revoked_at IS NOT NULL FROM users WHERE id = '{}')"
+        path = f"/api/customers/{rows.customer}/users/{removed.id}"
+        end = [
+            self._second("DELETE", path, self._admin, committed=revoked.format(removed.id), told={404}),
+            self._second(
+                "DELETE", f"/api/customers/{deleted.customer}", self._admin,
+                committed=revoked.format(of_deleted.id), told={404},
+            ),
+            self._second(
+                "POST", "/auth/sign-out", token, told={204, 401},
+                committed=f"(SELECT sessions_after IS NOT NULL FROM users WHERE id = '{leaver.id}')",
+            ),
+        ]  # fmt: skip
+        return [Case(of, ends) for of, ends in zip([*tokens, token], end, strict=True)]
 
     async def removed(self, count: int) -> list[Case]:
         """Customers' users that an admin removes."""
@@ -192,6 +237,8 @@ def test_a_request_after_the_end_of_access_is_refused_by_every_process(
                 *[await firm.customer_deleted() for _ in range(4)],
                 *[await firm.signed_out() for _ in range(4)],
                 *[await firm.newer_token() for _ in range(4)],
+                *await firm.told_twice(),
+                *await firm.told_twice(),
                 await firm.by_command("user", "remove"),
                 await firm.by_command("user", "sign-out"),
                 await firm.by_command("user", "add", "--role", "internal_user", path="/api/dead-letters", refusal=403),
@@ -202,8 +249,46 @@ def test_a_request_after_the_end_of_access_is_refused_by_every_process(
             async with places:
                 return [(status, case.refusal) for status in await _statuses_after(firm, case)]
 
-        return [pair for pairs in await asyncio.gather(*map(one, cases)) for pair in pairs]
+        pairs = [pair for pairs in await asyncio.gather(*map(one, cases)) for pair in pairs]
+        await asyncio.gather(*firm.first_answers)
+        return pairs
 
     answered = asyncio.run(run())
-    assert len(answered) == 4 * (REMOVALS + 15)
+    assert len(answered) == 4 * (REMOVALS + 21)
     assert [pair for pair in answered if pair[0] != pair[1]] == []
+
+
+def test_who_is_refused_because_access_has_ended_already_is_told_so_late_where_access_is_ended(
+    given: Given, stint: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that did not get the answer to its sign-out repeats it, and its 401 says that it is signed out everywhere."""
+    waits = []
+
+    async def wait() -> None:
+        waits.append("waited")
+
+    monkeypatch.setattr(auth, "wait_for_leases", wait)
+    signed_out = given.person()
+    customer = given.customer(given.admin())
+    removed = given.person("customer_admin", customer["id"])
+    own = f"/api/customers/{customer['id']}/users/{removed.id}"
+    stint.rows("UPDATE users SET revoked_at = now() WHERE id = %s RETURNING 1", removed.id)
+    signed_out.http.post("/auth/sign-out").raise_for_status()
+
+    async def waits_of(api: InProcess, method: str, path: str, token: str) -> int:
+        exchange = json_exchange(method, path, token=token)
+        waits.clear()
+        await api.request(exchange)
+        assert exchange.status == 401
+        return len(waits)
+
+    async def run() -> list[int]:
+        async with in_process(stint.settings) as api:
+            return [
+                await waits_of(api, "POST", "/auth/sign-out", signed_out.token),
+                await waits_of(api, "DELETE", own, removed.token),
+                await waits_of(api, "GET", "/api/me", signed_out.token),
+                await waits_of(api, "POST", "/auth/sign-out", "not.a.token"),
+            ]
+
+    assert asyncio.run(run()) == [1, 1, 0, 0]
