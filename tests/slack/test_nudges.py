@@ -205,3 +205,64 @@ def test_a_nudge_that_the_version_before_has_enqueued_stays_the_only_one(url: st
             await conn.execute("DELETE FROM messages")
 
     over(url, work)
+
+
+def test_what_is_set_for_a_timer_that_has_ended_does_not_touch_the_next_ones_nudge(url: str) -> None:
+    async def work(conn: Connection) -> None:
+        ended = await running(conn, 9)
+        by, task = await conn.one("SELECT user_id, task_id FROM timers")
+        found = await nudges.get_timer(conn, NudgeOwner(timer_id=ended, user_id=by), hours=8)
+        await conn.execute("DELETE FROM timers")
+        following = await again(conn, by, task, 8.5)
+        assert found is not None and await nudges.plan(conn, known(url)) == 1
+        row = await conn.one("SELECT timer_id, next_at FROM slack_nudges")
+        await nudges.ask_again(conn, ended, user_id=by, hours=0)
+        await nudges.postpone(conn, found, NudgeOwner(timer_id=ended, user_id=by), hours=8)
+        assert await conn.one("SELECT timer_id, next_at FROM slack_nudges") == row == (following, None)
+
+    over(url, work)
+
+
+def test_the_timers_of_a_transaction_are_few_and_all_that_are_due_are_nudged(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nudges, "MOST", 2)
+
+    async def work(conn: Connection) -> None:
+        timers_due = [await running(conn, 9) for _ in range(5)]
+        transactions = "SELECT count(DISTINCT xmin::text) FROM slack_nudges"
+        assert await nudges.plan(conn, known(url)) == 5
+        assert await conn.value(transactions) == 3
+        assert await planned(conn) == ids(*timers_due)
+
+    over(url, work)
+
+
+OUTBOX = """
+    INSERT INTO messages (id, actor, queue, body, max_attempts, state, available_at, delivery_number, sent_at, done_at)
+    SELECT gen_random_uuid(), 'nudge_owner', CASE WHEN state = 'done' THEN 'slack' ELSE 'bills' END,
+           jsonb_build_object('timer_id', gen_random_uuid(), 'user_id', gen_random_uuid()), 15, state, now(), 1,
+           CASE WHEN state = 'sent' THEN now() END, CASE WHEN state = 'done' THEN now() - interval '3 days' END
+    FROM generate_series(1, %s) AS number, unnest(ARRAY['done', 'done', 'done', 'ready', 'sent']) AS state
+"""
+
+
+@pytest.mark.parametrize("analyzed", [False, True], ids=["grown", "analyzed"])
+def test_a_nudge_reads_none_of_a_full_outbox(url: str, analyzed: bool) -> None:
+    """Neither a plan that was made while the outbox was nearly empty, nor one for its size, reads all messages."""
+
+    async def work(conn: Connection) -> tuple[int, int]:
+        await conn.execute("ALTER TABLE messages SET (autovacuum_enabled = false)")
+        due = [await running(conn, 9) for _ in range(20)]
+        for _ in range(12):  # a plan without values is tried from the sixth time on
+            async with conn.transaction(force_rollback=True):
+                assert await nudges.plan(conn, known(url)) == len(due)
+        await conn.execute(OUTBOX, (4_000,))
+        if analyzed:
+            await conn.execute("ANALYZE messages")
+        async with conn.transaction(force_rollback=True):
+            assert await nudges.plan(conn, known(url)) == len(due)
+            return await conn.one(
+                "SELECT seq_tup_read::int, idx_tup_fetch::int FROM pg_stat_xact_user_tables WHERE relname = 'messages'"
+            )
+
+    read = over(url, work)
+    assert sum(read) < 1_000, read
