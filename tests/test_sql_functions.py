@@ -1,7 +1,9 @@
 """SQL functions in files beside the modules that call them: their names, and how a database gets and loses them."""
 
 import asyncio
+import re
 from datetime import date
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -10,7 +12,8 @@ from psycopg import AsyncConnection
 from schemas.messages import StopTimer
 from schemas.outbox import outbox
 from schemas.postgres import functions
-from schemas.postgres.functions import KEEP_DAYS, named, sql_functions
+from schemas.postgres.connection import Connection
+from schemas.postgres.functions import KEEP_DAYS, keep, named, sql_functions
 from schemas.postgres.migrate import migrate, pending
 from tests.support.installation import new_database
 
@@ -63,6 +66,15 @@ def test_each_file_has_the_function_of_its_name_and_all_of_them_are_called() -> 
 
 
 @pytest.mark.unit
+def test_no_function_that_python_calls_plans_to_read_whole_tables() -> None:
+    """PL/pgSQL keeps a plan for as long as its connection is open, also one that was right for nearly empty tables."""
+    modules = "\n".join(path.read_text() for path in functions.SCHEMAS.rglob("*.py"))
+    called = set(re.findall(r"""installed\(["'](\w+)["']\)""", modules))
+    assert {"start_timer", "stop_timer", "handle_stop"} < called
+    assert [name for name in called if "LANGUAGE plpgsql SET enable_seqscan = off AS" not in sql_functions()[name].text] == []
+
+
+@pytest.mark.unit
 def test_what_sql_repeats_of_the_message_and_its_channel_is_the_same() -> None:
     assert f"'{StopTimer.actor}', '{StopTimer.queue}'," in sql_functions()["stop_running"].text
     assert StopTimer.priority_seconds == 0  # stop_running leaves it out
@@ -76,6 +88,15 @@ def is_pending(url: str) -> bool:
             return await pending(conn)
 
     return asyncio.run(look())
+
+
+def note_unneeded(conn: psycopg.Connection, name: str, path: str, *, days: int) -> None:
+    """As `migrate` of a version that does not need the function has noted it, that many days ago."""
+    statement = conn.execute(
+        "SELECT format('COMMENT ON FUNCTION %%I IS %%L', %s::text, %s || (current_date - %s::int))",
+        (name, f"{path}, not needed since ", days),
+    ).fetchone() or ("",)
+    conn.execute(statement[0].encode())
 
 
 def test_a_database_gets_the_functions_it_lacks_and_loses_those_that_nobody_has_needed_for_long(database_url: str) -> None:
@@ -99,12 +120,50 @@ def test_a_database_gets_the_functions_it_lacks_and_loses_those_that_nobody_has_
         assert after == needed | {unneeded: marked, old: marked}
 
         for name, days in ((unneeded, KEEP_DAYS - 1), (old, KEEP_DAYS), (lost, KEEP_DAYS)):
-            comment = conn.execute(
-                "SELECT format('COMMENT ON FUNCTION %%I IS %%L', %s::text, %s || (current_date - %s::int))",
-                (name, f"{needed.get(name, 'schemas/hours/open_bill.sql')}, not needed since ", days),
-            ).fetchone() or ("",)
-            conn.execute(comment[0].encode())
+            note_unneeded(conn, name, needed.get(name, "schemas/hours/open_bill.sql"), days=days)
         assert asyncio.run(migrate(url)) == []
         after = dict(conn.execute(INSTALLED).fetchall())
         assert after.keys() == needed.keys() | {unneeded} and after[lost] == needed[lost]
         assert conn.execute("SELECT theirs()").fetchone() == (1,)
+
+
+def test_functions_that_a_running_version_needs_are_kept_after_going_back_to_it(database_url: str) -> None:
+    url = new_database(database_url)
+    needed = {function.name: function.path for function in sql_functions().values()}
+    theirs = "open_bill_00000000"
+
+    async def start_two_processes() -> None:
+        async with (
+            await Connection.connect(url, autocommit=True) as one,
+            await Connection.connect(url, autocommit=True) as other,
+        ):
+            await asyncio.gather(keep(one), keep(other))
+
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute(BODY.format(name=theirs, value=1).encode())
+        conn.execute(f"COMMENT ON FUNCTION {theirs} IS 'schemas/v2_1/open_bill.sql'".encode())
+        for name, path in needed.items():
+            note_unneeded(conn, name, path, days=KEEP_DAYS + 1)  # an upgrade; then somebody went back to this version
+        asyncio.run(start_two_processes())
+        assert dict(conn.execute(INSTALLED).fetchall()) == needed | {theirs: "schemas/v2_1/open_bill.sql"}
+        assert asyncio.run(migrate(url)) == []
+        after: dict[str, str] = dict(conn.execute(INSTALLED).fetchall())
+        assert after[theirs].startswith("schemas/v2_1/open_bill.sql, not needed since ")
+
+
+def test_a_dump_without_comments_can_be_migrated(database_url: str) -> None:
+    url = new_database(database_url)
+    needed = {function.name: function.path for function in sql_functions().values()}
+    with psycopg.connect(url, autocommit=True) as conn:
+        for name in needed:
+            conn.execute(f"COMMENT ON FUNCTION {name} IS NULL".encode())
+        assert not is_pending(url)
+        assert asyncio.run(migrate(url)) == []
+        assert dict(conn.execute(INSTALLED).fetchall()) == needed
+
+
+def test_a_process_keeps_its_functions_when_the_files_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = dict(sql_functions())
+    monkeypatch.setattr(functions, "SCHEMAS", tmp_path)
+    (tmp_path / "other.sql").write_text(BODY.format(name="other", value=1))
+    assert dict(sql_functions()) == before and functions._read().keys() == {"other"}

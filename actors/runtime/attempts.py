@@ -6,6 +6,7 @@ import os
 import threading
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -22,6 +23,8 @@ from schemas.outbox.failed_attempts import Failure
 from schemas.outbox.heartbeats import HandlerMetrics, process_name
 from schemas.outbox.outbox import State
 from schemas.postgres.connection import STATEMENT_FAILED, Connection, connect, is_unreachable
+from schemas.postgres.migrate import UNDEFINED, pending
+from schemas.postgres.readiness import LACKS_MIGRATIONS
 from schemas.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -35,6 +38,11 @@ MAX_ERROR_LENGTH, MAX_TRACEBACK_LENGTH = 10_000, 100_000
 STUCK_SECONDS = 60  # for locks and for recording a failure, in addition to the handler's own timeout
 # The transaction lost against a concurrent one. The handler did nothing wrong, so it is retried without counting an attempt.
 CONTENTION = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure, psycopg.errors.LockNotAvailable)
+
+
+class DatabaseLacksMigrations(Exception):
+    """The attempt had no effect, because the database lacks what this version needs: it waits, as for a Postgres that is
+    away."""
 
 
 class AttemptRunner:
@@ -62,7 +70,10 @@ class AttemptRunner:
                 self._loop.run(self._attempt(delivery))
                 return True
             except Exception as error:
-                if not is_unreachable(error):
+                if isinstance(error, DatabaseLacksMigrations):
+                    if tries == 0:
+                        logger.error("waiting: %s", LACKS_MIGRATIONS)
+                elif not is_unreachable(error):
                     logger.error("the attempt could not be finished: %s; trying again", type(error).__name__)
                 elif tries == 0:
                     logger.warning("waiting for Postgres: %s", type(error).__name__)
@@ -109,7 +120,13 @@ class AttemptRunner:
                 self._lost_connections += 1
                 if self._lost_connections < MAX_LOST_CONNECTIONS:
                     raise  # `run` retries, and finds in the row whether the transaction was committed
-            await self._record_failure(delivery, call, error)
+            failure = failure_from(error)
+            if isinstance(error, UNDEFINED) and await pending(await self._connection()):
+                if call.token is None:
+                    raise DatabaseLacksMigrations from error
+                logger.error("after an external call: %s", LACKS_MIGRATIONS)
+                failure = replace(failure, uncounted=True)
+            await self._record_failure(delivery, call, failure)
         finally:
             call.close()
             handler_metrics[delivery.actor].add(time.perf_counter() - started_at, succeeded=succeeded)
@@ -160,7 +177,7 @@ class AttemptRunner:
             if not call.completed:
                 raise NonRetryable(f"the handler {handler.model.actor} returned without call.complete(): fix the handler")
 
-    async def _record_failure(self, delivery: Delivery, call: ExternalCall, error: BaseException) -> None:
+    async def _record_failure(self, delivery: Delivery, call: ExternalCall, failure: Failure) -> None:
         """Records the failed attempt on a new connection, unless the message's state has changed since."""
         conn = await self._connection()
         async with conn.transaction():
@@ -170,13 +187,11 @@ class AttemptRunner:
             current = record.is_leased(call.token) if call.token else record.is_delivery(delivery.delivery_number)
             if not current:
                 return
-            state = await record_failure(
-                conn, record, failure_from(error), base_seconds=self._settings.stint_retry_base_seconds
-            )
+            state = await record_failure(conn, record, failure, base_seconds=self._settings.stint_retry_base_seconds)
         if state is State.dead:
-            logger.error("dead after %d attempts: %s", record.attempts + 1, type(error).__name__)
+            logger.error("dead after %d attempts: %s", record.attempts + 1, failure.error_class)
         else:
-            logger.info("attempt %d failed, will retry: %s", record.attempts + 1, type(error).__name__)
+            logger.info("attempt %d failed, will retry: %s", record.attempts + 1, failure.error_class)
 
 
 def failure_from(error: BaseException) -> Failure:

@@ -21,6 +21,7 @@ from actors.runtime.deliveries import Delivery
 from actors.runtime.handlers import HANDLERS
 from actors.runtime.heartbeat import beat
 from schemas.messages import MODELS
+from schemas.postgres.readiness import wait_for_database
 from schemas.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ class WorkerProcess:
         """Runs until SIGTERM or SIGINT (returns 0), or until a thread is dead or stuck (returns 1: restart the process)."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stopping.set())
-        if not self._wait_for_queues():
+        if not (asyncio.run(wait_for_database(self._settings, self.stopping.is_set)) and self._wait_for_queues()):
             return 0
         self._worker.start()
         heartbeat = beat(self._settings, kind="work", queues=sorted(self._queues))

@@ -22,6 +22,7 @@ from schemas.base import Row
 from schemas.customers.deletion import References
 from schemas.errors import Conflict, FieldProblem, Forbidden, Invalid, NotFound, RateLimited, StintError, Unavailable
 from schemas.postgres.connection import PoolBusy, is_unreachable
+from schemas.postgres.migrate import UNDEFINED
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,9 @@ DETAILS = {
     413: "The body is larger than this route accepts; only Slack's routes accept more than 256 KiB.",
 }
 DATABASE_AWAY = "The database cannot be reached. Nothing was changed; try again in a moment."
+LACKS_MIGRATIONS = (
+    "The database is of another version than this process. Nothing was changed; ./stint migrate adds what it lacks."
+)
 INTERNAL = "An internal error; the log has it under this requestId."
 STATUS: dict[type[StintError], int] = {
     NotFound: 404,
@@ -183,6 +187,9 @@ def _database_error(request: Request[Any, Any, Any], error: Exception) -> Respon
         return _problem_response(
             request, 503, "The connection to the database broke; check whether the change was made before you repeat it."
         )
+    if isinstance(error, UNDEFINED):
+        _log_unexpected(error)
+        return _problem_response(request, 503, LACKS_MIGRATIONS)
     if isinstance(error, psycopg.errors.LockNotAvailable | psycopg.errors.DeadlockDetected | psycopg.errors.QueryCanceled):
         logger.warning("rows are locked or the statement timed out error=%s", type(error).__name__)
         return _problem_response(
@@ -195,11 +202,15 @@ def _database_error(request: Request[Any, Any, Any], error: Exception) -> Respon
 
 
 def _internal_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    _log_unexpected(error)
+    return _problem_response(request, 500, INTERNAL)
+
+
+def _log_unexpected(error: Exception) -> None:
     # The traceback without the exception's text, which may contain secret values of the request or of a row.
     frames = "".join(traceback.format_tb(error.__traceback__))
     sqlstate = getattr(error, "sqlstate", "")
     logger.error("unexpected error=%s sqlstate=%s", type(error).__name__, sqlstate, extra={"traceback": frames})
-    return _problem_response(request, 500, INTERNAL)
 
 
 HANDLERS: ExceptionHandlersMap = {

@@ -1,7 +1,8 @@
 -- The open bill of a consultant, customer, pillar and day, locked; created if there is none. A rejected one is pending again,
 -- because of the late time. Mostly there is one: a lock costs a third of an INSERT with ON CONFLICT, which would write the bill
 -- again.
-CREATE FUNCTION open_bill(of_user uuid, of_customer uuid, of_pillar uuid, of_day date) RETURNS uuid LANGUAGE plpgsql AS $$
+CREATE FUNCTION open_bill(of_user uuid, of_customer uuid, of_pillar uuid, of_day date) RETURNS uuid
+LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE
     bill uuid;
 BEGIN

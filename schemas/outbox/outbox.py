@@ -21,7 +21,6 @@ from uuid import UUID, uuid4
 
 from schemas.messages import Message
 from schemas.postgres.connection import Connection
-from schemas.postgres.functions import installed
 
 # An empty notification wakes the relays, one per transaction. It may be lost: relays poll as well.
 CHANNEL = "stint_ready"
@@ -52,37 +51,51 @@ async def enqueue(
     It is handled at `available_at`, or as soon as possible. `done`: there is nothing to do, and only a client that measures the
     time must not see that.
     """
-    message_id = uuid4()
-    await conn.execute(
-        f"SELECT {installed('enqueue_message')}(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-        (
-            message_id, message.actor, message.queue, message.model_dump_json(), message.max_attempts,
-            created_by, cause.get(), available_at, message.priority_seconds, done,
-        ),
-    )  # fmt: skip
+    (message_id,) = await _insert(conn, [message], created_by=created_by, available_at=available_at, done=done)
     return message_id
 
 
 async def enqueue_many(conn: Connection, messages: Sequence[Message], *, created_by: UUID | None = None) -> list[UUID]:
     """Writes messages in the caller's transaction, in one statement, and returns their ids, in no particular order."""
+    return await _insert(conn, messages, created_by=created_by)
+
+
+async def _insert(
+    conn: Connection,
+    messages: Sequence[Message],
+    *,
+    created_by: UUID | None,
+    available_at: datetime | None = None,
+    done: bool = False,
+) -> list[UUID]:
+    """As enqueue_message.sql for one message, which other SQL functions call. Not that function: while the database lacks it,
+    work that began before must end all the same, such as an external call."""
     return await conn.values(
         f"""
         WITH new AS (
-            INSERT INTO messages (id, actor, queue, body, max_attempts, created_by, cause_id, available_at)
-            SELECT gen_random_uuid(), actor, queue, body, max_attempts, %s, %s, now() - make_interval(secs => priority)
-            FROM unnest(%s::text[], %s::text[], %s::jsonb[], %s::int[], %s::float[])
-                AS m (actor, queue, body, max_attempts, priority)
+            INSERT INTO messages (id, actor, queue, body, max_attempts, created_by, cause_id, available_at, state, done_at)
+            SELECT gen_random_uuid(), actor, queue, body, max_attempts, %(created_by)s, %(cause)s,
+                   coalesce(%(available_at)s, now() - make_interval(secs => priority)),
+                   CASE WHEN %(done)s THEN 'done' ELSE 'ready' END, CASE WHEN %(done)s THEN now() END
+            FROM unnest(
+                %(actors)s::text[], %(queues)s::text[], %(bodies)s::jsonb[], %(attempts)s::int[], %(priorities)s::float[]
+            ) AS m (actor, queue, body, max_attempts, priority)
             RETURNING id
         )
         SELECT id, pg_notify('{CHANNEL}', '') FROM new
         """,
-        (
-            created_by, cause.get(),
-            [message.actor for message in messages], [message.queue for message in messages],
-            [message.model_dump_json() for message in messages], [message.max_attempts for message in messages],
-            [message.priority_seconds for message in messages],
-        ),
-    )  # fmt: skip
+        {
+            "created_by": created_by,
+            "cause": cause.get(),
+            "available_at": available_at,
+            "done": done,
+            "actors": [message.actor for message in messages],
+            "queues": [message.queue for message in messages],
+            "bodies": [message.model_dump_json() for message in messages],
+            "attempts": [message.max_attempts for message in messages],
+            "priorities": [message.priority_seconds for message in messages],
+        },
+    )
 
 
 @dataclass(frozen=True)
@@ -129,8 +142,14 @@ async def lock(conn: Connection, message_id: UUID) -> Record | None:
 
 
 async def complete(conn: Connection, message_id: UUID) -> None:
-    """Marks a locked message done, in the transaction of its effect."""
-    await conn.execute(f"SELECT {installed('complete_message')}(%s)", (message_id,))
+    """Marks a locked message done, in the transaction of its effect: as complete_message.sql, which SQL functions call."""
+    await conn.execute(
+        """
+        UPDATE messages SET state = 'done', done_at = clock_timestamp(), lease_token = NULL, lease_until = NULL, error = NULL
+        WHERE id = %s
+        """,
+        (message_id,),
+    )
 
 
 async def reschedule(conn: Connection, message_id: UUID, *, seconds: float) -> None:

@@ -6,15 +6,15 @@ installs those that a database lacks. A function that no version has needed for 
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from psycopg import AsyncConnection, sql
 
 SCHEMAS = Path(__file__).parents[1]
 KEEP_DAYS = 30  # a process of an earlier version that runs longer beside a later one finds its functions removed
+_LOCK = 7_474_613  # an advisory lock: two transactions must not change a function's comment at the same time
 _UNNEEDED = ", not needed since "  # in the comment of an installed function, before the day
 
 
@@ -28,15 +28,14 @@ class SqlFunction:
     path: str
 
 
-@cache
 def sql_functions() -> Mapping[str, SqlFunction]:
-    """All functions, by the names of their files. Raises ValueError if functions call each other in a circle."""
-    paths = [path for path in sorted(SCHEMAS.rglob("*.sql")) if path.parent.name != "migrations"]
-    return named({f"schemas/{path.relative_to(SCHEMAS)}": path.read_text() for path in paths})
+    """All functions, by the names of their files."""
+    return _FUNCTIONS
 
 
 def named(texts: Mapping[str, str]) -> dict[str, SqlFunction]:
-    """The functions of these texts, by the names of their files; `texts` by path. Raises ValueError as `sql_functions`."""
+    """The functions of these texts, by the names of their files; `texts` by path. Raises ValueError if functions call each
+    other in a circle."""
     paths = {Path(path).stem: path for path in texts}
     call = re.compile(rf"\b({'|'.join(paths)})(?=\()")
     found: dict[str, SqlFunction] = {}
@@ -62,15 +61,16 @@ def installed(name: str) -> str:
 
 async def install(conn: AsyncConnection[tuple[object, ...]]) -> list[str]:
     """Installs the functions that the database lacks, and returns their names. Removes those that no version has needed for
-    KEEP_DAYS. The caller owns the transaction, and the lock of migrations."""
+    KEEP_DAYS. The caller owns the transaction."""
     needed = {function.name: function for function in sql_functions().values()}
-    present = await _present(conn)
+    await conn.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+    present = await _present(conn, needed)
     for name in needed.keys() - present.keys():
         await conn.execute(needed[name].text.encode())
         await _comment(conn, name, needed[name].path)
     for name, (comment, days_unneeded) in present.items():
         if name in needed:
-            if _UNNEEDED in comment:  # the version before runs again
+            if comment != needed[name].path:  # the version before runs again, or a dump was restored without comments
                 await _comment(conn, name, needed[name].path)
         elif days_unneeded is None:
             cursor = await conn.execute("SELECT current_date::text")
@@ -81,18 +81,42 @@ async def install(conn: AsyncConnection[tuple[object, ...]]) -> list[str]:
     return sorted(needed.keys() - present.keys())
 
 
-async def _present(conn: AsyncConnection[tuple[object, ...]]) -> dict[str, tuple[str, int | None]]:
-    """The comments of all functions that were installed by `install`, by name, and for how many days each was not needed."""
+async def keep(conn: AsyncConnection[tuple[object, ...]]) -> None:
+    """Notes that the functions of this version are needed, where a later version has noted that they are not: somebody has
+    gone back to this one. KEEP_DAYS count again from the next upgrade. `conn` is outside a transaction."""
+    needed = {function.name: function for function in sql_functions().values()}
+    present = await _present(conn, needed)
+    if not any(_UNNEEDED in comment for name, (comment, _) in present.items() if name in needed):
+        return
+    async with conn.transaction():
+        await conn.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+        for name, (comment, _) in (await _present(conn, needed)).items():
+            if name in needed and _UNNEEDED in comment:
+                await _comment(conn, name, needed[name].path)
+
+
+async def _present(conn: AsyncConnection[tuple[object, ...]], needed: Collection[str]) -> dict[str, tuple[str, int | None]]:
+    """The comments of the functions that `install` has installed, by name, and for how many days each was not needed. Without
+    comments, as in a dump that leaves them out, only those that are needed can be told."""
     cursor = await conn.execute(
         """
-        SELECT proname::text, comment, current_date - substring(comment FROM %s || '(.*)$')::date
+        SELECT proname::text, coalesce(comment, ''), current_date - substring(comment FROM %s || '(.*)$')::date
         FROM pg_proc, obj_description(oid, 'pg_proc') AS comment
-        WHERE pronamespace = current_schema::regnamespace AND comment ~ '^schemas/[a-z_/]+[.]sql'
+        WHERE pronamespace = current_schema::regnamespace
+          AND (comment ~ '^schemas/[a-z0-9_/]+[.]sql' OR proname = ANY(%s::text[]))
         """,
-        (_UNNEEDED,),
+        (_UNNEEDED, list(needed)),
     )
     return {str(name): (str(comment), days) for name, comment, days in await cursor.fetchall()}  # type: ignore[misc]
 
 
 async def _comment(conn: AsyncConnection[tuple[object, ...]], name: str, comment: str) -> None:
     await conn.execute(sql.SQL("COMMENT ON FUNCTION {} IS {}").format(sql.Identifier(name), comment).as_bytes(conn))
+
+
+def _read() -> dict[str, SqlFunction]:
+    paths = [path for path in sorted(SCHEMAS.rglob("*.sql")) if path.parent.name != "migrations"]
+    return named({f"schemas/{path.relative_to(SCHEMAS)}": path.read_text() for path in paths})
+
+
+_FUNCTIONS = _read()  # when the process starts: its code calls these, also if its files are replaced later

@@ -13,12 +13,15 @@ from schemas.postgres.connection import Connection
 from schemas.settings import DEFAULT_LONG_HOURS
 
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
+_NAMES = tuple(path.stem for path in MIGRATIONS.glob("*.sql"))  # when this process started: what its code needs
 _LOCK = 7_474_611  # an advisory lock that nothing else takes: concurrent starts migrate one after another
 # While a migration waits for a lock on a table, all later statements on that table wait behind it. So it gives up early and
 # tries again.
 LOCK_SECONDS = 3
 TRIES = 20
 STATEMENT_SECONDS = 24 * 3600  # for one statement of a migration: building an index may take long
+# The errors of a statement that needs what this database lacks; a mistake in the statement has the same. See `pending`.
+UNDEFINED = (psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)
 CHECK_SECONDS = 2  # for the look at the database before a process starts; then it starts anyway, and waits for Postgres
 
 _BEFORE_0_2_0 = "0001_foundation"  # the first of the thirteen migrations that became 0001_schema in version 0.2.0
@@ -83,7 +86,6 @@ async def check_version(database_url: str) -> None:
 
 async def pending(conn: AsyncConnection[tuple[object, ...]]) -> bool:
     """Whether the database lacks a migration or a SQL function of this version. One statement."""
-    names = [path.stem for path in MIGRATIONS.glob("*.sql")]
     installed = [function.name for function in functions.sql_functions().values()]
     try:
         cursor = await conn.execute(
@@ -91,11 +93,11 @@ async def pending(conn: AsyncConnection[tuple[object, ...]]) -> bool:
             SELECT (SELECT count(*) FROM migrations WHERE name = ANY(%s)),
                    (SELECT count(*) FROM pg_proc WHERE proname = ANY(%s) AND pg_function_is_visible(oid))
             """,
-            (names, installed),
+            (list(_NAMES), installed),
         )
     except psycopg.errors.UndefinedTable:
         return True
-    return await cursor.fetchone() != (len(names), len(installed))
+    return await cursor.fetchone() != (len(_NAMES), len(installed))
 
 
 async def _applied_names(conn: AsyncConnection[tuple[object, ...]]) -> set[str]:

@@ -213,7 +213,7 @@ def test_the_failure_of_a_call_whose_lease_another_attempt_has_is_not_recorded(u
         frozen, _, sent = await taken_over(conn)
         runner = AttemptRunner(settings(url), threading.Event())
         runner._conn = conn
-        await runner._record_failure(delivery(sent), frozen, ValueError("late"))
+        await runner._record_failure(delivery(sent), frozen, failure_from(ValueError("late")))
         return await states(conn, sent), await conn.value(
             "SELECT count(*) FROM message_attempts WHERE message_id = %s", (sent,)
         )
