@@ -118,15 +118,27 @@ def _of_bills_in_xero(status: InstallationStatus) -> list[Finding]:
 
 
 def _of_other_queues(status: InstallationStatus) -> list[Finding]:
-    """The queues that a relay has found at RabbitMQ with another type, or other arguments, than it would declare."""
+    """The queues that a relay has found at RabbitMQ with another type, or other arguments, than it would declare, and those
+    that it cannot use."""
     return [
-        Finding(
-            f"{difference}.",
+        Finding(f"{found}.", *_consequence_and_cure(found))
+        for found in sorted({each for relay in status.alive("relay") for each in relay.other_queues})
+    ]
+
+
+def _consequence_and_cure(found: str) -> tuple[str, str]:
+    if " cannot be used: " in found:
+        return "its messages wait in Postgres; those of other queues flow", "start the node of RabbitMQ that has the queue"
+    if " is of the type " in found:
+        return (
             "it is used as it is; a classic queue is lost with its node, and a quorum queue is slower on a single node",
             "set STINT_QUEUE_TYPE to what it is, or have it created again: docs/operations.md, A queue differs",
         )
-        for difference in sorted({each for relay in status.alive("relay") for each in relay.other_queues})
-    ]
+    return (
+        "it is used as it is, and RabbitMQ does what its arguments say: it may drop messages, which are sent again after "
+        "STINT_SENT_SECONDS, or refuse them, which stops all queues",
+        "have it created again: docs/operations.md, A queue differs",
+    )
 
 
 def _of_queue(status: InstallationStatus, queue: QueueDepth) -> Finding | None:

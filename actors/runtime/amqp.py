@@ -13,12 +13,20 @@ from pika.spec import Basic, BasicProperties
 
 OPEN_SECONDS = 10
 CLOSE_SECONDS = 1  # RabbitMQ does not answer while it is blocked by an alarm
+NOT_FOUND = 404
 PRECONDITION_FAILED = 406  # AMQP's code for: it exists with other arguments
 HEARTBEAT_SECONDS = 15  # unless the URL sets another; a peer that is silent for longer is considered dead
 
 
 class ConnectionLost(Exception):
     """The connection is lost, or could not be opened. Messages without a confirm may or may not have arrived."""
+
+
+class QueueUnusable(Exception):
+    """RabbitMQ lets nobody use the queue now, because its node is down for example. Other queues may be usable."""
+
+    def __init__(self, queue: str, refusal: str) -> None:
+        super().__init__(f"The queue {queue} cannot be used: {refusal}")
 
 
 class Amqp:
@@ -87,17 +95,21 @@ class Amqp:
         await self.close()
 
     async def exists(self, queue: str) -> bool:
-        """Whether the queue exists."""
-        return await self._declare(queue, passive=True) is None
+        """Whether the queue exists. Raises QueueUnusable if RabbitMQ does not say."""
+        refusal = await self._declare(queue, passive=True)
+        # the same code is that of a queue that exists, and whose node is down
+        if refusal is not None and not (refusal.reply_code == NOT_FOUND and "no queue" in refusal.reply_text):
+            raise QueueUnusable(queue, refusal.reply_text)
+        return refusal is None
 
     async def declare(self, queue: str, arguments: dict[str, Any]) -> str | None:
         """Creates the durable queue if it does not exist. Returns None if it now is as declared, and RabbitMQ's words on the
-        difference if it existed with other arguments. Raises ConnectionLost if RabbitMQ refuses for another reason."""
+        difference if it existed with other arguments. Raises QueueUnusable if RabbitMQ refuses for another reason."""
         refusal = await self._declare(queue, durable=True, arguments=arguments)
         if refusal is None:
             return None
         if refusal.reply_code != PRECONDITION_FAILED:
-            raise ConnectionLost(f"the queue {queue} cannot be declared: {refusal.reply_text}")
+            raise QueueUnusable(queue, refusal.reply_text)
         return str(refusal.reply_text)
 
     async def _declare(self, queue: str, **options: Any) -> pika.exceptions.ChannelClosedByBroker | None:

@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -21,7 +22,7 @@ from dramatiq.common import xq_name
 from dramatiq.errors import ConnectionClosed
 from pika.exceptions import AMQPError
 
-from actors.runtime.amqp import HEARTBEAT_SECONDS, Amqp
+from actors.runtime.amqp import HEARTBEAT_SECONDS, Amqp, QueueUnusable
 from schemas.messages import QUEUES
 from schemas.postgres.connection import Connection
 from schemas.settings import Settings
@@ -180,30 +181,47 @@ class OutboxBroker(RabbitmqBroker):
         return self.channel.queue_declare(queue=xq_name(queue_name), passive=True)
 
 
-async def declare_queues(amqp: Amqp, conn: Connection, settings: Settings) -> list[str]:
+@dataclass(frozen=True)
+class Queues:
+    """What a relay has found at RabbitMQ. `usable`: the queues that it can publish to. `findings`: a sentence without its full
+    stop for each queue that is not as it would be declared, or cannot be used."""
+
+    usable: list[str]
+    findings: list[str]
+
+
+async def declare_queues(amqp: Amqp, conn: Connection, settings: Settings) -> Queues:
     """Declares the queues. A queue that did not exist had lost its messages: all that were sent to it are sent again, so that
     no message is lost even if RabbitMQ loses its disk. A queue that exists with another type, or other arguments, is used as it
-    is. Returns these, each with the difference."""
-    other_queues = []
+    is."""
+    found = Queues([], [])
     for queue in QUEUES:
-        if not await amqp.exists(queue):
-            cursor = await conn.execute(
-                """
-                UPDATE messages SET state = 'ready' WHERE id IN (
-                    SELECT id FROM messages WHERE queue = %s AND state = 'sent' FOR UPDATE SKIP LOCKED)
-                """,
-                (queue,),
-            )
-            if cursor.rowcount:
-                logger.warning("RabbitMQ lost a queue, requeued its messages: queue=%s count=%d", queue, cursor.rowcount)
-        # first the dead-letter queue, so that it is there when a worker rejects a message
-        for name, arguments in (
-            (xq_name(queue), xq_arguments(settings)),
-            (queue, queue_arguments(queue, settings)),
-        ):
-            if (refusal := await amqp.declare(name, arguments)) is not None:
-                other_queues.append(describe_difference(name, refusal))
-    return other_queues
+        try:
+            if not await amqp.exists(queue):
+                await _requeue_lost(conn, queue)
+            # first the dead-letter queue, so that it is there when a worker rejects a message
+            for name, arguments in (
+                (xq_name(queue), xq_arguments(settings)),
+                (queue, queue_arguments(queue, settings)),
+            ):
+                if (refusal := await amqp.declare(name, arguments)) is not None:
+                    found.findings.append(describe_difference(name, refusal))
+            found.usable.append(queue)
+        except QueueUnusable as error:
+            found.findings.append(str(error))
+    return found
+
+
+async def _requeue_lost(conn: Connection, queue: str) -> None:
+    cursor = await conn.execute(
+        """
+        UPDATE messages SET state = 'ready' WHERE id IN (
+            SELECT id FROM messages WHERE queue = %s AND state = 'sent' FOR UPDATE SKIP LOCKED)
+        """,
+        (queue,),
+    )
+    if cursor.rowcount:
+        logger.warning("RabbitMQ lost a queue, requeued its messages: queue=%s count=%d", queue, cursor.rowcount)
 
 
 def describe_difference(queue: str, refusal: str) -> str:

@@ -13,7 +13,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
@@ -30,6 +30,7 @@ from actors.runtime.rescuer import rescue
 from schemas.messages import QUEUES
 from schemas.outbox.outbox import CHANNEL
 from schemas.postgres.connection import Connection, connect
+from schemas.postgres.readiness import wait_for_database
 from schemas.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ MAX_UNCONFIRMED = 2_000
 POLL_SECONDS = 1.0  # a notification wakes the relay earlier, but may be lost
 FULL_SECONDS = 0.1  # while a queue is full: workers that have handled messages wake nobody
 CONFIRM_SECONDS = 15
+UNUSABLE_SECONDS = 10  # between two looks at queues that cannot be used
 LISTEN_SECONDS = 10
 RECONNECT_SECONDS = 0.5
 LOG_INTERVAL_SECONDS = 20  # between two warnings about the same outage
@@ -78,10 +80,11 @@ class Relay:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._wake = asyncio.Event()
-        self._other_queues: list[str] = []  # the last connection's result of `declare_queues`
+        self._other_queues: list[str] = []  # the last findings of `declare_queues`
 
     async def run(self) -> None:
         """Runs until it is cancelled. Outages of Postgres and RabbitMQ are survived; any other exception ends the process."""
+        await wait_for_database(self._settings)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_running("publish", self._publish))
             tasks.create_task(self._keep_running("listen", self._listen))
@@ -126,15 +129,19 @@ class Relay:
             await conn.execute("SET synchronous_commit = off")
             # a new plan for each claim would not be better
             await conn.execute("SET plan_cache_mode = force_generic_plan")
-            self._report(await declare_queues(amqp, conn, self._settings))
+            queues = await self._declare_queues(amqp, conn)
             logger.info("relaying")
+            look_at = time.monotonic() + UNUSABLE_SECONDS
             outgoing = Outgoing(amqp, self._wake)
             while not amqp.lost.done():
                 self._wake.clear()
                 pause_seconds = POLL_SECONDS
                 if not (amqp.blocked or outgoing.is_full):
-                    pause_seconds = (await self._publish_due(conn, key, outgoing)).pause_seconds
+                    pause_seconds = (await self._publish_due(conn, key, outgoing, queues)).pause_seconds
                 await self._check_confirms(conn, outgoing)
+                if len(queues) < len(QUEUES) and time.monotonic() > look_at:
+                    queues = await self._declare_queues(amqp, conn)
+                    look_at = time.monotonic() + UNUSABLE_SECONDS
                 if pause_seconds:
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(pause_seconds):
@@ -142,15 +149,19 @@ class Relay:
             await self._check_confirms(conn, outgoing)
             await amqp.lost
 
-    def _report(self, other_queues: list[str]) -> None:
-        """Logs one warning, when these queues change, and has the heartbeat record them."""
-        if other_queues and other_queues != self._other_queues:
-            logger.warning("%s. Used as it is; see docs/operations.md, A queue differs", "; ".join(other_queues))
-        self._other_queues[:] = other_queues
+    async def _declare_queues(self, amqp: Amqp, conn: Connection) -> list[str]:
+        """Returns the queues that can be used. Logs one warning when the findings change, and has the heartbeat record them."""
+        found = await declare_queues(amqp, conn, self._settings)
+        if found.findings and found.findings != self._other_queues:
+            logger.warning("%s. See docs/operations.md, A queue differs", "; ".join(found.findings))
+        self._other_queues[:] = found.findings
+        return found.usable
 
-    async def _publish_due(self, conn: Connection, key: int, outgoing: "Outgoing") -> Claim:
+    async def _publish_due(
+        self, conn: Connection, key: int, outgoing: "Outgoing", queues: Sequence[str] = tuple(QUEUES)
+    ) -> Claim:
         """Claims messages that are due and publishes them, without waiting until RabbitMQ confirms them."""
-        claimed = await claim(conn, relay=key)
+        claimed = await claim(conn, relay=key, queues=queues)
         for row in claimed.rows:
             outgoing.publish(row)
         return claimed
@@ -173,23 +184,29 @@ class Outgoing:
     def __init__(self, amqp: Amqp, wake: asyncio.Event) -> None:
         self.amqp = amqp
         self._wake = wake  # set when something is to be done
-        self._waiting: dict[Claimed, float] = {}  # when they were published, by time.monotonic(); the oldest first
+        self._waiting: dict[str, set[Claimed]] = {queue: set() for queue in QUEUES}
+        # by queue, by time.monotonic(): its last confirm, or when the first of those that wait was published
+        self._moved_at: dict[str, float] = {}
         self._confirmed = 0
         self._refused: list[Claimed] = []
 
     @property
     def is_full(self) -> bool:
-        return len(self._waiting) >= MAX_UNCONFIRMED
+        return sum(map(len, self._waiting.values())) >= MAX_UNCONFIRMED
 
     def publish(self, row: Claimed) -> None:
         body = encode_reference(message_id=row.id, delivery_number=row.delivery_number, actor=row.actor, queue=row.queue)
-        self._waiting[row] = time.monotonic()
+        if not self._waiting[row.queue]:
+            self._moved_at[row.queue] = time.monotonic()
+        self._waiting[row.queue].add(row)
         self.amqp.publish(row.queue, body, f"{row.id}:{row.delivery_number}", partial(self._settle, row))
 
     def take_settled(self) -> tuple[int, list[Claimed]]:
         """How many were confirmed since the last call, and those that RabbitMQ has refused or that were on a lost connection. A
-        connection without a confirm for CONFIRM_SECONDS is given up: a quorum queue without a leader never confirms."""
-        if self._waiting and time.monotonic() - next(iter(self._waiting.values())) > CONFIRM_SECONDS:
+        connection is given up if it has no confirm of a queue for CONFIRM_SECONDS: a quorum queue without a leader never
+        confirms. A connection that confirms slowly is kept, because to publish everything again would slow it more."""
+        overdue = time.monotonic() - CONFIRM_SECONDS
+        if any(waiting and self._moved_at[queue] < overdue for queue, waiting in self._waiting.items()):
             self.amqp.abandon("no confirm")
         confirmed, self._confirmed = self._confirmed, 0
         refused, self._refused = self._refused, []
@@ -197,17 +214,19 @@ class Outgoing:
 
     def _settle(self, row: Claimed, stored: bool) -> None:
         was_full = self.is_full
-        del self._waiting[row]
+        self._waiting[row.queue].remove(row)
         if stored:
             self._confirmed += 1
+            self._moved_at[row.queue] = time.monotonic()
         else:
             self._refused.append(row)
         if was_full or not stored:
             self._wake.set()
 
 
-async def claim(conn: Connection, *, relay: int) -> Claim:
-    """Marks messages that are due as sent, the oldest first, up to IN_FLIGHT per queue. Commit before publishing them."""
+async def claim(conn: Connection, *, relay: int, queues: Sequence[str] = tuple(QUEUES)) -> Claim:
+    """Marks messages of these queues that are due as sent, the oldest first, up to IN_FLIGHT per queue. Commit before
+    publishing them."""
     rows = await conn.all(
         """
         WITH capacity AS (
@@ -229,7 +248,7 @@ async def claim(conn: Connection, *, relay: int) -> Claim:
         SELECT available_at, id, delivery_number, actor, queue, slots FROM capacity LEFT JOIN claimed USING (queue)
         ORDER BY available_at, id
         """,
-        {"batch": BATCH, "in_flight": IN_FLIGHT, "queues": list(QUEUES), "relay": relay},
+        {"batch": BATCH, "in_flight": IN_FLIGHT, "queues": list(queues), "relay": relay},
     )
     claimed = [Claimed(*row) for _, *row, _ in rows if row[0] is not None]
     slots_by_queue = {queue: slots for *_, queue, slots in rows}
@@ -237,7 +256,7 @@ async def claim(conn: Connection, *, relay: int) -> Claim:
     return Claim(
         claimed,
         more_due=any(count >= slots_by_queue[queue] for queue, count in claimed_by_queue.items()),
-        full=min(slots_by_queue.values()) <= 0,
+        full=min(slots_by_queue.values(), default=1) <= 0,
     )
 
 

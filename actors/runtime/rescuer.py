@@ -6,6 +6,9 @@ it deletes rows that have served their purpose, so that tables do not grow witho
 import asyncio
 import logging
 import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from actors.runtime.failures import record_failure
@@ -15,7 +18,7 @@ from schemas.outbox.failed_attempts import Failure
 from schemas.outbox.heartbeats import process_name
 from schemas.outbox.outbox import Record
 from schemas.postgres import sync_epochs
-from schemas.postgres.connection import Connection, connect
+from schemas.postgres.connection import Connection, connect, is_unreachable
 from schemas.postgres.sync_start import TOMBSTONE_DAYS
 from schemas.settings import Settings
 from schemas.slack import nudges
@@ -31,7 +34,11 @@ from schemas.xero.checks import chain
 logger = logging.getLogger(__name__)
 
 EVERY_SECONDS = 2.0
+LOG_INTERVAL_SECONDS = 20  # between two errors of the same job
 REMINDERS_SECONDS = 10.0  # they are planned minutes ahead, and the working hours of all people are read for that
+
+
+_logged_at: dict[str, float] = {}  # when the failure of a job was last logged, by time.monotonic()
 
 
 async def rescue(settings: Settings) -> None:
@@ -42,30 +49,56 @@ async def rescue(settings: Settings) -> None:
         plan_at = 0.0
         while True:
             await rescue_once(conn, settings)
-            seen = await changes.publish_changed(conn, seen, settings)
+            with logged("App Homes"):
+                seen = await changes.publish_changed(conn, seen, settings)
             if time.monotonic() >= plan_at:
-                await reminder_planning.plan(conn, settings)
+                with logged("reminders"):
+                    await reminder_planning.plan(conn, settings)
                 plan_at = time.monotonic() + REMINDERS_SECONDS
             await asyncio.sleep(EVERY_SECONDS)
 
 
+@contextmanager
+def logged(job: str) -> Iterator[None]:
+    """Logs an exception of the job, so that the other jobs run all the same. Raises what means that Postgres is not
+    reachable."""
+    try:
+        yield
+    except Exception as error:
+        if is_unreachable(error):
+            raise
+        if time.monotonic() - _logged_at.get(job, float("-inf")) > LOG_INTERVAL_SECONDS:
+            _logged_at[job] = time.monotonic()
+            frames = "".join(traceback.format_tb(error.__traceback__))  # without the text, which may have values of a row
+            what = f"job={job} error={type(error).__name__} sqlstate={getattr(error, 'sqlstate', '')}"
+            logger.error("a job of the rescuer failed and is tried again: %s", what, extra={"traceback": frames})
+
+
 async def rescue_once(conn: Connection, settings: Settings) -> None:
-    """One round."""
-    await sync_epochs.record_position(conn)
-    if count := await requeue_unpublished(conn):
-        logger.warning("requeued messages of a relay that has ended: count=%d", count)
-    if count := await requeue_stale(conn, seconds=settings.stint_sent_seconds):
-        logger.warning("requeued messages that were sent and not handled in time: count=%d", count)
-    if count := await expire_leases(conn, base_seconds=settings.stint_retry_base_seconds):
-        logger.warning("leases of external calls expired: count=%d", count)
-    await chain.ensure_started(conn)
-    await loss.ensure_checked(conn)
-    await slack_loss.ensure_checked(conn)
-    if settings.uses_external_identity:
-        await user_pool.ensure_started(conn)
-    await planning.plan(conn, settings)
-    await nudges.plan(conn, settings)
-    await prune(conn, days=settings.stint_prune_days)
+    """One round of the jobs that keep nothing between two rounds."""
+    with logged("positions"):
+        await sync_epochs.record_position(conn)
+    with logged("unpublished messages"):
+        if count := await requeue_unpublished(conn):
+            logger.warning("requeued messages of a relay that has ended: count=%d", count)
+    with logged("stale messages"):
+        if count := await requeue_stale(conn, seconds=settings.stint_sent_seconds):
+            logger.warning("requeued messages that were sent and not handled in time: count=%d", count)
+    with logged("leases"):
+        if count := await expire_leases(conn, base_seconds=settings.stint_retry_base_seconds):
+            logger.warning("leases of external calls expired: count=%d", count)
+    with logged("checks"):
+        await chain.ensure_started(conn)
+        await loss.ensure_checked(conn)
+        await slack_loss.ensure_checked(conn)
+        if settings.uses_external_identity:
+            await user_pool.ensure_started(conn)
+    with logged("approvals"):
+        await planning.plan(conn, settings)
+    with logged("nudges"):
+        await nudges.plan(conn, settings)
+    with logged("pruning"):
+        await prune(conn, days=settings.stint_prune_days)
 
 
 async def requeue_unpublished(conn: Connection) -> int:

@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pika
 import psycopg
 import pytest
+from pika.frame import Method
+from pika.spec import Basic
 
 from actors.runtime import relay, rescuer
 from actors.runtime.amqp import Amqp, ConnectionLost
@@ -231,6 +234,31 @@ def test_a_round_of_the_rescuer_does_all_of_it(url: str) -> None:
     assert over(url, rescue) == (["ready"] * 3, 0, True, True)
 
 
+def test_a_job_of_the_rescuer_that_fails_is_logged_and_keeps_no_other_from_running(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = Settings(database_url=url, secret_key=SECRET_KEY, slack_bot_token="xoxb-1")
+
+    async def rescue(conn: Connection) -> tuple[list[str], int]:
+        stuck = await message(conn, "sent", sent_at="now() - interval '1 year'")
+        await message(conn, "done", done_at="now() - interval '99 days'")
+        for broken in ("slack_nudges", "xero_connection"):
+            await conn.execute(f"ALTER TABLE {broken} RENAME TO {broken}_away")
+        await rescuer.rescue_once(conn, known)
+        done = await states(conn, stuck), await conn.value("SELECT count(*) FROM messages WHERE state = 'done'")
+        await conn.close()
+        with pytest.raises(psycopg.OperationalError):
+            await rescuer.rescue_once(conn, known)
+        return done
+
+    rescuer._logged_at.clear()
+    assert over(url, rescue) == (["ready"], 0)
+    failed = [record.getMessage() for record in caplog.records if "a job of the rescuer failed" in record.getMessage()]
+    assert [line.partition(": ")[2] for line in failed] == [
+        "job=checks error=UndefinedTable sqlstate=42P01", "job=nudges error=UndefinedTable sqlstate=42P01",
+    ]  # fmt: skip
+
+
 def test_a_replay_is_kept_for_thirty_days_after_its_end_and_its_outcomes_for_longer(url: str) -> None:
     async def prune(conn: Connection) -> tuple[int, list[tuple[str, int]]]:
         for ended in ("now() - interval '31 days'", "now() - interval '29 days'"):
@@ -309,8 +337,8 @@ def test_queues_of_another_type_are_used_as_they_are_until_they_are_deleted(
 
     differences = {f"The queue {name} is of the type {there}, and STINT_QUEUE_TYPE says {declared}." for name in every}
     assert differences == {finding.what for finding in over(url, use)} - {"No worker is alive for the queue bills."}
-    [warning] = [record.getMessage() for record in caplog.records if "Used as it is" in record.getMessage()]
-    assert set(warning.partition(". Used")[0].split("; ")) == {difference.rstrip(".") for difference in differences}
+    [warning] = [record.getMessage() for record in caplog.records if "A queue differs" in record.getMessage()]
+    assert set(warning.partition(". See")[0].split("; ")) == {difference.rstrip(".") for difference in differences}
 
 
 def test_a_queue_with_other_arguments_is_described() -> None:
@@ -320,6 +348,83 @@ def test_a_queue_with_other_arguments_is_described() -> None:
     )
     assert describe_difference("timers.XQ", ttl) == ("The queue timers.XQ has x-message-ttl=1000, and Stint would declare none")
     assert describe_difference("timers", "PRECONDITION_FAILED - other words").endswith(" - other words")
+
+
+def test_a_queue_with_other_arguments_is_used_and_doctor_says_what_they_may_do(url: str, queues: str) -> None:
+    known = settings(url, queues)
+    with pika.BlockingConnection(pika.URLParameters(queues)) as connection:
+        connection.channel().queue_declare(
+            QUEUE, durable=True, arguments=queue_arguments(QUEUE, known) | {"x-max-length": 1_000_000}
+        )
+
+    async def use(conn: Connection) -> list[Finding]:
+        message_id = await message(conn)
+        async with running(known):
+            await becomes(conn, "sent", STATE, message_id)
+            await becomes(conn, 1, "SELECT cardinality(other_queues) FROM heartbeats WHERE kind = 'relay'")
+            return diagnose(InstallationStatus(servers={"Postgres": "ok"}, processes=await heartbeats.processes(conn)))
+
+    [finding] = [finding for finding in over(url, use) if "x-max-length" in finding.what]
+    assert finding.what == f"The queue {QUEUE} has x-max-length=1000000, and Stint would declare none."
+    assert "refuse them" in finding.why and "STINT_QUEUE_TYPE" not in finding.do
+
+
+def test_a_queue_that_cannot_be_used_is_reported_and_the_others_go_on(
+    url: str, queues: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when its node is down. Here another connection uses it exclusively, until it is closed."""
+    monkeypatch.setattr(relay, "UNUSABLE_SECONDS", 0.1)
+    reported = "SELECT other_queues FROM heartbeats WHERE kind = 'relay'"
+
+    async def use(conn: Connection) -> None:
+        of_timers = {"queue": "'timers'", "actor": "'stop_timer'"}
+        with pika.BlockingConnection(pika.URLParameters(queues)) as connection:
+            connection.channel().queue_declare("timers", exclusive=True)
+            there = await message(conn, "sent", **of_timers)
+            waiting, other = await message(conn, **of_timers), await message(conn)
+            async with running(settings(url, queues)):
+                await becomes(conn, "sent", STATE, other)
+                await becomes(conn, 1, "SELECT cardinality(other_queues) FROM heartbeats WHERE kind = 'relay'")
+                assert (await conn.value(reported))[0].startswith("The queue timers cannot be used: RESOURCE_LOCKED")
+                assert await states(conn, there, waiting) == ["sent", "ready"], "the queue is not lost, and gets nothing"
+                findings = diagnose(InstallationStatus(servers={"Postgres": "ok"}, processes=await heartbeats.processes(conn)))
+                assert any("node" in finding.do for finding in findings if "cannot be used" in finding.what)
+                connection.close()
+                await becomes(conn, "sent", STATE, waiting)
+                await becomes(conn, [], reported)
+
+    over(url, use)
+
+
+def test_a_connection_is_given_up_when_a_queue_has_no_confirm_and_not_when_confirms_are_slow(
+    url: str, queues: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    confirm = Amqp._on_confirm
+    monkeypatch.setattr(relay, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(Amqp, "_on_confirm", lambda *_: None)  # those that RabbitMQ sends; the test makes its own
+
+    async def work(conn: Connection) -> None:
+        async with await Amqp.open(queues) as amqp:
+            await declare_queues(amqp, conn, settings(url, queues))
+            outgoing = Outgoing(amqp, asyncio.Event())
+
+            def publish(queue: str, actor: str) -> None:
+                outgoing.publish(Claimed(uuid4(), 1, actor, queue))
+
+            for _ in range(3):
+                publish(QUEUE, "recompute_bills")
+            for tag in (1, 2, 3):
+                clock[0] += relay.CONFIRM_SECONDS - 1
+                assert outgoing.take_settled()[1] == [] and not amqp.lost.done(), "the oldest waits long, and others come"
+                confirm(amqp, Method(1, Basic.Ack(tag)))  # type: ignore[no-untyped-call]
+            publish("timers", "stop_timer")
+            clock[0] += relay.CONFIRM_SECONDS + 1
+            publish(QUEUE, "recompute_bills")  # this queue has waited for nothing meanwhile
+            assert not amqp.lost.done()
+            assert len(outgoing.take_settled()[1]) == 2 and amqp.lost.done()
+
+    over(url, work)
 
 
 def test_a_message_that_rabbitmq_cannot_route_is_not_taken_for_sent(url: str, queues: str) -> None:
