@@ -1,5 +1,6 @@
 """The chunks of a recompute job: which bills each of them processes, and the progress that it records."""
 
+import asyncio
 from datetime import timedelta
 from uuid import UUID
 
@@ -9,7 +10,7 @@ from schemas.hours.recompute import chunks, jobs
 from schemas.hours.recompute.jobs import RecomputeScope
 from schemas.messages import Recompute
 from schemas.postgres.connection import Connection
-from tests.outbox.rows import over
+from tests.outbox.rows import connected, over
 from tests.support import firm_rows
 from tests.support.firm_rows import DAY, FirmRows
 from tests.support.installation import new_database
@@ -74,3 +75,35 @@ def test_each_chunk_continues_after_the_bills_that_the_one_before_has_processed(
         assert await conn.value(WRONG) == 0
 
     over(new_database(database_url), work)
+
+
+def test_the_second_phase_does_not_begin_while_the_first_one_has_locks(database_url: str) -> None:
+    """The first phase finds entries without a bill, and has locked their user when another transaction has billed them."""
+    url = new_database(database_url)
+
+    async def work(conn: Connection) -> None:
+        rows = await firm_rows.firm(conn)
+        bill = await firm_rows.bill(conn, rows)
+        await firm_rows.entry(conn, rows, None)
+        job = await jobs.start_job(conn, RecomputeScope.model_validate({}), by=None)
+        body = "SELECT m.body FROM recompute_jobs j JOIN messages m ON m.id = j.message_id WHERE j.id = %s"
+        first = Recompute.model_validate(await conn.value(body, (job,)))
+        async with connected(url) as other:
+            pid = await other.value("SELECT pg_backend_pid() FROM set_config('lock_timeout', '0', false)")
+
+            async def process() -> None:
+                async with other.transaction():
+                    await chunks.process_chunk(other, first)
+
+            async with conn.transaction():
+                await conn.execute("SELECT FROM users FOR NO KEY UPDATE")
+                processing = asyncio.create_task(process())
+                while not await conn.value("SELECT cardinality(pg_blocking_pids(%s)) > 0", (pid,)):
+                    assert not processing.done()
+                    await asyncio.sleep(0.01)
+                await conn.execute("UPDATE time_entries SET bill_id = %s", (bill,))
+            await processing
+        assert (await conn.value(body, (job,)))["phase"] == "bills"
+        assert await conn.value("SELECT finished_at IS NULL FROM recompute_jobs WHERE id = %s", (job,))
+
+    over(url, work)

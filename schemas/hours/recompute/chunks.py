@@ -29,9 +29,11 @@ async def process_chunk(conn: Connection, message: Recompute) -> None:
         return
     done, phase, after = 0, message.phase, message.after
     if phase == "entries":
-        done, after = await _bill_entries(conn, job, after)
-        if not done and after is None:
-            phase = "bills"  # nothing was written, so the second phase begins at once
+        billed = await _bill_entries(conn, job, after)
+        if billed is None:
+            phase, after = "bills", None  # no user was locked, so the second phase begins at once
+        else:
+            done, after = billed
     if phase == "bills":
         done, after = await _correct_bills(conn, job, after)
     await conn.execute("UPDATE recompute_jobs SET done = done + %s WHERE id = %s", (done, job.id))
@@ -43,9 +45,10 @@ async def process_chunk(conn: Connection, message: Recompute) -> None:
         await conn.execute("UPDATE recompute_jobs SET finished_at = clock_timestamp(), done = total WHERE id = %s", (job.id,))
 
 
-async def _bill_entries(conn: Connection, job: RunningJob, after: str | None) -> tuple[int, str | None]:
+async def _bill_entries(conn: Connection, job: RunningJob, after: str | None) -> tuple[int, str | None] | None:
     """Gives bills to the next entries without one. Returns the number of entries, and the position after which to continue
-    (None: no more). A chunk is made of a user's whole days, so that a dry run counts each bill in one chunk only."""
+    (None: no more); None, without a lock, if it finds no entries. A chunk is made of a user's whole days, so that a dry run
+    counts each bill in one chunk only."""
     days = await conn.all(
         f"""
         SELECT e.user_id, e.date, count(*) FROM (
@@ -58,7 +61,7 @@ async def _bill_entries(conn: Connection, job: RunningJob, after: str | None) ->
         job.parameters | _position(after),
     )
     if not days:
-        return 0, None
+        return None
     full = sum(count for *_, count in days) == ENTRIES
     if full and len(days) > 1:
         days.pop()  # the limit may have cut this day
