@@ -35,8 +35,8 @@ class Connection(AsyncConnection[tuple[Any, ...]]):
 
     answer_timeout_seconds = 30 + MARGIN_SECONDS
     access_changed = False  # whether a statement has changed what requests are authorized by, and nobody has waited for it yet
-    # Whether a statement has found that another transaction has made such a change: perhaps just now, and whoever made it still
-    # waits. A rollback does not undo that.
+    # Whether a statement has found that another transaction has made such a change: perhaps just now, and the client
+    # that made it still waits. A rollback does not undo that.
     access_changed_before = False
 
     def __init__(self, *arguments: Any, **named: Any) -> None:

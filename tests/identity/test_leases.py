@@ -5,7 +5,7 @@ import gc
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
@@ -307,7 +307,7 @@ AGAIN: dict[str, Callable[[Connection, UUID], Awaitable[None]]] = {
 def test_who_finds_that_access_was_changed_already_waits_too(
     by: str, kind: str, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever has changed it may wait still. There is nothing to wait for where nothing was ever changed."""
+    """The client that changed it may wait still. There is nothing to wait for where nothing was ever changed."""
     waits = []
 
     async def wait() -> None:
@@ -316,10 +316,9 @@ def test_who_finds_that_access_was_changed_already_waits_too(
     monkeypatch.setattr(pool, "wait_for_leases", wait)
     monkeypatch.setattr(connection, "wait_for_leases", wait)
 
-    async def run() -> None:
+    async def run(stack: AsyncExitStack) -> None:
         settings = settings_of(url)
         database = Database(settings)
-        await database.open()
 
         async def waits_of(work: Callable[[Connection], Awaitable[None]]) -> int:
             waits.clear()
@@ -332,6 +331,8 @@ def test_who_finds_that_access_was_changed_already_waits_too(
                         await work(conn)
             return len(waits)
 
+        await database.open()
+        stack.push_async_callback(database.close)
         async with database.connection() as conn:
             rows = await firm_rows.firm(conn)
             user = (await firm_rows.user(conn, "customer_user", customer_id=rows.customer)).id
@@ -342,9 +343,12 @@ def test_who_finds_that_access_was_changed_already_waits_too(
             lambda conn: customers.delete(conn, uuid4(), version=None),
         ]
         assert [await waits_of(work) for work in unknown] == [0, 0]
-        await database.close()
 
-    asyncio.run(run())
+    async def main() -> None:
+        async with AsyncExitStack() as stack:
+            await run(stack)
+
+    asyncio.run(main())
 
 
 def test_a_customers_administrator_does_not_learn_who_was_removed_elsewhere(url: str) -> None:
