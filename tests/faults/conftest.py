@@ -1,6 +1,7 @@
 """Servers of their own for tests that stop servers."""
 
 import asyncio
+import zlib
 from collections.abc import Iterator
 
 import psycopg
@@ -8,7 +9,7 @@ import pytest
 
 from ops.up.servers import Servers
 from schemas.postgres.migrate import migrate
-from tests.support.installation import with_database
+from tests.support.installation import Installation, with_database
 
 
 @pytest.fixture(scope="module")
@@ -21,3 +22,17 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
             conn.execute("CREATE DATABASE stint_template")
         asyncio.run(migrate(with_database(running.database_url, "stint_template")))
         yield running
+
+
+@pytest.fixture
+def queue_type(request: pytest.FixtureRequest) -> str:
+    """Of half of the tests, always the same ones, the default of STINT_QUEUE_TYPE; of the others that of a single node. A test
+    with both would take twice as long."""
+    return ("classic", "quorum")[zlib.crc32(request.node.name.encode()) % 2]
+
+
+@pytest.fixture
+def own(own: Installation, queue_type: str) -> Installation:
+    """A Stint for one test alone, with queues of that type."""
+    own.environment["STINT_QUEUE_TYPE"] = queue_type
+    return own

@@ -26,6 +26,7 @@ def post() -> Iterator[MailServer]:
         yield caught
 
 
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
 def test_copies_out_of_order_and_older_publications_do_nothing_twice(own: Installation, post: MailServer) -> None:
     own.environment["SMTP_URL"] = post.url
     own.start("api", "relay").wait_until_ready()

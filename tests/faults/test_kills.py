@@ -79,6 +79,7 @@ def kill_meanwhile(stint: Installation, parts: tuple[str, ...], *, kills: int, p
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize("queue_type", ["quorum"])  # the tests of single kills also have classic ones
 def test_stops_survive_kills_of_workers_and_relay(running: tuple[Installation, Given]) -> None:
     stint, given = running
     admin = given.admin()

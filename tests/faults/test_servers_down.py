@@ -16,7 +16,7 @@ from ops.up.servers import Servers
 from tests.faults import rabbit
 from tests.faults.test_kills import check, is_over, keep_alive
 from tests.support.given import Given, Json, Person
-from tests.support.installation import Installation, eventually, new_database
+from tests.support.installation import Installation, emptied, eventually, new_database
 from tests.support.live_times import live_times
 
 pytestmark = pytest.mark.slow
@@ -24,11 +24,12 @@ PARTS = ("relay", "work")
 
 
 @pytest.fixture
-def stint(servers: Servers, tmp_path: Path) -> Iterator[Installation]:
+def stint(servers: Servers, queue_type: str, tmp_path: Path) -> Iterator[Installation]:
     if not servers.rabbitmq.is_running():
         servers.rabbitmq.start()
         servers.rabbitmq.wait()
-    installation = Installation(new_database(servers.database_url), servers.amqp_url, tmp_path)
+    amqp_url = emptied(servers.amqp_url)
+    installation = Installation(new_database(servers.database_url), amqp_url, tmp_path, STINT_QUEUE_TYPE=queue_type)
     try:
         yield installation.start("api", *PARTS).wait_until_ready()
     finally:
