@@ -272,6 +272,6 @@ class Stream:
         short = [body for body in UNRECOGNIZED.values() if len(body) < 1000]
         with amqp_client(self._probes) as channel:
             while not self.over.wait(1 / self.PER_SECOND):
-                body = marked(short[len(self.sent) % len(short)]) + b" " * len(self.sent)
+                body = marked(short[len(self.sent) % len(short)])
                 channel.basic_publish("", "bills", body)
                 self.sent.append(body)
