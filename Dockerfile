@@ -2,7 +2,8 @@
 FROM python:3.12-slim AS packages
 COPY requirements.lock /
 RUN python -m venv /opt/venv \
-    && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --no-deps -r /requirements.lock
+    && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --no-deps -r /requirements.lock \
+    && /opt/venv/bin/pip uninstall --yes --quiet playwright  # 165 MB that only tests use
 
 FROM python:3.12-slim
 RUN useradd --system --no-create-home --shell /usr/sbin/nologin stint \
