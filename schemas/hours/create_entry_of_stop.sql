@@ -1,6 +1,7 @@
 -- Creates the time entry of a stopped timer on the open bill of its key, and recalculates that bill's sum. `stop`: the body of a
 -- StopTimer message; `zone`: of the firm's days.
-CREATE FUNCTION create_entry_of_stop(stop jsonb, zone text) RETURNS void LANGUAGE plpgsql SET enable_seqscan = off AS $$
+CREATE FUNCTION create_entry_of_stop(stop jsonb, zone text) RETURNS void
+LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     user_id uuid := (stop->>'user_id')::uuid;
     task_id uuid := (stop->>'task_id')::uuid;

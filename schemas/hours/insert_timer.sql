@@ -1,6 +1,6 @@
 -- Starts a timer for a user whose row is locked, and who has none; without starts_at it starts now.
 CREATE FUNCTION insert_timer(of_user uuid, new_id uuid, on_task uuid, with_notes text, starts_at timestamptz) RETURNS timers
-LANGUAGE plpgsql SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     timer timers;
 BEGIN

@@ -2,7 +2,7 @@
 -- because of the late time. Mostly there is one: a lock costs a third of an INSERT with ON CONFLICT, which would write the bill
 -- again.
 CREATE FUNCTION open_bill(of_user uuid, of_customer uuid, of_pillar uuid, of_day date) RETURNS uuid
-LANGUAGE plpgsql SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     bill uuid;
 BEGIN

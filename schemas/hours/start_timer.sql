@@ -4,7 +4,7 @@
 CREATE FUNCTION start_timer(
     of_user uuid, on_task uuid, with_notes text, new_id uuid, max_attempts integer, cause_id uuid,
     OUT outcome text, OUT task_status text, OUT customer_is_active boolean, OUT timer timers, OUT stopped stops
-) LANGUAGE plpgsql SET enable_seqscan = off AS $$
+) LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     is_removed boolean;
 BEGIN

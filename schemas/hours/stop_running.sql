@@ -3,7 +3,7 @@
 CREATE FUNCTION stop_running(
     of_user uuid, on_task uuid, max_attempts integer, stopped_by uuid, cause_id uuid,
     next_start timestamptz DEFAULT NULL, ended timestamptz DEFAULT NULL, new_notes text DEFAULT NULL
-) RETURNS stops LANGUAGE plpgsql SET enable_seqscan = off AS $$
+) RETURNS stops LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     timer timers;
     ends timestamptz;

@@ -3,7 +3,7 @@
 -- written, because the sum differs or was stale; a bill without entries becomes a tombstone. The caller has locked the bill in an
 -- earlier statement.
 CREATE FUNCTION sum_bill(of_bill uuid) RETURNS TABLE (bill_id uuid, before bigint, after bigint, removed boolean)
-LANGUAGE plpgsql SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     RETURN QUERY
     UPDATE time_bills b
