@@ -12,6 +12,8 @@ from litestar.plugins.pydantic import PydanticPlugin
 
 from api import dead_letters, health, me, sign_in, xero
 from api.auth.auth import Authenticator, with_authentication
+from api.console.errors import with_pages
+from api.console.routes import CONSOLE
 from api.customers import channel_mappings, customer_users, customers, focus, leads, pillars, tasks
 from api.dependencies import ApiRequest, Context
 from api.heartbeat import beating
@@ -21,7 +23,7 @@ from api.http.cors import Application, with_preflight
 from api.http.head import with_head
 from api.http.limits.clients import count_client
 from api.http.limits.validation import BoundedValidation
-from api.http.openapi import ASSETS_ROUTER, CONFIG, document_routes, show_docs
+from api.http.openapi import ASSETS_ROUTER, CONFIG, document_routes, show_console
 from api.http.openapi_models import PydanticSchemas
 from api.http.problems import HANDLERS
 from api.http.queries import reject_wrong_query
@@ -179,7 +181,7 @@ def create_routes(settings: Settings) -> Litestar:
         await database.close()
 
     app = Litestar(
-        [*(handler for _, _, handler in ROUTES), show_docs, ASSETS_ROUTER],
+        [*(handler for _, _, handler in ROUTES), CONSOLE, show_console, ASSETS_ROUTER],
         lifespan=[lifespan],
         state=State({"context": context}),
         dependencies={"page": Provide(get_page, sync_to_thread=False)},
@@ -187,7 +189,7 @@ def create_routes(settings: Settings) -> Litestar:
         request_class=ApiRequest,
         before_request=check_request,
         request_max_body_size=MAX_BODY_BYTES,
-        exception_handlers=HANDLERS,
+        exception_handlers=with_pages(HANDLERS),
         openapi_config=CONFIG,
         plugins=[PydanticSchemas(prefer_alias=True), PydanticPlugin(prefer_alias=True), BoundedValidation()],
         logging_config=None,  # schemas/logs.py configures the logs of all libraries

@@ -8,6 +8,7 @@ from ops.state import CHECKOUT
 CLOCKS = {"datetime.now", "datetime.utcnow", "datetime.today", "date.today", "time.time", "time.time_ns"}
 # where that is right, and why
 BY_THE_HOST = {
+    "api/console/formats.py": "shows a day of this year without the year",
     "schemas/mail/smtp.py": "the Date of a mail, which Stint does not store",
     "schemas/outbox/clocks.py": "compares the host's clock with Postgres's",
     "schemas/outbox/heartbeats.py": "compares the host's clock with Postgres's",

@@ -97,9 +97,9 @@ def start_page() -> str:
 
 
 @get("/", opt={"exclude_from_auth": True, ANY_QUERY: True}, include_in_schema=False, sync_to_thread=False)
-def show_docs() -> Redirect:
+def show_console() -> Redirect:
     """Where a person arrives who opens the API's address."""
-    return Redirect("/docs")
+    return Redirect("/console")
 
 
 CONFIG = OpenAPIConfig(

@@ -130,6 +130,17 @@ async def issue_code(conn: Connection, request: SendCode, *, secret_key: str) ->
 async def verify_code(conn: Connection, submission: CodeSubmission, *, client: str, settings: Settings) -> SignedIn | None:
     """An ID token for a valid code; the code cannot be used again. None for any other code: the caller has to commit then, so
     that the try counts. Raises RateLimited."""
+    user = await use_code(conn, submission, client=client, settings=settings)
+    if user is None:
+        return None
+    claims = Claims(user.id, user.email, user.name, user.role, user.customer_id)
+    token = await signing_keys.sign(conn, claims, settings=settings)
+    return SignedIn(id_token=token)
+
+
+async def use_code(conn: Connection, submission: CodeSubmission, *, client: str, settings: Settings) -> LocalUser | None:
+    """The user whose valid code this is; the code cannot be used again. None for any other code: the caller has to commit then,
+    so that the try counts. Raises RateLimited."""
     await rate_limits.consume(conn, TRIES_PER_CLIENT, client)
     await rate_limits.consume(conn, TRIES_PER_CLIENT_AND_EMAIL, f"{client}:{email_key(submission.email)}")
     user = await _find_user(conn, submission.email)
@@ -137,11 +148,7 @@ async def verify_code(conn: Connection, submission: CodeSubmission, *, client: s
     # An address without a user runs the same statements with a random id: neither the answer nor its time shows the difference.
     attempt = _Attempt(user.id if user else uuid4(), submission.code.replace(" ", ""), submission.code_id, client)
     is_valid = await _consume(conn, attempt, secret_key)
-    if user is None or not is_valid:
-        return None
-    claims = Claims(user.id, user.email, user.name, user.role, user.customer_id)
-    token = await signing_keys.sign(conn, claims, settings=settings)
-    return SignedIn(id_token=token)
+    return user if is_valid else None
 
 
 async def _find_user(conn: Connection, email: str) -> LocalUser | None:

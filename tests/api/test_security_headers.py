@@ -98,8 +98,8 @@ def test_a_script_may_read_what_it_needs(given: Given) -> None:
     assert {"Location", "Retry-After", "X-Request-Id"} <= set(exposed)
 
 
-def test_the_root_leads_a_person_to_the_docs(stint: Installation) -> None:
+def test_the_root_leads_a_person_to_the_console(stint: Installation) -> None:
     for query in ("", "?utm_source=mail"):
         answer = httpx2.get(f"{stint.url}/{query}")
-        assert (answer.status_code, answer.headers["location"]) == (302, "/docs")
+        assert (answer.status_code, answer.headers["location"]) == (302, "/console")
     assert httpx2.get(f"{stint.url}/", follow_redirects=True).headers["content-type"].startswith("text/html")

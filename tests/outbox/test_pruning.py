@@ -25,6 +25,11 @@ ROWS = {
         [("", "1 second")],
         [("", "-1 hour")],
     ),
+    "console_sessions": (
+        "(token_hash, user_id, access_version, role, expires_at) SELECT uuid_send(gen_random_uuid()), %(user)s, 0, 'x', t",
+        [("", "1 second")],
+        [("", "-1 hour")],
+    ),
     "slack_deduplication": ("(key, at) SELECT gen_random_uuid(), t", [("", "49 hours")], [("", "47 hours")]),
     "slack_homes": ("(slack_id, opened_at) SELECT gen_random_uuid(), t", [("", "31 days")], [("", "29 days")]),
     "slack_approval_days": ("(day) SELECT t::date", [("", "32 days")], [("", "29 days")]),

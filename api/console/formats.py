@@ -1,0 +1,96 @@
+"""Times, days, hours and numbers as text: in the firm's time zone, in the order and with the signs of the person's country."""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo
+
+# Languages of Accept-Language whose numbers have a decimal comma are all but these.
+WITH_POINT = {"en", "ja", "zh", "ko", "th", "he", "hi", "ms"}
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+
+
+@dataclass(frozen=True)
+class Formats:
+    """How one person reads values. `zone`: the firm's time zone."""
+
+    zone: ZoneInfo
+    language: str = "en"
+    country: str = ""
+
+    @classmethod
+    def of(cls, accept_language: str, zone: str) -> "Formats":
+        """By a browser's Accept-Language."""
+        tag = accept_language.partition(",")[0].partition(";")[0].strip()[:20]
+        language, _, country = tag.partition("-")
+        return cls(ZoneInfo(zone), language.lower() or "en", country.upper())
+
+    @property
+    def today(self) -> date:
+        """The present day."""
+        return datetime.now(self.zone).date()
+
+    def hours(self, seconds: float) -> str:
+        """Seconds as hours and minutes: `7:30`, `−0:15`. The rest of a minute is cut off."""
+        minutes = int(abs(seconds)) // 60
+        return f"{'−' if seconds < 0 and minutes else ''}{minutes // 60}:{minutes % 60:02}"
+
+    def minutes(self, minutes: int) -> str:
+        """Minutes as hours and minutes."""
+        return self.hours(minutes * 60)
+
+    def day(self, value: date, *, year: bool = False) -> str:
+        """`Mon 2 Mar`, in the United States `Mon, Mar 2`; with the year if it is another one than the present, or asked for."""
+        month, weekday = MONTHS[value.month - 1], DAYS[value.weekday()]
+        with_year = year or value.year != self.today.year
+        if self._has_month_first:
+            return f"{weekday}, {month} {value.day}{f', {value.year}' if with_year else ''}"
+        return f"{weekday} {value.day} {month}{f' {value.year}' if with_year else ''}"
+
+    def month(self, value: date) -> str:
+        """`Mar 2026`."""
+        return f"{MONTHS[value.month - 1]} {value.year}"
+
+    def time(self, value: datetime | str) -> str:
+        """The time of day: `09:30`, in the United States `9:30 AM`."""
+        local = self.local(value)
+        if self._has_month_first:
+            return f"{local.hour % 12 or 12}:{local.minute:02} {'AM' if local.hour < 12 else 'PM'}"
+        return f"{local.hour:02}:{local.minute:02}"
+
+    def moment(self, value: datetime | str) -> str:
+        """Day and time; of today the time only."""
+        local = self.local(value)
+        return self.time(local) if local.date() == self.today else f"{self.day(local.date())}, {self.time(local)}"
+
+    def local(self, value: datetime | str) -> datetime:
+        """The time in the firm's time zone. A text is RFC 3339, as rows have it in JSON."""
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+        return moment.astimezone(self.zone)
+
+    def iso(self, value: datetime | str) -> str:
+        """For the attribute `datetime` of `<time>`."""
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+        return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def number(self, value: float, digits: int = 0) -> str:
+        """`1,234.5`, elsewhere `1.234,5`."""
+        text = f"{value:,.{digits}f}"
+        return text if self.language in WITH_POINT else text.translate(str.maketrans(",.", ".,"))
+
+    def ago(self, seconds: float) -> str:
+        """A duration in its largest unit: `12 s`, `5 min`, `3 h`, `2 days`."""
+        for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
+            if seconds >= size:
+                count = int(seconds // size)
+                return f"{count} {'day' if unit == 'days' and count == 1 else unit}"
+        return f"{int(seconds)} s"
+
+    def initials(self, name: str) -> str:
+        """At most two characters of a name."""
+        words = name.split()
+        return "".join(word[0] for word in (words[:1] + words[1:][-1:])).upper()
+
+    @property
+    def _has_month_first(self) -> bool:
+        return self.language == "en" and self.country in ("", "US")

@@ -1,0 +1,143 @@
+"""Forms and filters of pages: a body or a query, read into a pydantic model; errors beside their field, in the API's words."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar, get_origin
+from urllib.parse import parse_qsl
+
+from litestar import Request
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from api.console.sessions import CSRF_FIELD
+from api.http.problems import BadRequest
+from schemas import wording
+from schemas.errors import Conflict, FieldProblem, Invalid, NotFound, RateLimited, Unavailable
+
+FORM_TYPE = "application/x-www-form-urlencoded"
+MAX_FIELDS = 2_000
+SEND_FORM = f"Send the form as {FORM_TYPE}, in UTF-8."
+REFUSALS = (Conflict, Invalid, NotFound, RateLimited, Unavailable)
+Pairs = list[tuple[str, str]]
+
+
+class FormModel(BaseModel):
+    """The base of the models of forms. Fields have the names of the form; a field that is sent empty counts as not sent; a
+    field whose type is a list or a set gets all values of its name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, str_strip_whitespace=True)
+
+
+Model = TypeVar("Model", bound=FormModel)
+
+
+@dataclass
+class Form(Generic[Model]):
+    """What was sent: the `value`, None if it is not valid; as it was `typed`, by name; and what is wrong with it: `errors` by
+    the name of the field, `general` about the whole. A new form without anything sent: `Form()`."""
+
+    value: Model | None = None
+    typed: dict[str, list[str]] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+    general: list[str] = field(default_factory=list)
+    current: dict[str, Any] | None = None  # the row as it is now, if it has changed since it was shown
+
+    def get(self, name: str, default: object = "") -> str:
+        """What was typed into the field, or else the default."""
+        values = self.typed.get(name)
+        return values[-1] if values else "" if default is None else str(default)
+
+    def has(self, name: str, value: object) -> bool:
+        """Whether this value of several was chosen."""
+        return str(value) in self.typed.get(name, [])
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether anything has to be corrected."""
+        return bool(self.errors or self.general)
+
+    def refuse(self, name: str, message: str) -> None:
+        """Adds an error beside the field of that name; `""`, and a name that was not sent by the form: about the whole."""
+        if name in self.typed:
+            self.errors.setdefault(name, message)
+        else:
+            self.general.append(message)
+
+    @contextmanager
+    def catching(self) -> Iterator[None]:
+        """Turns what the domain refuses into errors of the form: Invalid, Conflict, NotFound, RateLimited, Unavailable."""
+        try:
+            yield
+        except Invalid as error:
+            for fault in error.errors:
+                self.refuse(_field_name(fault), fault.message)
+        except Conflict as error:
+            self.general.append(error.detail)
+            self.current = error.facts.get("current")
+        except REFUSALS as error:
+            self.general.append(error.detail)
+
+
+async def read_form(request: Request[Any, Any, Any], model: type[Model]) -> Form[Model]:
+    """The form in the body. Raises BadRequest if the body is no form."""
+    return read_pairs([pair for pair in await form_pairs(request) if pair[0] != CSRF_FIELD], model)
+
+
+def read_query(request: Request[Any, Any, Any], model: type[Model]) -> Form[Model]:
+    """The filters in the query. Parameters that the page does not have are ignored, as those of links in mails are."""
+    pairs = [(name, value) for name, value in _parse(request.scope["query_string"]) if name in model.model_fields]
+    return read_pairs(pairs, model)
+
+
+def read_pairs(pairs: Pairs, model: type[Model]) -> Form[Model]:
+    """The form with these names and values, in the order in which they were sent."""
+    form: Form[Model] = Form()
+    for name, value in pairs:
+        form.typed.setdefault(name, []).append(value)
+    sent: dict[str, Any] = {}
+    for name, values in form.typed.items():
+        if filled := [value for value in values if value.strip()]:
+            sent[name] = filled if _is_list(model, name) else filled[-1]
+    try:
+        form.value = model.model_validate(sent)
+    except ValidationError as error:
+        if error.error_count() > MAX_FIELDS:
+            raise BadRequest(400, SEND_FORM) from None
+        for fault in wording.problems(model, error):
+            name = fault.path.partition(".")[0]
+            if name in model.model_fields:
+                form.errors.setdefault(name, fault.message)
+            else:
+                form.general.append(fault.message)
+    return form
+
+
+async def form_pairs(request: Request[Any, Any, Any]) -> Pairs:
+    """Names and values of the form in the body. Raises BadRequest if the body is no form."""
+    body = await request.body()
+    if not body:
+        return []
+    if request.content_type[0] != FORM_TYPE or request.headers.get("content-encoding", "identity") != "identity":
+        raise BadRequest(415, SEND_FORM)
+    return _parse(body)
+
+
+def _parse(text: bytes) -> Pairs:
+    try:
+        pairs = parse_qsl(text.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
+    except ValueError:
+        raise BadRequest(400, SEND_FORM) from None
+    if any("\0" in part for pair in pairs for part in pair):
+        raise BadRequest(400, SEND_FORM)
+    return [(name, value.replace("\r\n", "\n")) for name, value in pairs]
+
+
+def _is_list(model: type[BaseModel], name: str) -> bool:
+    found = model.model_fields.get(name)
+    return found is not None and get_origin(found.annotation) in (list, set, frozenset, tuple)
+
+
+def _field_name(fault: FieldProblem) -> str:
+    """The domain names fields as the API does: `startTime`. A form has the same name, or `start_time`."""
+    name = fault.path.partition(".")[0]
+    return "".join(f"_{char.lower()}" if char.isupper() else char for char in name)

@@ -1,0 +1,46 @@
+"""The table of the console's routes, and what surrounds each of them."""
+
+from typing import Any
+
+from litestar import Request, Router
+from litestar.handlers import HTTPRouteHandler
+
+from api.console import now, sign_in, static
+from api.console.forms import form_pairs
+from api.console.sessions import CSRF_FIELD, CSRF_HEADER, READING, check_csrf, session_of, with_session
+from api.http.limits.clients import count_client
+from schemas.identity.current_user import current_user_id
+
+# Each method and path is repeated in the handler's decorator; tests/console/test_roles.py compares them.
+CONSOLE_ROUTES: list[tuple[str, str, HTTPRouteHandler]] = [
+    # for everybody: no session
+    ("GET", "/console/static/{digest:str}/{name:str}", static.send_file),
+    ("GET", "/console/sign-in", sign_in.show_sign_in),
+    ("POST", "/console/sign-in", sign_in.ask_for_code),
+    ("GET", "/console/sign-in/code", sign_in.show_code),
+    ("POST", "/console/sign-in/code", sign_in.sign_in),
+    # with a session
+    ("POST", "/console/sign-out", sign_in.sign_out),
+    ("GET", "/console", now.show_now),
+]
+
+
+async def check_request(request: Request[Any, Any, Any]) -> None:
+    """Raises RateLimited for a client that has had too many requests, and Forbidden for a write without the CSRF token of its
+    session: a field of the form, or a header."""
+    count_client(request)
+    session = session_of(request)
+    current_user_id.set(session.user.id if session is not None else None)
+    if session is not None and request.scope["method"] not in READING:
+        sent = request.headers.get(CSRF_HEADER)
+        check_csrf(session, dict(await form_pairs(request)).get(CSRF_FIELD, "") if sent is None else sent)
+
+
+CONSOLE = Router(
+    "/",
+    route_handlers=[handler for _, _, handler in CONSOLE_ROUTES],
+    middleware=[with_session],
+    before_request=check_request,
+    include_in_schema=False,
+    opt={"exclude_from_auth": True},  # of tokens: a session takes their place
+)

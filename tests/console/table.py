@@ -1,0 +1,78 @@
+"""Every route of the console: a valid request, and the answer to each role. A new route needs a line here, in the order of
+CONSOLE_ROUTES in api/console/routes.py; test_roles.py sends each request with every role."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class PageCase:
+    """The expected statuses of one route, with fields and a query that are valid for the customer of tests/api/tenants.py.
+
+    The statuses are for an admin, another internal user, the customer's own admins and users, and without a session: then a
+    route redirects to the page to sign in, unless it is for everybody.
+    """
+
+    admin: int
+    internal: int
+    customer_admin: int
+    customer_user: int
+    nobody: int = 303
+    needs_session: bool = True
+    fields: dict[str, Any] = field(default_factory=dict)
+    query: dict[str, Any] = field(default_factory=dict)
+    is_stream: bool = False
+
+    def with_form(self, **fields: Any) -> Self:
+        """With these fields. A name in braces, as in the path, is replaced by an id of the customer."""
+        return replace(self, fields=fields)
+
+    def with_query(self, **query: Any) -> Self:
+        """With these query parameters."""
+        return replace(self, query=query)
+
+    def except_for(self, **statuses: Any) -> Self:
+        """With another status for one of the roles."""
+        return replace(self, **statuses)
+
+    def as_stream(self) -> Self:
+        """The answer is endless: its beginning is enough."""
+        return replace(self, is_stream=True)
+
+
+def public(status: int = 200) -> PageCase:
+    """The same status for everybody, with and without a session."""
+    return PageCase(status, status, status, status, status, needs_session=False)
+
+
+def everybody(status: int = 200) -> PageCase:
+    """For every role."""
+    return PageCase(status, status, status, status)
+
+
+def internal_users(status: int = 200) -> PageCase:
+    """For internal users."""
+    return PageCase(status, status, 403, 403)
+
+
+def admins(status: int = 200) -> PageCase:
+    """For the firm's admins."""
+    return PageCase(status, 403, 403, 403)
+
+
+def customers_users(status: int = 200) -> PageCase:
+    """For a customer's own people."""
+    return PageCase(403, 403, status, status)
+
+
+# In the order of the requests; refused ones are sent first.
+TABLE: dict[str, PageCase] = {
+    "GET /console/static/{digest}/{name}": public(),
+    "GET /console/sign-in": public().except_for(admin=303, internal=303, customer_admin=303, customer_user=303),
+    "POST /console/sign-in": public(303).with_form(email="nobody@example.com"),
+    "GET /console/sign-in/code": public(),
+    "POST /console/sign-in/code": public(422).with_form(code="123456"),
+    "GET /console": everybody().except_for(customer_admin=303, customer_user=303),
+    # ends the session: nothing else may be sent after it
+    "POST /console/sign-out": everybody(303),
+}

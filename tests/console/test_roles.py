@@ -1,0 +1,134 @@
+"""Every route of the console with every kind of sender: each gets the expected status, and a refusal changes nothing."""
+
+import re
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from api.console.routes import CONSOLE_ROUTES
+from api.console.sessions import COOKIE
+from api.console.static import files
+from tests.api.invitations import reset_rate_limits
+from tests.api.tenants import Tenant, filled, tenant, with_ids
+from tests.api.test_roles import fingerprint
+from tests.console.client import Browser, Browsers, Page
+from tests.console.table import TABLE, PageCase
+from tests.support.given import Given
+from tests.support.installation import Installation
+
+# The sender, and the role in the table.
+SENDERS = {
+    "nobody": "nobody",
+    "an unknown session": "nobody",
+    "a session that has expired": "nobody",
+    "an admin": "admin",
+    "an internal user": "internal",
+    "an admin of the customer": "customer_admin",
+    "a user of the customer": "customer_user",
+}
+HEADERS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+}
+
+
+@pytest.fixture(scope="module")
+def stint(stint_apart: Installation) -> Installation:
+    """These tests read all rows."""
+    return stint_apart
+
+
+@pytest.fixture(scope="module")
+def own(stint: Installation) -> Iterator[Tenant]:
+    """A customer with one row of everything."""
+    with closing(Given(stint)) as given:
+        yield tenant(given)
+
+
+def test_the_table_of_routes_repeats_each_handlers_method_and_path() -> None:
+    declared = [
+        (method, path, handler.fn.__name__)
+        for _, _, handler in CONSOLE_ROUTES
+        for method in handler.http_methods
+        for path in handler.paths
+    ]
+    assert [(method, path, handler.fn.__name__) for method, path, handler in CONSOLE_ROUTES] == declared
+
+
+def test_the_table_has_every_route() -> None:
+    routes = {f"{method} {re.sub(r':[a-z]+', '', path)}" for method, path, _ in CONSOLE_ROUTES}
+    assert sorted(routes - set(TABLE)) == [], "add a line for each of these routes to TABLE in tests/console/table.py"
+    assert sorted(set(TABLE) - routes) == [], "these routes do not exist any more"
+
+
+@pytest.mark.parametrize("who", SENDERS)
+def test_each_route_answers_each_role_as_the_table_says_and_a_refusal_changes_nothing(
+    who: str, given: Given, browsers: Browsers, stint: Installation, own: Tenant
+) -> None:
+    browser = sender(who, browsers, own)
+    expected = {route: getattr(case, SENDERS[who]) for route, case in TABLE.items()}
+    refused = [route for route, case in TABLE.items() if is_refused(who, case)]
+    given.settled()
+    reset_rate_limits(stint)
+
+    before = fingerprint(stint)
+    answers = {route: send(browser, route, own) for route in refused}
+    assert fingerprint(stint) == before, "a refused request has changed something"
+    answers |= {route: send(browser, route, own) for route in TABLE if route not in answers}
+
+    assert {route: page.status for route, page in answers.items()} == expected
+    for route, page in answers.items():
+        assert {name: page.answer.headers.get(name) for name in HEADERS} == HEADERS, route
+        assert "access-control-allow-origin" not in page.answer.headers
+        if SENDERS[who] == "nobody" and TABLE[route].needs_session:
+            assert page.location.startswith("/console/sign-in?next="), route
+        elif page.status == 403:
+            assert page.title == "You may not do this" and "You are signed in as" in page.text, route
+
+
+def is_refused(who: str, case: PageCase) -> bool:
+    return case.needs_session and (SENDERS[who] == "nobody" or getattr(case, SENDERS[who]) >= 400)
+
+
+def sender(who: str, browsers: Browsers, own: Tenant) -> Browser:
+    match who:
+        case "nobody":
+            return browsers.new()
+        case "an unknown session":
+            browser = browsers.new()
+            browser.cookies[COOKIE] = "A" * 43
+            return browser
+        case "a session that has expired":
+            browser = browsers.admin()
+            with browser.stint.sql() as conn:
+                conn.execute(
+                    "UPDATE console_sessions SET expires_at = now() - interval '1 second' WHERE created_at ="
+                    " (SELECT max(created_at) FROM console_sessions)"
+                )
+            return browser
+        case "an admin":
+            return browsers.admin()
+        case "an internal user":
+            return browsers.person()
+        case _:
+            return browsers.person(SENDERS[who], own.ids["customer_id"])
+
+
+def send(browser: Browser, route: str, target: Tenant) -> Page:
+    """Sends the route's request from the table. Reads only the beginning of an endless answer."""
+    method, _, template = route.partition(" ")
+    case, ids = TABLE[route], target.ids | {"owner": "me", "digest": files()["console.css"].digest, "name": "console.css"}
+    path, query = filled(template, ids), with_ids(case.query, ids)
+    if case.is_stream:
+        headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in browser.cookies.items())}
+        with browser.http.stream(method, path, params=query, headers=headers) as answer:
+            if answer.is_success:
+                assert next(answer.iter_bytes()), f"{route}: the stream is empty"
+            return Page(answer)
+    if method == "GET":
+        return browser.get(path, follow=False, **query)
+    return browser.post(path, with_ids(case.fields, ids), follow=False)
