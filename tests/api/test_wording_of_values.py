@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
+from litestar import Litestar, get
 from litestar.params import QueryParameter
+from litestar.routes import HTTPRoute
 from litestar.typing import FieldDefinition
 from pydantic import BaseModel, ValidationError
 
-from api.http.queries import _problems
+from api.http.queries import _Parameter, _parameters, _problems
 from schemas import wording
 from schemas.email_addresses import Email
 
@@ -29,18 +31,29 @@ class Mail(BaseModel):
 @pytest.mark.parametrize("value", ["1e2", "5.0", "1_000", "0x10", "5 ", " 5", "٥", "５", "--5", "+", "1,000", "5.", "1E2"])
 @pytest.mark.parametrize("field", [LIMIT, VERSION], ids=lambda field: field.name)
 def test_a_whole_number_is_written_with_digits(field: FieldDefinition, value: str) -> None:
-    [found] = _problems({field.name: [value]}, {field.name: field})
+    [found] = _problems({field.name: [value]}, {field.name: _Parameter.of(field)})
     assert found.path == field.name and found.message.startswith(f"{field.name} must be a whole number ")
 
 
 @pytest.mark.parametrize("value", ["5", "+5", "-5", "007", "1000"])
 def test_digits_are_left_to_the_bounds(value: str) -> None:
-    assert list(_problems({"limit": [value]}, {"limit": LIMIT})) == []
+    assert list(_problems({"limit": [value]}, {"limit": _Parameter.of(LIMIT)})) == []
 
 
 def test_a_repeated_parameter_is_named() -> None:
-    [found] = _problems({"limit": ["1", "2"]}, {"limit": LIMIT})
+    [found] = _problems({"limit": ["1", "2"]}, {"limit": _Parameter.of(LIMIT)})
     assert wording.sentence([found]) == "limit was sent more than once; send one value."
+
+
+def test_the_parameters_of_a_route_are_read_once() -> None:
+    @get("/")
+    async def numbers(limit: Annotated[int, QueryParameter(name="limit", ge=1)] = 1) -> None: ...
+
+    [route] = [route for route in Litestar([numbers], openapi_config=None).routes if isinstance(route, HTTPRoute)]
+    handler = next(handler for handler in route.route_handlers if "GET" in handler.http_methods)
+    found = _parameters(handler)
+    assert found["limit"].is_whole_number
+    assert _parameters(handler) is found  # to make their schemas again would double the CPU time of a list
 
 
 @pytest.mark.parametrize(
