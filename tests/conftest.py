@@ -6,6 +6,8 @@ import inspect
 import os
 import random
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +15,12 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from ops.errors import CommandError
 from ops.up.processes import end_with_parent
-from tests.support import servers
+from tests.support import chromium, servers
 from tests.support.exclusive import ExclusiveTests
 from tests.support.given import Given
-from tests.support.installation import Installation, emptied, new_database
+from tests.support.installation import CHECKOUT, Installation, emptied, new_database
 
 pytest_plugins = ["tests.support.apis"]
 
@@ -28,6 +31,7 @@ _shared: dict[str, Installation] = {}  # `stint`, once a test has asked for it
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("stint")
     group.addoption("--all", action="store_true", help="also run the load, model and fault suites")
+    group.addoption("--browser", action="store_true", help="run only the tests in a browser; downloads Chromium")
     group.addoption("--keep", action="store_true", help="leave Postgres and RabbitMQ running for the next run with --keep")
     group.addoption("--stop", action="store_true", help="end the servers that --keep has left, and run nothing")
     group.addoption("--shuffle", type=int, metavar="SEED", help="modules, and the tests in each, in a random order")
@@ -83,16 +87,21 @@ def pytest_unconfigure() -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by markers
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.option.all:
-        slow = [item for item in items if item.get_closest_marker("slow")]
-        items[:] = [item for item in items if item not in slow]
-        config.hook.pytest_deselected(items=slow)
+    config.hook.pytest_deselected(items=[item for item in items if not _is_selected(item, config)])
+    items[:] = [item for item in items if _is_selected(item, config)]
     for item in items:
         if not any(map(item.get_closest_marker, ("slow", "processes"))) and not {"database_url", "servers"} & _fixtures(item):
             item.add_marker(pytest.mark.unit)
     if config.option.shuffle is not None:
         _shuffle(items, random.Random(config.option.shuffle))
     items.sort(key=_order)  # stable: neighbours stay neighbours
+
+
+def _is_selected(item: pytest.Item, config: pytest.Config) -> bool:
+    in_browser = item.get_closest_marker("browser") is not None
+    if config.option.browser:
+        return in_browser
+    return bool(config.option.all) or not (in_browser or item.get_closest_marker("slow"))
 
 
 @pytest.hookimpl(trylast=True)
@@ -106,6 +115,17 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     runs_tests = hasattr(session.config, "workerinput") or not getattr(session.config.option, "numprocesses", None)
     if runs_tests and any(map(_needs_servers, session.items)):
         servers.launch()
+    if runs_tests and any(item.get_closest_marker("browser") for item in session.items):
+        _download_chromium(session.config)
+
+
+def _download_chromium(config: pytest.Config) -> None:
+    """Downloads it beside the tests, if it is missing: those that need it wait for it. The first worker of pytest prints the
+    progress."""
+    if getattr(config, "workerinput", {"workerid": "gw0"})["workerid"] == "gw0" and chromium.find() is None:
+        with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            process = subprocess.Popen([sys.executable, "-P", "-m", "tests.support.chromium"], cwd=CHECKOUT)
+        process.returncode = 0  # so that Python does not warn of a child that outlives us
 
 
 def _needs_servers(item: pytest.Item) -> bool:
@@ -139,6 +159,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     if _needs_servers(item):
         with contextlib.suppress(RuntimeError):  # the fixture raises it again, as an error of the test
             servers.addresses()
+    if item.get_closest_marker("browser"):
+        with contextlib.suppress(CommandError):  # the fixture raises it again, and the test is skipped
+            chromium.find_or_download()
     return (yield)
 
 

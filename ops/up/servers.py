@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from ops.up.debian_packages import Say
 from ops.up.postgres import Postgres
 from ops.up.rabbitmq import RabbitMQ
-from ops.up.rabbitmq_package import Say
 
 
 class Servers:

@@ -9,6 +9,7 @@ import pytest
 
 from ops.errors import CommandError
 from ops.up import postgres_package
+from ops.up.debian_packages import Packages, cached, unpacked
 from ops.up.postgres_package import runnable_binaries
 from ops.up.processes import PLAIN_ENVIRONMENT
 from ops.up.rabbitmq_package import Installation, find_or_fetch
@@ -66,6 +67,16 @@ def test_a_download_that_fails_says_what_else_can_be_done_and_is_tried_again(pro
         fetch(tmp_path, [])
     (programs / "offline").unlink()
     assert fetch(tmp_path, []).version == "3.10.8"
+
+
+def test_packages_are_downloaded_with_those_that_they_need_and_the_system_lacks(programs: Path, tmp_path: Path) -> None:
+    chromium = Packages("chromium", ("chromium-headless-shell", "fonts-inter"), megabytes=1, with_dependencies=True)
+    (programs / "apt-get").write_text(APT.replace('" download "', '" install "'))
+    root = asyncio.run(unpacked(chromium, tmp_path / "home", lambda _: None))
+    assert root == cached(chromium, tmp_path / "home") and (root / "usr/lib").is_dir()
+    [_, call] = (programs / "calls").read_text().splitlines()
+    assert call.endswith(" install --download-only --reinstall -y chromium-headless-shell fonts-inter")
+    assert "APT::Install-Recommends=false" in call and f"Dir::State::status={root.parent}/.chromium-unfinished/status" in call
 
 
 def test_without_a_cache_of_the_user_the_state_has_it(programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """The initial data of a test, in the terms of the domain, created over HTTP as users create it."""
 
-import asyncio
 import re
 import secrets
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from schemas.identity import local_accounts, sign_in_codes
 from schemas.identity.local_accounts import NewAccount
 from schemas.messages import SendCode
 from schemas.postgres.connection import connect
+from tests.support.apart import run_apart
 from tests.support.installation import Installation, eventually
 
 Json = dict[str, Any]
@@ -67,7 +67,7 @@ class Given:
     def person(self, role: str = "internal_user", customer_id: str | None = None, email: str | None = None) -> Person:
         """A new user, or the one with that address, with a token of that role (`none`: a token without a role)."""
         email = email or f"{secrets.token_hex(5)}@example.com"
-        return self.with_token(asyncio.run(_token(self.stint, role=role, email=email, customer_id=customer_id)), email)
+        return self.with_token(run_apart(_token(self.stint, role=role, email=email, customer_id=customer_id)), email)
 
     def with_token(self, token: str, email: str = "") -> Person:
         client = self.client({"Authorization": f"Bearer {token}"})
@@ -152,7 +152,7 @@ class Given:
 
     def code(self, person: Person) -> str:
         """A sign-in code, as the mail to the user has it."""
-        return asyncio.run(_code(self.stint, person.email))
+        return run_apart(_code(self.stint, person.email))
 
     def settled(self, *, seconds: float = 30) -> None:
         """Waits until the outbox has no unfinished message."""
