@@ -13,6 +13,7 @@ from litestar.params import FromPath, JSONBody, PathParameter, QueryParameter
 from api.auth.auth import require_admin, require_internal
 from api.dependencies import ApiRequest, ThePage
 from api.http.responses import json_response
+from schemas.reports.days import days
 from schemas.xero import choices, connection, sending
 from schemas.xero.access import connecting, status
 from schemas.xero.access.status import XeroStatus
@@ -132,7 +133,7 @@ async def get_reconciliation(
     the totals; and when Stint last read each project in Xero. It is made of what was read then: Xero is not called. A page of
     CSV names the next one in the header `Link`."""
     async with request.database.connection() as conn:
-        first, last = await comparison.days(conn, start_date, end_date, request.settings)
+        first, last = await days(conn, start_date, end_date, zone=request.settings.stint_timezone)
         compared = await comparison.compare(conn, first, last, page, request.settings)
     if answer_format == "json":
         return json_response(compared)

@@ -26,6 +26,7 @@ LADDER = [
     {"identity"},
     {"customers"},
     {"hours"},
+    {"reports"},
     {"xero", "slack", "sync"},
 ]
 STEP = {name: step for step, names in enumerate(LADDER, 1) for name in names}

@@ -73,7 +73,7 @@ EXPRESSIONS: dict[str, dict[str, str]] = {
         "f'(?P<hours>": "fullmatch", "f'(?P<minutes>": "fullmatch", "'(?P<number>": "fullmatch",
     },
     "schemas/sync/pull.py": {"f'sync": "fullmatch"},
-    "schemas/xero/reconciliation/table.py": {"'(^|[,": "sub"},
+    "schemas/reports/spreadsheets.py": {"'(^|[,": "sub"},
     "schemas/wording.py": {"'(?<=[a-z])": "sub"},
     "ops/bench/generator.py": {"b'\\\\r": "search"},
     "ops/bench/pgbench.py": {"'^tps": "search", "'%\\\\(": "sub", '"\'[^': "sub"},

@@ -18,6 +18,7 @@ from ops.progress import progress
 from schemas.errors import StintError
 from schemas.postgres.connection import Connection, connect
 from schemas.postgres.listing import MAX_LIMIT, Page
+from schemas.reports.days import days
 from schemas.settings import settings
 from schemas.xero.reconciliation import comparison, readings
 from schemas.xero.reconciliation.table import as_csv
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 async def _compare(start: date | None, end: date | None, *, fresh: bool) -> Json:
     async with await connect(settings()) as conn:
-        start, end = await comparison.days(conn, start, end, settings())
+        start, end = await days(conn, start, end, zone=settings().stint_timezone)
         if fresh:
             await _read_again(conn)
         compared: Json = {}

@@ -1,19 +1,17 @@
 """Bills against entries: one statement compares what bills show with what Stint last read in Xero. Xero is not called."""
 
-from datetime import date, timedelta
+from datetime import date
 from typing import get_args
 from uuid import UUID
 
 from schemas.base import json_joined, json_object
-from schemas.errors import Invalid
-from schemas.hours.bill_approval import get_today
 from schemas.postgres.connection import Connection
 from schemas.postgres.listing import Order, Page, decode_cursor, encode_cursor
 from schemas.postgres.sync_cursor import UNTRUSTED
+from schemas.reports.days import check_number_of_days
 from schemas.settings import Settings
 from schemas.xero.reconciliation.models import ComparedBill, ComparedTotal, ComparedTotals, ProjectReading, Result
 
-MAX_DAYS = 366
 _NAME, _ORDER = "xero_reconciliation", Order("date", "date")
 
 # The CTE `compared`. A bill of 0 minutes needs no entry; one that is not approved has none.
@@ -75,22 +73,10 @@ _PROJECTS = f"""
 """
 
 
-async def days(conn: Connection, start: date | None, end: date | None, settings: Settings) -> tuple[date, date]:
-    """The first and the last day to compare: MAX_DAYS from the one that is given; if none is, until today in the firm's time
-    zone."""
-    if end is None and start is not None:
-        return start, start + timedelta(days=min(MAX_DAYS - 1, (date.max - start).days))
-    end = end or await get_today(conn, settings.stint_timezone)
-    return start or end - timedelta(days=min(MAX_DAYS - 1, (end - date.min).days)), end
-
-
 async def compare(conn: Connection, start: date, end: date, page: Page, settings: Settings) -> bytes:
     """A page of the comparison as JSON (Reconciliation). Raises Invalid for a range of days that ends before it starts or has
     more than MAX_DAYS days, and for an invalid cursor."""
-    if end < start:
-        raise Invalid("endDate", "endDate is before startDate.")
-    if end - start >= timedelta(days=MAX_DAYS):
-        raise Invalid("endDate", f"endDate is more than {MAX_DAYS} days after startDate; ask for a part of them at a time.")
+    check_number_of_days(start, end)
     item, joins = json_joined(ComparedBill, "c")
     key, row_id = _after(page.cursor)
     row = await conn.one(

@@ -1,0 +1,1 @@
+"""Reports: sums over many rows, as JSON and for spreadsheets."""

@@ -1,0 +1,26 @@
+"""The days of a report. Their number is limited, so that no report reads a whole table."""
+
+from datetime import date, timedelta
+
+from schemas.errors import Invalid
+from schemas.hours.bill_approval import get_today
+from schemas.hours.time_bills import check_days
+from schemas.postgres.connection import Connection
+
+MAX_DAYS = 366
+
+
+async def days(conn: Connection, start: date | None, end: date | None, *, zone: str) -> tuple[date, date]:
+    """The first and the last day of the report: MAX_DAYS from the one that is given; if none is, until today in the firm's time
+    zone."""
+    if end is None and start is not None:
+        return start, start + timedelta(days=min(MAX_DAYS - 1, (date.max - start).days))
+    end = end or await get_today(conn, zone)
+    return start or end - timedelta(days=min(MAX_DAYS - 1, (end - date.min).days)), end
+
+
+def check_number_of_days(start: date, end: date) -> None:
+    """Raises Invalid for a range of days that ends before it starts or has more than MAX_DAYS days."""
+    check_days(start, end)
+    if end - start >= timedelta(days=MAX_DAYS):
+        raise Invalid("endDate", f"endDate is more than {MAX_DAYS} days after startDate; ask for a part of them at a time.")
