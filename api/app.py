@@ -34,6 +34,7 @@ from api.outbox_metrics import OutboxMetrics
 from api.outcome_waiter import OutcomeWaiter
 from api.pool_metrics import recording
 from api.readiness import Readiness
+from api.reports import hours as reports
 from api.slack import routes as slack
 from api.slack.responder import Responder
 from api.sync import events, sync
@@ -104,6 +105,8 @@ ROUTES: list[tuple[str, str, HTTPRouteHandler]] = [
     ("GET", "/api/time-bills/recompute/{job_id:str}", time_bills.get_recompute),
     ("GET", "/api/time-bills/{bill_id:str}", time_bills.get_time_bill),
     ("PATCH", "/api/time-bills/{bill_id:str}", time_bills.change_time_bill),
+    # reports
+    ("GET", "/api/reports/hours", reports.get_hours_report),
     # Slack
     ("POST", "/api/slack/events", slack.receive_event),
     ("POST", "/api/slack/interactivity", slack.receive_interaction),

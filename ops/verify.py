@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from schemas.postgres.connection import connect
 from schemas.postgres.foreign_xids import CHANGED_BY, FIRST_UNUSED
+from schemas.reports import hours
 from schemas.settings import Settings, settings
 
 
@@ -156,6 +157,7 @@ INVARIANTS = [
             ELSE floor(seconds / (rounding_increment * 60.0) + 0.5) END
         """,
     ),
+    Invariant("the sums in reports of hours are exactly those of the bills", hours.wrong_sums()),
     Invariant(
         "there is at most one open bill for a user, customer, pillar and day",
         """

@@ -16,6 +16,7 @@ TAGS = {
     "active_timers": ("Timers", "Starting and stopping the timer on a task."),
     "time_entries": ("Time entries", "Recorded hours, from timers or by hand."),
     "time_bills": ("Time bills", "The hours of a consultant for a customer, a pillar and a day, to approve or reject."),
+    "hours": ("Reports", "Sums of recorded and billed hours."),
     "focus": ("Focus", "Which customer each consultant is looking at."),
     "events": ("Live events", "A stream of what changes."),
     "sync": ("Sync", "Changes in both directions, for clients that also work offline."),

@@ -149,7 +149,8 @@ WARNING = OpenAPIHeader(
 )
 
 
-WITH_CSV = {"getXeroReconciliation"}  # with format=csv
+WITH_CSV = {"getXeroReconciliation", "getHoursReport"}  # with format=csv
+CSV_IN_PAGES = {"getXeroReconciliation"}
 CSV = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))
 LINK = OpenAPIHeader(
     schema=Schema(type=OpenAPIType.STRING), description='Only with `format=csv`: the next page, as `<…>; rel="next"` (RFC 8288)'
@@ -172,8 +173,9 @@ class _CorrectedOperation(Operation):
             if status in ("200", "201") and self.operation_id in WITH_WARNING and isinstance(answer, OpenAPIResponse):
                 answer.headers = {**(answer.headers or {}), "Warning": WARNING}
             if status == "200" and self.operation_id in WITH_CSV and isinstance(answer, OpenAPIResponse):
-                answer.headers = {**(answer.headers or {}), "Link": LINK}
                 answer.content = {**(answer.content or {}), "text/csv": CSV}
+            if status == "200" and self.operation_id in CSV_IN_PAGES and isinstance(answer, OpenAPIResponse):
+                answer.headers = {**(answer.headers or {}), "Link": LINK}
             for media in (getattr(answer, "content", None) or {}).values():
                 if isinstance(media.schema, Schema) and media.schema.one_of is not None:
                     media.schema = replace(media.schema, any_of=media.schema.one_of, one_of=None)

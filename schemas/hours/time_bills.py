@@ -201,6 +201,7 @@ class BillFilter:
 
     user_id: UUID | None = None
     customer: str | None = None
+    pillar_id: UUID | None = None
     status: Status | None = None
     xero_status: Collection[XeroStatus] | None = None  # any of these
     start_date: date | None = None
@@ -253,11 +254,19 @@ async def get(conn: Connection, bill_id: UUID, *, user: User) -> bytes:
 
 async def list_page(conn: Connection, page: Page, filters: BillFilter, *, user: User, enrich: bool = False) -> bytes:
     """The bills this user may see, newest day first. Raises Forbidden for a filter that is not for customers' users."""
+    return await (await select(conn, filters, user=user, enrich=enrich)).page(conn, page)
+
+
+async def select(conn: Connection, filters: BillFilter, *, user: User, enrich: bool = False) -> Selection:
+    """The bills, as `b`, that match the filters, of those that this user may see. Raises Forbidden for a filter that is not for
+    customers' users."""
     selection = _visible_to(user, enrich=enrich)
     if filters.user_id is not None:
         selection.where("b.user_id = %(user)s", user=filters.user_id)
     if filters.customer is not None:
         await filter_by_customer(conn, selection, filters.customer)
+    if filters.pillar_id is not None:
+        selection.where("b.pillar_id = %(pillar)s", pillar=filters.pillar_id)
     if filters.status is not None:
         selection.where(STATUS_CONDITIONS[filters.status])
     if filters.xero_status is not None:
@@ -268,7 +277,7 @@ async def list_page(conn: Connection, page: Page, filters: BillFilter, *, user: 
         selection.where("b.date >= %(start_date)s", start_date=filters.start_date)
     if filters.end_date is not None:
         selection.where("b.date <= %(end_date)s", end_date=filters.end_date)
-    return await selection.page(conn, page)
+    return selection
 
 
 def _xero_status_condition(statuses: Collection[XeroStatus]) -> str:

@@ -131,6 +131,8 @@ TABLE: dict[str, RouteCase] = {
     "POST /api/time-bills/approve-all": admins().with_body(bills=[{"id": UNKNOWN_ID, "version": 1}]),
     "POST /api/time-bills/recompute": admins(202).with_body(dryRun=True, customerId="{customer_id}"),
     "GET /api/time-bills/recompute/{job_id}": admins(),
+    # reports
+    "GET /api/reports/hours": everybody().with_query(groupBy="customer,month"),
     # Slack; refused without its signature
     "POST /api/slack/events": public(401),
     "POST /api/slack/interactivity": public(401),

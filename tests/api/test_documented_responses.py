@@ -137,6 +137,8 @@ def check_sign_in(checker: Checker, by: Person, given: Given) -> None:
 def check_updates(checker: Checker, by: Person, customer: Json) -> None:
     check = checker.check
     check(by, "POST", "/api/tasks", {"title": "A", "customerId": customer["id"]})
+    for levels in ("customer,month", "person", "year"):
+        check(by, "GET", "/api/reports/hours", groupBy=levels, endDate="2026-12-31")
     for template in ("/api/time-entries", "/api/time-bills"):
         check(by, "GET", template, enrich="true")
         check(by, "GET", template, limit="abc")

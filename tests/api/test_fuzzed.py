@@ -33,7 +33,7 @@ PHASES = {} if FULL else {"customer_user": ["--phases", "fuzzing"]}
 # query parameters and body fields that take ids of the firm
 ID_FIELDS = {
     "customer_id": ("query.customerId", "body.customerId"),
-    "pillar_id": ("body.pillarId",),
+    "pillar_id": ("query.pillarId", "body.pillarId"),
     "task_id": ("query.taskId", "body.taskId"),
     "bill_id": ("query.timeBillId",),
     "owner": ("query.userId", "body.assigneeId"),

@@ -99,6 +99,7 @@ VALUES: dict[str, tuple[list[str], list[str]]] = {
     "boolean": ([*ALMOST_ALWAYS_INVALID, "perhaps", "2", "truetrue"], ["true", "false", "1", "0"]),
     "enum": ([*ALMOST_ALWAYS_INVALID, "OPEN", "paid", "open,done", "0"], []),
     "xeroStatus": ([*ALMOST_ALWAYS_INVALID, "SYNCED", "paid", "0"], ["none", "synced", "failed"]),
+    "groupBy": ([*ALMOST_ALWAYS_INVALID, "Day", "day,", "day,day", "day, week", "day,week,month"], ["day", "person,week"]),
     "cursor": (ALMOST_ALWAYS_INVALID, []),
     "lastSyncTimestamp": ([*ALMOST_ALWAYS_INVALID, *INVALID_SYNC_TIMESTAMPS], SYNC_TIMESTAMPS),
     "customer": (["", LONG, "a" * 201], [*ALMOST_ALWAYS_INVALID[1:-1], SOMEONE, "a" * 200, "%", "{", "\\"]),
@@ -326,7 +327,7 @@ def test_an_end_before_the_start_is_refused(admin: Person, parameters: dict[tupl
 
 def test_a_customer_is_named_by_one_parameter_only(admin: Person, parameters: dict[tuple[str, str], list[Json]]) -> None:
     routes = [route for route, found in parameters.items() if "customer" in {parameter["name"] for parameter in found}]
-    assert len(routes) == 3
+    assert len(routes) == 4
     for method, template in routes:
         assert refused_fields(send(admin, method, template, f"customerId={SOMEONE}&customer=Acme")) == ["customer"]
 

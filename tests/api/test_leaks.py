@@ -62,9 +62,12 @@ def secrets(stint: Installation, documented: dict[str, Json]) -> Iterator[Secret
         name = given.admin().get(f"/api/customers/{theirs.ids['customer_id']}")["name"]
         assert {name, theirs.consultant.email, *theirs.ids.values()} <= texts
         texts.add(planted_trouble(given, own))
+        theirs_task = theirs.consultant.get(f"/api/tasks/{theirs.ids['task_id']}")
         stolen = {
             "customer": [name, theirs.ids["customer_id"]],
             "customerId": [theirs.ids["customer_id"]],
+            "pillarId": [theirs.ids["pillar_id"], theirs_task["pillarId"]],
+            "groupBy": ["pillar,person", "customer,day"],
             "userId": [theirs.consultant.id],
             "taskId": [theirs.ids["task_id"]],
             "timeBillId": [theirs.ids["bill_id"]],

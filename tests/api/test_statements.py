@@ -12,6 +12,7 @@ from tests.support.installation import Installation
 from tests.support.wire import Wire
 
 BY_NAME, SYNC = "SELECT id FROM customers WHERE name_key(name) = name_key($1)", "pg_snapshot_xmax(pg_current_snapshot())"
+TODAY = "SELECT (clock_timestamp() AT TIME ZONE $1)::date"
 # of each read: the statements before the one that reads
 READS: dict[str, list[str]] = {
     "/api/customers": [],
@@ -38,6 +39,10 @@ READS: dict[str, list[str]] = {
     "/api/time-bills?enrich=true&status=approved&customer={customer}": [],
     "/api/time-bills?customer=Acme": [BY_NAME],
     "/api/time-bills/recompute/{job}": [],
+    "/api/reports/hours?startDate=2026-01-01&endDate=2026-12-31": [],
+    "/api/reports/hours?groupBy=pillar,week&endDate=2026-12-31&customerId={customer}&pillarId={pillar}&userId={user}": [],
+    "/api/reports/hours?customer=Acme&startDate=2026-01-01": [BY_NAME],
+    "/api/reports/hours": [TODAY],
     "/api/customers/{customer}": [],
     "/api/tasks/{task}": [],
     "/api/time-entries/{entry}": [],

@@ -32,7 +32,7 @@ OF_THE_DOMAIN = (
     "An entry can be at most", "startTime, endTime and duration do not agree", "Send filter together with", "The list contains",
     "This task is archived", "This pillar is inactive", "endDate is before", "The customer has no such pillar", "More than ",
     "Send rejectionNote only", "There are more than", "This is not the syncTimestamp", "This is not a valid cursor",
-    "This is not a cursor", "This cursor is not", "the body no longer fits",
+    "This is not a cursor", "This cursor is not", "the body no longer fits", "The report has more than",
 )  # fmt: skip
 SOMEONE = "5f0c4f0e-7f5b-4d5c-9f0e-0a3c5d1b2e4f"
 JSON = {"Content-Type": "application/json"}

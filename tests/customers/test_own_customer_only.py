@@ -2,20 +2,24 @@
 is deleted."""
 
 import json
+from dataclasses import replace
+from datetime import date
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from schemas.customers import customer_users, customers, pillars, tasks
 from schemas.customers.customer_users import ResendInvitation
 from schemas.customers.tasks import TaskFilter
-from schemas.errors import Conflict, NotFound
+from schemas.errors import Conflict, Forbidden, NotFound
 from schemas.hours import time_bills, time_entries
 from schemas.hours.time_bills import BillFilter
 from schemas.hours.time_entries import EntryFilter
 from schemas.identity.users import User
 from schemas.postgres.connection import Connection
 from schemas.postgres.listing import Page
+from schemas.reports import hours
 from schemas.settings import Settings
 from tests.outbox.rows import over
 from tests.support import firm_rows
@@ -93,6 +97,37 @@ def test_time_bills(url: str) -> None:
         return listed, [await is_found(time_bills.get(conn, bill, user=user)) for bill in bills]
 
     assert over(url, check) == (True, [True, False, False, False])
+
+
+def test_the_report_of_hours(url: str) -> None:
+    async def check(conn: Connection) -> list[tuple[list[str], int]]:
+        own, other, user = await two(conn)
+        queued = {"xero_status": "queued", "status": "approved"}
+        await firm_rows.bill(conn, own, seconds=3600, **queued)
+        await firm_rows.bill(conn, own, seconds=7200, status="pending")
+        await firm_rows.bill(conn, own, seconds=7200, status="rejected", date="2026-03-04")
+        await firm_rows.bill(conn, other, seconds=7200, **queued)
+        days, found = BillFilter(start_date=date(2026, 1, 1), end_date=date(2026, 12, 31)), []
+        for filters in (
+            days,
+            replace(days, customer=str(other.customer)),
+            replace(days, customer="Other"),
+            replace(days, pillar_id=other.pillar),
+            replace(days, pillar_id=own.pillar),
+            replace(days, status="pending"),
+        ):
+            report = json.loads(await hours.report(conn, ["customer", "day"], filters, user=user))
+            _, rows = await hours.table(conn, ["customer"], filters, user=user)
+            assert [row[0] for row in rows] == [UUID(item["customerId"]) for item in report["subtotals"]]
+            assert all(row["notInXeroMinutes"] is None for row in [report["totals"], *report["items"], *report["subtotals"]])
+            names = [str(item["customerName"]) for item in [*report["items"], *report["subtotals"]]]
+            found.append((names, report["totals"]["seconds"]))
+        with pytest.raises(Forbidden):
+            await hours.report(conn, ["customer"], replace(days, xero_status=["failed"]), user=user)
+        return found
+
+    own_hours = (["Own", "Own"], 3600)
+    assert over(url, check) == [own_hours, ([], 0), ([], 0), ([], 0), own_hours, ([], 0)]
 
 
 def test_time_entries(url: str) -> None:
