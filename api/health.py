@@ -2,7 +2,6 @@
 
 import hmac
 from typing import Any
-from urllib.parse import urlsplit
 
 from litestar import Response, get
 from litestar.openapi.datastructures import ResponseSpec
@@ -13,12 +12,11 @@ from api.dependencies import ApiRequest
 from api.http.limits.clients import COUNT_CLIENT
 from api.http.problems import BadRequest
 from api.http.queries import ANY_QUERY
-from api.http.requests import is_local
+from api.http.requests import is_behind_a_proxy, is_local
 from api.processes.metrics import exposition
 from schemas.base import Row
 from schemas.errors import NotFound
 from schemas.identity import signing_keys as keys
-from schemas.settings import LOOPBACK, Settings
 
 USER_POOL = "Tokens are signed by the user pool, not here; its keys are at AUTH_JWKS_URL."
 NOT_LOCAL = "Metrics need METRICS_TOKEN: Authorization: Bearer METRICS_TOKEN. Without it, they are for this machine only."
@@ -94,14 +92,4 @@ def _may_read_metrics(request: ApiRequest) -> bool:
         scheme, _, text = sent[0].partition(" ")
         if scheme.lower() == "bearer" and hmac.compare_digest(text.strip().encode(), token.get_secret_value().encode()):
             return True
-    return is_local(request) and not _is_behind_a_proxy(request.settings)
-
-
-def _is_behind_a_proxy(settings: Settings) -> bool:
-    """Whether clients reach this API through a proxy, by its settings: then a request from this machine may be anybody's, also
-    one without a proxy's headers."""
-    try:
-        host = urlsplit(settings.public_url).hostname
-    except ValueError:
-        return True
-    return bool(settings.trusted_proxies) or host not in LOOPBACK
+    return is_local(request) and not is_behind_a_proxy(request.settings)

@@ -11,6 +11,7 @@ examples:
   ./stint up --sandbox                        with stand-ins for Xero and Slack, to see bills arrive and type /task
   ./stint check                               lint, types, words and unit tests, in seconds
   ./stint test                                the tests; `./stint test --all` with the slow ones
+  ./stint console a@example.com               a link that signs them in to the console, once
   ./stint token --role internal_admin --email a@example.com
   ./stint user add jo@example.com --name Jo
   ./stint demo                                a firm to look at: customers, consultants, a year of hours

@@ -130,6 +130,9 @@ def _add_data(commands: Commands) -> None:
 def _add_accounts(commands: Commands) -> None:
     example = "./stint token --role none --email a@b.c"
     arguments.add_token(_command(commands, "token", _in("ops.users", "run_token"), "print a token, and nothing else", example))
+    link = "print a link that signs a person in to the console once, within ten minutes, in a browser on this machine"
+    console = _command(commands, "console", _in("ops.users", "run_console"), link, "./stint console you@example.com")
+    console.add_argument("email", help="the user's address")
     users = "add, list or remove the firm's own users, or sign a user out"
     user = _command(commands, "user", _in("ops.users", "run_user"), users, "./stint user add jo@example.com")
     arguments.add_user_actions(user)

@@ -11,12 +11,13 @@ from uuid import UUID
 from pydantic import TypeAdapter, ValidationError
 
 from ops.errors import CommandError
+from ops.state import State
 from schemas.base import Name
 from schemas.customers import customers
 from schemas.errors import Conflict, Invalid, NotFound
 from schemas.hours import timer_stops
 from schemas.hours.timer_stops import TimerStop
-from schemas.identity import leftovers, local_accounts, signing_keys, users
+from schemas.identity import console_sessions, leftovers, local_accounts, signing_keys, users
 from schemas.identity.local_accounts import AccountRemoved, NewAccount
 from schemas.identity.users import LocalUser
 from schemas.postgres.connection import Connection, connect
@@ -26,6 +27,14 @@ from schemas.settings import settings
 def run_token(args: argparse.Namespace) -> int:
     """Prints only a token, for `--role`, `--email` and `--customer`."""
     return _run(_token(args.role, args.email, args.customer))
+
+
+def run_console(args: argparse.Namespace) -> int:
+    """Prints a link that signs the user in to the console of the running `./stint up`, once."""
+    run = State(args.state).own_run()
+    if run is None:
+        raise CommandError("No ./stint up runs here, and the link works only on its machine. Sign in at /console with a code.")
+    return _run(_link(args.email, run.url))
 
 
 def run_user(args: argparse.Namespace) -> int:
@@ -82,6 +91,26 @@ async def token_of_first_admin(email: str) -> str | None:
         if account is not None and (account.revoked or account.role != "internal_admin"):
             return None
         return await local_accounts.issue_token(conn, NewAccount(email, _name_of(email), "internal_admin"), settings())
+
+
+async def link_of_first_admin(email: str, url: str) -> str | None:
+    """A link that signs the admin of a new installation in to the console at that URL. None as for `token_of_first_admin`,
+    which has created the user."""
+    if settings().uses_external_identity:
+        return None
+    async with await connect(settings()) as conn, conn.transaction():
+        account = await local_accounts.find(conn, email)
+        if account is None or account.revoked or account.role != "internal_admin":
+            return None
+        return f"{url}/console/link?token={await console_sessions.create_link(conn, account.id)}"
+
+
+async def _link(email: str, url: str) -> str:
+    async with await connect(settings()) as conn, conn.transaction():
+        account = await local_accounts.find(conn, _checked(email))
+        if account is None or account.revoked or users.parse_role(account.role) is None:
+            raise CommandError(f"{email} has no account, or no access; ./stint user add {email} --role internal_admin adds it.")
+        return f"{url}/console/link?token={await console_sessions.create_link(conn, account.id)}"
 
 
 async def _token(role: str, email: str, customer: str | None) -> str:

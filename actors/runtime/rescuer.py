@@ -198,6 +198,7 @@ PRUNE_RULES = (
     ),
     PruneRule("rate_limits", "key", "refilled_at < clock_timestamp()", "refilled_at"),
     PruneRule("sign_in_codes", "id", "expires_at < clock_timestamp()", "expires_at"),
+    PruneRule("sign_in_links", "token_hash", "expires_at < clock_timestamp()", "expires_at"),
     PruneRule("console_sessions", "token_hash", "expires_at < clock_timestamp()", "expires_at"),
     # Slack repeats a request for up to 24 hours
     PruneRule("slack_deduplication", "key", "at < clock_timestamp() - interval '48 hours'", "at"),

@@ -5,7 +5,7 @@ from typing import Any
 from litestar import Request, Router
 from litestar.handlers import HTTPRouteHandler
 
-from api.console import now, sign_in, static
+from api.console import now, sign_in, sign_in_link, static
 from api.console.forms import form_pairs
 from api.console.sessions import CSRF_FIELD, CSRF_HEADER, READING, check_csrf, session_of, with_session
 from api.http.limits.clients import count_client
@@ -19,6 +19,8 @@ CONSOLE_ROUTES: list[tuple[str, str, HTTPRouteHandler]] = [
     ("POST", "/console/sign-in", sign_in.ask_for_code),
     ("GET", "/console/sign-in/code", sign_in.show_code),
     ("POST", "/console/sign-in/code", sign_in.sign_in),
+    ("GET", "/console/link", sign_in_link.show_link),
+    ("POST", "/console/link", sign_in_link.use_link),
     # with a session
     ("POST", "/console/sign-out", sign_in.sign_out),
     ("GET", "/console", now.show_now),

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote_to_bytes, urlsplit
 from uuid import uuid4
 
 import msgspec
@@ -22,6 +22,7 @@ from api.http.limits.json_text import DEFAULT_BOUNDS, JSON_BOUNDS, parse_json
 from api.http.problems import BadRequest, problem
 from api.http.server import CONNECTION
 from schemas.logs import log_context
+from schemas.settings import LOOPBACK, Settings
 
 logger = logging.getLogger("stint.request")
 
@@ -167,6 +168,16 @@ def is_local(request: Request[Any, Any, Any]) -> bool:
     """Whether the client is on this machine, and no header says that it is a proxy. A proxy that adds none looks the same."""
     address = _parse_address(request.client.host if request.client else "")
     return address is not None and address.is_loopback and not any(name in request.headers for name in FORWARDING)
+
+
+def is_behind_a_proxy(settings: Settings) -> bool:
+    """Whether clients reach this API through a proxy, by its settings: then a request from this machine may be anybody's, also
+    one without a proxy's headers."""
+    try:
+        host = urlsplit(settings.public_url).hostname
+    except ValueError:
+        return True
+    return bool(settings.trusted_proxies) or host not in LOOPBACK
 
 
 def _refusal(scope: Scope) -> tuple[int, str] | None:

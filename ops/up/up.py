@@ -107,7 +107,7 @@ class _Up:
             self.supervisor.spawn(self.supervisor.keep_running(process))
         restart_on_signal(self.supervisor, self.api)
         await self._wait_until_ready()
-        from ops.users import token_of_first_admin
+        from ops.users import link_of_first_admin, token_of_first_admin
 
         token = await token_of_first_admin(_ADMIN)
         if self.xero and token:
@@ -115,7 +115,7 @@ class _Up:
         if self.slack:
             await until(self.slack.is_ready)  # the status names its page
         self.supervisor.started = True
-        self.supervisor.terminal.say(self._status(token))
+        self.supervisor.terminal.say(self._status(await link_of_first_admin(_ADMIN, self.url)))
 
     async def _start_rabbitmq(self) -> None:
         """Returns when its URL is known: the other processes start while it boots."""
@@ -188,10 +188,11 @@ class _Up:
                 next_report += 30
             await asyncio.sleep(0.05)
 
-    def _status(self, token: str | None) -> str:
+    def _status(self, link: str | None) -> str:
         return f"""
 Stint is ready after {time.monotonic() - self.started:.1f} s
 
+  Console   {self._which_link(link)}
   API       {self.url}
   Docs      {self.url}/docs
   State     {self.state.directory}
@@ -200,22 +201,32 @@ Stint is ready after {time.monotonic() - self.started:.1f} s
   Mail      {f"caught as files in {self.mailbox.directory}" if self.mailbox else _where(os.environ["SMTP_URL"], own=None)}
   Xero      {self._which_xero()}
   Slack     {self._which_slack()}
-  Token     {self._which_token(token)}
 
-  Try it:   {f"curl -H 'Authorization: Bearer {token}' {self.url}/api/me" if token else f"curl {self.url}/health/ready"}
+  Try it:   {self._call(link)}
   Stop it:  Ctrl-C, or kill {os.getpid()}
 """
 
-    def _which_token(self, token: str | None) -> str:
+    def _which_link(self, link: str | None) -> str:
         from schemas.settings import settings
 
         if settings().uses_external_identity:
-            return "users sign in at the user pool"
-        option = "" if self.state.directory == DEFAULT else f" --state {shlex.quote(str(self.state.directory))}"
-        make = f"./stint token --role internal_admin --email you@example.com{option}"
-        if token is None:
-            return f"none: {_ADMIN} was removed, or is no admin any more; {make}"
-        return f"{token}\n            ({_ADMIN}, internal_admin; another: {make})"
+            return f"{self.url}/console; users sign in at the user pool"
+        again = f"./stint console {_ADMIN if link else 'you@example.com'}{self._option}"
+        if link is None:
+            return f"{self.url}/console ({_ADMIN} was removed, or is no admin any more; {again})"
+        return f"{link}\n            (signs in {_ADMIN}, an admin, once within ten minutes; again: {again})"
+
+    def _call(self, link: str | None) -> str:
+        if link is None:
+            return f"curl {self.url}/health/ready"
+        stint = shlex.quote(str(CHECKOUT / "stint"))
+        token = f"{stint} token --role internal_admin --email {_ADMIN}{self._option}"
+        return f'curl -H "Authorization: Bearer $({token})" {self.url}/api/me'
+
+    @property
+    def _option(self) -> str:
+        """For other commands: the state, unless it is where they look for it."""
+        return "" if self.state.directory == DEFAULT else f" --state {shlex.quote(str(self.state.directory))}"
 
     def _which_xero(self) -> str:
         if self.xero:

@@ -15,6 +15,7 @@ from schemas.identity.users import User
 from schemas.postgres.connection import Connection
 
 SESSION_HOURS = 12
+LINK_MINUTES = 10
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,46 @@ async def find(conn: Connection, token: str) -> ConsoleSession | None:
 async def end(conn: Connection, token: str) -> None:
     """Ends the session of that token, if there is one."""
     await conn.execute("DELETE FROM console_sessions WHERE token_hash = %s", (_hash(token),))
+
+
+async def create_link(conn: Connection, user_id: UUID) -> str:
+    """The token of a link that signs the user in once, within ten minutes."""
+    token = secrets.token_urlsafe(32)
+    await conn.execute(
+        """
+        INSERT INTO sign_in_links (token_hash, user_id, access_version, expires_at)
+        SELECT %s, id, access_version, clock_timestamp() + make_interval(mins => %s) FROM users WHERE id = %s
+        """,
+        (_hash(token), LINK_MINUTES, user_id),
+    )
+    return token
+
+
+async def find_link(conn: Connection, token: str) -> str | None:
+    """The address of the user whom the link of that token would sign in; None if it was used, or has expired."""
+    found: str | None = await conn.value(
+        """
+        SELECT u.email FROM sign_in_links l JOIN users u ON u.id = l.user_id
+        WHERE l.token_hash = %s AND l.expires_at > clock_timestamp() AND u.access_version = l.access_version
+        """,
+        (_hash(token),),
+    )
+    return found
+
+
+async def use_link(conn: Connection, token: str) -> str | None:
+    """Begins the session of the link of that token, which works once, and returns the token of the session. None if the link
+    was used, or has expired, or its user has lost access since."""
+    user_id = await conn.value(
+        """
+        DELETE FROM sign_in_links l USING users u
+        WHERE l.token_hash = %s AND l.expires_at > clock_timestamp()
+          AND u.id = l.user_id AND u.access_version = l.access_version
+        RETURNING u.id
+        """,
+        (_hash(token),),
+    )
+    return await start(conn, user_id) if user_id is not None else None
 
 
 def _hash(token: str) -> bytes:

@@ -72,6 +72,8 @@ TABLE: dict[str, PageCase] = {
     "POST /console/sign-in": public(303).with_form(email="nobody@example.com"),
     "GET /console/sign-in/code": public(),
     "POST /console/sign-in/code": public(422).with_form(code="123456"),
+    "GET /console/link": public(404),
+    "POST /console/link": public(404).with_form(token="unknown"),
     "GET /console": everybody().except_for(customer_admin=303, customer_user=303),
     # ends the session: nothing else may be sent after it
     "POST /console/sign-out": everybody(303),

@@ -96,6 +96,27 @@ def test_a_role_that_changes_and_returns_ends_no_new_session(given: Given, brows
     assert is_signed_in(browsers.of(person))
 
 
+def test_a_session_lasts_twelve_hours(given: Given, browsers: Browsers, stint: Installation) -> None:
+    person = given.person()
+    browser = browsers.of(person)
+    move = "UPDATE console_sessions SET expires_at = expires_at - make_interval(secs => %s) WHERE user_id = %s RETURNING 1"
+    stint.rows(move, 12 * 3600 - 60, person.id)
+    assert is_signed_in(browser)
+    stint.rows(move, 61, person.id)
+    assert not is_signed_in(browser)
+
+
+def test_a_session_that_began_while_its_user_changed_is_of_no_use(
+    given: Given, browsers: Browsers, stint: Installation
+) -> None:
+    """The trigger of the change does not see a session that is not committed yet."""
+    for column, value in (("role", "internal_admin"), ("access_version", 7), ("customer_id", given.new_id())):
+        person = given.person()
+        browser = browsers.of(person)
+        stint.rows(f"UPDATE console_sessions SET {column} = %s WHERE user_id = %s RETURNING 1", value, person.id)
+        assert not is_signed_in(browser), column
+
+
 def test_only_a_hash_of_the_token_is_stored(given: Given, browsers: Browsers, stint: Installation) -> None:
     person = given.person()
     browser = browsers.of(person)

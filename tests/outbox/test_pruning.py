@@ -25,6 +25,11 @@ ROWS = {
         [("", "1 second")],
         [("", "-1 hour")],
     ),
+    "sign_in_links": (
+        "(token_hash, user_id, access_version, expires_at) SELECT uuid_send(gen_random_uuid()), %(user)s, 0, t",
+        [("", "1 second")],
+        [("", "-1 hour")],
+    ),
     "console_sessions": (
         "(token_hash, user_id, access_version, role, expires_at) SELECT uuid_send(gen_random_uuid()), %(user)s, 0, 'x', t",
         [("", "1 second")],
