@@ -3,7 +3,6 @@
 It has its own jar, because that of the standard library never sends a `Secure` cookie to http://127.0.0.1, which browsers do.
 """
 
-import asyncio
 from dataclasses import dataclass
 from http.cookies import SimpleCookie
 from typing import Any
@@ -15,6 +14,7 @@ from api.console.sessions import COOKIE, csrf_token
 from schemas.identity import console_sessions
 from schemas.postgres.connection import connect
 from tests.console.html import Element, parse
+from tests.support.apart import run_apart
 from tests.support.given import Given, Person
 from tests.support.installation import Installation
 
@@ -105,7 +105,7 @@ class Browser:
 
     def sign_in_as(self, person: Person) -> "Browser":
         """With a new session of that person, without pages and mails."""
-        self.cookies[COOKIE] = asyncio.run(_start(self.stint, UUID(person.id)))
+        self.cookies[COOKIE] = new_session(self.stint, person)
         return self
 
     def _follow(self, page: Page) -> Page:
@@ -142,6 +142,11 @@ class Browsers:
     def close(self) -> None:
         for browser in self._made:
             browser.close()
+
+
+def new_session(stint: Installation, person: Person) -> str:
+    """The token of a new session of that person."""
+    return run_apart(_start(stint, UUID(person.id)))
 
 
 async def _start(stint: Installation, user_id: UUID) -> str:

@@ -1,16 +1,19 @@
 """People who use the console in a browser: each with a window and cookies of their own."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from playwright.sync_api import Browser, BrowserContext, Page
 
+from api.console.sessions import COOKIE
 from tests.console.browser.guard import Guard
 from tests.console.browser.inspection import inspect
+from tests.console.client import new_session
 from tests.support.given import Given, Person
 
 # A day before its month, and no words of another language.
 _LOCALE = "en-GB"
+_OF_COOKIE = {"path": "/", "secure": True, "httpOnly": True, "sameSite": "Lax"}
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,19 @@ class Visitors:
         guard = Guard(context, self.given.stint.url)
         self._made.append(Visitor(context, context.new_page(), guard, self.given.stint.url))
         return self._made[-1]
+
+    def of(self, person: Person, **options: Any) -> Visitor:
+        """This person is signed in."""
+        visitor = self.signed_out(**options)
+        cookie = {"name": COOKIE, "value": new_session(self.given.stint, person), "url": visitor.origin, **_OF_COOKIE}
+        # Playwright's add_cookies names a domain, which no cookie of one host alone may have
+        assert visitor.context.new_cdp_session(visitor.page).send("Network.setCookie", cookie)["success"]
+        self._made[-1] = replace(visitor, person=person)
+        return self._made[-1]
+
+    def signed_in(self, role: str = "internal_admin", customer_id: str | None = None, **options: Any) -> Visitor:
+        """A new person of that role is signed in."""
+        return self.of(self.given.person(role, customer_id), **options)
 
     def leave(self) -> None:
         """Closes all windows. Fails if anything was wrong in one of them."""

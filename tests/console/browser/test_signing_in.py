@@ -1,0 +1,73 @@
+"""Signing in; and what a person sees who is signed in no longer, may not see a page, or whose Stint cannot answer."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.api.invitations import reset_rate_limits
+from tests.console.browser.visitors import Visitors
+from tests.support.given import Given
+from tests.support.installation import Installation
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.mark.parametrize("with_scripts", [True, False])
+def test_a_person_signs_in_with_a_code_from_the_mail_and_signs_out(
+    visitors: Visitors, given: Given, stint: Installation, with_scripts: bool
+) -> None:
+    reset_rate_limits(stint)
+    person, visitor = given.person(), visitors.signed_out(java_script_enabled=with_scripts)
+    page = visitor.open("/")
+    page.get_by_label("Your e-mail address").fill(person.email)
+    page.get_by_role("button", name="Send me a code").click()
+    expect(page.get_by_role("heading", name="Enter the code")).to_be_visible()
+
+    visitor.guard.expect_status(422)
+    page.get_by_label("Code").fill("123")
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Code")).to_have_attribute("aria-invalid", "true")
+    if with_scripts:
+        expect(page.get_by_role("alert")).to_be_focused()
+        visitor.inspect()
+    page.get_by_label("Code").fill(given.code(person))
+    page.get_by_role("button", name="Sign in").click()
+
+    expect(page).to_have_url(f"{visitor.origin}/console")
+    expect(page.get_by_role("link", name="Now")).to_have_attribute("aria-current", "page")
+    [cookie] = [cookie for cookie in visitor.context.cookies() if cookie["name"] == "__Host-stint"]
+    assert cookie["httpOnly"] and cookie["secure"] and cookie["sameSite"] == "Lax"
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    visitor.open("/console")
+    expect(page).to_have_url(f"{visitor.origin}/console/sign-in?next=%2Fconsole")
+
+
+def test_a_session_that_ends_in_the_middle_of_a_form_leads_back_to_the_page(
+    visitors: Visitors, given: Given, stint: Installation
+) -> None:
+    reset_rate_limits(stint)
+    visitor = visitors.signed_in("internal_user")
+    person, page = visitor.person, visitor.open("/console")
+    assert person is not None
+    stint.rows("DELETE FROM console_sessions WHERE user_id = %s RETURNING 1", person.id)
+
+    page.get_by_role("button", name="Sign out").click()  # the form that every page has
+
+    expect(page.get_by_text("Your session has ended, so the form was not sent.")).to_be_visible()
+    visitor.inspect()
+    page.get_by_label("Your e-mail address").fill(person.email)
+    page.keyboard.press("Enter")
+    page.get_by_label("Code").fill(given.code(person))
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(f"{visitor.origin}/console")
+
+
+def test_without_postgres_a_page_says_so_and_can_be_tried_again(visitors: Visitors, without_postgres: Installation) -> None:
+    visitor = visitors.signed_in()  # the cookie belongs to the host, whatever the port
+    visitor.guard.allow_origin(without_postgres.url)
+    visitor.guard.expect_status(503)
+    answer = visitor.page.goto(f"{without_postgres.url}/console")
+    assert answer and answer.status == 503 and int(answer.headers["retry-after"]) > 0
+    expect(visitor.page.get_by_role("heading", level=1)).to_have_text("Stint cannot answer just now")
+    expect(visitor.page.get_by_role("link", name="Try again")).to_have_attribute("href", "/console")
+    visitor.inspect()
