@@ -23,7 +23,7 @@ To add a page: the module and the template; lines in CONSOLE_ROUTES of `routes.p
 it is in the navigation; a line for each route in `tests/console/table.py`, which says who may call it.
 
 - `routes.py`: all routes; `sessions.py`: who sends a request, and that a write comes from a page of Stint;
-  `cookies.py`.
+  `cookies.py`; `signing_in/`.
 - `pages.py`: `page`, `fragment`, `redirect`. In a template: `me` (the User, or None), `csrf`, `settings`, `show` (which is
   `formats.py`), `static("console.css")`, `path`, `query`, `flash`; `ui` after `{% import "macros.html" as ui with context %}`.
 - `forms.py`: forms and filters as pydantic models. `errors.py`: errors as pages. `formats.py`: hours, days and numbers as text.

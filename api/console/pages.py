@@ -20,7 +20,7 @@ from schemas.identity.users import User
 FLASH = "__Host-stint-flash"
 FLASH_SECONDS = 60
 MAX_FLASH = 500  # characters
-HTML = "text/html; charset=utf-8"
+HTML = "text/html"  # the framework adds the charset
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,11 @@ from typing import Any
 from litestar import Request, Router
 from litestar.handlers import HTTPRouteHandler
 
-from api.console import now, sign_in, sign_in_link, static
+from api.console import now, static
 from api.console.forms import form_pairs
 from api.console.sessions import CSRF_FIELD, CSRF_HEADER, READING, check_csrf, session_of, with_session
+from api.console.signing_in import codes, links
+from api.console.signing_in.expired_forms import with_kept_form
 from api.http.limits.clients import count_client
 from schemas.identity.current_user import current_user_id
 
@@ -15,14 +17,14 @@ from schemas.identity.current_user import current_user_id
 CONSOLE_ROUTES: list[tuple[str, str, HTTPRouteHandler]] = [
     # for everybody: no session
     ("GET", "/console/static/{digest:str}/{name:str}", static.send_file),
-    ("GET", "/console/sign-in", sign_in.show_sign_in),
-    ("POST", "/console/sign-in", sign_in.ask_for_code),
-    ("GET", "/console/sign-in/code", sign_in.show_code),
-    ("POST", "/console/sign-in/code", sign_in.sign_in),
-    ("GET", "/console/link", sign_in_link.show_link),
-    ("POST", "/console/link", sign_in_link.use_link),
+    ("GET", "/console/sign-in", codes.show_sign_in),
+    ("POST", "/console/sign-in", codes.ask_for_code),
+    ("GET", "/console/sign-in/code", codes.show_code),
+    ("POST", "/console/sign-in/code", codes.sign_in),
+    ("GET", "/console/link", links.show_link),
+    ("POST", "/console/link", links.use_link),
     # with a session
-    ("POST", "/console/sign-out", sign_in.sign_out),
+    ("POST", "/console/sign-out", codes.sign_out),
     ("GET", "/console", now.show_now),
 ]
 
@@ -41,7 +43,7 @@ async def check_request(request: Request[Any, Any, Any]) -> None:
 CONSOLE = Router(
     "/",
     route_handlers=[handler for _, _, handler in CONSOLE_ROUTES],
-    middleware=[with_session],
+    middleware=[with_kept_form, with_session],
     before_request=check_request,
     include_in_schema=False,
     opt={"exclude_from_auth": True},  # of tokens: a session takes their place

@@ -19,6 +19,7 @@ from api.http.limits.clients import COUNT_CLIENT
 from schemas.errors import Forbidden
 from schemas.identity import console_sessions
 from schemas.identity.users import User
+from schemas.postgres.pool import Database
 from schemas.settings import Settings
 
 COOKIE = "__Host-stint"
@@ -65,9 +66,12 @@ def with_session(app: Application) -> Application:
 async def find_session(scope: Mapping[str, Any]) -> Session | None:
     """The session that the request's cookie names, if it has not ended."""
     token = read_cookie(scope, COOKIE)
-    if not token:
-        return None
-    async with scope["litestar_app"].state.context.database.connection() as conn:
+    return await load_session(scope["litestar_app"].state.context.database, token) if token else None
+
+
+async def load_session(database: Database, token: str) -> Session | None:
+    """The session of that token, if it has not ended."""
+    async with database.connection() as conn:
         found = await console_sessions.find(conn, token)
     return Session(found.user, token, csrf_token(token), found.seconds_left) if found is not None else None
 

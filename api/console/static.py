@@ -16,7 +16,7 @@ from schemas.errors import NotFound
 
 FOLDER = Path(__file__).parent / "static"
 PATH = "/console/static"
-TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
+TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 KEPT = "public, max-age=31536000, immutable"
 
 

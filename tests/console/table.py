@@ -9,15 +9,15 @@ from typing import Any, Self
 class PageCase:
     """The expected statuses of one route, with fields and a query that are valid for the customer of tests/api/tenants.py.
 
-    The statuses are for an admin, another internal user, the customer's own admins and users, and without a session: then a
-    route redirects to the page to sign in, unless it is for everybody.
+    The statuses are for an admin, another internal user, and the customer's own admins and users; and without a session, for
+    a page that is for everybody: other pages redirect to the page to sign in then, and forms are answered with it (401).
     """
 
     admin: int
     internal: int
     customer_admin: int
     customer_user: int
-    nobody: int = 303
+    nobody: int = 0
     needs_session: bool = True
     fields: dict[str, Any] = field(default_factory=dict)
     query: dict[str, Any] = field(default_factory=dict)

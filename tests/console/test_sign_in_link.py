@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 from api.console.sessions import COOKIE
-from api.console.sign_in_link import LINK
+from api.console.signing_in.links import LINK
 from schemas.identity import console_sessions
 from schemas.postgres.connection import connect
 from tests.console.client import Browser, Browsers

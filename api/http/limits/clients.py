@@ -39,7 +39,12 @@ class ClientLimit:
 _limit = ClientLimit()  # of this process
 
 
+def consume_client(request: Request[Any, Any, Any]) -> None:
+    """Counts the client of a request. Raises RateLimited."""
+    _limit.consume(client_key(request), request.app.state.context.settings.stint_client_requests)
+
+
 def count_client(request: Request[Any, Any, Any]) -> None:
     """Counts the client of a request if its route says so. Raises RateLimited."""
     if request.route_handler.opt.get(COUNT_CLIENT):
-        _limit.consume(client_key(request), request.app.state.context.settings.stint_client_requests)
+        consume_client(request)

@@ -12,13 +12,14 @@ from pydantic import Field
 from api.console.forms import FormModel, read_form, read_query
 from api.console.pages import page
 from api.console.sessions import PUBLIC
-from api.console.sign_in import MAX_SIGN_IN_BYTES, signed_in
+from api.console.signing_in.codes import signed_in
 from api.dependencies import ApiRequest
 from api.http.requests import is_behind_a_proxy, is_local
 from schemas.errors import Forbidden, NotFound
 from schemas.identity import console_sessions
 
 LINK = "/console/link"
+MAX_LINK_BYTES = 2 * 1024
 NOT_LOCAL = "A link like this works only in a browser on the machine on which Stint runs. Sign in with a code instead."
 USED = "This link was used already, or is older than ten minutes. ./stint console EMAIL prints a new one."
 
@@ -41,7 +42,7 @@ async def show_link(request: ApiRequest) -> Response[bytes]:
     return page(request, "link.html", email=email, token=link.token)
 
 
-@post(LINK, opt=PUBLIC, status_code=303, request_max_body_size=MAX_SIGN_IN_BYTES)
+@post(LINK, opt=PUBLIC, status_code=303, request_max_body_size=MAX_LINK_BYTES)
 async def use_link(request: ApiRequest) -> Response[bytes]:
     """Begins a session. Of several requests with the same link, one does."""
     _require_local(request)
@@ -50,7 +51,7 @@ async def use_link(request: ApiRequest) -> Response[bytes]:
         token = await console_sessions.use_link(conn, link.token) if link is not None else None
     if token is None:
         raise NotFound(USED)
-    return signed_in(token, "/console")
+    return await signed_in(request, token, "/console")
 
 
 def _require_local(request: ApiRequest) -> None:

@@ -1,0 +1,53 @@
+"""A form that is sent when its session has ended: the page to sign in keeps what was typed, and offers it again afterwards.
+
+What was typed is in hidden fields of the pages of signing in, so no process keeps it, and nothing is written before somebody
+with a session sends it again.
+"""
+
+from typing import Any
+
+from litestar import Response
+
+from api.console.errors import next_page
+from api.console.forms import Form, form_pairs
+from api.console.pages import page
+from api.console.sessions import CSRF_FIELD, READING, SignInNeeded
+from api.console.signing_in.state import KeptForm, keep_state
+from api.dependencies import ApiRequest
+from api.http.cors import Application, Receive, Scope, Send
+from api.http.limits.clients import consume_client
+
+MAX_KEPT_BYTES = 32 * 1024  # of a body; a longer one is not kept
+NOT_SENT = "Your session has ended, so what you sent was not saved. Sign in; it is kept, and you can send it again then."
+
+
+def with_kept_form(app: Application) -> Application:
+    """Answers a write without a session with the page to sign in, which keeps the form."""
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except SignInNeeded:
+            request = ApiRequest(scope, receive, send)  # type: ignore[arg-type]
+            if scope["method"] in READING or not _is_short(request):
+                raise
+            consume_client(request)
+            answer: Any = (await _ask_to_sign_in(request)).to_asgi_response(app=None, request=request)
+            await answer(scope, receive, send)
+
+    return wrapped
+
+
+async def _ask_to_sign_in(request: ApiRequest) -> Response[bytes]:
+    pairs = [pair for pair in await form_pairs(request) if pair[0] != CSRF_FIELD]
+    kept = KeptForm(request.url.path, pairs)
+    shown = page(request, "sign-in.html", status=401, form=Form[Any](), note=NOT_SENT, kept=kept)
+    keep_state(shown, {"next": next_page(request)})
+    if request.headers.get("hx-request") == "true":
+        shown.headers.update({"HX-Retarget": "body", "HX-Reswap": "innerHTML"})
+    return shown
+
+
+def _is_short(request: ApiRequest) -> bool:
+    length = request.headers.get("content-length", "0")
+    return length.isascii() and length.isdigit() and int(length) <= MAX_KEPT_BYTES

@@ -1,0 +1,123 @@
+"""Errors as pages: what is wrong and what to do, with the status of the API; and what is kept of a form."""
+
+from typing import Any
+
+import httpx2
+import pytest
+
+from api.console.sessions import COOKIE
+from api.console.signing_in.expired_forms import MAX_KEPT_BYTES
+from tests.api.invitations import reset_rate_limits
+from tests.console.client import Browser, Browsers
+from tests.console.html import Element
+from tests.support.given import Given
+from tests.support.installation import Installation
+
+
+@pytest.fixture(scope="module")
+def stint(stint_apart: Installation) -> Installation:
+    """A test makes statements fail."""
+    return stint_apart
+
+
+def test_what_is_not_there_is_a_page_below_the_console_and_json_elsewhere(browsers: Browsers, stint: Installation) -> None:
+    admin = browsers.admin()
+    for path in ("/console/nothing", "/console/static/0/nothing.js", "/console/static"):
+        page = admin.get(path)
+        assert (page.status, page.title) == (404, "There is nothing here"), path
+        assert page.answer.headers["content-type"] == "text/html; charset=utf-8"
+    wrong = admin.request("DELETE", "/console", headers={"Sec-Fetch-Site": "same-origin"})
+    assert (wrong.status, wrong.title) == (405, "This page takes no such request") and "GET" in wrong.answer.headers["allow"]
+    for path in ("/nothing", "/consoles", "/api/console"):
+        assert httpx2.get(stint.url + path).headers["content-type"] == "application/problem+json"
+
+
+def test_a_page_of_the_wrong_role_says_who_one_is(given: Given, browsers: Browsers) -> None:
+    customer = given.customer(given.admin())
+    browser = browsers.person("customer_user", customer["id"])
+    assert browser.get("/console", follow=False).location == "/console/my-hours"
+
+
+def test_a_failure_is_a_page_without_its_text(given: Given, browsers: Browsers, stint: Installation) -> None:
+    browser = browsers.admin()
+    with stint.sql() as conn:
+        conn.execute("ALTER TABLE console_sessions RENAME TO elsewhere")
+        try:
+            lacking = browser.get("/console")
+        finally:
+            conn.execute("ALTER TABLE elsewhere RENAME TO console_sessions")
+        conn.execute("CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'a secret'; END $$")
+        conn.execute("CREATE TRIGGER fail BEFORE DELETE ON console_sessions FOR EACH ROW EXECUTE FUNCTION fail()")
+        try:
+            failed = browser.post("/console/sign-out")
+        finally:
+            conn.execute("DROP FUNCTION fail CASCADE")
+    assert (lacking.status, lacking.title) == (503, "Stint cannot answer just now") and "./stint migrate" in lacking.text
+    assert (failed.status, failed.title) == (500, "Something went wrong") and "a secret" not in failed.answer.text
+    assert failed.answer.headers["x-request-id"] in failed.text
+    assert browser.get("/console").title == "Now"
+
+
+def test_without_postgres_a_page_says_so_and_files_are_sent(without_postgres: Installation) -> None:
+    browser = Browser(without_postgres)
+    assert browser.get("/console", follow=False).location == "/console/sign-in?next=%2Fconsole"
+    sign_in = browser.get("/console/sign-in")
+    assert sign_in.title == "Sign in"
+    for link in sign_in.html.all("link"):
+        assert browser.request("GET", link["href"]).status == 200
+    browser.cookies[COOKIE] = "A" * 43
+    for page in (browser.get("/console?a=b"), browser.post("/console/sign-out")):
+        assert (page.status, page.title) == (503, "Stint cannot answer just now")
+        assert page.answer.headers["retry-after"] == "1" and "database cannot be reached" in page.text
+    assert browser.post("/console/sign-in", {"email": "jo@example.com"}).status == 503
+    browser.close()
+
+
+def test_a_form_whose_session_has_ended_is_kept_until_it_can_be_sent(
+    given: Given, browsers: Browsers, stint: Installation
+) -> None:
+    reset_rate_limits(stint)
+    person = given.person()
+    browser = browsers.of(person)
+    stint.rows("DELETE FROM console_sessions WHERE user_id = %s RETURNING 1", person.id)
+    typed = {"note": "<b>10 = ten & more</b>\nsecond line", "tags": ["a", "b=c"], "empty": ""}
+    headers = {"Referer": f"{stint.url}/console?week=1"}
+
+    page = browser.post("/console/sign-out", typed, headers=headers)
+    assert (page.status, page.title) == (401, "Sign in") and "was not saved" in page.text
+    wrong = browser.submit(page.html.one("form"), {"email": "no address"})
+    assert wrong.status == 422 and wrong.errors
+    page = browser.post("/console/sign-in", pairs(page.html.one("form")) | {"email": person.email})
+    assert page.title == "Enter the code"
+    assert browser.post("/console/sign-in/code", pairs(page.html.one("form")) | {"code": "1"}).errors
+    page = browser.post("/console/sign-in/code", pairs(page.html.one("form")) | {"code": given.code(person)})
+    assert page.title == "You are signed in" and "10 = ten & more" in page.text
+    assert page.html.one("a", href="/console?week=1")
+    form = page.html.one("form", action="/console/sign-out", class_="action")
+    sent = pairs(form)
+    assert sent.pop("csrf") == browser.csrf
+    assert sent == typed
+    assert "You are signed out." in browser.submit(form).text and COOKIE not in browser.cookies
+
+
+def pairs(form: Element) -> dict[str, Any]:
+    """All hidden fields of the form, with all values of a name."""
+    found: dict[str, list[str]] = {}
+    for field in form.all("input", type="hidden"):
+        found.setdefault(field["name"], []).append(field["value"])
+    return {name: values if len(values) > 1 else values[0] for name, values in found.items()}
+
+
+def test_a_form_that_is_too_long_is_not_kept_and_a_part_of_a_page_leads_to_signing_in(browsers: Browsers) -> None:
+    browser = browsers.new()
+    page = browser.post("/console/sign-out", {"note": "a" * MAX_KEPT_BYTES})
+    assert page.title == "Sign in" and "too long to be kept" in page.text
+    part = browser.request(
+        "GET", "/console", headers={"HX-Request": "true", "HX-Current-URL": f"{browser.stint.url}/console/hours?week=2"}
+    )
+    assert part.status == 204
+    assert part.answer.headers["hx-redirect"] == "/console/sign-in?next=%2Fconsole%2Fhours%3Fweek%3D2"
+    form = browser.post("/console/sign-out", {"a": "b"}, headers={"HX-Request": "true"})
+    assert form.title == "Sign in" and form.answer.headers["hx-retarget"] == "body"
+    elsewhere = browser.post("/console/sign-in", {"kept_path": "https://evil.example", "kept": "a=b", "email": "x"})
+    assert elsewhere.status == 422 and not list(elsewhere.html.all("input", name="kept_path"))
