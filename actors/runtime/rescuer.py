@@ -1,7 +1,8 @@
 """The rescuer: finds messages that have stopped moving and makes them ready again. It also starts the checks for invoiced
 entries and of access to Xero and Slack, plans the messages to admins about bills to approve, the nudges about timers and the
-reminders of hours, has App Homes published that have changed, records how far the WAL has come, for sync cursors, and prunes:
-it deletes rows that have served their purpose, so that tables do not grow without limit. Each relay runs one."""
+reminders of hours, has App Homes published that have changed, records how far the WAL has come, for sync cursors, and what is
+in the queues, for the console, and prunes: it deletes rows that have served their purpose, so that tables do not grow without
+limit. Each relay runs one."""
 
 import asyncio
 import logging
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 from actors.runtime.failures import record_failure
 from schemas.identity import user_pool
-from schemas.outbox import outbox, replays
+from schemas.outbox import outbox, queue_samples, replays
 from schemas.outbox.failed_attempts import Failure
 from schemas.outbox.heartbeats import process_name
 from schemas.outbox.outbox import Record
@@ -97,6 +98,8 @@ async def rescue_once(conn: Connection, settings: Settings) -> None:
         await planning.plan(conn, settings)
     with logged("nudges"):
         await nudges.plan(conn, settings)
+    with logged("queue samples"):
+        await queue_samples.record(conn)
     with logged("pruning"):
         await prune(conn, days=settings.stint_prune_days)
 
@@ -196,6 +199,7 @@ PRUNE_RULES = (
     PruneRule(
         "recompute_jobs", "id", "finished_at < clock_timestamp() - make_interval(secs => %(days)s * 86400)", "finished_at", 1
     ),
+    PruneRule("queue_samples", "at, queue", "at < clock_timestamp() - interval '1 day'", "at"),
     PruneRule("rate_limits", "key", "refilled_at < clock_timestamp()", "refilled_at"),
     PruneRule("sign_in_codes", "id", "expires_at < clock_timestamp()", "expires_at"),
     PruneRule("sign_in_links", "token_hash", "expires_at < clock_timestamp()", "expires_at"),

@@ -7,6 +7,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from api.console import now, static
 from api.console.forms import form_pairs
+from api.console.operations import queues
 from api.console.sessions import CSRF_FIELD, CSRF_HEADER, READING, check_csrf, session_of, with_session
 from api.console.signing_in import codes, links
 from api.console.signing_in.expired_forms import with_kept_form
@@ -26,6 +27,7 @@ CONSOLE_ROUTES: list[tuple[str, str, HTTPRouteHandler]] = [
     # with a session
     ("POST", "/console/sign-out", codes.sign_out),
     ("GET", "/console", now.show_now),
+    ("GET", "/console/queues", queues.show_queues),
 ]
 
 

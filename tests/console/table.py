@@ -75,6 +75,7 @@ TABLE: dict[str, PageCase] = {
     "GET /console/link": public(404),
     "POST /console/link": public(404).with_form(token="unknown"),
     "GET /console": everybody().except_for(customer_admin=303, customer_user=303),
+    "GET /console/queues": admins(),
     # ends the session: nothing else may be sent after it
     "POST /console/sign-out": everybody(303),
 }

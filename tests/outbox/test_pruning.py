@@ -19,6 +19,11 @@ ROWS = {
         [("done", "29 days"), ("ready", "400 days"), ("dead", "400 days"), ("discarded", "400 days")],
     ),
     "recompute_jobs": ("(dry_run, finished_at) SELECT s::bool, t", [("true", "31 days")], [("true", "29 days")]),
+    "queue_samples": (
+        "(at, queue, waiting, later, running, dead, handled, oldest_seconds) SELECT t, 'bills', 0, 0, 0, 0, 0, 0",
+        [("", "25 hours")],
+        [("", "23 hours")],
+    ),
     "rate_limits": ("(key, refilled_at) SELECT gen_random_uuid(), t", [("", "1 second")], [("", "-1 hour")]),
     "sign_in_codes": (
         "(id, user_id, code_hash, expires_at) SELECT gen_random_uuid(), %(user)s, 'x', t",

@@ -1,0 +1,1 @@
+"""Pages for the people on call: queues and processes, dead letters and replays."""
