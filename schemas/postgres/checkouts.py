@@ -1,19 +1,21 @@
-"""Takes connections from a pool of psycopg, and gives them back, in tasks that a cancelled request does not cancel.
+"""Takes connections from a pool of psycopg, and gives them back, so that no cancelled request loses one.
 
 psycopg_pool loses a connection if `putconn` is cancelled while the pool's lock is taken, and its queue of waiting clients does
 not stand every cancellation either. So a request never waits in that queue itself: it waits for one of `size` places, which is
 an `asyncio.Semaphore`, and only with a place asks for a connection, in a task. If the request is cancelled, the task continues,
-and gives back whatever it gets.
+and gives back whatever it gets. Mostly there is nothing to wait for, as the pool has a connection and its lock is free: then a
+request calls the pool itself, which does not suspend it, so that no cancellation can come in between.
 """
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from schemas.postgres.connection import Connection
@@ -42,8 +44,22 @@ class Checkouts:
         self._tasks: set[asyncio.Task[Any]] = set()  # the event loop itself keeps no reference to a task
         self.in_use = 0
 
-    @asynccontextmanager
-    async def checkout(self, seconds: float) -> AsyncIterator[Connection]:
+    async def take_now(self) -> Connection | None:
+        """A connection that the pool has, if nobody waits for one; else None. It does not suspend."""
+        idle = self._pool._pool
+        if self._places.locked() or not _is_free(self._pool._lock) or not idle or _is_closed(idle[0]):
+            return None
+        await self._places.acquire()
+        self._free -= 1
+        try:
+            conn = await self._pool.getconn()
+        except BaseException:
+            self._release()
+            raise
+        self.in_use += 1
+        return conn
+
+    async def take(self, seconds: float) -> Connection:
         """A connection, first come, first served. Limit the wait for it with `asyncio.timeout`; after `seconds` with a place
         it raises PoolTimeout."""
         self._waiting += 1
@@ -52,18 +68,22 @@ class Checkouts:
             self._free -= 1
             taking = self._start(self._take(seconds))
             try:
-                conn = await asyncio.shield(taking)
+                conn: Connection = await asyncio.shield(taking)
             except BaseException:  # cancelled, or Postgres is away
                 taking.add_done_callback(self._give_up)
                 raise
         finally:
             self._waiting -= 1
         self.in_use += 1
-        try:
-            yield conn
-        finally:
-            self.in_use -= 1
-            # the wait may be cancelled, the task is not
+        return conn
+
+    async def give_back(self, conn: Connection) -> None:
+        """Gives back what `take` or `take_now` returned, also if the caller is cancelled meanwhile."""
+        self.in_use -= 1
+        is_idle = conn.pgconn.transaction_status == TransactionStatus.IDLE
+        if is_idle and _is_free(self._pool._lock) and not self._pool._waiting:
+            await self._give_back(conn)  # it does not suspend
+        else:
             await asyncio.shield(self._start(self._give_back(conn)))
 
     def _start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
@@ -77,7 +97,7 @@ class Checkouts:
         PoolTimeout."""
         ends = time.monotonic() + seconds
         conn = await self._get(seconds)
-        while conn.closed or conn.is_closed_by_server():
+        while _is_closed(conn):
             await conn.close()
             await self._pool.putconn(conn)  # the pool replaces a closed connection when it gets it back
             conn = await self._get(max(0.01, ends - time.monotonic()))
@@ -120,6 +140,15 @@ class Checkouts:
         taken, idle = self._size - self._free, stats["pool_available"]
         missing = max(0, stats["pool_size"] - idle - taken)
         return PoolState(self._name, self._size, in_use=taken, idle=idle, missing=missing, waiting=self._waiting)
+
+
+def _is_free(lock: asyncio.Lock) -> bool:
+    """Whether it can be taken without a suspension. While it is handed over to who waits for it, it is not locked."""
+    return not lock.locked() and not lock._waiters
+
+
+def _is_closed(conn: Connection) -> bool:
+    return bool(conn.closed or conn.is_closed_by_server())
 
 
 def _remove_expired(waiting: deque[Any]) -> None:

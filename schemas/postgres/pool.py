@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 from weakref import WeakSet
 
@@ -89,14 +89,15 @@ class Database:
         """One connection, in autocommit: a single statement needs no transaction. With `queued=False` it comes from the pool
         whose requests do not queue behind all others. After a change of access it returns when no process uses what it read
         before; it has given back the connection then."""
-        must_wait = False
+        checkouts, must_wait = self._queued if queued else self._unqueued, False
         try:
             with self._monitor.track():  # includes the wait for a connection
-                async with self._checkout_queued() if queued else self._checkout_now() as conn:
-                    try:
-                        yield conn
-                    finally:
-                        must_wait = conn.take_must_wait()
+                conn = await checkouts.take_now() or await self._wait_for(checkouts)
+                try:
+                    yield conn
+                finally:
+                    must_wait = conn.take_must_wait()
+                    await checkouts.give_back(conn)  # to its end, also if the request is cancelled
         except UNREACHABLE as error:
             if not isinstance(error, (PoolBusy, *STATEMENT_FAILED)):
                 self._replace_dead_connections()
@@ -105,32 +106,19 @@ class Database:
             if must_wait:
                 await wait_for_leases()
 
-    @asynccontextmanager
-    async def _checkout_queued(self) -> AsyncIterator[Connection]:
-        """Waits for `stint_connect_seconds`; while Postgres answers, for BUSY_SECONDS."""
-        seconds = self._settings.stint_connect_seconds
-        async with self._checkout(self._queued, BUSY_SECONDS, self._monitor.timeout_while_alive(seconds)) as conn:
-            yield conn
-
-    @asynccontextmanager
-    async def _checkout_now(self) -> AsyncIterator[Connection]:
-        seconds = self._settings.stint_connect_seconds
-        async with self._checkout(self._unqueued, seconds, asyncio.timeout(seconds)) as conn:
-            yield conn
-
-    @asynccontextmanager
-    async def _checkout(
-        self, checkouts: Checkouts, seconds: float, limit: AbstractAsyncContextManager[Any]
-    ) -> AsyncIterator[Connection]:
+    async def _wait_for(self, checkouts: Checkouts) -> Connection:
+        """A connection, after at most `stint_connect_seconds`; in the queue, while Postgres answers, after BUSY_SECONDS."""
+        longest = seconds = self._settings.stint_connect_seconds
+        limit: AbstractAsyncContextManager[None] = nullcontext()
         started = time.monotonic()
-        async with AsyncExitStack() as stack:
-            try:
-                with self._monitor.asking():
-                    async with asyncio.timeout(seconds), limit:
-                        conn = await stack.enter_async_context(checkouts.checkout(seconds))
-            except (TimeoutError, PoolTimeout):
-                raise self._no_connection(since=started) from None
-            yield conn
+        if checkouts is self._queued:
+            longest, limit = BUSY_SECONDS, self._monitor.timeout_while_alive(seconds)
+        try:
+            with self._monitor.asking():
+                async with asyncio.timeout(longest), limit:
+                    return await checkouts.take(longest)
+        except (TimeoutError, PoolTimeout):
+            raise self._no_connection(since=started) from None
 
     def _no_connection(self, *, since: float) -> PoolTimeout:
         # the probe may not have been asked yet during a very short wait

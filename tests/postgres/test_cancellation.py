@@ -92,6 +92,50 @@ async def all_are_back(database: Database, url: str) -> None:
     assert in_transaction == 0
 
 
+def test_a_connection_that_is_ready_is_taken_and_given_back_without_a_suspension(apart: Settings) -> None:
+    """So a cancelled request has it or does not have it; psycopg_pool promises nothing of the kind."""
+
+    async def main() -> None:
+        async with opened(apart) as database:
+            for checkouts in (database._queued, database._unqueued):
+                await checkouts._pool.wait()
+                taking = checkouts.take_now()
+                with pytest.raises(StopIteration) as taken:
+                    taking.send(None)
+                conn = taken.value.value
+                assert conn is not None
+                with pytest.raises(StopIteration):
+                    checkouts.give_back(conn).send(None)
+                async with checkouts._pool._lock:
+                    other = asyncio.create_task(checkouts._pool._lock.acquire())
+                    await asyncio.sleep(0)
+                try:
+                    with pytest.raises(StopIteration) as taken:  # the lock is handed over: to take it would suspend
+                        checkouts.take_now().send(None)
+                    assert taken.value.value is None
+                finally:
+                    await other
+                    checkouts._pool._lock.release()
+            await all_are_back(database, apart.database_url)
+
+    asyncio.run(main())
+
+
+def test_a_connection_that_the_server_has_closed_is_not_taken(apart: Settings) -> None:
+    async def main() -> None:
+        async with opened(apart) as database:
+            async with database.connection() as conn, database.connection() as other:
+                closed = conn.info.backend_pid, other.info.backend_pid
+            async with await psycopg.AsyncConnection.connect(apart.database_url, autocommit=True) as conn_of_test:
+                await conn_of_test.execute("SELECT pg_terminate_backend(pid, 5000) FROM unnest(%s) AS pid", (list(closed),))
+            async with database.connection() as conn:
+                assert conn.info.backend_pid not in closed
+                assert await conn.value("SELECT 1") == 1
+            await all_are_back(database, apart.database_url)
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("use", USES)
 def test_a_use_that_is_cancelled_at_any_point_gives_everything_back(use: Use, way: Way, apart: Settings) -> None:
