@@ -1,5 +1,6 @@
 """The application: the table of all routes, and the wiring around them."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -23,7 +24,7 @@ from api.http.cors import Application, with_preflight
 from api.http.head import with_head
 from api.http.limits.clients import count_client
 from api.http.limits.validation import BoundedValidation
-from api.http.openapi import ASSETS_ROUTER, CONFIG, document_routes, show_console
+from api.http.openapi import ASSETS_ROUTER, CONFIG, show_console
 from api.http.openapi_models import PydanticSchemas
 from api.http.problems import HANDLERS
 from api.http.queries import reject_wrong_query
@@ -183,10 +184,10 @@ def create_routes(settings: Settings) -> Litestar:
         await context.subscribers.close()
         await database.close()
 
-    app = Litestar(
+    return Litestar(
         [*(handler for _, _, handler in ROUTES), CONSOLE, show_console, ASSETS_ROUTER],
         lifespan=[lifespan],
-        state=State({"context": context}),
+        state=State({"context": context, "making_document": asyncio.Lock()}),
         dependencies={"page": Provide(get_page, sync_to_thread=False)},
         middleware=[with_authentication],
         request_class=ApiRequest,
@@ -198,8 +199,6 @@ def create_routes(settings: Settings) -> Litestar:
         logging_config=None,  # schemas/logs.py configures the logs of all libraries
         debug=False,
     )
-    document_routes(app)
-    return app
 
 
 def create_context(settings: Settings) -> Context:

@@ -16,6 +16,7 @@ from litestar.openapi.spec import (
     Components,
     Contact,
     License,
+    OpenAPI,
     OpenAPIFormat,
     OpenAPIHeader,
     OpenAPIMediaType,
@@ -58,7 +59,7 @@ async def prepare_page(request: Request[Any, Any, Any]) -> None:
         raise NotFoundException
     if request.url.path.endswith(DOCUMENT):
         async with request.app.state.making_document:
-            await asyncio.to_thread(lambda: request.app.openapi_schema)
+            await asyncio.to_thread(make_document, request.app)
 
 
 # Litestar's own page has an inline script with the whole document in it, which a strict Content-Security-Policy forbids.
@@ -203,14 +204,17 @@ def _without_null(schema: Schema) -> Schema:
     )
 
 
-def document_routes(app: Litestar) -> None:
-    """Completes the documentation of the routes: tags, operation ids, responses. Litestar would document errors in a shape that
-    Stint never returns."""
-    app.state.making_document = asyncio.Lock()
-    for route in app.routes:
-        for handler in getattr(route, "route_handlers", ()):
-            if handler.resolve_include_in_schema():
-                _document(handler)
+def make_document(app: Litestar) -> OpenAPI:
+    """The document, which the first call makes: that takes half a second. Litestar documents errors in a shape that Stint never
+    returns, so each route's documentation is completed before: tags, operation ids, responses."""
+    if app.state.get("document") is None:
+        for route in app.routes:
+            for handler in getattr(route, "route_handlers", ()):
+                if handler.resolve_include_in_schema():
+                    _document(handler)
+        app.state.document = app.openapi_schema
+    document: OpenAPI = app.state.document
+    return document
 
 
 def _document(handler: HTTPRouteHandler) -> None:
