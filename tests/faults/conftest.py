@@ -9,12 +9,11 @@ import pytest
 
 from ops.up.servers import Servers
 from schemas.postgres.migrate import migrate
-from tests.support.installation import Installation, with_database
+from tests.support.installation import Installation, emptied, with_database
 
 
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    """A Postgres and a RabbitMQ that this module may stop."""
+@pytest.fixture(scope="session")
+def started_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     home = tmp_path_factory.mktemp("servers")
     home.chmod(0o711)
     with Servers(home, durable=False) as running:
@@ -22,6 +21,16 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
             conn.execute("CREATE DATABASE stint_template")
         asyncio.run(migrate(with_database(running.database_url, "stint_template")))
         yield running
+
+
+@pytest.fixture(scope="module")
+def servers(started_servers: Servers) -> Servers:
+    """A Postgres and a RabbitMQ that this module may stop. They run at its beginning, and the queues are empty."""
+    for server in (started_servers.rabbitmq, started_servers.postgres):
+        if not server.is_running():
+            server.start()
+    emptied(started_servers.wait().amqp_url)
+    return started_servers
 
 
 @pytest.fixture
