@@ -208,9 +208,8 @@ def _parallel(rest: Sequence[str]) -> list[str]:
     one_file = sum(argument.partition("::")[0].endswith(".py") for argument in rest) == 1
     if chosen or one_file or "--stop" in rest or "unit" in rest:
         return []
-    # Two more than there are processors: many tests wait for a killed process to start again. Each test process gets
-    # neighbouring tests, which share what their module starts, and an idle one takes half of another's remaining tests.
-    return ["-n", str(min(4, (os.cpu_count() or 1) + 2)), "--dist", "worksteal"]
+    # Three for each processor: many tests wait, most of them for a killed process to start again.
+    return ["-n", str(min(6, 3 * (os.cpu_count() or 1)))]
 
 
 def _faults(args: argparse.Namespace) -> int:

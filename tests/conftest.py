@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
@@ -18,9 +19,15 @@ import pytest
 from ops.errors import CommandError
 from ops.up.processes import end_with_parent
 from tests.support import chromium, servers
+from tests.support.durations import seconds_of
 from tests.support.exclusive import ExclusiveTests
 from tests.support.given import Given
 from tests.support.installation import CHECKOUT, Installation, emptied, new_database
+
+if TYPE_CHECKING:
+    from xdist.remote import Producer
+
+    from tests.support.schedule import Schedule
 
 pytest_plugins = ["tests.support.apis"]
 
@@ -55,7 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
         gc.disable()  # until all tests are collected: what that makes stays
     if hasattr(config, "workerinput"):
         end_with_parent(os.getppid())  # a worker of pytest ends with pytest, however that ends
-        config.pluginmanager.register(ExclusiveTests(Path(os.environ["STINT_TEST_HOME"]), config.workerinput["workercount"]))
+        config.pluginmanager.register(ExclusiveTests(Path(os.environ["STINT_TEST_HOME"])))
         return
     home = Path(tempfile.mkdtemp(prefix="stint-test-"))
     _run.callback(shutil.rmtree, home, ignore_errors=True)
@@ -94,7 +101,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.unit)
     if config.option.shuffle is not None:
         _shuffle(items, random.Random(config.option.shuffle))
-    items.sort(key=_order)  # stable: neighbours stay neighbours
+    items.sort(key=lambda item: -seconds_of(item.nodeid))  # stable: neighbours stay neighbours
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "Schedule":
+    from tests.support.schedule import Schedule  # imports xdist, which pytest without workers does not
+
+    return Schedule(config, log, Path(os.environ["STINT_TEST_HOME"]))
 
 
 def _is_selected(item: pytest.Item, config: pytest.Config) -> bool:
@@ -145,13 +158,6 @@ def _shuffle(items: list[pytest.Item], order: random.Random) -> None:
     for tests in shuffled:
         order.shuffle(tests)
     items[:] = [item for tests in shuffled for item in tests]
-
-
-def _order(item: pytest.Item) -> float:
-    """The longest first, so that none of them runs alone at the end."""
-    marker = item.get_closest_marker("slow")
-    seconds = marker.kwargs.get("seconds", 5) if marker else 0
-    return float(-seconds)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # outside of what the timeout of a test counts: the first start fetches RabbitMQ

@@ -56,7 +56,7 @@ def given(firm: Installation) -> Iterator[Given]:
         yield given
 
 
-@pytest.mark.slow(seconds=50)
+@pytest.mark.slow
 @pytest.mark.timeout(3600 if FULL else 900)
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role or "without a token")
 def test_every_response_matches_the_document(role: str | None, given: Given, firm: Installation, tmp_path: Path) -> None:

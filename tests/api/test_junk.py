@@ -170,7 +170,7 @@ def test_a_path_with_an_invalid_value_is_refused(
             problem(send(admin, method, template, **{name: junk}), 400)
 
 
-@pytest.mark.slow(seconds=18)
+@pytest.mark.slow
 def test_an_invalid_value_in_a_query_is_refused_with_the_parameters_name(
     admin: Person, parameters: dict[tuple[str, str], list[Json]]
 ) -> None:

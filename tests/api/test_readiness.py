@@ -45,7 +45,7 @@ def test_probes_see_within_about_two_seconds_that_postgres_is_away_and_that_it_i
         proxy.stop()
 
 
-@pytest.mark.slow(seconds=30)
+@pytest.mark.slow
 def test_an_api_is_ready_soon_after_a_long_time_without_postgres(own: Installation) -> None:
     proxy = Proxy(target_of(own.database_url)).start()
     own.environment["DATABASE_URL"] = through(proxy, own.database_url)

@@ -268,7 +268,7 @@ def test_a_job_with_a_dead_message_has_failed(idle: Installation) -> None:
     given.close()
 
 
-@pytest.mark.slow(seconds=30)
+@pytest.mark.slow
 def test_several_chunks_and_a_day_of_several_chunks(given: Given, stint: Installation) -> None:
     people, admin = given.people(2), given.admin()
     customer = given.customer(admin)

@@ -208,7 +208,7 @@ def assert_no_server_error(answer: httpx2.Response) -> None:
         problem(answer, answer.status_code)
 
 
-@pytest.mark.slow(seconds=16)
+@pytest.mark.slow
 @few
 @given(body=st.dictionaries(st.sampled_from(FIELDS) | TEXT, VALUES, max_size=5))
 def test_no_json_causes_a_500(admin: Person, body: Json) -> None:

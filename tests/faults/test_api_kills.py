@@ -15,7 +15,7 @@ from tests.support.given import Given, Json, Person
 from tests.support.installation import Installation, eventually
 from tests.support.sizes import API_KILLS
 
-pytestmark = [pytest.mark.slow(seconds=60), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 CLIENTS = 4
 DAY = "2026-03-02"

@@ -11,7 +11,7 @@ from tests.support.sizes import FULL
 MINUTES = 10 if FULL else 0.4
 
 
-@pytest.mark.slow(seconds=150)
+@pytest.mark.slow
 @pytest.mark.timeout(400 + 60 * MINUTES)
 def test_a_firm_at_work_in_bad_weather_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
     tmp_path.chmod(0o711)

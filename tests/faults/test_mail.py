@@ -17,7 +17,7 @@ def post() -> Iterator[MailServer]:
         yield caught
 
 
-@pytest.mark.slow(seconds=65)
+@pytest.mark.slow
 def test_20_people_hear_of_a_pillar_while_the_worker_is_killed(own: Installation, post: MailServer) -> None:
     own.environment |= {"SMTP_URL": post.url}
     own.start("api", "relay", "work:mail").wait_until_ready()

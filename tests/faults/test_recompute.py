@@ -143,7 +143,7 @@ def was_repeated(person: Person) -> bool:
     return person.http.lost > 0
 
 
-@pytest.mark.slow(seconds=75)
+@pytest.mark.slow
 def test_recompute_beside_stops_edits_and_approvals_of_10_users(firm: tuple[Installation, Given]) -> None:
     stint, given = firm
     seed = random.randrange(10**6)

@@ -299,7 +299,7 @@ def environment(database_url: str, amqp_url_apart: str, tmp_path_factory: pytest
             stint.stop()
 
 
-@pytest.mark.slow(seconds=120)
+@pytest.mark.slow
 @pytest.mark.timeout(7200 if FULL else 600)
 def test_any_history_of_the_firm_is_as_the_model_says(environment: Environment) -> None:
     number = int(os.environ.get("STINT_TEST_SEED") or random.randrange(10**9))

@@ -29,7 +29,7 @@ from tests.support.installation import new_database
 from tests.support.once_per_run import once
 from tests.support.sizes import PLANNED_ENTRIES
 
-pytestmark = [pytest.mark.slow(seconds=25), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SMALL_TABLE = 1_000  # rows: for a smaller table a sequential scan is right
 # Buffers of 8 kB that a page of 200 rows may touch, with the rows that its ids refer to, and for a customer's user the rows of

@@ -67,7 +67,7 @@ def url(request: pytest.FixtureRequest, database_url: str) -> str:
     return url
 
 
-@pytest.mark.slow(seconds=12)
+@pytest.mark.slow
 def test_python_and_sql_have_the_same_key_for_every_character(url: str) -> None:
     # the planes from 2 on have ideographs, marks and private characters, and none has a case
     codes = [*range(1, 0x20000), *range(0x20000, 0x110000, 1 if FULL else 97)]

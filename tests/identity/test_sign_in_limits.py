@@ -95,7 +95,7 @@ def wrong(code: str) -> str:
     return f"{(int(code) + 1) % 10 ** len(code):0{len(code)}}"
 
 
-@pytest.mark.slow(seconds=15)
+@pytest.mark.slow
 def test_a_flood_of_invented_addresses_costs_a_real_one_nothing(people: Given, firm: Installation, inbox: MailServer) -> None:
     person, began_at = people.person(), firm.value("SELECT clock_timestamp()")
     with ThreadPoolExecutor(6) as pool:

@@ -12,7 +12,7 @@ from tests.support.sizes import FULL
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(3 * 3600 if FULL else 600)]
 
 
-@pytest.mark.slow(seconds=3600 if FULL else 70)
+@pytest.mark.slow
 def test_a_sample_of_the_mutants_is_killed() -> None:
     result = subprocess.run(
         [sys.executable, "-P", "-m", "tests.mutants", *([] if FULL else ["--sample", "2"])],
@@ -34,7 +34,7 @@ HARMLESS = Mutant(
 )
 
 
-@pytest.mark.slow(seconds=15)
+@pytest.mark.slow
 def test_a_change_that_no_test_notices_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert runner.run([HARMLESS], quick=True) == 1
     said = capsys.readouterr().out

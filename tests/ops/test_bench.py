@@ -107,7 +107,7 @@ def check(comparison: dict[str, Any]) -> None:
     assert (comparison["passed"] is None) == (comparison["target"] is None)
 
 
-@pytest.mark.slow(seconds=80)
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_tiny_run_measures_every_comparison_and_leaves_nothing_behind(tmp_path: Path) -> None:
     page = tmp_path / "page.md"

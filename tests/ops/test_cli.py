@@ -95,7 +95,7 @@ def test_pytests_arguments_pass_in_their_order(became: list[tuple[str, ...]], mo
     monkeypatch.chdir(".")
     assert cli.main(["test", "--all", "-k", "a or b", "tests/ops", "-x", "--maxfail", "2"]) == 0
     passed_on = ("--all", "-k", "a or b", "tests/ops", "-x", "--maxfail", "2")
-    assert became == [("pytest", "-n", "4", "--dist", "worksteal", *passed_on)]
+    assert became == [("pytest", "-n", "6", *passed_on)]
 
 
 @pytest.mark.parametrize("chosen", [["-n", "1"], ["-n0"], ["--numprocesses=2"], ["--pdb"]])

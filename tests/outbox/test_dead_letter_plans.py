@@ -32,7 +32,7 @@ from tests.support.installation import CHECKOUT, SECRET_KEY, Installation, new_d
 from tests.support.once_per_run import once
 from tests.support.sizes import FULL
 
-pytestmark = [pytest.mark.slow(seconds=40), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 REPEATS = 3 if FULL else 1  # the fastest one counts
 MOST_SECONDS = 1.0

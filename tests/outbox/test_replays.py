@@ -231,7 +231,7 @@ def test_workers_and_relays_record_heartbeats_and_handler_metrics(own_probes: Pr
     )
 
 
-@pytest.mark.slow(seconds=60)
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_dead_letters_of_five_kinds_are_replayed_while_all_processes_are_killed(own_probes: Probes) -> None:
     kinds = ("permanent", "fail", "exit", "lookup", "cancel")

@@ -78,7 +78,7 @@ def user(role: Role, customer_id: UUID | None = None) -> User:
     return User(id=uuid4(), email="a@example.com", name="A", role=role, customer_id=customer_id)
 
 
-@pytest.mark.slow(seconds=20)
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_report_reads_the_bills_of_its_days_only(database_url: str) -> None:
     url = new_database(database_url)

@@ -76,7 +76,7 @@ def users_locked_now_and_then(stint: Installation) -> Iterator[None]:
         thread.join()
 
 
-@pytest.mark.slow(seconds=20)
+@pytest.mark.slow
 @pytest.mark.exclusive
 def test_300_commands_at_50_at_once_that_are_cancelled_leave_all_well(stint: Installation, member: Member) -> None:
     busy = Installation(stint.database_url, stint.amqp_url, stint.directory / "busy", **stint.environment)

@@ -3,9 +3,10 @@
 plugin of the workers of this run."""
 
 import fcntl
+import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,20 +21,22 @@ class ExclusiveTests:
     both lanes; an exclusive one takes `waiting` of its lane first, so that no further test begins, and then `running`, when
     all others have ended. A process that dies releases its locks."""
 
-    def __init__(self, directory: Path, workers: int) -> None:
+    def __init__(self, directory: Path) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         self._waiting, self._running = (
             [os.open(directory / f"{name}-{lane}", flags, 0o600) for lane in LANES] for name in ("waiting", "running")
         )
         self._began = [directory / f"began-{lane}" for lane in LANES]
-        self._workers = workers
+        self._directory = directory
         self._mine: int | None = None  # the lane whose locks this worker keeps for its next test
         self._expected: set[int] = set()  # the lanes that come before other tests
 
     @pytest.hookimpl(trylast=True)  # when pytest has chosen by markers and names
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        self._expected = {lane for item in items if (lane := lane_of(item)) is not None}
-        items[:] = arranged(items, self._workers)
+        lanes = {item.nodeid: lane for item in items if (lane := lane_of(item)) is not None}
+        self._expected = set(lanes.values())
+        items.sort(key=lambda item: lanes.get(item.nodeid, len(LANES)))  # stable
+        write_lanes(self._directory, lanes)
 
     @contextmanager
     def shared(self) -> Iterator[None]:
@@ -88,10 +91,18 @@ def lane_of(item: pytest.Item) -> int | None:
     return None if marker is None else LANES[bool(marker.kwargs.get("waits"))]
 
 
-def arranged(items: Sequence[pytest.Item], workers: int) -> list[pytest.Item]:
-    """The tests in an order in which exclusive tests begin before all others, the two lanes in two workers: xdist divides the
-    list among its workers evenly."""
-    loads, waits = ([item for item in items if lane_of(item) == lane] for lane in LANES)
-    others = [item for item in items if lane_of(item) is None]
-    second = max(0, len(items) // workers - len(loads)) if workers > 1 and loads else 0
-    return [*loads, *others[:second], *waits, *others[second:]]
+def write_lanes(directory: Path, lanes: Mapping[str, int]) -> None:
+    """Called in each worker, for the scheduler: that is in the process of pytest that collects nothing."""
+    written = directory / f"lanes-{os.getpid()}"
+    written.write_text(json.dumps(lanes))
+    written.rename(_lanes_file(directory))
+
+
+def read_lanes(directory: Path) -> dict[str, int]:
+    """The lane of each exclusive test, by its id."""
+    lanes: dict[str, int] = json.loads(_lanes_file(directory).read_text())
+    return lanes
+
+
+def _lanes_file(directory: Path) -> Path:
+    return directory / "lanes.json"

@@ -55,9 +55,9 @@ def eventually(check: Callable[..., Any], *, seconds: float = 20, why: str = "")
 def free_port() -> int:
     """A free port below the range of outgoing connections, so that none of those takes it first. It returns every fourth port,
     because `./stint up --sandbox` also uses the next two, and each worker of pytest has other ports."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
     while True:
-        port = 10_000 + 4 * random.randrange(worker, 2_752, 4)
+        port = 10_000 + 4 * random.randrange(worker, 2_752, 8)
         with socket.socket() as sock, contextlib.suppress(OSError):
             sock.bind(("127.0.0.1", port))
             return port

@@ -132,7 +132,7 @@ def _virtual_hosts(place: Path) -> list[str]:
     """Those of this run's workers, since each costs RabbitMQ 50 ms of a processor; kept servers have those of any run."""
     count = int(os.environ.get("STINT_TEST_WORKERS", "0"))
     kept = place == KEPT
-    workers = [f"gw{number}" for number in range(max(4, count) if kept else count)]
+    workers = [f"gw{number}" for number in range(max(6, count) if kept else count)]
     if kept or not workers:
         workers.append("master")
     return [f"{worker}{use}" for worker in workers for use in USES]

@@ -14,7 +14,7 @@ from tests.support import servers
 from tests.support.installation import CHECKOUT, eventually
 from tests.support.up import runs, tree
 
-pytestmark = pytest.mark.slow(seconds=20)
+pytestmark = pytest.mark.slow
 
 NEEDS_POSTGRES = "tests/outbox/test_retry_waits.py::test_uncounted_attempts_do_not_lengthen_the_wait"
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "STINT_TEST_"))} | {

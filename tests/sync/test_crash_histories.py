@@ -18,7 +18,7 @@ from tests.support.sizes import CRASH_HISTORIES
 from tests.sync.clients import Store, first_load, pages
 from tests.sync.test_restores import record_position
 
-pytestmark = [pytest.mark.slow(seconds=40), pytest.mark.processes]
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
 BREAKS = 5  # in each history
 
 

@@ -22,7 +22,7 @@ from tests.support.installation import Installation, eventually
 from tests.sync.clients import first_load, pages
 from tests.sync.streams import RESET, subscribed
 
-pytestmark = [pytest.mark.slow(seconds=20), pytest.mark.processes]
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
 
 
 @pytest.fixture

@@ -261,7 +261,7 @@ def test_two_desktops_agree_with_the_server_and_the_model(firm: Firm, steps: lis
     run_history(firm, steps)
 
 
-@pytest.mark.slow(seconds=80)
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @generated(steps=STEPS)
 @settings(max_examples=HISTORIES, **USUAL)

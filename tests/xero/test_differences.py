@@ -155,7 +155,7 @@ def test_the_latest_days_are_read_first_and_each_read_counts_among_the_calls_of_
     over(url, check)
 
 
-@pytest.mark.slow(seconds=35)
+@pytest.mark.slow
 def test_a_project_with_20_000_entries_is_read_within_the_days_calls_the_last_month_first(url: str) -> None:
     """Xero accepts 5,000 calls a day, and the checks take 1,000 of them: a page in 86.4 seconds."""
 

@@ -24,7 +24,7 @@ def running(given: Given, xero: XeroSandbox, **limits: str) -> Firm:
     return Firm.new(stint, xero, given)
 
 
-@pytest.mark.slow(seconds=24)
+@pytest.mark.slow
 def test_four_workers_never_exceed_the_limit_of_a_short_minute(given_own: Given, xero: XeroSandbox) -> None:
     limits = {"XERO_CALLS_PER_MINUTE": "20", "STINT_XERO_MINUTE_SECONDS": "6", "XERO_CALLS_AT_ONCE": "3"}
     firm = running(given_own, xero, **limits)
@@ -44,7 +44,7 @@ def test_four_workers_never_exceed_the_limit_of_a_short_minute(given_own: Given,
     firm.check()
 
 
-@pytest.mark.slow(seconds=80)
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_four_workers_never_exceed_xeros_own_limits(given_own: Given, xero: XeroSandbox) -> None:
     firm = running(given_own, xero, XERO_CALLS_PER_MINUTE="60", STINT_XERO_CHECK_SECONDS="600")

@@ -15,7 +15,7 @@ NEW_KEY = "another secret, only for a test".replace(",", ":")
 TOKENS = "SELECT access_token, refresh_token FROM xero_connection"
 
 
-@pytest.mark.slow(seconds=60)
+@pytest.mark.slow
 def test_rotating_under_traffic_breaks_nothing(given_own: Given, xero: XeroSandbox) -> None:
     given, stint = given_own, given_own.stint.start().wait_until_ready()
     firm = Firm.new(stint, xero, given)

@@ -37,7 +37,7 @@ def kill_meanwhile(stint: Installation, bills: int, *, kills: int, seed: int, se
             stint.start(name)
 
 
-@pytest.mark.slow(seconds=100)
+@pytest.mark.slow
 @pytest.mark.timeout(1800 if FULL else 400)
 def test_each_bill_has_one_entry_after_random_faults_and_killed_workers(given_own: Given, xero: XeroSandbox) -> None:
     given, stint, seed = given_own, given_own.stint, random.randrange(10**6)

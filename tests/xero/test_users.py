@@ -58,7 +58,7 @@ def test_bills_of_a_removed_consultant_wait_until_they_are_invited_again(firm: F
     firm.check()
 
 
-@pytest.mark.slow(seconds=16)
+@pytest.mark.slow
 def test_time_of_a_removed_consultant_goes_to_the_fallback_user_and_waits_when_they_are_removed_too(
     given_own: Given, xero: XeroSandbox
 ) -> None:

@@ -1,0 +1,72 @@
+"""How long modules of tests take."""
+
+# The modules that take longest, in seconds of `./stint test --all` with four workers. Only their order matters.
+SECONDS = {
+    "tests/ops/test_bench.py": 170,
+    "tests/ops/test_up.py": 177,
+    "tests/xero/test_sync.py": 154,
+    "tests/faults/test_network.py": 149,
+    "tests/xero/test_changed_by_hand.py": 144,
+    "tests/faults/test_servers_down.py": 143,
+    "tests/xero/test_limits.py": 123,
+    "tests/xero/test_access.py": 114,
+    "tests/outbox/test_outbox.py": 103,
+    "tests/sync/test_restores.py": 95,
+    "tests/test_docs.py": 88,
+    "tests/ops/test_sandbox_xero.py": 84,
+    "tests/support/test_servers.py": 84,
+    "tests/xero/test_connection.py": 81,
+    "tests/faults/test_everything.py": 78,
+    "tests/outbox/test_replays.py": 75,
+    "tests/faults/test_kills.py": 69,
+    "tests/api/test_fuzzed.py": 67,
+    "tests/faults/test_slack_load.py": 65,
+    "tests/slack/test_posts.py": 63,
+    "tests/hours/test_overlaps.py": 62,
+    "tests/xero/test_sending_failed.py": 62,
+    "tests/outbox/test_bad_messages.py": 60,
+    "tests/faults/test_slack.py": 54,
+    "tests/identity/test_email_keys.py": 53,
+    "tests/ops/test_stint.py": 52,
+    "tests/ops/test_up_sandbox.py": 52,
+    "tests/faults/test_service_levels.py": 52,
+    "tests/faults/test_recompute.py": 50,
+    "tests/identity/test_old_tokens.py": 50,
+    "tests/ops/test_servers.py": 49,
+    "tests/xero/test_users.py": 49,
+    "tests/test_cost_of_input.py": 48,
+    "tests/hours/test_list_plans.py": 48,
+    "tests/xero/test_mapping.py": 47,
+    "tests/api/test_roles.py": 45,
+    "tests/api/test_rejected_bills.py": 43,
+    "tests/api/test_cancellation.py": 43,
+    "tests/outbox/test_dead_letter_plans.py": 42,
+    "tests/mail/test_mail.py": 37,
+    "tests/faults/test_mail.py": 36,
+    "tests/api/test_readiness.py": 36,
+    "tests/xero/test_what_is_shown.py": 35,
+    "tests/xero/test_storm.py": 34,
+    "tests/api/test_days.py": 33,
+    "tests/identity/cognito/test_invitations.py": 32,
+    "tests/sync/test_crash_histories.py": 30,
+    "tests/api/test_moving.py": 29,
+    "tests/api/test_future_hours.py": 29,
+    "tests/api/test_busy.py": 28,
+    "tests/test_migrations.py": 28,
+    "tests/ops/test_status.py": 27,
+    "tests/api/test_cost.py": 25,
+    "tests/api/test_recompute.py": 25,
+    "tests/api/test_leads.py": 25,
+    "tests/api/test_customer_users.py": 24,
+    "tests/sync/test_sync.py": 24,
+    "tests/api/test_wording.py": 24,
+}
+
+
+def module_of(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
+
+
+def seconds_of(nodeid: str) -> int:
+    """How long the test's module takes, if it takes long."""
+    return SECONDS.get(module_of(nodeid), 0)
