@@ -3,7 +3,7 @@
 import argparse
 import asyncio
 import socket
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,46 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from ops.state import Run, State
-from schemas.identity import leftovers, user_pool
-from schemas.masking import Redactor
-from schemas.outbox import clocks, dead_letters, heartbeats, metrics
-from schemas.outbox.heartbeats import Process
-from schemas.outbox.metrics import QueueDepth
-from schemas.postgres.connection import Connection, connect
+from schemas.diagnosis.status import InstallationStatus, read
+from schemas.postgres.connection import connect
 from schemas.postgres.migrate import pending
 from schemas.settings import Settings, settings
-from schemas.slack.access import loss as slack_loss
-from schemas.xero.access import status as xero_status
-from schemas.xero.access.status import XeroStatus
-from schemas.xero.checks import strays
-from schemas.xero.differences import alerts
-from schemas.xero.differences.alerts import WaitingBills
 
 CONNECT_SECONDS = 3.0
 PORTS = {"amqp": 5672, "amqps": 5671, "smtp": 25, "smtps": 465, "http": 80, "https": 443}
-
-
-@dataclass
-class InstallationStatus:
-    """What could be read. Most of it is in Postgres, so it stays empty while Postgres is unreachable."""
-
-    servers: dict[str, str] = field(default_factory=dict)  # "ok", "not set", or what is wrong
-    cures: dict[str, str] = field(default_factory=dict)  # of a server with a problem that is known: what to do
-    processes: list[Process] = field(default_factory=list)
-    queues: list[QueueDepth] = field(default_factory=list)
-    dead: int = 0
-    groups: int = 0
-    unrecognized: int = 0
-    lacks_migrations: bool = False
-    wrong_clocks: list[str] = field(default_factory=list)  # each with its difference
-    stray_entries: list[str] = field(default_factory=list)  # in Xero, each described
-    xero_differs: int = 0  # bills whose time entries were changed in Xero by hand
-    xero_waiting: list[WaitingBills] = field(default_factory=list)  # bills that wait until a person acts
-    timers_without_access: list[str] = field(default_factory=list)  # the addresses of their users
-
-    def alive(self, kind: str, queue: str | None = None) -> list[Process]:
-        """The living processes of that kind; with `queue`, only those that serve it."""
-        return [each for each in self.processes if each.alive and each.kind == kind and (queue is None or queue in each.queues)]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -95,54 +62,10 @@ async def _read_database(settings: Settings, status: InstallationStatus) -> str:
             if await pending(conn):
                 status.lacks_migrations = True
                 return "lacks migrations"
-            status.queues = await metrics.queue_depths(conn)
-            status.processes = await heartbeats.processes(conn)
-            own_seconds = await clocks.seconds_ahead(conn)
-            status.wrong_clocks = clocks.wrong_clocks(status.processes, host=socket.gethostname(), own_seconds=own_seconds)
-            found = await dead_letters.list_groups(conn, Redactor(settings))
-            status.dead, status.groups, status.unrecognized = found.dead, len(found.items), found.unrecognized
-            status.stray_entries = await strays.stray_entries(conn, settings)
-            status.timers_without_access = await leftovers.timers_without_access(conn)
-            if settings.uses_external_identity:
-                status.servers["user pool"] = await _user_pool(conn, settings)
-            status.servers |= {"Xero": await _xero(conn, settings, status), "Slack": await _slack(conn, settings, status)}
+            await read(conn, settings, status)
     except Exception as error:  # any error means that Postgres cannot be used, and is shown as its state
         return f"does not answer: {type(error).__name__}"
     return "ok"
-
-
-async def _user_pool(conn: Connection, settings: Settings) -> str:
-    reading = await user_pool.last_reading(conn)
-    if reading.age_seconds is not None and reading.age_seconds < user_pool.LATE_SECONDS + settings.stint_pool_seconds:
-        return "ok"
-    when = "was never read" if reading.age_seconds is None else f"was last read {reading.age_seconds:,.0f} s ago"
-    return f"{when}: {reading.error}" if reading.error else when
-
-
-async def _xero(conn: Connection, settings: Settings, status: InstallationStatus) -> str:
-    """The state that was last recorded. Xero itself is not called: its rate limits are needed for the bills."""
-    if settings.xero_client_id is None:
-        return "not set"
-    found = XeroStatus.from_json(await xero_status.status(conn, settings))
-    status.xero_differs = found.bills.differs
-    status.xero_waiting = await alerts.waiting_bills(conn)
-    if found.access_lost is not None:
-        status.cures["Xero"] = found.access_lost.cure
-        return f"gives no access since {found.access_lost.since:%Y-%m-%d %H:%M} UTC: {found.access_lost.text}"
-    if not found.connected:
-        return "is not connected"
-    return f"has refused {found.failed:,} bills" if found.failed else "ok"
-
-
-async def _slack(conn: Connection, settings: Settings, status: InstallationStatus) -> str:
-    if settings.slack_bot_token is None:
-        return "not set"
-    losses = await slack_loss.losses(conn, settings)
-    if not losses:
-        return "ok"
-    status.cures["Slack"] = " Also: ".join(dict.fromkeys(loss.words.cure for loss in losses))
-    problems = "; ".join(dict.fromkeys(loss.words.text for loss in losses))
-    return f"refuses calls since {losses[0].lost_at:%Y-%m-%d %H:%M} UTC: {problems}"
 
 
 async def _probe(url: str | None) -> str:

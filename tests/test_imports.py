@@ -28,6 +28,7 @@ LADDER = [
     {"hours"},
     {"reports"},
     {"xero", "slack", "sync"},
+    {"diagnosis"},
 ]
 STEP = {name: step for step, names in enumerate(LADDER, 1) for name in names}
 MOST_MODULES = 15  # in a package, with its __init__.py

@@ -60,6 +60,8 @@ def error_page(request: Request[Any, Any, Any], answer: Response[Any]) -> Respon
 
 def ask_to_sign_in(request: Request[Any, Any, Any], _: SignInNeeded) -> Response[bytes]:
     """Redirects to the page to sign in, which leads back. A write leads back to the page that had its form."""
+    if request.headers.get("accept") == "text/event-stream":
+        return Response(b"", status_code=204, media_type=HTML)  # a browser does not connect again after this status
     target = f"{SIGN_IN}?next={quote(next_page(request), safe='')}"
     if request.scope["method"] not in READING:
         target += "&expired=true"

@@ -5,7 +5,7 @@ from typing import Any
 from litestar import Request, Router
 from litestar.handlers import HTTPRouteHandler
 
-from api.console import now, static
+from api.console import events, now, static
 from api.console.forms import form_pairs
 from api.console.operations import queues
 from api.console.sessions import CSRF_FIELD, CSRF_HEADER, READING, check_csrf, session_of, with_session
@@ -26,8 +26,10 @@ CONSOLE_ROUTES: list[tuple[str, str, HTTPRouteHandler]] = [
     ("POST", "/console/link", links.use_link),
     # with a session
     ("POST", "/console/sign-out", codes.sign_out),
+    ("GET", "/console/events", events.listen),
     ("GET", "/console", now.show_now),
     ("GET", "/console/queues", queues.show_queues),
+    ("GET", "/console/now/timers", now.show_timers),
 ]
 
 

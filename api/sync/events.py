@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 from litestar import get
@@ -18,6 +18,7 @@ from api.dependencies import ApiRequest
 from api.http.problems import BadRequest
 from api.http.server import CONNECTION, ClientConnection
 from api.sync.event_listeners import Subscriber, Subscribers
+from schemas.identity.users import User
 from schemas.postgres.pool import Database
 from schemas.settings import Settings
 
@@ -45,13 +46,22 @@ async def listen(request: ApiRequest) -> ASGIResponse:
     """Sends each change as it is committed, as Server-Sent Events: `task`, `timeBill`, `activeTimer` or `focus`, with the `id`
     of the row (of an active timer or a focus: of the user). A customer's users get the tasks and approved bills of their own
     customer. `reset` is the first event, and comes again whenever changes may have been missed: read everything again then."""
-    access = Access(request.database, request.authenticator, bearer_token(request.scope["headers"]), request.auth)
-    extensions: Any = request.scope["extensions"]
-    return EventStream(request.subscribers, access, request.settings, extensions[CONNECTION])
+    access = TokenAccess(request.database, request.authenticator, bearer_token(request.scope["headers"]), request.auth)
+    return event_stream(request, access)
 
 
-class Access:
-    """A user's access to live events: valid until the token expires, and while the user keeps their role."""
+class Access(Protocol):
+    """A user's access to live events. `ends_at`: by time.monotonic()."""
+
+    user: User
+    ends_at: float
+
+    async def check(self) -> None:
+        """Raises BadRequest (401) when the user has no access any more, or another role than before."""
+
+
+class TokenAccess:
+    """Access by a token: valid until it expires, and while the user keeps their role."""
 
     def __init__(self, database: Database, authenticator: Authenticator, token: str, session: Session) -> None:
         self._database, self._authenticator, self._token = database, authenticator, token
@@ -62,6 +72,12 @@ class Access:
         role = await self._authenticator.current_role(self._database, self._token)
         if role is not self.user.role:
             raise BadRequest(401, "Your role has changed; connect again.")
+
+
+def event_stream(request: ApiRequest, access: Access) -> ASGIResponse:
+    """The stream of all changes that this user may see."""
+    extensions: Any = request.scope["extensions"]
+    return EventStream(request.subscribers, access, request.settings, extensions[CONNECTION])
 
 
 class EventStream(ASGIResponse):

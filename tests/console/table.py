@@ -74,6 +74,8 @@ TABLE: dict[str, PageCase] = {
     "POST /console/sign-in/code": public(422).with_form(code="123456"),
     "GET /console/link": public(404),
     "POST /console/link": public(404).with_form(token="unknown"),
+    "GET /console/events": everybody().as_stream(),
+    "GET /console/now/timers": internal_users(),
     "GET /console": everybody().except_for(customer_admin=303, customer_user=303),
     "GET /console/queues": admins(),
     # ends the session: nothing else may be sent after it

@@ -115,6 +115,10 @@ def test_a_session_that_began_while_its_user_changed_is_of_no_use(
         browser = browsers.of(person)
         stint.rows(f"UPDATE console_sessions SET {column} = %s WHERE user_id = %s RETURNING 1", value, person.id)
         assert not is_signed_in(browser), column
+    customer = given.customer(given.admin())
+    browser = browsers.person("customer_user", customer["id"])
+    stint.rows("UPDATE customers SET deleted_at = now() WHERE id = %s RETURNING 1", customer["id"])
+    assert browser.get("/console", follow=False).location.startswith("/console/sign-in"), "the customer is deleted"
 
 
 def test_only_a_hash_of_the_token_is_stored(given: Given, browsers: Browsers, stint: Installation) -> None:

@@ -25,6 +25,7 @@ from schemas.identity import users
 from schemas.identity.users import Role, User
 from schemas.postgres.connection import Connection
 from schemas.postgres.listing import Page
+from schemas.reports.present import WEEK
 from tests.support.installation import new_database
 from tests.support.once_per_run import once
 from tests.support.sizes import PLANNED_ENTRIES
@@ -255,6 +256,14 @@ def test_no_list_scans_a_large_table(all_entries: Firm) -> None:
                     condition = " ".join(query[query.rindex("WHERE") : query.index("ORDER BY")].split())
                     faults.append((f"generic={generic}", large, buffers(plan), condition, parameters))
     assert not faults, "\n".join(map(str, faults))
+
+
+def test_the_hours_of_a_week_are_read_by_the_start_of_entries(all_entries: Firm) -> None:
+    with psycopg.connect(all_entries.url, autocommit=True) as conn:
+        plan = explained(conn, WEEK, {"first": all_entries.month[0], "zone": "Europe/Berlin"}, generic=False)
+        assert not [node for node in nodes(plan) if node["Node Type"] == "Seq Scan" and node["Relation Name"] != "timers"]
+        entries = conn.execute("SELECT count(*) FROM time_entries").fetchone()
+        assert entries and touched(plan) < entries[0] / 8, "more than a part of the year"
 
 
 def touched(plan: Plan) -> float:

@@ -11,8 +11,8 @@ import httpx2
 import pytest
 
 from ops import cli
-from ops.doctor import diagnose
-from ops.status import InstallationStatus
+from schemas.diagnosis.findings import diagnose
+from schemas.diagnosis.status import InstallationStatus
 from schemas.messages import SendMail
 from schemas.outbox.heartbeats import Process
 from schemas.outbox.metrics import QueueDepth

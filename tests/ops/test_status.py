@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx2
 
-from ops.doctor import Finding, diagnose
 from ops.state import Run
 from ops.status import collect
+from schemas.diagnosis.findings import Finding, diagnose
 from tests.support.given import Given
 from tests.support.installation import Installation, eventually
 

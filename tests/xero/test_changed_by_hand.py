@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from ops.doctor import diagnose
-from ops.status import InstallationStatus
+from schemas.diagnosis.findings import diagnose
+from schemas.diagnosis.status import InstallationStatus
 from tests.support.answers import problem
 from tests.support.firm_with_xero import Firm
 from tests.support.given import Json

@@ -3,8 +3,8 @@
 import asyncio
 from uuid import uuid4
 
-from ops.doctor import diagnose
-from ops.status import InstallationStatus
+from schemas.diagnosis.findings import diagnose
+from schemas.diagnosis.status import InstallationStatus
 from schemas.postgres.connection import connect
 from schemas.xero.checks import strays as stray_entries
 from tests.support.firm_with_xero import Firm

@@ -1,0 +1,93 @@
+"""The state of the installation, as far as Postgres knows: queues, processes, dead letters, Xero, Slack and the user pool."""
+
+import socket
+from dataclasses import dataclass, field
+
+from schemas.identity import leftovers, user_pool
+from schemas.masking import Redactor
+from schemas.outbox import clocks, dead_letters, heartbeats, metrics
+from schemas.outbox.heartbeats import Process
+from schemas.outbox.metrics import QueueDepth
+from schemas.postgres.connection import Connection
+from schemas.settings import Settings
+from schemas.slack.access import loss as slack_loss
+from schemas.xero.access import status as xero_status
+from schemas.xero.access.status import XeroStatus
+from schemas.xero.checks import strays
+from schemas.xero.differences import alerts
+from schemas.xero.differences.alerts import WaitingBills
+
+
+@dataclass
+class InstallationStatus:
+    """What could be read. Most of it is in Postgres, so it stays empty while Postgres is unreachable."""
+
+    servers: dict[str, str] = field(default_factory=dict)  # "ok", "not set", or what is wrong
+    cures: dict[str, str] = field(default_factory=dict)  # of a server with a problem that is known: what to do
+    processes: list[Process] = field(default_factory=list)
+    queues: list[QueueDepth] = field(default_factory=list)
+    dead: int = 0
+    groups: int = 0
+    unrecognized: int = 0
+    lacks_migrations: bool = False
+    wrong_clocks: list[str] = field(default_factory=list)  # each with its difference
+    stray_entries: list[str] = field(default_factory=list)  # in Xero, each described
+    xero_failed: int = 0  # bills that Xero has refused
+    xero_differs: int = 0  # bills whose time entries were changed in Xero by hand
+    xero_waiting: list[WaitingBills] = field(default_factory=list)  # bills that wait until a person acts
+    timers_without_access: list[str] = field(default_factory=list)  # the addresses of their users
+
+    def alive(self, kind: str, queue: str | None = None) -> list[Process]:
+        """The living processes of that kind; with `queue`, only those that serve it."""
+        return [each for each in self.processes if each.alive and each.kind == kind and (queue is None or queue in each.queues)]
+
+
+async def read(conn: Connection, settings: Settings, status: InstallationStatus | None = None) -> InstallationStatus:
+    """Fills in what Postgres knows; without a status a new one, whose Postgres is ok."""
+    status = status or InstallationStatus(servers={"Postgres": "ok"})
+    status.queues = await metrics.queue_depths(conn)
+    status.processes = await heartbeats.processes(conn)
+    own_seconds = await clocks.seconds_ahead(conn)
+    status.wrong_clocks = clocks.wrong_clocks(status.processes, host=socket.gethostname(), own_seconds=own_seconds)
+    found = await dead_letters.list_groups(conn, Redactor(settings))
+    status.dead, status.groups, status.unrecognized = found.dead, len(found.items), found.unrecognized
+    status.stray_entries = await strays.stray_entries(conn, settings)
+    status.timers_without_access = await leftovers.timers_without_access(conn)
+    if settings.uses_external_identity:
+        status.servers["user pool"] = await _user_pool(conn, settings)
+    status.servers |= {"Xero": await _xero(conn, settings, status), "Slack": await _slack(conn, settings, status)}
+    return status
+
+
+async def _user_pool(conn: Connection, settings: Settings) -> str:
+    reading = await user_pool.last_reading(conn)
+    if reading.age_seconds is not None and reading.age_seconds < user_pool.LATE_SECONDS + settings.stint_pool_seconds:
+        return "ok"
+    when = "was never read" if reading.age_seconds is None else f"was last read {reading.age_seconds:,.0f} s ago"
+    return f"{when}: {reading.error}" if reading.error else when
+
+
+async def _xero(conn: Connection, settings: Settings, status: InstallationStatus) -> str:
+    """The state that was last recorded. Xero itself is not called: its rate limits are needed for the bills."""
+    if settings.xero_client_id is None:
+        return "not set"
+    found = XeroStatus.from_json(await xero_status.status(conn, settings))
+    status.xero_differs, status.xero_failed = found.bills.differs, found.failed
+    status.xero_waiting = await alerts.waiting_bills(conn)
+    if found.access_lost is not None:
+        status.cures["Xero"] = found.access_lost.cure
+        return f"gives no access since {found.access_lost.since:%Y-%m-%d %H:%M} UTC: {found.access_lost.text}"
+    if not found.connected:
+        return "is not connected"
+    return f"has refused {found.failed:,} bills" if found.failed else "ok"
+
+
+async def _slack(conn: Connection, settings: Settings, status: InstallationStatus) -> str:
+    if settings.slack_bot_token is None:
+        return "not set"
+    losses = await slack_loss.losses(conn, settings)
+    if not losses:
+        return "ok"
+    status.cures["Slack"] = " Also: ".join(dict.fromkeys(loss.words.cure for loss in losses))
+    problems = "; ".join(dict.fromkeys(loss.words.text for loss in losses))
+    return f"refuses calls since {losses[0].lost_at:%Y-%m-%d %H:%M} UTC: {problems}"
