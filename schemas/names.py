@@ -21,6 +21,7 @@ _JOINERS = "\u200c\u200d"
 _MEANINGFUL = set(_JOINERS + "\u034f\u180b\u180c\u180d\u180f") | {chr(code) for code in range(0xFE00, 0xFE10)}
 _MEANINGFUL |= {chr(code) for code in (*range(0xE0020, 0xE0080), *range(0xE0100, 0xE01F0))}
 
+MAX_TYPED = 100  # characters of a search; no more are compared
 HAS_VISIBLE = f"[^{BLANKS}{INVISIBLE}]"  # the pattern of a text in which something can be seen
 _INVISIBLE = re.compile(f"[{INVISIBLE}]")
 _BLANKS = re.compile(f"[{BLANKS}]+")
@@ -45,3 +46,14 @@ def name_key(name: str) -> str:
     """The same for two names that look the same, or differ only in case."""
     decomposed = unicodedata.normalize("NFKD", name)
     return _BLANKS.sub(" ", _INVISIBLE.sub("", decomposed).casefold()).strip(" ")
+
+
+def patterns(typed: str) -> list[str]:
+    """What a search compares with `name_key` of names: a pattern of SQL's LIKE for each word. Without words there are none,
+    and every name fits."""
+    return [_pattern(word) for word in name_key(typed[:MAX_TYPED]).split()]
+
+
+def _pattern(word: str) -> str:
+    escaped = word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"%{escaped}%"

@@ -6,6 +6,7 @@ from litestar import Request, Router
 from litestar.handlers import HTTPRouteHandler
 
 from api.console import events, now, static
+from api.console.customers.routes import CUSTOMER_ROUTES
 from api.console.forms import form_pairs
 from api.console.operations import queues
 from api.console.sessions import CSRF_FIELD, CSRF_HEADER, READING, check_csrf, session_of, with_session
@@ -30,6 +31,7 @@ CONSOLE_ROUTES: list[tuple[str, str, HTTPRouteHandler]] = [
     ("GET", "/console", now.show_now),
     ("GET", "/console/queues", queues.show_queues),
     ("GET", "/console/now/timers", now.show_timers),
+    *CUSTOMER_ROUTES,
 ]
 
 

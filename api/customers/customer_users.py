@@ -1,22 +1,16 @@
 """Routes for the users of a customer: for the firm's own people and the administrators of that customer."""
 
-from dataclasses import replace
 from uuid import UUID
 
 from litestar import Response, delete, get, post
 from litestar.params import FromPath, JSONBody
 
 from api.auth.auth import ENDS_ACCESS, require_user_manager
+from api.customers import invitations
 from api.dependencies import ApiRequest, ThePage
 from api.http.responses import Listed, OfUser, created, json_response, user_in_path
 from schemas.customers import customer_users
 from schemas.customers.customer_users import CustomerUser, Invitation, ResendInvitation
-from schemas.errors import NotFound
-from schemas.identity import users
-from schemas.identity.accounts import Account, EmailTaken, IdentityProvider, Profile
-from schemas.messages import RemoveAccount
-from schemas.outbox import outbox
-from schemas.postgres.pool import Database
 
 
 @get("/api/customers/{customer_id:str}/users", summary="List a customer's users", guards=[require_user_manager])
@@ -34,42 +28,8 @@ async def invite(request: ApiRequest, customer_id: FromPath[UUID], data: JSONBod
     """Gives a person access to the customer's data, and sends an invitation by mail. 409 for an address that is already a user
     of this customer, and for internal users also for one that has another account; 429 with `Retry-After` after too many
     invitations; 503 while the identity provider does not answer: nobody was invited then."""
-    async with request.database.transaction() as conn:
-        profile = await customer_users.prepare(conn, customer_id, data, by=request.user)
-    account = await _get_or_create_account(request.database, request.identity_provider, profile)
-    try:
-        async with request.database.transaction() as conn:
-            invited = await customer_users.record_invitation(
-                conn, customer_id, profile, account, by=request.user, settings=request.settings
-            )
-        return created(invited, f"/api/customers/{customer_id}/users/{invited.id}")
-    except NotFound:  # the customer was deleted meanwhile: its users' accounts have to go, too
-        if account is not None and account.username is not None:
-            async with request.database.transaction() as conn:
-                await outbox.enqueue(conn, RemoveAccount(username=account.username))
-        raise
-
-
-async def _get_or_create_account(database: Database, provider: IdentityProvider, profile: Profile) -> Account | None:
-    """The profile's account at the provider. None when the address has an account that is not a user's of this customer."""
-    try:
-        return await provider.create(profile)
-    except EmailTaken as taken:
-        account = taken.account
-    assert account.username is not None
-    async with database.connection() as conn:
-        is_removed = await users.is_revoked(conn, account.id)
-    if is_removed:  # in Stint, but not at the provider yet
-        await provider.delete(account.username)
-        try:
-            return await provider.create(profile)
-        except EmailTaken:  # a concurrent invitation of the same address was faster
-            return None
-    if account.profile.customer_id != profile.customer_id or not users.is_customer_role(account.profile.role):
-        return None
-    # an earlier invitation whose answer was lost, or a concurrent one that is not recorded yet
-    await provider.update(account.username, profile)
-    return replace(account, profile=profile)
+    invited = await invitations.invite(request, customer_id, data)
+    return created(invited, f"/api/customers/{customer_id}/users/{invited.id}")
 
 
 @post(

@@ -51,14 +51,7 @@ async def change_customer(
     """Writes the fields that you send. Each time bill keeps the rounding rule that it was opened with; new bills use the new
     rule. `pillars` maps pillars to tasks of the project in the same transaction. What changes of a mapping is checked in Xero:
     422 if bills could not be sent under it. A stale `version` is 409 with `current`."""
-    async with request.database.connection() as conn:
-        mapping = await xero_mapping.of_customer(conn, customer_id, data)
-    warnings = await choices.check_mapping(request.database, request.settings, mapping)
-    async with request.database.transaction() as conn:
-        customer = await customers.change(conn, customer_id, data)
-        for pillar in data.pillars or []:
-            change = PillarChange.model_validate({"xeroTaskId": pillar.xero_task_id})
-            await pillars.change(conn, customer_id, pillar.id, change, by=request.user, include_legacy_admins=False)
+    customer, warnings = await write_change(request, customer_id, data)
     return Response(customer, headers=warning(warnings))
 
 
@@ -68,3 +61,17 @@ async def delete_customer(request: ApiRequest, customer_id: FromPath[UUID], vers
     time bills with entries, entries without a bill, a running timer or an unfinished stop refer to it."""
     async with request.database.transaction() as conn:
         await customers.delete(conn, customer_id, version=version)
+
+
+async def write_change(request: ApiRequest, customer_id: UUID, data: CustomerChange) -> tuple[Customer, list[str]]:
+    """The changed customer, and what the check of its mapping in Xero warns of. Raises Invalid if bills could not be sent under
+    the new mapping, and as `customers.change` and `pillars.change` do."""
+    async with request.database.connection() as conn:
+        mapping = await xero_mapping.of_customer(conn, customer_id, data)
+    warnings = await choices.check_mapping(request.database, request.settings, mapping)
+    async with request.database.transaction() as conn:
+        customer = await customers.change(conn, customer_id, data)
+        for pillar in data.pillars or []:
+            change = PillarChange.model_validate({"xeroTaskId": pillar.xero_task_id})
+            await pillars.change(conn, customer_id, pillar.id, change, by=request.user, include_legacy_admins=False)
+    return customer, warnings

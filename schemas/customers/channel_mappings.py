@@ -177,6 +177,18 @@ async def list_page(conn: Connection, page: Page) -> bytes:
     return await selection.page(conn, page)
 
 
+async def of_customer(conn: Connection, customer_id: UUID) -> list[ChannelMapping]:
+    """The customer's mappings by the name of their channel: at most 200."""
+    rows = await conn.values(
+        f"""
+        SELECT {json_object(ChannelMapping, "m")}::text FROM slack_channel_mappings m
+        WHERE m.customer_id = %s AND m.deleted_at IS NULL ORDER BY m.channel_name, m.id LIMIT 200
+        """,
+        (customer_id,),
+    )
+    return [ChannelMapping.from_json(row) for row in rows]
+
+
 async def _customer_of(conn: Connection, mapping_id: UUID) -> UUID:
     customer_id: UUID | None = await conn.value(
         "SELECT customer_id FROM slack_channel_mappings WHERE id = %s AND deleted_at IS NULL", (mapping_id,)

@@ -71,11 +71,16 @@ def _on_one_line(value: object) -> object:
     return value
 
 
+PersonName = Annotated[
+    Name, BeforeValidator(_on_one_line), SchemaKeyword("pattern", ON_ONE_LINE), Field(examples=["Jo Miller"])
+]
+
+
 class Invitation(Body):
     """The person to invite."""
 
     email: Email
-    name: Annotated[Name, BeforeValidator(_on_one_line), SchemaKeyword("pattern", ON_ONE_LINE), Field(examples=["Jo Miller"])]
+    name: PersonName
     role: Literal["customer_user", "customer_admin"] = "customer_user"
 
 

@@ -6,7 +6,8 @@ with one snapshot, finds all hours that can exist: a running timer, or its pendi
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from datetime import date
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import Field
@@ -111,4 +112,45 @@ async def _find_references(conn: Connection, scope: DeletionScope, task_ids: lis
         """,
         scope.parameters | {"tasks": task_ids},
         row=References,
+    )
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """One row that forbids a deletion, as a page shows it. `id`: of the bill, the entry, the timer's user or the stop's
+    message. `person`: a name, or else an address."""
+
+    kind: Literal["time bill", "time entry", "running timer", "unfinished stop"]
+    id: UUID
+    person: str
+    task: str | None
+    day: date | None
+    state: str | None
+
+
+async def obstacles(conn: Connection, references: References) -> list[Obstacle]:
+    """What the references of a refused deletion are: kind by kind, the latest day first."""
+    person = "coalesce(nullif(u.name, ''), u.email, 'a user who was deleted') AS person"
+    return await conn.all(
+        f"""
+        SELECT * FROM (
+            SELECT 'time bill' AS kind, b.id, {person}, NULL AS task, b.date AS day, b.status AS state
+            FROM time_bills b LEFT JOIN users u ON u.id = b.user_id WHERE b.id = ANY(%(time_bills)s)
+            UNION ALL
+            SELECT 'time entry', e.id, {person}, t.title, e.date, NULL
+            FROM time_entries e LEFT JOIN users u ON u.id = e.user_id LEFT JOIN tasks t ON t.id = e.task_id
+            WHERE e.id = ANY(%(time_entries)s)
+            UNION ALL
+            SELECT 'running timer', r.user_id, {person}, t.title, NULL, NULL
+            FROM timers r LEFT JOIN users u ON u.id = r.user_id LEFT JOIN tasks t ON t.id = r.task_id
+            WHERE r.user_id = ANY(%(timers)s)
+            UNION ALL
+            SELECT 'unfinished stop', m.id, {person}, t.title, NULL, m.state
+            FROM messages m LEFT JOIN users u ON u.id = (m.body->>'user_id')::uuid
+                LEFT JOIN tasks t ON t.id = (m.body->>'task_id')::uuid
+            WHERE m.id = ANY(%(unfinished_stops)s)
+        ) found ORDER BY kind, day DESC NULLS FIRST, person, id
+        """,
+        references.model_dump(by_alias=False),
+        row=Obstacle,
     )

@@ -78,6 +78,38 @@ TABLE: dict[str, PageCase] = {
     "GET /console/now/timers": internal_users(),
     "GET /console": everybody().except_for(customer_admin=303, customer_user=303),
     "GET /console/queues": admins(),
+    "GET /console/customers": internal_users().with_query(search="a", inactive="on"),
+    "GET /console/customers/new": internal_users(),
+    "POST /console/customers": internal_users(422),
+    "GET /console/customers/{customer_id}": internal_users(),
+    "GET /console/customers/{customer_id}/edit": internal_users(),
+    "POST /console/customers/{customer_id}/edit": internal_users(422).with_form(name="Acme", version="999"),
+    "POST /console/customers/{customer_id}/delete": internal_users(422).with_form(version="999"),
+    "POST /console/customers/{customer_id}/pillars": internal_users(422).with_form(name="General Support"),
+    "GET /console/customers/{customer_id}/pillars/{pillar_id}": internal_users(),
+    "POST /console/customers/{customer_id}/pillars/{pillar_id}": internal_users(422).with_form(name="Hosting", version="999"),
+    "POST /console/customers/{customer_id}/pillars/{pillar_id}/delete": internal_users(422).with_form(version="999"),
+    "GET /console/customers/{customer_id}/people": internal_users(),
+    "POST /console/customers/{customer_id}/people": internal_users(422).with_form(name="Jo", email="nonsense"),
+    "POST /console/customers/{customer_id}/people/{user_id}/resend": internal_users(303),
+    "GET /console/customers/{customer_id}/tasks": internal_users().with_query(status="open"),
+    "POST /console/customers/{customer_id}/tasks": internal_users(422).with_form(title=""),
+    "GET /console/customers/{customer_id}/tasks/{task_id}": internal_users(),
+    "POST /console/customers/{customer_id}/tasks/{task_id}": internal_users(422).with_form(
+        title="Servers", status="open", pillar_id="{pillar_id}", version="999"
+    ),
+    "POST /console/customers/{customer_id}/tasks/{task_id}/status": internal_users(422).with_form(status="open", version="999"),
+    "GET /console/customers/{customer_id}/mappings": internal_users(),
+    "POST /console/customers/{customer_id}/mappings/channels": internal_users(422).with_form(channel_id="c", channel_name="x"),
+    "GET /console/customers/{customer_id}/mappings/channels/{mapping_id}": internal_users(),
+    "POST /console/customers/{customer_id}/mappings/channels/{mapping_id}": internal_users(422).with_form(
+        channel_name="acme", version="999"
+    ),
+    "POST /console/customers/{customer_id}/mappings/channels/{mapping_id}/delete": internal_users(422).with_form(version="999"),
+    "GET /console/customers/{customer_id}/xero": internal_users(),
+    "POST /console/customers/{customer_id}/xero": internal_users(422).with_form(version="999"),
+    # two admins may remove a person at the same time
+    "POST /console/customers/{customer_id}/people/{user_id}/remove": internal_users(303),
     # ends the session: nothing else may be sent after it
     "POST /console/sign-out": everybody(303),
 }

@@ -75,9 +75,9 @@ def test_each_route_answers_each_role_as_the_table_says_and_a_refusal_changes_no
     given.settled()
     reset_rate_limits(stint)
 
-    before = fingerprint(stint)
+    before = kept(fingerprint(stint), who)
     answers = {route: send(browser, route, own) for route in refused}
-    assert fingerprint(stint) == before, "a refused request has changed something"
+    assert kept(fingerprint(stint), who) == before, "a refused request has changed something"
     answers |= {route: send(browser, route, own) for route in TABLE if route not in answers}
 
     assert {route: page.status for route, page in answers.items()} == expected
@@ -88,12 +88,19 @@ def test_each_route_answers_each_role_as_the_table_says_and_a_refusal_changes_no
             assert page.title == "Sign in" if page.status == 401 else page.location.startswith("/console/sign-in?next="), route
         elif page.status == 403:
             assert page.title == "You may not do this" and "You are signed in as" in page.text, route
+    with stint.sql() as conn:  # the relay deletes it at any moment, which would look like a change by the next sender
+        conn.execute("DELETE FROM console_sessions WHERE expires_at < now()")
 
 
 def expected_status(who: str, route: str, case: PageCase) -> int:
     if SENDERS[who] == "nobody" and case.needs_session:
         return 303 if route.startswith("GET ") else 401  # a form is kept on the page to sign in
     return int(getattr(case, SENDERS[who]))
+
+
+def kept(found: dict[str, tuple[int, int]], who: str) -> dict[str, tuple[int, int]]:
+    """Without what the relay deletes at any moment."""
+    return {table: rows for table, rows in found.items() if (table, who) != ("console_sessions", "a session that has expired")}
 
 
 def is_refused(who: str, case: PageCase) -> bool:

@@ -10,12 +10,11 @@ than everything else in the request. A test compares them with the options of th
 from typing import Any
 from uuid import UUID
 
-from schemas.names import name_key
+from schemas.names import patterns
 from schemas.postgres.connection import Connection, one_json
 from schemas.slack.views import MAX_OPTION_LENGTH
 
 SUGGESTION_LIMIT = 100  # Slack's limit
-MAX_TYPED = 100  # characters; no more are compared
 RECENT_ROWS = 300  # a person's latest entries and tasks, which tell for which customers they work
 IS_OWN = "(t.assignee_id = %(user)s OR t.assignee_id IS NULL AND t.created_by = %(user)s)"
 IS_OPEN = "t.status IN ('open', 'in_progress') AND t.deleted_at IS NULL"
@@ -28,16 +27,6 @@ _OPTIONS = f"""
         'value', id) ORDER BY place), '[]'))::text
     FROM ({{}}) found
 """
-
-
-def patterns(typed: str) -> list[str]:
-    """A pattern of SQL's LIKE for each word. Without words there are none, and every name fits."""
-    return [_pattern(word) for word in name_key(typed[:MAX_TYPED]).split()]
-
-
-def _pattern(word: str) -> str:
-    escaped = word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return f"%{escaped}%"
 
 
 async def suggest_tasks(conn: Connection, typed: str, *, user_id: UUID, only_customer: UUID | None) -> bytes:

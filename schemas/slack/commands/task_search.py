@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from schemas.names import name_key
+from schemas.names import MAX_TYPED, name_key, patterns
 from schemas.postgres.connection import Connection
 from schemas.settings import Settings
-from schemas.slack.commands.search import IS_OPEN, IS_OWN, MAX_TYPED, patterns
+from schemas.slack.commands.search import IS_OPEN, IS_OWN
 from schemas.slack.task_actions import task_url
 from schemas.slack.typed import words
 from schemas.slack.views import TaskSummary

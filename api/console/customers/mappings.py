@@ -1,0 +1,146 @@
+"""Which Slack channels belong to a customer. The page also shows the customer's mapping to Xero (`xero.py`)."""
+
+from typing import Any
+from uuid import UUID
+
+from litestar import Response, get, post
+from litestar.params import FromPath
+
+from api.auth.auth import require_internal
+from api.console.customers.shared import (
+    BASE,
+    FormVersion,
+    VersionForm,
+    change_page,
+    customer_path,
+    pillar_choices,
+    read_customer,
+    read_pillars,
+)
+from api.console.forms import Form, FormModel, read_form
+from api.console.pages import page, redirect
+from api.dependencies import ApiRequest
+from schemas.base import Name
+from schemas.customers import channel_mappings
+from schemas.customers.channel_mappings import ChannelId, ChannelMapping, ChannelMappingChange, NewChannelMapping
+from schemas.errors import NotFound
+from schemas.postgres.connection import Connection
+
+PATH = f"{BASE}/{{customer_id:str}}/mappings"
+
+
+class NewChannelForm(FormModel):
+    """A channel that belongs to the customer from now on."""
+
+    channel_id: ChannelId
+    channel_name: Name
+    pillar_id: UUID | None = None
+
+
+class ChannelForm(FormModel):
+    """What a mapping becomes."""
+
+    channel_name: Name
+    pillar_id: UUID | None = None
+    version: FormVersion
+
+
+@get(PATH, guards=[require_internal])
+async def show_mappings(request: ApiRequest, customer_id: FromPath[UUID]) -> Response[bytes]:
+    """The mapping to Xero as it is stored, and the channels."""
+    return await _mappings_page(request, customer_id, Form())
+
+
+@post(f"{PATH}/channels", guards=[require_internal], status_code=303)
+async def add_channel(request: ApiRequest, customer_id: FromPath[UUID]) -> Response[bytes]:
+    """Assigns a channel to the customer."""
+    form = await read_form(request, NewChannelForm)
+    if form.value is not None:
+        sent = form.value
+        body = NewChannelMapping.model_validate(
+            {
+                "channelId": sent.channel_id,
+                "channelName": sent.channel_name,
+                "customerId": customer_id,
+                "pillarId": sent.pillar_id,
+            }
+        )
+        with form.catching():
+            async with request.database.transaction() as conn:
+                made = await channel_mappings.create(conn, body)
+            return redirect(customer_path(customer_id, "/mappings"), f"#{made.channel_name} belongs to this customer now.")
+    return await _mappings_page(request, customer_id, form, status=422)
+
+
+@get(f"{PATH}/channels/{{mapping_id:str}}", guards=[require_internal])
+async def show_channel(request: ApiRequest, customer_id: FromPath[UUID], mapping_id: FromPath[UUID]) -> Response[bytes]:
+    """The form of one channel."""
+    return await _channel_page(request, customer_id, mapping_id)
+
+
+@post(f"{PATH}/channels/{{mapping_id:str}}", guards=[require_internal], status_code=303)
+async def change_channel(request: ApiRequest, customer_id: FromPath[UUID], mapping_id: FromPath[UUID]) -> Response[bytes]:
+    """Writes the name and the pillar, unless the mapping has changed since it was shown."""
+    form = await read_form(request, ChannelForm)
+    if form.value is not None:
+        sent = form.value
+        change = ChannelMappingChange.model_validate(
+            {"channelName": sent.channel_name, "pillarId": sent.pillar_id, "version": sent.version}
+        )
+        with form.catching():
+            async with request.database.transaction() as conn:
+                await _read_channel(conn, customer_id, mapping_id)
+                changed = await channel_mappings.change(conn, mapping_id, change)
+            return redirect(customer_path(customer_id, "/mappings"), f"Saved #{changed.channel_name}.")
+    return await _channel_page(request, customer_id, mapping_id, form=form)
+
+
+@post(f"{PATH}/channels/{{mapping_id:str}}/delete", guards=[require_internal], status_code=303)
+async def delete_channel(request: ApiRequest, customer_id: FromPath[UUID], mapping_id: FromPath[UUID]) -> Response[bytes]:
+    """Ends the mapping, unless it has changed since it was shown."""
+    form = await read_form(request, VersionForm)
+    if form.value is not None:
+        with form.catching():
+            async with request.database.transaction() as conn:
+                await _read_channel(conn, customer_id, mapping_id)
+                await channel_mappings.delete(conn, mapping_id, version=form.value.version)
+            return redirect(customer_path(customer_id, "/mappings"), "The channel belongs to no customer now.")
+    return await _channel_page(request, customer_id, mapping_id, removal=form)
+
+
+async def _read_channel(conn: Connection, customer_id: UUID, mapping_id: UUID) -> ChannelMapping:
+    """The mapping. Raises NotFound if it is not, or no longer, one of this customer."""
+    for mapping in await channel_mappings.of_customer(conn, customer_id):
+        if mapping.id == mapping_id:
+            return mapping
+    raise NotFound("This customer has no such channel; it may have moved to another one.")
+
+
+async def _mappings_page(
+    request: ApiRequest, customer_id: UUID, form: Form[NewChannelForm], *, status: int = 200
+) -> Response[bytes]:
+    async with request.database.connection() as conn:
+        customer = await read_customer(conn, customer_id, request.user)
+        pillars = await read_pillars(conn, customer_id, request.user)
+        channels = await channel_mappings.of_customer(conn, customer_id)
+    values: dict[str, Any] = {"customer": customer, "pillars": pillars, "channels": channels}
+    values["pillar_choices"] = pillar_choices(pillars)
+    has_slack = request.settings.slack_bot_token is not None
+    return page(request, "customers/mappings.html", status=status, form=form, has_slack=has_slack, **values)
+
+
+async def _channel_page(
+    request: ApiRequest,
+    customer_id: UUID,
+    mapping_id: UUID,
+    *,
+    form: Form[Any] | None = None,
+    removal: Form[VersionForm] | None = None,
+) -> Response[bytes]:
+    async with request.database.connection() as conn:
+        customer = await read_customer(conn, customer_id, request.user)
+        channel = await _read_channel(conn, customer_id, mapping_id)
+        pillars = await read_pillars(conn, customer_id, request.user)
+    values: dict[str, Any] = {"customer": customer, "channel": channel}
+    values["pillar_choices"] = pillar_choices(pillars, channel.pillar_id)
+    return change_page(request, "customers/channel.html", form, removal, **values)
