@@ -121,6 +121,23 @@ def test_a_connection_that_is_ready_is_taken_and_given_back_without_a_suspension
     asyncio.run(main())
 
 
+def test_a_connection_whose_return_is_cancelled_while_the_pool_is_locked_comes_back(apart: Settings) -> None:
+    async def main() -> None:
+        async with opened(apart) as database:
+            for checkouts in (database._queued, database._unqueued):
+                await checkouts._pool.wait()
+                conn = await checkouts.take_now()
+                assert conn is not None
+                async with checkouts._pool._lock:
+                    giving = asyncio.create_task(checkouts.give_back(conn))
+                    await asyncio.sleep(0.01)
+                    giving.cancel()
+                    await asyncio.sleep(0.01)
+            await all_are_back(database, apart.database_url)
+
+    asyncio.run(main())
+
+
 def test_a_connection_that_the_server_has_closed_is_not_taken(apart: Settings) -> None:
     async def main() -> None:
         async with opened(apart) as database:
