@@ -5,7 +5,7 @@ from typing import Any
 from litestar import Request, Router
 from litestar.handlers import HTTPRouteHandler
 
-from api.console import events, now, static
+from api.console import events, my_hours, now, static
 from api.console.customers.routes import CUSTOMER_ROUTES
 from api.console.forms import form_pairs
 from api.console.operations import queues
@@ -32,6 +32,8 @@ CONSOLE_ROUTES: list[tuple[str, str, HTTPRouteHandler]] = [
     ("GET", "/console/queues", queues.show_queues),
     ("GET", "/console/now/timers", now.show_timers),
     *CUSTOMER_ROUTES,
+    ("GET", "/console/my-hours", my_hours.show_my_hours),
+    ("GET", "/console/my-hours/csv", my_hours.download_my_hours),
 ]
 
 

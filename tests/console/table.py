@@ -76,6 +76,8 @@ TABLE: dict[str, PageCase] = {
     "POST /console/link": public(404).with_form(token="unknown"),
     "GET /console/events": everybody().as_stream(),
     "GET /console/now/timers": internal_users(),
+    "GET /console/my-hours": customers_users(),
+    "GET /console/my-hours/csv": customers_users(),
     "GET /console": everybody().except_for(customer_admin=303, customer_user=303),
     "GET /console/queues": admins(),
     "GET /console/customers": internal_users().with_query(search="a", inactive="on"),

@@ -14,12 +14,15 @@ from api.console.signing_in.state import KEPT, KEPT_PATH, STATE, KeptForm, keep_
 from api.dependencies import ApiRequest
 from api.http.requests import client_key
 from schemas.email_addresses import Email
+from schemas.errors import NotFound
 from schemas.identity import console_sessions, sign_in_codes
 from schemas.identity.sign_in_codes import CODE_MINUTES, CodeSubmission
+from schemas.settings import Settings
 
 CODE_PAGE = f"{SIGN_IN}/code"
 WRONG_CODE = "This code is wrong, or no longer valid. Check the mail, or ask for a new code."
 ASK_AGAIN = "Ask for a code again: the page was open for too long."
+USER_POOL = "Users of this installation sign in at its user pool."
 LOST = "Your session has ended, so what you sent was not saved, and it was too long to be kept. Sign in, then send it again."
 MAX_SIGN_IN_BYTES = 128 * 1024  # with a form that is kept
 Model = TypeVar("Model", bound=FormModel)
@@ -55,9 +58,16 @@ async def show_sign_in(request: ApiRequest) -> Response[bytes]:
     return response
 
 
+def require_local_identity(settings: Settings) -> None:
+    """Raises NotFound where users have their accounts in a user pool."""
+    if settings.uses_external_identity:
+        raise NotFound(USER_POOL)
+
+
 @post(SIGN_IN, opt=PUBLIC, status_code=303, request_max_body_size=MAX_SIGN_IN_BYTES)
 async def ask_for_code(request: ApiRequest) -> Response[bytes]:
     """Has a code sent to the address, if it has an account; the answer is the same if it has none."""
+    require_local_identity(request.settings)
     form, kept = await _read_form(request, EmailForm)
     if form.value is not None:
         with form.catching():
@@ -81,6 +91,7 @@ async def show_code(request: ApiRequest) -> Response[bytes]:
 @post(CODE_PAGE, opt=PUBLIC, status_code=303, request_max_body_size=MAX_SIGN_IN_BYTES)
 async def sign_in(request: ApiRequest) -> Response[bytes]:
     """Begins a session, if the code is valid."""
+    require_local_identity(request.settings)
     state = read_state(request)
     form, kept = await _read_form(request, CodeForm)
     if "email" not in state:
