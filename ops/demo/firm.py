@@ -37,7 +37,8 @@ TASKS = (
 
 @dataclass(frozen=True)
 class Size:
-    """The size of a firm for a number of entries. A consultant's month looks the same in a small firm and in a large one."""
+    """The size of a firm for a number of entries. A consultant's month looks the same in a small firm and in a large one. With
+    a number of consultants, its calendar is shorter instead, and it has as many customers as after a year."""
 
     entries: int
     consultants: int
@@ -46,14 +47,15 @@ class Size:
     days: int  # of the calendar, back from yesterday: a year, or less for few entries
 
     @classmethod
-    def of(cls, entries: int) -> "Size":
-        consultants = max(3, -(-entries // ENTRIES_A_YEAR))
+    def of(cls, entries: int, consultants: int | None = None) -> "Size":
+        of_a_year = consultants * ENTRIES_A_YEAR if consultants else entries
+        consultants = consultants or max(3, -(-entries // ENTRIES_A_YEAR))
         each = -(-entries // consultants)
         return cls(
             entries=entries,
             consultants=consultants,
             admins=2 + consultants // 50,
-            customers=max(4, round(12 * (entries / 10_000) ** 0.61)),
+            customers=max(4, round(12 * (of_a_year / 10_000) ** 0.61)),
             days=min(365, 14 + each * 8 // (5 * ENTRIES_A_DAY)),
         )
 

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     """Creates `args.entries` time entries and everything that they need, and prints what can be looked at."""
     # Ctrl-C during a COPY closes the connection, which undoes everything: psycopg's warning of a missing rollback is useless
     logging.getLogger("psycopg").setLevel(logging.ERROR)
-    filled = asyncio.run(_demo(args.entries, settings()))
+    filled = asyncio.run(_demo(args.entries, args.consultants, settings()))
     state = "" if args.state == DEFAULT else f" --state {shlex.quote(str(args.state))}"
     url = os.environ.get("PUBLIC_URL") or "http://127.0.0.1:8000"
     month = f"userId={filled.consultant_id}&startDate={filled.month_first}&endDate={filled.month_last}"
@@ -80,28 +80,35 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-async def _demo(entries: int, settings: Settings) -> Filled:
+async def _demo(entries: int, consultants: int | None, settings: Settings) -> Filled:
     async with await connect(settings) as conn:
         with progress("writing time entries", total=entries) as update:
-            return await fill(conn, entries=entries, rules=EntryRules.of(settings), update=update)
+            rules = EntryRules.of(settings)
+            return await fill(conn, entries=entries, consultants=consultants, rules=rules, update=update)
 
 
-async def fill(conn: Connection, *, entries: int, rules: EntryRules, update: Update | None = None) -> Filled:
+async def fill(
+    conn: Connection, *, entries: int, rules: EntryRules, consultants: int | None = None, update: Update | None = None
+) -> Filled:
     """Creates a firm with exactly that many time entries, up to yesterday in the firm's time zone, in one transaction. Then
-    vacuums. Its rows are what the product would have written. If it is connected to the sandbox for Xero, customers have
-    projects there, and approved bills are queued.
+    vacuums. Its rows are what the product would have written. Without `consultants` there are as many as work so much in a
+    year. If it is connected to the sandbox for Xero, customers have projects there, and approved bills are queued.
 
     The tables are locked in the meantime, so the API answers 503. Raises CommandError in an installation that has customers
     or entries, that another demo is filling, or that is connected to the real Xero.
     """
     if entries > MOST_ENTRIES:
         raise CommandError(f"A demo has {MOST_ENTRIES:,} time entries at most.")
+    size = Size.of(entries, consultants)
+    least = -(-entries // ENTRIES_A_YEAR)
+    if consultants and not least <= consultants <= entries:
+        raise CommandError(f"{entries:,} time entries need {least:,} consultants or more, and {entries:,} at most.")
     update = update or _ignore_progress
     async with conn.transaction():
         await _lock_empty_installation(conn)
         create_statements = await _drop_indexes(conn)
         projects = await follow_ups.find_projects(conn)
-        firm = await _write(conn, Size.of(entries), rules, update, projects)
+        firm = await _write(conn, size, rules, update, projects)
         for step, statement in enumerate(create_statements):
             update(entries * (WRITING + (1 - WRITING) * step / (len(create_statements) + 2)), entries)
             await conn.execute(statement)

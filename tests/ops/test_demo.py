@@ -179,6 +179,18 @@ def test_an_installation_with_a_firm_refuses_a_second_one(own: Installation) -> 
     own.verify()
 
 
+def test_a_number_of_consultants_makes_a_larger_firm_with_fewer_weeks(own: Installation) -> None:
+    refused = own.command("demo", "--entries", "2000", "--consultants", "1")
+    assert (refused.returncode, refused.stderr) == (
+        1,
+        "stint: 2,000 time entries need 2 consultants or more, and 2,000 at most.\n",
+    )
+    assert own.command("demo", "--entries", "700", "--consultants", "20").returncode == 0
+    counts = "SELECT count(*), count(DISTINCT user_id), max(date) - min(date) < 28 FROM time_entries"
+    assert own.rows(counts) == [(700, 20, True)]
+    own.verify()
+
+
 def test_a_single_customer_of_ones_own_is_enough_to_be_left_alone(own: Installation) -> None:
     with own.sql() as conn:
         conn.execute("INSERT INTO users (id, email, name) VALUES (gen_random_uuid(), 'a@example.com', 'A')")
