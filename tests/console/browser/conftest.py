@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from ops.errors import CommandError
+from tests.console.browser.demo import DemoFirm, running_demo
 from tests.console.browser.visitors import Visitors
 from tests.support import chromium
 from tests.support.given import Given
@@ -35,3 +36,10 @@ def visitors(browser: Browser, given: Given) -> Iterator[Visitors]:
     visitors = Visitors(browser, given)
     yield visitors
     visitors.leave()
+
+
+@pytest.fixture(scope="module")
+def demo_firm(database_url: str, amqp_url_apart: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoFirm]:
+    """A firm of twenty on a Monday morning, for one module."""
+    with running_demo(database_url, amqp_url_apart, tmp_path_factory.mktemp("demo")) as firm:
+        yield firm

@@ -51,14 +51,18 @@ def test_a_session_that_ends_in_the_middle_of_a_form_leads_back_to_the_page(
     assert person is not None
     stint.rows("DELETE FROM console_sessions WHERE user_id = %s RETURNING 1", person.id)
 
+    visitor.guard.expect_status(401)
     page.get_by_role("button", name="Sign out").click()  # the form that every page has
 
-    expect(page.get_by_text("Your session has ended, so the form was not sent.")).to_be_visible()
+    expect(page.get_by_role("status").filter(has_text="Your session has ended")).to_be_visible()
     visitor.inspect()
     page.get_by_label("Your e-mail address").fill(person.email)
     page.keyboard.press("Enter")
     page.get_by_label("Code").fill(given.code(person))
     page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("You are signed in")
+    visitor.inspect()
+    page.get_by_role("link", name="Go back without it").click()
     expect(page).to_have_url(f"{visitor.origin}/console")
 
 
