@@ -1,7 +1,10 @@
 """`./stint token`: valid and refused roles and customers."""
 
+import asyncio
+
 import pytest
 
+from ops import users
 from tests.support.given import Given
 from tests.support.installation import Installation
 
@@ -18,6 +21,18 @@ def test_a_token_is_for_a_customer_that_is_there(given: Given, stint: Installati
     for nowhere in (gone["id"], given.new_id(), "acme"):
         done = stint.command(*words, nowhere)
         assert (done.returncode, done.stdout) == (1, "") and nowhere in done.stderr and "GET /api/customers" in done.stderr
+
+
+def test_a_removed_first_admin_gets_no_token_and_no_link(
+    given: Given, stint: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(users, "settings", lambda: stint.settings)
+    email = given.admin().email
+    assert asyncio.run(users.token_of_first_admin(email)) and asyncio.run(users.link_of_first_admin(email, stint.url))
+    assert stint.command("user", "remove", email).returncode == 0
+    assert asyncio.run(users.token_of_first_admin(email)) is None
+    assert asyncio.run(users.link_of_first_admin(email, stint.url)) is None
+    assert stint.value("SELECT revoked_at IS NOT NULL FROM users WHERE email = %s", email)
 
 
 @pytest.mark.parametrize("role", ["visitor", "", "admin", "Internal_admin", "customer_owner", "None"])

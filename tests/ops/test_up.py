@@ -212,16 +212,16 @@ def test_sigterm_ends_all_of_it_and_open_streams_do_not_delay_that(up: Up) -> No
 def test_up_starts_again_and_gives_its_first_admin_nothing_back(database_url: str, amqp_url_apart: str, tmp_path: Path) -> None:
     up = Up(tmp_path / "state", *ONE_API).start(DATABASE_URL=new_database(database_url), AMQP_URL=amqp_url_apart)
     try:
-        for words in (["user", "remove"], ["user", "add", "--role", "internal_user"]):
-            changed = command(*words, "admin@example.com", "--state", str(up.state))
-            assert changed.returncode == 0, changed.stderr
-            with psycopg.connect(up.run_json()["database_url"]) as conn:
-                before = conn.execute("SELECT role, revoked_at, access_version FROM users").fetchall()
-            up.end(signal.SIGTERM)
-            up.start()
-            assert "(admin@example.com was removed, or is no admin any more; ./stint console you@example.com" in up.said()
-            with psycopg.connect(up.run_json()["database_url"]) as conn:
-                assert conn.execute("SELECT role, revoked_at, access_version FROM users").fetchall() == before
+        words = ("user", "add", "--role", "internal_user", "admin@example.com")
+        changed = command(*words, "--state", str(up.state))
+        assert changed.returncode == 0, changed.stderr
+        with psycopg.connect(up.run_json()["database_url"]) as conn:
+            before = conn.execute("SELECT role, revoked_at, access_version FROM users").fetchall()
+        up.end(signal.SIGTERM)
+        up.start()
+        assert "(admin@example.com was removed, or is no admin any more; ./stint console you@example.com" in up.said()
+        with psycopg.connect(up.run_json()["database_url"]) as conn:
+            assert conn.execute("SELECT role, revoked_at, access_version FROM users").fetchall() == before
     finally:
         if up.runs():
             up.end(signal.SIGTERM)
