@@ -24,7 +24,7 @@ from tests.support.sizes import FULL
 # the number of random requests for each operation, in addition to those for each edge case of its schema
 EXAMPLES = 300 if FULL else 3
 # of how many operations one, chosen at random, gets the edge cases: those of all take a minute of a processor
-OPERATIONS = 1 if FULL else 4
+OPERATIONS = 1 if FULL else 8
 # the roles with most and fewest permissions; STINT_TEST_FULL=1 adds the others
 ROLES = ["internal_admin", "customer_user", *(["internal_user", "customer_admin", "visitor", None] if FULL else [])]
 # the role with fewest permissions sends only random requests: most edge cases would be refused anyway

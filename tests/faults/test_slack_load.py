@@ -39,6 +39,8 @@ KILL_SECONDS = 5.0 if FULL else 2.5
 KILLS = 6 if FULL else 2
 KINDS = ("status", "list", "note", "title")
 LOST = "was restarted before"
+# test_slack.py tests these states in each run, with more users at once
+only_in_full = pytest.mark.skipif(not FULL, reason="STINT_TEST_FULL=1 measures it")
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -227,11 +229,13 @@ def follow_ups(crowd: Crowd, acknowledged: list[Sent]) -> Counter[str]:
     return +came
 
 
+@only_in_full
 def test_all_is_well(crowd: Crowd) -> None:
     came = run(crowd, "all is well")
     assert came["apologies"] == 0
 
 
+@only_in_full
 def test_rabbitmq_is_killed(crowd: Crowd, servers: Servers) -> None:
     servers.rabbitmq.kill()
     try:
@@ -257,6 +261,7 @@ def test_postgres_is_frozen(crowd: Crowd, servers: Servers) -> None:
     assert run(crowd, f"Postgres is frozen for {OUTAGE_SECONDS:g} s", freeze)["apologies"]
 
 
+@only_in_full
 def test_slack_stalls(crowd: Crowd) -> None:
     crowd.slack.inject_fault("late", path="/api/", seconds=OUTAGE_SECONDS)
 
