@@ -41,7 +41,7 @@ BILLS = """
         user_id, customer_id, pillar_id, date, seconds, rounding_increment, rounding_mode, status, approved_by, approved_at,
         approved_seconds, xero_status)
     SELECT u.id, p.customer_id, p.id, day, 7000, 6, 'up', 'approved', u.id, '2030-01-01', 7000, 'queued'
-    FROM generate_series(timestamp '2010-01-01', timestamp '2010-01-01' + %(years)s * interval '1 year', '1 day') day
+    FROM generate_series(make_date(%(year)s, 1, 1)::timestamp, make_date(%(year)s, 12, 31), '1 day') day
     CROSS JOIN (SELECT id, row_number() OVER (ORDER BY id) AS n FROM users WHERE role = 'internal_user') u
     CROSS JOIN generate_series(1, %(bills)s) AS b (n)
     JOIN (SELECT id, customer_id, row_number() OVER (ORDER BY id) - 1 AS n FROM pillars) p
@@ -64,11 +64,12 @@ async def fill(url: str) -> tuple[UUID, UUID, UUID]:
     """The ids of a customer, one of its pillars and a person."""
     async with await Connection.connect(url, autocommit=True) as conn:
         by = (await firm_rows.user(conn)).id
-        values = {"by": by, "customers": CUSTOMERS, "people": PEOPLE, "years": YEARS, "bills": BILLS_A_DAY}
+        values = {"by": by, "customers": CUSTOMERS, "people": PEOPLE, "bills": BILLS_A_DAY}
         for statement in FIRM.split(";")[:-1]:
             await conn.execute(statement, values)
         await conn.execute("SET synchronous_commit = off")
-        await conn.execute(BILLS, values)
+        for year in range(2010, 2010 + YEARS):
+            await conn.execute(BILLS, values | {"year": year})
         await conn.execute("ANALYZE time_bills, customers, pillars, users")
         row: tuple[UUID, UUID, UUID] = await conn.one("SELECT customer_id, pillar_id, user_id FROM time_bills LIMIT 1")
         return row
