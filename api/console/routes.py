@@ -9,6 +9,7 @@ from api.console import events, my_hours, now, static
 from api.console.customers.routes import CUSTOMER_ROUTES
 from api.console.forms import form_pairs
 from api.console.operations import queues
+from api.console.reports import page as reports
 from api.console.sessions import CSRF_FIELD, CSRF_HEADER, READING, check_csrf, session_of, with_session
 from api.console.signing_in import codes, links
 from api.console.signing_in.expired_forms import with_kept_form
@@ -34,6 +35,8 @@ CONSOLE_ROUTES: list[tuple[str, str, HTTPRouteHandler]] = [
     *CUSTOMER_ROUTES,
     ("GET", "/console/my-hours", my_hours.show_my_hours),
     ("GET", "/console/my-hours/csv", my_hours.download_my_hours),
+    ("GET", "/console/reports", reports.show_reports),
+    ("GET", "/console/reports/hours.csv", reports.download_report),
 ]
 
 

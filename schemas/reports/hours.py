@@ -132,7 +132,7 @@ async def table(
 
 def _too_many_rows(most: int) -> Invalid:
     return Invalid(
-        "groupBy", f"The report has more than {most:,} rows; choose fewer days, one customer or person, or another groupBy."
+        "groupBy", f"The report has more than {most:,} rows; choose fewer days, one customer or person, or larger groups."
     )
 
 

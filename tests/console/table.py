@@ -112,6 +112,8 @@ TABLE: dict[str, PageCase] = {
     "POST /console/customers/{customer_id}/xero": internal_users(422).with_form(version="999"),
     # two admins may remove a person at the same time
     "POST /console/customers/{customer_id}/people/{user_id}/remove": internal_users(303),
+    "GET /console/reports": internal_users().with_query(by="pillar", then="month", customer_id="{customer_id}"),
+    "GET /console/reports/hours.csv": internal_users().with_query(by="person", user_id="{user_id}"),
     # ends the session: nothing else may be sent after it
     "POST /console/sign-out": everybody(303),
 }

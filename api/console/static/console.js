@@ -16,10 +16,10 @@ document.addEventListener("submit", (event) => {
   }
 }, true);
 
-// A filter form is sent when a value changes; without this, with its button.
+// A filter form is sent when a value changes; without this, with its button. A day changes with each digit that is typed.
 document.addEventListener("change", (event) => {
   const form = event.target.closest("form[data-auto-submit]");
-  if (form) form.requestSubmit();
+  if (form && event.target.type !== "date") form.requestSubmit();
 });
 
 document.addEventListener("DOMContentLoaded", () => focusOnErrors(document));

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from ops.errors import CommandError
 from tests.console.browser.demo import DemoFirm, running_demo
@@ -13,6 +13,8 @@ from tests.support.given import Given
 
 # Tests visit only this machine, also if a page has an address of another one. Without a sandbox, which root cannot have.
 _ARGUMENTS = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"]
+
+expect.set_options(timeout=20_000)  # a busy machine may stall for seconds
 
 
 @pytest.fixture(scope="module")  # not longer: while Playwright runs, other tests of this process could not use asyncio.run

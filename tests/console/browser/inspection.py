@@ -39,7 +39,8 @@ _LIST_OPERABLE = """
                 window.stintInvisible.add(target);
         });
         document.activeElement?.blur();
-        return window.stintStops.length;
+        const parts = (element) => ["date", "time"].includes(element.type) ? 4 : 1;  // day, month, year, and the calendar
+        return window.stintStops.reduce((sum, element) => sum + parts(element), 0);
     }
 """
 _LIST_UNREACHED = """
