@@ -119,6 +119,7 @@ ROUTES: list[tuple[str, str, HTTPRouteHandler]] = [
     ("GET", "/api/dead-letters", dead_letters.list_dead_letters),
     ("GET", "/api/dead-letters/groups", dead_letters.list_dead_letter_groups),
     ("POST", "/api/dead-letters/replay", dead_letters.replay_dead_letters),
+    ("GET", "/api/dead-letters/replays", dead_letters.list_replays),
     ("GET", "/api/dead-letters/replays/{replay_id:str}", dead_letters.get_replay),
     ("DELETE", "/api/dead-letters/replays/{replay_id:str}", dead_letters.cancel_replay),
     ("POST", "/api/dead-letters/discard", dead_letters.discard_dead_letters),

@@ -22,7 +22,7 @@ from schemas.outbox import dead_letter_actions, dead_letter_details, dead_letter
 from schemas.outbox.dead_letter_actions import Action, ActionResult, Edit
 from schemas.outbox.dead_letter_details import DeadLetterDetail
 from schemas.outbox.dead_letters import DeadLetter, DeadLetterFilter, DeadLetterState, Groups
-from schemas.outbox.replays import NewReplay, Replay
+from schemas.outbox.replays import NewReplay, Replay, Replays
 from schemas.postgres.listing import Page
 
 Since = Annotated[
@@ -123,6 +123,14 @@ async def replay_dead_letters(request: ApiRequest, data: JSONBody[NewReplay]) ->
     nothing is sent. Messages that are not dead are skipped, so that two replays do nothing twice."""
     async with request.database.transaction() as conn:
         return await replays.start_replay(conn, data, who=request.user.email or str(request.user.id))
+
+
+@get("/api/dead-letters/replays", summary="List replays", guards=[require_admin])
+async def list_replays(request: ApiRequest) -> Replays:
+    """The replays that run, then those that have ended, the latest first; at most 100. A replay is deleted
+    `STINT_PRUNE_DAYS` after its end."""
+    async with request.database.connection() as conn:
+        return await replays.list_replays(conn)
 
 
 @get("/api/dead-letters/replays/{replay_id:str}", summary="Follow a replay", guards=[require_admin])

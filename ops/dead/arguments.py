@@ -35,6 +35,7 @@ def add_actions(dead: argparse.ArgumentParser) -> None:
     replay.add_argument("--canary", type=positive, metavar="N", help="send N first; if one of them fails, send no more")
     replay.add_argument("--watch", action="store_true", help="show its progress to the end; exit 3 if any failed again")
 
+    action("replays", "the replays, running ones first")
     action("watch", "show the progress of a replay to its end").add_argument("id")
     action("cancel", "stop a replay; what it has not sent yet stays a dead letter").add_argument("id")
 

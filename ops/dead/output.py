@@ -1,6 +1,5 @@
 """The texts and tables of `./stint dead`, for terminals of any width and for pipes."""
 
-import difflib
 import json
 import shutil
 import sys
@@ -8,9 +7,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from schemas.outbox.dead_letter_details import DeadLetterDetail
+from schemas.outbox.dead_letter_details import DeadLetterDetail, difference
 from schemas.outbox.dead_letters import Groups
-from schemas.outbox.replays import Replay
+from schemas.outbox.replays import Replay, Replays
 
 Json = dict[str, Any]
 
@@ -100,6 +99,22 @@ def print_replay(found: Replay) -> None:
         print(f"It continues in the background: ./stint dead watch {found.id}")
 
 
+def print_replays(found: Replays) -> None:
+    """One line for each replay, running ones first."""
+    if not found.items:
+        print("There are no replays.")
+        return
+    rows = [
+        (
+            str(replay.id)[:8], replay.state, _ago(replay.created_at), f"{replay.selected:,}", f"{replay.sent:,}",
+            f"{replay.succeeded:,}", f"{replay.failed_again:,}", f"{replay.skipped:,}", _one_line(replay.who, 40),
+            _one_line(replay.reason, _width() - 110),
+        )
+        for replay in found.items
+    ]  # fmt: skip
+    _table(("replay", "state", "started", "selected", "sent", "succeeded", "failed again", "skipped", "who", "reason"), rows)
+
+
 def counts_of(found: Replay) -> str:
     """The counts of a replay in one line."""
     return (
@@ -111,11 +126,7 @@ def counts_of(found: Replay) -> str:
 
 def print_difference(before: Json, after: Json, *, changes: bool) -> None:
     """A diff of two redacted bodies. `changes` says whether the unredacted bodies differ."""
-
-    def lines(body: Json) -> list[str]:
-        return json.dumps(body, indent=2, ensure_ascii=False, sort_keys=True).splitlines()
-
-    changed = list(difflib.unified_diff(lines(before), lines(after), "before", "after", lineterm=""))
+    changed = difference(before, after)
     print("\n".join(map(_escape_control, changed)) or ("The change is in redacted text." if changes else "Nothing changes."))
 
 

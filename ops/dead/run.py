@@ -41,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
         "list": _list,
         "show": _show,
         "replay": _replay,
+        "replays": _replays,
         "watch": _watch,
         "cancel": _cancel,
         "edit": _edit,
@@ -109,6 +110,15 @@ async def _replay(conn: Connection, args: argparse.Namespace) -> int:
     if args.watch and not args.dry_run:
         return await _follow(conn, replay, args)
     return _print_replay(args, replay, 0)
+
+
+async def _replays(conn: Connection, args: argparse.Namespace) -> int:
+    found = await replays.list_replays(conn)
+    if args.json:
+        _print_json(found)
+    else:
+        output.print_replays(found)
+    return 0 if found.items else NOTHING_MATCHED
 
 
 async def _watch(conn: Connection, args: argparse.Namespace) -> int:

@@ -86,7 +86,7 @@ async def _full_id(conn: Connection, text: str, noun: str, tables: tuple[str, ..
             return found[0]
         if found:
             raise CommandError(f"Several ids begin with {text}; use more characters.")
-    hint = "its id was printed when it was started" if noun == "replay" else "./stint dead list shows all of them"
+    hint = f"./stint dead {'replays' if noun == 'replay' else 'list'} shows all of them"
     raise CommandError(f"There is no {noun} {text}: {hint}.", code=NOTHING_MATCHED)
 
 

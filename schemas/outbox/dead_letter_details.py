@@ -5,6 +5,7 @@ Secrets are masked (schemas/masking.py): in a thread, because an API process ans
 
 import asyncio
 import base64
+import difflib
 import json
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
@@ -131,6 +132,15 @@ async def get_detail(conn: Connection, letter_id: UUID, redactor: Redactor) -> D
     if found is None:
         return await _get_unrecognized(conn, letter_id, redactor)
     return DeadLetterDetail.model_validate(await asyncio.to_thread(lambda: redactor.json(json.loads(found))))
+
+
+def difference(before: Any, after: Any) -> list[str]:
+    """The lines of a unified diff of two redacted bodies; empty if they are the same."""
+
+    def lines(body: Any) -> list[str]:
+        return json.dumps(body, indent=2, ensure_ascii=False, sort_keys=True).splitlines()
+
+    return list(difflib.unified_diff(lines(before), lines(after), "before", "after", lineterm=""))
 
 
 async def _get_unrecognized(conn: Connection, message_id: UUID, redactor: Redactor) -> DeadLetterDetail:

@@ -17,7 +17,24 @@ from schemas.outbox.dead_letter_actions import MAX_IDS, Reason, Select, replay, 
 from schemas.postgres.connection import Connection
 
 BATCH = 500  # messages in one transaction
+LISTED = 100  # replays in the list
 BURST_SECONDS = 0.25  # one step sends at most what the rate allows in this time; steps are 0.1 s apart, or more under load
+
+
+_COLUMNS = """
+    r.id, r.state, r.stopped_because, r.who, r.reason, r.rate_per_second, r.canary, r.total AS selected,
+    l.sent, l.succeeded, l.failed AS failed_again, l.sent - l.succeeded - l.failed AS running, l.skipped,
+    r.created_at, r.ended_at
+"""
+_OUTCOMES = """
+    LATERAL (
+        SELECT count(*) FILTER (WHERE sent_at IS NOT NULL) AS sent,
+               count(*) FILTER (WHERE outcome = 'succeeded') AS succeeded,
+               count(*) FILTER (WHERE outcome = 'failed') AS failed,
+               count(*) FILTER (WHERE outcome = 'skipped') AS skipped
+        FROM replay_messages WHERE replay_id = r.id
+    ) l
+"""
 
 
 class NewReplay(Body):
@@ -35,7 +52,7 @@ class NewReplay(Body):
     dry_run: Annotated[Flag, Field(description="send nothing, only return what would be sent")] = False
 
 
-class Replay(Row):
+class ReplayInList(Row):
     """A replay and its progress."""
 
     id: Annotated[UUID | None, Field(description="null for a dry run")]
@@ -54,9 +71,20 @@ class Replay(Row):
     failed_again: int
     running: Annotated[int, Field(description="sent, without an outcome yet")]
     skipped: Annotated[int, Field(description="not sent, because they were not dead any more")]
-    new_since: Annotated[int, Field(description="other messages that have died since it was started")]
     created_at: datetime
     ended_at: datetime | None
+
+
+class Replay(ReplayInList):
+    """A replay, its progress, and what else has died meanwhile."""
+
+    new_since: Annotated[int, Field(description="other messages that have died since it was started")]
+
+
+class Replays(Row):
+    """The replays that run, then those that have ended, the latest first; at most 100."""
+
+    items: list[ReplayInList]
 
 
 async def start_replay(conn: Connection, new: NewReplay, *, who: str) -> Replay:
@@ -90,20 +118,11 @@ async def start_replay(conn: Connection, new: NewReplay, *, who: str) -> Replay:
 async def get_replay(conn: Connection, replay_id: UUID) -> Replay:
     """A replay and its progress. Raises NotFound."""
     found = await conn.maybe(
-        """
-        SELECT r.id, r.state, r.stopped_because, r.who, r.reason, r.rate_per_second, r.canary, r.total AS selected,
-               l.sent, l.succeeded, l.failed AS failed_again, l.sent - l.succeeded - l.failed AS running, l.skipped,
+        f"""
+        SELECT {_COLUMNS},
                (SELECT count(*) FROM messages m WHERE m.state = 'dead' AND m.died_at > r.created_at
-                  AND NOT EXISTS (SELECT FROM replay_messages o WHERE o.replay_id = r.id AND o.message_id = m.id)) AS new_since,
-               r.created_at, r.ended_at
-        FROM replays r, LATERAL (
-            SELECT count(*) FILTER (WHERE sent_at IS NOT NULL) AS sent,
-                   count(*) FILTER (WHERE outcome = 'succeeded') AS succeeded,
-                   count(*) FILTER (WHERE outcome = 'failed') AS failed,
-                   count(*) FILTER (WHERE outcome = 'skipped') AS skipped
-            FROM replay_messages WHERE replay_id = r.id
-        ) l
-        WHERE r.id = %s
+                  AND NOT EXISTS (SELECT FROM replay_messages o WHERE o.replay_id = r.id AND o.message_id = m.id)) AS new_since
+        FROM replays r, {_OUTCOMES} WHERE r.id = %s
         """,
         (replay_id,),
         row=Replay,
@@ -111,6 +130,18 @@ async def get_replay(conn: Connection, replay_id: UUID) -> Replay:
     if found is None:
         raise NotFound("There is no such replay.")
     return found
+
+
+async def list_replays(conn: Connection) -> Replays:
+    """The replays that run, then those that have ended, the latest first; at most LISTED."""
+    by = "(r.state = 'running') DESC, r.created_at DESC, r.id"
+    return Replays(
+        items=await conn.all(
+            f"SELECT {_COLUMNS} FROM (SELECT * FROM replays r ORDER BY {by} LIMIT %s) r, {_OUTCOMES} ORDER BY {by}",
+            (LISTED,),
+            row=ReplayInList,
+        )
+    )
 
 
 async def cancel(conn: Connection, replay_id: UUID) -> None:

@@ -159,6 +159,7 @@ TABLE: dict[str, RouteCase] = {
     "GET /api/dead-letters": admins(),
     "GET /api/dead-letters/groups": admins(),
     "POST /api/dead-letters/replay": admins(202).with_body(select={"ids": [UNKNOWN_ID]}, reason="fixed"),
+    "GET /api/dead-letters/replays": admins(),
     "GET /api/dead-letters/replays/{replay_id}": admins(),
     "GET /api/dead-letters/{letter_id}": admins(),
     "POST /api/dead-letters/{letter_id}/edit": admins(422).with_body(body={}, reason="fixed"),

@@ -257,6 +257,7 @@ def check_dead_letters(checker: Checker, admin: Person, given: Given, customer: 
         check(admin, "POST", "/api/dead-letters/replay", {"select": select, "reason": "hoping", "dryRun": True})
     slowly = {"select": {"ids": others}, "reason": "hoping", "ratePerSecond": 0.001}
     ids["replay_id"] = admin.post("/api/dead-letters/replay", slowly, status=202)["id"]
+    check(admin, "GET", "/api/dead-letters/replays")
     check(admin, "GET", "/api/dead-letters/replays/{replay_id}")
     for _ in range(2):  # the second is 409
         check(admin, "DELETE", "/api/dead-letters/replays/{replay_id}")

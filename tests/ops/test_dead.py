@@ -63,6 +63,7 @@ ACTIONS = (
     "show DEAD",
     "replay DEAD --dry-run",
     "replay DEAD --reason fixed",
+    "replays",
     "watch ENDED",
     "cancel RUNNING",
     "edit DEAD --set to=jo@example.com --dry-run",

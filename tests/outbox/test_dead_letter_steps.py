@@ -133,6 +133,21 @@ def test_a_replay_is_of_the_messages_that_were_dead_when_it_was_started(url: str
     assert over(url, check) == (1, ["ready", "sent", "calling", "done", "ready", "discarded"], ["dead"], 1)
 
 
+def test_replays_are_listed_with_their_progress_those_that_run_first(url: str) -> None:
+    async def check(conn: Connection) -> tuple[list[UUID | None], list[UUID | None], replays.ReplayInList]:
+        await message(conn, "dead")
+        running = await replay_of(conn, ratePerSecond=0.001)
+        ended = [await replay_of(conn) for _ in range(replays.LISTED)]
+        for replay in ended:
+            await replays.cancel(conn, replay.id or UUID(int=0))
+        listed = (await replays.list_replays(conn)).items
+        return [running.id, *(replay.id for replay in reversed(ended))], [replay.id for replay in listed], listed[0]
+
+    expected, found, first = over(url, check)
+    assert found == expected[: replays.LISTED]
+    assert (first.state, first.selected, first.sent, first.running, first.rate_per_second) == ("running", 1, 0, 0, 0.001)
+
+
 async def ended(conn: Connection, replay: Replay) -> tuple[str, int, int, int, int]:
     found = await replays.get_replay(conn, replay.id or UUID(int=0))
     return found.state, found.sent, found.succeeded, found.failed_again, found.skipped
