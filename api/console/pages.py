@@ -25,11 +25,12 @@ HTML = "text/html"  # the framework adds the charset
 
 @dataclass(frozen=True)
 class Entry:
-    """An entry of the navigation, for those whom `is_for` accepts."""
+    """An entry of the navigation, for those whom `is_for` accepts. `also`: other pages that belong to it."""
 
     path: str
     label: str
     is_for: Callable[[User], bool]
+    also: tuple[str, ...] = ()
 
 
 NAVIGATION = (
@@ -39,7 +40,7 @@ NAVIGATION = (
     Entry("/console/reports", "Reports", lambda user: user.is_internal),
     Entry("/console/customers", "Customers", lambda user: user.is_internal),
     Entry("/console/connections", "Connections", lambda user: user.is_admin),
-    Entry("/console/queues", "Queues", lambda user: user.is_admin),
+    Entry("/console/queues", "Queues", lambda user: user.is_admin, also=("/console/dead-letters",)),
     Entry("/console/my-hours", "Hours", lambda user: not user.is_internal),
 )
 
@@ -112,11 +113,14 @@ def _render(request: Request[Any, Any, Any], template: str, status: int, values:
         "show": Formats.of(request.headers.get("accept-language", ""), settings.stint_timezone),
         "path": path,
         "query": dict(parse_qsl(request.url.query)),
-        "navigation": [(entry, _is_current(entry.path, path)) for entry in NAVIGATION if me is not None and entry.is_for(me)],
+        "navigation": [(entry, _is_current(entry, path)) for entry in NAVIGATION if me is not None and entry.is_for(me)],
     }
     text = environment().get_template(template).render(context | values)
     return Response(text.encode(), status_code=status, media_type=HTML)
 
 
-def _is_current(entry: str, path: str) -> bool:
-    return path == entry or (entry != "/console" and path.startswith(entry + "/"))
+def _is_current(entry: Entry, path: str) -> bool:
+    beginnings = (entry.path, *entry.also)
+    return path in beginnings or (
+        entry.path != "/console" and any(path.startswith(f"{beginning}/") for beginning in beginnings)
+    )

@@ -8,7 +8,7 @@ from litestar.handlers import HTTPRouteHandler
 from api.console import events, my_hours, now, static
 from api.console.customers.routes import CUSTOMER_ROUTES
 from api.console.forms import form_pairs
-from api.console.operations import queues
+from api.console.operations.routes import OPERATION_ROUTES
 from api.console.reports import page as reports
 from api.console.sessions import CSRF_FIELD, CSRF_HEADER, READING, check_csrf, session_of, with_session
 from api.console.signing_in import codes, links
@@ -30,13 +30,13 @@ CONSOLE_ROUTES: list[tuple[str, str, HTTPRouteHandler]] = [
     ("POST", "/console/sign-out", codes.sign_out),
     ("GET", "/console/events", events.listen),
     ("GET", "/console", now.show_now),
-    ("GET", "/console/queues", queues.show_queues),
     ("GET", "/console/now/timers", now.show_timers),
     *CUSTOMER_ROUTES,
     ("GET", "/console/my-hours", my_hours.show_my_hours),
     ("GET", "/console/my-hours/csv", my_hours.download_my_hours),
     ("GET", "/console/reports", reports.show_reports),
     ("GET", "/console/reports/hours.csv", reports.download_report),
+    *OPERATION_ROUTES,
 ]
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -43,6 +44,17 @@ class ActionResult(Row):
     """How many dead letters were changed."""
 
     count: int
+
+
+class Preview(Row):
+    """What an action would concern now. `at`: when, by the database's clock. `unrecognized`: of `count`, those that are no
+    messages of Stint. `in_replays`: of the messages, those that a replay that runs will send anyway."""
+
+    count: int
+    unrecognized: int
+    in_replays: int
+    by_actor: dict[str, int]
+    at: datetime
 
 
 class Edit(Body):
@@ -118,26 +130,77 @@ async def restore(conn: Connection, action: Action, *, who: str) -> ActionResult
     )
 
 
-async def edit(conn: Connection, letter_id: UUID, corrected: Edit, redactor: Redactor, *, check: Check, who: str) -> None:
-    """Replaces the body of a dead message, and replays it. Raises as `validated_body` does."""
-    body = await validated_body(conn, letter_id, corrected.body, redactor, check=check)
+async def preview(
+    conn: Connection, select: Select, state: DeadLetterState = "dead", *, with_unrecognized: bool = False
+) -> Preview:
+    """What an action on this selection would concern. Nothing is changed. `with_unrecognized`: also unrecognized messages."""
+    condition = selection_sql(select)
+    where = f"{state_sql(state)} AND {condition.text}"
+    at, by_actor, unrecognized, in_replays = await conn.one(
+        f"""
+        SELECT now(),
+               (SELECT coalesce(json_object_agg(actor, count ORDER BY actor), '{{}}')
+                FROM (SELECT m.actor, count(*) AS count FROM messages m WHERE {where} GROUP BY m.actor) found),
+               CASE WHEN %(with_unrecognized)s
+                    THEN (SELECT count(*) FROM listed_unrecognized_messages m WHERE {where}) ELSE 0 END,
+               (SELECT count(DISTINCT m.id) FROM replays r
+                JOIN replay_messages o ON o.replay_id = r.id AND o.sent_at IS NULL AND o.outcome IS NULL
+                JOIN messages m ON m.id = o.message_id
+                WHERE r.state = 'running' AND m.state = 'dead' AND {condition.text})
+        """,
+        condition.parameters | {"with_unrecognized": with_unrecognized},
+    )
+    count = sum(by_actor.values()) + unrecognized
+    return Preview(count=count, unrecognized=unrecognized, in_replays=in_replays, by_actor=by_actor, at=at)
+
+
+def check_count(shown: int, now: int) -> None:
+    """Raises Conflict if an action concerns another number than a person was shown: somebody else has acted meanwhile."""
+    if shown != now:
+        raise Conflict(
+            f"This has changed since it was shown: then there were {shown:,}, now there are {now:,}. Somebody else has"
+            " replayed, discarded or restored some. Nothing was done; look again."
+        )
+
+
+async def edit(
+    conn: Connection,
+    letter_id: UUID,
+    corrected: Edit,
+    redactor: Redactor,
+    *,
+    check: Check,
+    who: str,
+    shown_replays: int | None = None,
+) -> None:
+    """Replaces the body of a dead message, and replays it. Raises as `validated_body` does. `shown_replays`: how often it had
+    been replayed when the person saw it; each edit replays it, so the body may be another one since."""
+    body = await validated_body(conn, letter_id, corrected.body, redactor, check=check, shown_replays=shown_replays)
     await conn.execute("UPDATE messages SET body = %s WHERE id = %s", (body.model_dump_json(), letter_id))
     await record(conn, [letter_id], "edit", who=who, reason=corrected.reason)
     await replay(conn, [letter_id], who=who, reason=corrected.reason)
 
 
 async def validated_body(
-    conn: Connection, letter_id: UUID, body: dict[str, Any], redactor: Redactor, *, check: Check
+    conn: Connection,
+    letter_id: UUID,
+    body: dict[str, Any],
+    redactor: Redactor,
+    *,
+    check: Check,
+    shown_replays: int | None = None,
 ) -> Message:
     """A person's edit of a dead message's masked body, with the secrets restored. The message is locked until the transaction
-    ends. Raises NotFound, Conflict if it is not dead, and Invalid, with the field, if the body does not fit its actor, or
-    `check` refuses it.
+    ends. Raises NotFound, Conflict if it is not dead or was replayed since it was shown, and Invalid, with the field, if the
+    body does not fit its actor, or `check` refuses it.
     """
     record = await outbox.lock(conn, letter_id)
     if record is None:
         raise NotFound("There is no such message; an unrecognized message cannot be edited, because no actor handles it.")
     if record.state is not State.dead:
         raise Conflict(f"The message is {record.state}; only a dead one can be edited.")
+    if shown_replays is not None and record.replays != shown_replays:
+        raise Conflict("Somebody else has replayed this message since it was shown, and it failed again. Look at it once more.")
     restored = await asyncio.to_thread(redactor.restore, body, record.body)
     if (path := leftover_mask(restored, record.body)) is not None:
         raise Invalid(path, f"Leave it as it was shown, or write it without {MASK}: the mask would overwrite the secret.")

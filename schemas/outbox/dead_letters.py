@@ -20,6 +20,8 @@ from schemas.postgres.connection import Connection
 from schemas.postgres.listing import Order, Page, Selection, contains_pattern
 
 Kind = Literal["message", "unrecognized"]
+KINDS: tuple[Kind, ...] = ("message", "unrecognized")
+TABLES = ("dead_messages", "listed_unrecognized_messages")  # of each kind
 DeadLetterState = Literal["dead", "discarded"]
 
 
@@ -114,11 +116,17 @@ def state_sql(state: DeadLetterState) -> str:
 
 
 async def list_page(
-    conn: Connection, page: Page, filters: DeadLetterFilter, redactor: Redactor, *, state: DeadLetterState = "dead"
+    conn: Connection,
+    page: Page,
+    filters: DeadLetterFilter,
+    redactor: Redactor,
+    *,
+    state: DeadLetterState = "dead",
+    kind: Kind | None = None,
 ) -> bytes:
-    """A page of dead letters as JSON, the latest death first."""
+    """A page of dead letters as JSON, the latest death first. `kind`: only these."""
     selection = Selection("dead letter", DeadLetter, "dead_letters", "m", Order("died_at", "timestamptz"))
-    selection.union_of = ("dead_messages", "listed_unrecognized_messages")
+    selection.union_of = TABLES if kind is None else (TABLES[KINDS.index(kind)],)
     condition = filter_sql(filters)
     selection.where(condition.text, **condition.parameters)
     selection.where(state_sql(state))

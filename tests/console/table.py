@@ -65,6 +65,8 @@ def customers_users(status: int = 200) -> PageCase:
     return PageCase(403, 403, status, status)
 
 
+ACTION = {"reason": "fixed", "shown": "2", "shown_at": "2026-03-02T09:00:00Z"}
+
 # In the order of the requests; refused ones are sent first.
 TABLE: dict[str, PageCase] = {
     "GET /console/static/{digest}/{name}": public(),
@@ -114,6 +116,21 @@ TABLE: dict[str, PageCase] = {
     "POST /console/customers/{customer_id}/people/{user_id}/remove": internal_users(303),
     "GET /console/reports": internal_users().with_query(by="pillar", then="month", customer_id="{customer_id}"),
     "GET /console/reports/hours.csv": internal_users().with_query(by="person", user_id="{user_id}"),
+    "GET /console/dead-letters": admins(),
+    "GET /console/dead-letters/list": admins().with_query(queue="mail", q="x"),
+    "GET /console/dead-letters/replay": admins().with_query(ids="{letter_id}"),
+    # the count that was shown is another one, so nothing is done
+    "POST /console/dead-letters/replay": admins(422).with_form(ids="{letter_id}", **ACTION),
+    "GET /console/dead-letters/discard": admins().with_query(ids="{letter_id}"),
+    "POST /console/dead-letters/discard": admins(422).with_form(ids="{letter_id}", **ACTION),
+    "GET /console/dead-letters/restore": admins().with_query(ids="{letter_id}"),
+    "POST /console/dead-letters/restore": admins(422).with_form(ids="{letter_id}", **ACTION),
+    "GET /console/dead-letters/replays": admins(),
+    "GET /console/dead-letters/replays/{replay_id}": admins(),
+    "POST /console/dead-letters/replays/{replay_id}/cancel": admins(303),  # it has ended
+    "GET /console/dead-letters/{letter_id}": admins(),
+    "GET /console/dead-letters/{letter_id}/edit": admins(),
+    "POST /console/dead-letters/{letter_id}/edit": admins(422).with_form(body="[]", reason="fixed", shown_replays="1"),
     # ends the session: nothing else may be sent after it
     "POST /console/sign-out": everybody(303),
 }
