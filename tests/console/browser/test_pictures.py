@@ -34,7 +34,7 @@ SHOWN = {
 }
 # Width of the window, and whether it is dark.
 VIEWS = {"light": (1280, False), "dark": (1280, True), "narrow": (390, False)}
-LEAST, MOST = 420, 1600  # pixels that a picture is high
+LEAST, MOST = 420, 1000  # pixels that a picture is high
 
 
 def pages() -> list[str]:
