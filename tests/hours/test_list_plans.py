@@ -47,10 +47,10 @@ class Recorded:
     statements: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
 
-def recording(recorded: Recorded) -> type[AsyncCursor[Any]]:
+def recording(recorded: Recorded, of: bytes = b"pg_snapshot_xmin") -> type[AsyncCursor[Any]]:
     class Recording(AsyncCursor[Any]):
         async def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
-            if isinstance(params, dict) and b"pg_snapshot_xmin" in bytes(query):
+            if isinstance(params, dict) and of in bytes(query):
                 recorded.statements.append((bytes(query).decode(), params))
             return await super().execute(query, params, **options)
 

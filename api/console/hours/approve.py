@@ -1,0 +1,196 @@
+"""Approve: a week of time bills as a grid of people and days. An admin approves exactly the bills and versions that the page
+showed; what has changed since is refused, and shown again."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+from uuid import UUID
+
+from litestar import Response, get, post
+from litestar.params import FromPath
+from pydantic import Field, StringConstraints
+
+from api.auth.auth import require_admin
+from api.console.forms import Form, FormModel, read_form, read_query
+from api.console.hours.filters import ApproveQuery, View
+from api.console.pages import fragment, is_htmx, page, redirect
+from api.dependencies import ApiRequest
+from schemas.errors import Conflict, NotFound
+from schemas.hours import batch_approval, bill_approval
+from schemas.hours.batch_approval import MAX_BILLS, BatchAnswer, BatchApproval
+from schemas.hours.bill_approval import TimeBillChange
+from schemas.hours.time_bills import Status
+from schemas.hours.weeks import bills
+from schemas.hours.weeks.grid import Cell, Grid, PersonWeek, make_grid
+from schemas.identity import working_hours
+from schemas.postgres.connection import Connection
+
+LARGEST = 2**53
+NOT_SHOWN = "This is not a list of bills that this page has shown; open the page again."
+DONE = {"approved": "Approved.", "rejected": "Rejected. The person gets your reason.", "pending": "The bill is pending again."}
+WITHDRAWN = "The bill is being withdrawn from Xero, and is pending once its entry there is deleted."
+
+
+class Seen(FormModel):
+    """The days that are ticked, each with its bills as they were shown: `ID:VERSION ID:VERSION`."""
+
+    bills: list[str] = Field(default_factory=list)
+
+
+class Decision(FormModel):
+    """What happens to one bill: approved, rejected with a reason, or pending again; and the version that was shown."""
+
+    version: Annotated[int, Field(ge=1, le=LARGEST)]
+    status: Status
+    rejection_note: Annotated[str | None, StringConstraints(max_length=2000)] = None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The bills that were not approved, with the reasons. None: none was sent."""
+
+    reasons: dict[UUID, str] = field(default_factory=dict)
+    approved: int = 0
+
+    def hidden(self, grid: Grid) -> int:
+        """How many of them the page does not show: they were deleted, or do not fit its filters any more."""
+        return len(self.reasons.keys() - {bill.id for bill in grid.bills})
+
+
+@dataclass(frozen=True)
+class Decided:
+    """The form of one bill that was sent, and has to be corrected."""
+
+    bill_id: UUID
+    form: Form[Decision]
+
+
+@get("/console/approve", guards=[require_admin])
+async def show_approve(request: ApiRequest) -> Response[bytes]:
+    """The week; or for htmx the bills of the day that is opened."""
+    query = read_query(request, ApproveQuery)
+    return await _show(request, query, status=200 if query.value is not None else 422)
+
+
+@post("/console/approve", guards=[require_admin], status_code=303)
+async def approve_seen(request: ApiRequest) -> Response[bytes]:
+    """Approves the bills of the days that are ticked, in one transaction. 409 if some were not: the page shows them as they are
+    now, with the reasons."""
+    query, form = read_query(request, ApproveQuery), await read_form(request, Seen)
+    seen = _read_seen(form)
+    answer: BatchAnswer | None = None
+    if seen:
+        with form.catching():
+            batch = BatchApproval.model_validate({"bills": [{"id": bill_id, "version": version} for bill_id, version in seen]})
+            async with request.database.transaction() as conn:
+                answer = await batch_approval.approve_all(conn, batch, by=request.user, zone=request.settings.stint_timezone)
+    if answer is None:
+        return await _show(request, query, status=422, seen=form)
+    if not answer.skipped:
+        return redirect((await _view(request, query)).link(), approved_words(answer.approved))
+    reasons = {result.id: result.reason or "" for result in answer.results if result.result == "skipped"}
+    return await _show(request, query, status=409, refused=Refused(reasons, answer.approved))
+
+
+@post("/console/approve/{bill_id:str}", guards=[require_admin], status_code=303)
+async def decide(request: ApiRequest, bill_id: FromPath[UUID]) -> Response[bytes]:
+    """Approves, rejects or reopens one bill, if it is as the page showed it."""
+    query, form = read_query(request, ApproveQuery), await read_form(request, Decision)
+    if form.value is not None:
+        sent = form.value
+        patch: dict[str, Any] = {"status": sent.status, "version": sent.version}
+        if sent.status == "rejected" and sent.rejection_note is not None:
+            patch["rejectionNote"] = sent.rejection_note
+        with form.catching():
+            async with request.database.transaction() as conn:
+                changed = await bill_approval.change(
+                    conn, bill_id, TimeBillChange.model_validate(patch), by=request.user, zone=request.settings.stint_timezone
+                )
+            if isinstance(changed, Conflict | NotFound):  # after the commit, as in the API
+                raise changed
+            words = WITHDRAWN if changed.xero.status == "withdrawing" else DONE[changed.status]
+            return redirect((await _view(request, query)).link() + "#open", words)
+    refused = Refused({bill_id: " ".join(form.general)}) if form.value is not None and form.general else None
+    return await _show(request, query, status=409 if refused else 422, decided=Decided(bill_id, form), refused=refused)
+
+
+def approved_words(count: int) -> str:
+    """`Approved 12 bills.`"""
+    return f"Approved {count:,} bill{'' if count == 1 else 's'}."
+
+
+def _read_seen(form: Form[Seen]) -> list[tuple[UUID, int]]:
+    """The bills that were sent with their versions; what is wrong is an error of the form."""
+    found = [_parse_seen(text) for value in form.value.bills for text in value.split()] if form.value is not None else []
+    seen = [bill for bill in found if bill is not None]
+    if len(seen) < len(found):
+        form.general.append(NOT_SHOWN)
+    elif len(seen) > MAX_BILLS:
+        form.general.append(f"At most {MAX_BILLS:,} bills are approved at once; show fewer with the filters.")
+    elif not seen and not form.is_wrong:
+        form.general.append("No day is ticked. Tick the days whose bills you approve.")
+    return [] if form.is_wrong else seen
+
+
+def _parse_seen(text: str) -> tuple[UUID, int] | None:
+    bill_id, _, version = text.partition(":")
+    try:
+        return (UUID(bill_id), int(version)) if version.isascii() and 0 < int(version) <= LARGEST else None
+    except ValueError:
+        return None
+
+
+async def _view(request: ApiRequest, query: Form[ApproveQuery]) -> View:
+    async with request.database.connection() as conn:
+        return View.of(query.value or ApproveQuery(), await bill_approval.get_today(conn, request.settings.stint_timezone))
+
+
+async def _show(
+    request: ApiRequest,
+    query: Form[ApproveQuery],
+    *,
+    status: int = 200,
+    seen: Form[Seen] | None = None,
+    decided: Decided | None = None,
+    refused: Refused | None = None,
+) -> Response[bytes]:
+    view = await _view(request, query)
+    async with request.database.connection() as conn:
+        grid = await _read_grid(conn, view, request)
+        person, cell = _opened(grid, view)
+        values: dict[str, Any] = {
+            "view": view,
+            "grid": grid,
+            "choices": {
+                "person": _with_chosen(grid.person_names, view.filters.user_id),
+                "customer": _with_chosen(grid.customer_names, view.filters.customer_id),
+                "pillar": _with_chosen(grid.pillar_names, view.filters.pillar_id),
+            },
+            "person": person,
+            "cell": cell,
+            "entries": await bills.read_entries(conn, [bill.id for bill in cell.bills]) if cell is not None else {},
+            "decided": decided,
+            "refused": refused,
+        }
+        if is_htmx(request) and status == 200:
+            return fragment(request, "approve/open.html", **values)
+        earlier = await bills.first_pending_day(conn, before=view.first)
+    return page(request, "approve.html", status=status, filters=query, seen=seen or Form(), earlier=earlier, **values)
+
+
+async def _read_grid(conn: Connection, view: View, request: ApiRequest) -> Grid:
+    people = await bills.read_week(conn, view.first)
+    today = await bill_approval.get_today(conn, request.settings.stint_timezone)
+    calendars = await working_hours.read_calendars(conn, [person.id for person in people], settings=request.settings)
+    return make_grid(people, calendars, view.filters, first=view.first, today=today)
+
+
+def _opened(grid: Grid, view: View) -> tuple[PersonWeek | None, Cell | None]:
+    """The person and the day that are open, if the grid has them."""
+    person = grid.person(view.opened[0]) if view.opened is not None else None
+    return person, person.of_day(view.opened[1]) if person is not None and view.opened is not None else None
+
+
+def _with_chosen(names: list[tuple[UUID, str]], chosen: UUID | None) -> list[tuple[UUID, str]]:
+    """The names to choose from. What is chosen is among them, also if this week does not have it."""
+    is_missing = chosen is not None and all(found != chosen for found, _ in names)
+    return [(chosen, "not in this week"), *names] if chosen is not None and is_missing else names

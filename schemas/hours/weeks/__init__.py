@@ -1,0 +1,1 @@
+"""A week of the firm's people, as pages show it."""

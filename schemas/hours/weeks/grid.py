@@ -1,0 +1,170 @@
+"""A week of time bills as a grid: people and days, with sums and what they planned to work. Pure calculations."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from uuid import UUID
+
+from schemas.hours.time_bills import Status
+from schemas.hours.weeks.bills import PersonBills, WeekBill
+from schemas.identity.work_calendar import WorkCalendar
+
+
+@dataclass(frozen=True)
+class GridFilter:
+    """Which bills are shown; None: all."""
+
+    customer_id: UUID | None = None
+    pillar_id: UUID | None = None
+    user_id: UUID | None = None
+    status: Status | None = None
+
+    @property
+    def is_of_bills(self) -> bool:
+        """Whether some bills of a person may be hidden, so that their sums are not all of their hours."""
+        return (self.customer_id, self.pillar_id, self.status) != (None, None, None)
+
+    def shows(self, bill: WeekBill) -> bool:
+        """Whether the bill is shown, if its person is."""
+        return (
+            self.customer_id in (None, bill.customer_id)
+            and self.pillar_id in (None, bill.pillar_id)
+            and self.status in (None, bill.status)
+        )
+
+
+@dataclass(frozen=True)
+class Bills:
+    """Some bills with their sums."""
+
+    bills: list[WeekBill]
+
+    @property
+    def minutes(self) -> int:
+        """What is billed."""
+        return sum(bill.minutes for bill in self.bills)
+
+    @property
+    def seconds(self) -> int:
+        """What is recorded."""
+        return sum(bill.seconds for bill in self.bills)
+
+    @property
+    def flags(self) -> list[str]:
+        """The flags of all of them, each once."""
+        return list(dict.fromkeys(flag for bill in self.bills for flag in bill.flags))
+
+    def count(self, status: Status) -> int:
+        """How many have that status."""
+        return sum(bill.status == status for bill in self.bills)
+
+
+@dataclass(frozen=True)
+class Cell(Bills):
+    """A person's day. `planned`: the seconds that they planned to work, 0 for a day that has not come. `has_come`: it is not
+    after today, so its bills can be approved."""
+
+    day: date
+    planned: int
+    is_working_day: bool
+    has_come: bool
+
+    @property
+    def to_approve(self) -> list[WeekBill]:
+        """The pending bills, if they can be approved."""
+        return [bill for bill in self.bills if bill.status == "pending" and self.has_come]
+
+
+@dataclass(frozen=True)
+class PersonWeek(Bills):
+    """A person's week."""
+
+    id: UUID
+    name: str
+    cells: list[Cell]
+
+    @property
+    def planned(self) -> int:
+        """The seconds that the person planned to work, until today."""
+        return sum(cell.planned for cell in self.cells)
+
+    @property
+    def missing(self) -> int:
+        """How many of these seconds are not recorded."""
+        return max(0, self.planned - self.seconds)
+
+    def of_day(self, day: date) -> Cell | None:
+        """The cell of that day, if it is in the week."""
+        return next((cell for cell in self.cells if cell.day == day), None)
+
+
+@dataclass(frozen=True)
+class Grid(Bills):
+    """The people that are shown, in order. `names` are pairs of id and name of what the week has: customers, pillars (with
+    their customer's name) and people, to choose from."""
+
+    first: date
+    people: list[PersonWeek]
+    customer_names: list[tuple[UUID, str]]
+    pillar_names: list[tuple[UUID, str]]
+    person_names: list[tuple[UUID, str]]
+
+    @property
+    def days(self) -> list[date]:
+        """The seven days."""
+        return _days(self.first)
+
+    @property
+    def to_approve(self) -> list[WeekBill]:
+        """All pending bills that are shown and can be approved."""
+        return [bill for person in self.people for cell in person.cells for bill in cell.to_approve]
+
+    def of_day(self, day: date) -> Bills:
+        """Everybody's bills of that day."""
+        return Bills([bill for bill in self.bills if bill.date == day])
+
+    def person(self, user_id: UUID) -> PersonWeek | None:
+        """That person's week, if it is shown."""
+        return next((person for person in self.people if person.id == user_id), None)
+
+
+def make_grid(
+    people: Collection[PersonBills],
+    calendars: Mapping[UUID, WorkCalendar],
+    filters: GridFilter,
+    *,
+    first: date,
+    today: date,
+) -> Grid:
+    """The grid of the week from the first day on. If the filters hide bills, only people with bills are shown, and nothing is
+    said about what they planned."""
+    shown = []
+    for person in people:
+        bills = [bill for bill in person.bills if filters.shows(bill)]
+        if filters.user_id in (None, person.id) and (bills or not filters.is_of_bills):
+            calendar = None if filters.is_of_bills else calendars.get(person.id)
+            cells = [_cell(bills, day, calendar, today) for day in _days(first)]
+            shown.append(PersonWeek(bills, person.id, person.name, cells))
+    all_bills = [bill for person in people for bill in person.bills]
+    return Grid(
+        [bill for person in shown for bill in person.bills],
+        first,
+        shown,
+        _names((bill.customer_id, bill.customer) for bill in all_bills),
+        _names((bill.pillar_id, f"{bill.customer}: {bill.pillar}") for bill in all_bills),
+        [(person.id, person.name) for person in people],
+    )
+
+
+def _cell(bills: list[WeekBill], day: date, calendar: WorkCalendar | None, today: date) -> Cell:
+    works, has_come = calendar is None or calendar.is_working_day(day), day <= today
+    planned = calendar.planned_seconds(day) if calendar is not None and has_come else 0
+    return Cell([bill for bill in bills if bill.date == day], day, planned, works, has_come)
+
+
+def _days(first: date) -> list[date]:
+    return [first + timedelta(days=n) for n in range(7)]
+
+
+def _names(pairs: Iterable[tuple[UUID, str]]) -> list[tuple[UUID, str]]:
+    return sorted(set(pairs), key=lambda pair: (pair[1].lower(), pair[0]))
