@@ -43,7 +43,7 @@ def stint(
         installation.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def another(stint: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Another]:
     """APIs over the database of the installation with Slack."""
     with apis_over(stint, tmp_path_factory) as made:
