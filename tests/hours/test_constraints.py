@@ -115,6 +115,12 @@ def test_a_user_has_one_timer(url: str) -> None:
     refuses(url, psycopg.errors.UniqueViolation, f"WITH first AS ({timer}) {timer}")
 
 
+def test_a_start_writes_to_no_index_of_timers_but_those_of_its_keys(url: str) -> None:
+    with psycopg.connect(url) as conn:
+        unique = "SELECT array_agg(i.indisunique) FROM pg_index i WHERE i.indrelid = 'timers'::regclass"
+        assert conn.execute(unique).fetchone() == ([True, True],)
+
+
 def test_an_entry_does_not_end_before_it_starts(url: str) -> None:
     refuses(
         url,
