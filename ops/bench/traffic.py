@@ -3,7 +3,7 @@
 import contextlib
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from psycopg.conninfo import conninfo_to_dict
@@ -16,7 +16,7 @@ from ops.errors import CommandError
 _STATEMENT = re.compile(r"(\d+) (\S+) LOG: {2}(?:statement|execute |fastpath)")
 # the row of all resource managers: the number of records, their bytes, and then those of images of whole pages
 _TOTAL = re.compile(r"^Total +\d+ +(\d+) \[", re.MULTILINE)
-# Autovacuum writes when it happens to run.
+# Each statement is logged. Autovacuum writes when it happens to run.
 _SETTINGS = {"log_statement": "all", "log_line_prefix": "%p %d ", "autovacuum": "off"}
 
 
@@ -38,7 +38,7 @@ class Traffic:
 def of_pairs(stage: Stage, url: str, clients: list[list[str]], *, database_url: str, seconds: float) -> Traffic:
     """The traffic of one pair of requests. What the processes send and Postgres writes without requests is measured before, and
     subtracted."""
-    with _logged(stage):
+    with set_meanwhile(stage, **_SETTINGS):
         with _counted(stage, database_url) as idle:
             time.sleep(seconds)
         with _counted(stage, database_url) as busy:
@@ -87,24 +87,25 @@ def _wal_bytes(stage: Stage, start: str, end: str) -> int:
 
 
 @contextlib.contextmanager
-def _logged(stage: Stage) -> Iterator[None]:
-    """Makes Postgres log each statement, in the meantime."""
-    for name, value in _SETTINGS.items():
+def set_meanwhile(stage: Stage, **settings: str) -> Iterator[None]:
+    """Gives Postgres other settings in the meantime. Other connections read them before their next statement."""
+    before = {name: stage.value(f"SHOW {name}") for name in settings}
+    for name, value in settings.items():
         stage.sql(f"ALTER SYSTEM SET {name} = '{value}'")
-    _reload(stage, "all")
+    _reload(stage, settings)
     try:
         yield
     finally:
-        for name in _SETTINGS:
+        for name in settings:
             stage.sql(f"ALTER SYSTEM RESET {name}")
-        _reload(stage, "none")
+        _reload(stage, before)
 
 
-def _reload(stage: Stage, log_statement: str) -> None:
-    """Returns when the settings are in force. Other connections read them before their next statement."""
+def _reload(stage: Stage, expected: Mapping[str, str]) -> None:
+    """Returns when the settings are in force."""
     stage.sql("SELECT pg_reload_conf()")
     deadline = time.monotonic() + 30
-    while stage.value("SHOW log_statement") != log_statement:
+    while any(stage.value(f"SHOW {name}") != value for name, value in expected.items()):
         if time.monotonic() > deadline:
             raise CommandError(f"Postgres has not read its settings again; see {stage.servers.postgres.log}.")
         time.sleep(0.02)
