@@ -126,16 +126,19 @@ def test_without_hours_it_says_what_to_do(given: Given, browsers: Browsers, cons
     assert without.status == 200 and f"Customer: {customer['name']}" not in without.text
 
 
-def test_it_shows_the_present_month_and_links_to_other_periods(browsers: Browsers) -> None:
+def test_it_shows_the_last_days_and_links_to_other_periods(browsers: Browsers) -> None:
     browser = browsers.person()
     page = browser.get(PATH)
     form = page.html.one("form", class_="filters").fields()
     first, last = date.fromisoformat(form["start_date"]), date.fromisoformat(form["end_date"])
-    assert first.day == 1 and (last + timedelta(days=1)).day == 1 and (last - first).days < 31
+    assert (last - first).days == 29
     periods = {a.text: a for a in page.html.one("nav", aria_label="Periods").all("a")}
-    assert [name for name, link in periods.items() if "aria-current" in link.attributes] == ["This month"]
-    before = browser.get(periods["Last month"]["href"]).html.one("form", class_="filters").fields()
-    assert date.fromisoformat(before["end_date"]) == first - timedelta(days=1)
+    assert [name for name, link in periods.items() if "aria-current" in link.attributes] == ["Last 30 days"]
+    found = browser.get(periods["Last month"]["href"])
+    assert [a.text for a in found.html.all("a", aria_current="true")] == ["Last month"]
+    fields = found.html.one("form", class_="filters").fields()
+    first, end = date.fromisoformat(fields["start_date"]), date.fromisoformat(fields["end_date"])
+    assert first.day == 1 and (end + timedelta(days=1)).day == 1 and 27 <= (end - first).days <= 30 and end < last
 
 
 def test_wrong_filters_are_named_beside_their_fields(given: Given, browsers: Browsers) -> None:

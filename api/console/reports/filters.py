@@ -29,7 +29,7 @@ assert set(LEVELS) == set(get_args(Level)) and set(XERO_STATUSES) == set(get_arg
 
 
 class ReportFilters(FormModel):
-    """The filters in the query. Without days: the present month."""
+    """The filters in the query. Without days: the last 30."""
 
     start_date: Day | None = None
     end_date: Day | None = None
@@ -89,10 +89,16 @@ def month_of(day: date) -> tuple[date, date]:
     return first, (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
 
 
+def last_days(today: date) -> tuple[date, date]:
+    """The last 30 days until today: a month that has just begun has few hours."""
+    return today - timedelta(days=29), today
+
+
 def periods(today: date) -> Iterator[Period]:
     """Those that are offered on this day."""
     monday, (month, end_of_month) = today - timedelta(days=today.weekday()), month_of(today)
     last_year = date(today.year - 1, 1, 1), date(today.year - 1, 12, 31)
+    yield Period("Last 30 days", *last_days(today))
     yield Period("This week", monday, monday + timedelta(days=6))
     yield Period("Last week", monday - timedelta(days=7), monday - timedelta(days=1))
     yield Period("This month", month, end_of_month)

@@ -11,7 +11,7 @@ from api.console.forms import Form, read_query
 from api.console.pages import page, redirect
 from api.console.reports import filters as labels
 from api.console.reports.chart import Chart, chart
-from api.console.reports.filters import PATH, ReportFilters, month_of, periods
+from api.console.reports.filters import PATH, ReportFilters, last_days, month_of, periods
 from api.console.reports.rows import COLUMNS, TableGroup, cells, table
 from api.dependencies import ApiRequest
 from api.reports.csv_responses import csv_response
@@ -80,10 +80,10 @@ async def download_report(request: ApiRequest) -> Response[bytes]:
 
 
 async def complete(conn: Connection, sent: ReportFilters, today: date, zone: str) -> tuple[ReportFilters, list[Choice]]:
-    """The filters with both days, without any those of the present month; and what can be chosen. A pillar that is not one of
+    """The filters with both days, without any the last ones until today; and what can be chosen. A pillar that is not one of
     the chosen customer is left out: another customer was chosen after it."""
     offered = await choices(conn, sent.customer_id)
-    first, last = month_of(today)
+    first, last = last_days(today)
     if sent.start_date is not None or sent.end_date is not None:
         first, last = await days(conn, sent.start_date, sent.end_date, zone=zone)
     changed: dict[str, object] = {"start_date": first, "end_date": last}

@@ -30,6 +30,7 @@ SHOWN = {
     "now": "/console",
     "customers": "/console/customers",
     "queues": "/console/queues",
+    "reports": "/console/reports?then=person",
     "sign-in": "/console/sign-in",
 }
 # Width of the window, and whether it is dark.
