@@ -59,6 +59,15 @@ class Settings(BaseSettings):
     )
     cognito_endpoint_url: str | None = Field(None, description="another URL than AWS's, for a stand-in")
 
+    cognito_login_url: str | None = Field(
+        None,
+        pattern=r"^(https://|http://(127\.0\.0\.1|localhost)[:/])",
+        description="the URL of the pool's hosted page; without it nobody signs in to the console",
+    )
+    console_client_id: str | None = Field(
+        None, description="the pool's app client, without a secret, for the console; one of AUTH_CLIENT_IDS"
+    )
+
     # mail
     smtp_url: SecretStr | None = Field(
         None,
@@ -248,6 +257,8 @@ class Settings(BaseSettings):
         missing = [name for name in ("cognito_user_pool_id", "auth_client_ids") if not values.get(name)]
         if missing:
             raise ValueError(f"IDENTITY=cognito needs {' and '.join(missing).upper()}")
+        if (client := values.get("console_client_id")) and client not in split_list(str(values["auth_client_ids"])):
+            raise ValueError("CONSOLE_CLIENT_ID must be one of AUTH_CLIENT_IDS")
         pool = str(values["cognito_user_pool_id"])
         issuer = values.get("auth_issuer") or f"https://cognito-idp.{pool.partition('_')[0]}.amazonaws.com/{pool}"
         jwks_url = f"{issuer}/.well-known/jwks.json"

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import msgspec
 from litestar import Request, Response
 from litestar.types import ExceptionHandlersMap
 
-from api.console.pages import HTML, is_htmx, local_path, page
+from api.console.pages import HTML, is_htmx, page
 from api.console.sessions import READING, SignInNeeded
+from api.console.urls import local_path, parts_of
 from api.http.security import is_console
 
 SIGN_IN = "/console/sign-in"
@@ -74,6 +75,6 @@ def next_page(request: Request[Any, Any, Any]) -> str:
     """The page that the person was on: of a form and of a part of a page the one that they are in."""
     if request.scope["method"] in READING and not is_htmx(request):
         query = request.scope["query_string"].decode("latin-1")
-        return local_path(request.url.path + (f"?{query}" if query else ""))
-    before = urlsplit(request.headers.get("hx-current-url") or request.headers.get("referer") or "")
+        return local_path(request.scope["path"] + (f"?{query}" if query else ""))
+    before = parts_of(request.headers.get("hx-current-url") or request.headers.get("referer") or "")
     return local_path(before.path + (f"?{before.query}" if before.query else ""))

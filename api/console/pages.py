@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from litestar import Request, Response
@@ -14,7 +14,7 @@ from api.console.cookies import host_cookie, pack, read_cookie, unpack
 from api.console.formats import Formats
 from api.console.sessions import session_of
 from api.console.static import static_url
-from api.http.security import is_console
+from schemas.identity.external import hosted_page
 from schemas.identity.users import User
 
 FLASH = "__Host-stint-flash"
@@ -56,7 +56,11 @@ def environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    found.globals["static"] = static_url
+    found.globals |= {
+        "static": static_url,
+        "pool_is_set_up": hosted_page.is_set_up,
+        "pool_sign_out_url": hosted_page.sign_out_url,
+    }
     return found
 
 
@@ -87,13 +91,6 @@ def is_htmx(request: Request[Any, Any, Any]) -> bool:
     return request.headers.get("hx-request") == "true" and request.headers.get("hx-boosted") != "true"
 
 
-def local_path(text: str, default: str = "/console") -> str:
-    """The path of the console that a link of a request names, else the default: never another site."""
-    parts = urlsplit(text)
-    is_local = not parts.scheme and not parts.netloc and "\\" not in text and text.isprintable()
-    return text if is_local and is_console(parts.path) and ".." not in parts.path else default
-
-
 def take_flash(request: Request[Any, Any, Any]) -> tuple[str, str] | None:
     """Kind and text of the message for this page, if there is one. It comes from a cookie, so it is text and nothing else."""
     match unpack(read_cookie(request.scope, FLASH)):
@@ -105,14 +102,14 @@ def take_flash(request: Request[Any, Any, Any]) -> tuple[str, str] | None:
 
 def _render(request: Request[Any, Any, Any], template: str, status: int, values: dict[str, Any]) -> Response[bytes]:
     session, settings = session_of(request), request.app.state.context.settings
-    me, path = session.user if session is not None else None, request.url.path
+    me, path = session.user if session is not None else None, request.scope["path"]
     context = {
         "me": me,
         "csrf": session.csrf if session is not None else "",
         "settings": settings,
         "show": Formats.of(request.headers.get("accept-language", ""), settings.stint_timezone),
         "path": path,
-        "query": dict(parse_qsl(request.url.query)),
+        "query": dict(parse_qsl(request.scope["query_string"].decode())),
         "navigation": [(entry, _is_current(entry, path)) for entry in NAVIGATION if me is not None and entry.is_for(me)],
     }
     text = environment().get_template(template).render(context | values)

@@ -12,7 +12,7 @@ from api.console.hours import approve
 from api.console.operations.routes import OPERATION_ROUTES
 from api.console.reports import page as reports
 from api.console.sessions import CSRF_FIELD, CSRF_HEADER, READING, check_csrf, session_of, with_session
-from api.console.signing_in import codes, links
+from api.console.signing_in import codes, links, user_pool
 from api.console.signing_in.expired_forms import with_kept_form
 from api.http.limits.clients import count_client
 from schemas.identity.current_user import current_user_id
@@ -25,6 +25,9 @@ CONSOLE_ROUTES: list[tuple[str, str, HTTPRouteHandler]] = [
     ("POST", "/console/sign-in", codes.ask_for_code),
     ("GET", "/console/sign-in/code", codes.show_code),
     ("POST", "/console/sign-in/code", codes.sign_in),
+    ("GET", "/console/sign-in/pool", user_pool.begin),
+    ("GET", "/console/sign-in/callback", user_pool.come_back),
+    ("POST", "/console/sign-in/kept", user_pool.show_kept_form),
     ("GET", "/console/link", links.show_link),
     ("POST", "/console/link", links.use_link),
     # with a session

@@ -9,11 +9,11 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from litestar import Request
 
 from api.console.cookies import read_cookie
+from api.console.urls import parts_of
 from api.http.cors import Application, Receive, Scope, Send
 from api.http.limits.clients import COUNT_CLIENT
 from schemas.errors import Forbidden
@@ -99,9 +99,9 @@ def is_same_origin(scope: Mapping[str, Any], settings: Settings) -> bool:
     headers: dict[bytes, str] = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
     if (site := headers.get(b"sec-fetch-site")) is not None:
         return site == "same-origin"
-    sender = urlsplit(headers.get(b"origin") or headers.get(b"referer") or "")
+    sender = parts_of(headers.get(b"origin") or headers.get(b"referer") or "")
     if sender.scheme not in ("http", "https") or not sender.netloc:
         return False
-    public = urlsplit(settings.public_url)
+    public = parts_of(settings.public_url)
     # behind a proxy that ends TLS, the scheme is another one here than in the browser
     return sender.netloc == headers.get(b"host") or (sender.scheme, sender.netloc) == (public.scheme, public.netloc)

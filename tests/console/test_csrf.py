@@ -83,6 +83,8 @@ def test_a_write_from_a_page_of_stint_is_accepted(browsers: Browsers, stint: Ins
         ([(b"host", b"stint.example"), (b"origin", b"https://evil.example/stint.example")], False),
         ([(b"host", b"stint.example"), (b"origin", b"file://stint.example")], False),
         ([(b"origin", b"https://stint.example")], False),
+        ([(b"host", b"["), (b"origin", b"http://[")], False),
+        ([(b"host", b"stint.example"), (b"referer", b"http://[")], False),
         ([(b"host", b""), (b"origin", b"https://")], False),
         # what the browser says counts more than an Origin
         ([(b"host", b"stint.example"), (b"origin", b"https://stint.example"), (b"sec-fetch-site", b"cross-site")], False),

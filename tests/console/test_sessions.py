@@ -3,10 +3,11 @@
 import httpx2
 import pytest
 
-from api.console.pages import local_path
 from api.console.sessions import COOKIE
+from api.console.urls import local_path
 from tests.api.invitations import reset_rate_limits
 from tests.console.client import Browser, Browsers
+from tests.support.apis import Another
 from tests.support.given import Given
 from tests.support.installation import Installation
 
@@ -45,6 +46,22 @@ def test_an_address_without_an_account_looks_the_same_and_signs_in_nobody(browse
     assert page.title == "Enter the code"
     page = browser.submit(page.html.one("form"), {"code": "123456"})
     assert page.status == 422 and COOKIE not in browser.cookies
+
+
+def test_the_page_to_sign_in_says_where_no_browser_keeps_a_session(browsers: Browsers, another: Another) -> None:
+    browser = browsers.new()
+    for host, is_kept in (
+        ("127.0.0.1:8000", True),
+        ("localhost", True),
+        ("[::1]:1", True),
+        ("stint.example", False),
+        ("[", False),
+    ):
+        page = browser.get("/console/sign-in", headers={"Host": host})
+        assert ("Nobody stays signed in" in page.text) is not is_kept, host
+    behind_tls = Browser(another(PUBLIC_URL="https://stint.example.com"))
+    assert "Nobody stays" not in behind_tls.get("/console/sign-in", headers={"Host": "stint.example.com"}).text
+    behind_tls.close()
 
 
 def test_a_session_ends_where_it_must(given: Given, browsers: Browsers, stint: Installation) -> None:
@@ -142,7 +159,7 @@ def test_a_token_of_the_api_is_no_session_and_a_session_no_token(given: Given, b
 @pytest.mark.parametrize(
     "path",
     ["https://evil.example/", "//evil.example/console", "/\\evil.example", "/api/me", "/consoles", "console", "",
-     "/console/../api", "/console\n", "javascript:alert(1)", "/console\\..\\x", "http:/console"],
+     "/console/../api", "/console\n", "javascript:alert(1)", "/console\\..\\x", "http:/console", "//["],
 )  # fmt: skip
 def test_signing_in_leads_to_no_other_site(path: str) -> None:
     assert local_path(path) == "/console"

@@ -8,21 +8,26 @@ from pydantic import Field, ValidationError
 from api.console.cookies import host_cookie
 from api.console.errors import SIGN_IN
 from api.console.forms import Form, FormModel, form_pairs, read_pairs, read_query
-from api.console.pages import local_path, page, redirect
+from api.console.pages import page, redirect
 from api.console.sessions import COOKIE, CSRF_FIELD, PUBLIC, find_session, load_session, session_of
 from api.console.signing_in.state import KEPT, KEPT_PATH, STATE, KeptForm, keep_state, read_state
+from api.console.urls import local_path, parts_of
 from api.dependencies import ApiRequest
 from api.http.requests import client_key
 from schemas.email_addresses import Email
 from schemas.errors import NotFound
 from schemas.identity import console_sessions, sign_in_codes
 from schemas.identity.sign_in_codes import CODE_MINUTES, CodeSubmission
-from schemas.settings import Settings
+from schemas.settings import LOOPBACK, Settings
 
 CODE_PAGE = f"{SIGN_IN}/code"
 WRONG_CODE = "This code is wrong, or no longer valid. Check the mail, or ask for a new code."
 ASK_AGAIN = "Ask for a code again: the page was open for too long."
 USER_POOL = "Users of this installation sign in at its user pool."
+NOT_SECURE = (
+    "Nobody stays signed in at this address: browsers keep the session only over https, or at 127.0.0.1 on the machine on "
+    "which Stint runs. Serve the console over https, and set PUBLIC_URL to its address."
+)
 LOST = "Your session has ended, so what you sent was not saved, and it was too long to be kept. Sign in, then send it again."
 MAX_SIGN_IN_BYTES = 128 * 1024  # with a form that is kept
 Model = TypeVar("Model", bound=FormModel)
@@ -31,7 +36,7 @@ Model = TypeVar("Model", bound=FormModel)
 class SignInQuery(FormModel):
     """`next`: the page to show afterwards. `expired`: a form was sent without a session."""
 
-    next: Annotated[str, Field(max_length=2_000)] = "/console"
+    next: Annotated[str, Field(max_length=2_000)] | None = None
     expired: bool = False
 
 
@@ -51,11 +56,19 @@ class CodeForm(FormModel):
 async def show_sign_in(request: ApiRequest) -> Response[bytes]:
     """The page to sign in. A person who is signed in already is led on."""
     query = read_query(request, SignInQuery).value or SignInQuery()
+    target = local_path(query.next or read_state(request).get("next", ""))
     if await find_session(request.scope) is not None:
-        return redirect(local_path(query.next))
-    response = page(request, "sign-in.html", form=Form[EmailForm](), note=LOST if query.expired else "", kept=None)
-    keep_state(response, {"next": local_path(query.next)})
+        return redirect(target)
+    note = LOST if query.expired else "" if _keeps_cookies(request) else NOT_SECURE
+    response = page(request, "sign-in.html", form=Form[EmailForm](), note=note, kept=None)
+    keep_state(response, {"next": target})
     return response
+
+
+def _keeps_cookies(request: ApiRequest) -> bool:
+    """Whether a browser keeps a cookie of this address that is sent over https only."""
+    host = parts_of(f"//{request.headers.get('host', '')}").hostname
+    return request.settings.public_url.lower().startswith("https://") or host in LOOPBACK
 
 
 def require_local_identity(settings: Settings) -> None:
@@ -149,7 +162,4 @@ def _code_page(
 async def _read_form(request: ApiRequest, model: type[Model]) -> tuple[Form[Model], KeptForm | None]:
     """The form of a page of signing in, and the form that it keeps."""
     pairs = await form_pairs(request)
-    typed: dict[str, list[str]] = {}
-    for name, value in pairs:
-        typed.setdefault(name, []).append(value)
-    return read_pairs([pair for pair in pairs if pair[0] not in (KEPT, KEPT_PATH, CSRF_FIELD)], model), KeptForm.of(typed)
+    return read_pairs([pair for pair in pairs if pair[0] not in (KEPT, KEPT_PATH, CSRF_FIELD)], model), KeptForm.of(pairs)

@@ -40,7 +40,7 @@ def with_kept_form(app: Application) -> Application:
 
 async def _ask_to_sign_in(request: ApiRequest) -> Response[bytes]:
     pairs = [pair for pair in await form_pairs(request) if pair[0] != CSRF_FIELD]
-    kept = KeptForm(request.url.path, pairs)
+    kept = KeptForm(request.scope["path"], pairs)
     shown = page(request, "sign-in.html", status=401, form=Form[Any](), note=NOT_SENT, kept=kept)
     keep_state(shown, {"next": next_page(request)})
     if request.headers.get("hx-request") == "true":

@@ -1,6 +1,5 @@
 """What one page of signing in tells the next: in a short-lived cookie, and a form that was not sent in hidden fields."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +7,7 @@ from litestar import Request, Response
 
 from api.console.cookies import host_cookie, pack, read_cookie, unpack
 from api.console.forms import Pairs
-from api.console.pages import local_path
+from api.console.urls import local_path
 
 STATE = "__Host-stint-sign-in"
 STATE_MINUTES = 15
@@ -34,8 +33,8 @@ class KeptForm:
     pairs: Pairs
 
     @classmethod
-    def of(cls, typed: Mapping[str, list[str]]) -> "KeptForm | None":
+    def of(cls, sent: Pairs) -> "KeptForm | None":
         """The form that a page of signing in sends along, if there is one."""
-        path = local_path(typed.get(KEPT_PATH, [""])[-1], "")
-        pairs = [(name, value) for name, _, value in (pair.partition("=") for pair in typed.get(KEPT, []))]
+        path = local_path(dict(sent).get(KEPT_PATH, ""), "")
+        pairs = [(name, value) for name, _, value in (pair.partition("=") for key, pair in sent if key == KEPT)]
         return cls(path, pairs) if path else None

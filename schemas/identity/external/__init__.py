@@ -1,0 +1,1 @@
+"""Signing in at a user pool outside Stint."""
