@@ -104,14 +104,17 @@ def test_each_level_has_a_table_and_a_chart_of_the_same_hours(
         assert len(list(charts[0].all("g"))) == {"day": 103, "week": 16, "month": 4}[by]
 
 
-def test_many_bars_are_the_largest_and_the_others(given: Given, browsers: Browsers, consultant: Person) -> None:
+def test_the_chart_has_the_names_with_most_hours_and_says_how_many_others_there_are(
+    given: Given, browsers: Browsers, consultant: Person
+) -> None:
     admin = given.admin()
-    for number in range(15):
+    for number in range(17):
         task = given.task(admin, given.customer(admin, name=f"Customer {number:02} {given.new_id()[:6]}"))
         given.many_bills(consultant, task, 1, seconds=3600 * (number + 1), first="2026-03-02")
-    bars = list(browsers.person().get(PATH, user_id=consultant.id, **MARCH).html.one("ol", class_="bars").all("li"))
-    texts = [bar.text.split() for bar in bars]
-    assert len(texts) == 13 and texts[0][1] == "14" and texts[0][-1] == "15:00" and texts[-1] == ["3", "others", "6:00"]
+    chart = browsers.person().get(PATH, user_id=consultant.id, **MARCH).html.one("figure")
+    bars = [bar.text.split() for bar in chart.one("ol", class_="bars").all("li")]
+    assert [bar[1] for bar in bars] == [f"{number:02}" for number in range(16, 1, -1)]
+    assert bars[0][-1] == "17:00" and "and 2 more with 3:00" in chart.text
 
 
 def test_without_hours_it_says_what_to_do(given: Given, browsers: Browsers, consultant: Person) -> None:

@@ -8,7 +8,7 @@ from api.console.reports.filters import ReportFilters
 from api.console.reports.rows import days_of, key_of, label_of, label_of_days
 from schemas.reports.models import HoursReport, HoursRow, Level
 
-MOST_BARS = 12  # of names; the others are one bar more
+MOST_BARS = 15  # of names: those with most hours
 TIME_LEVELS = ("day", "week", "month")
 SIZE = 1000  # the length of the longest bar, in units of the SVG
 
@@ -27,23 +27,26 @@ class Bar:
 @dataclass(frozen=True)
 class Chart:
     """`over_time`: bars stand side by side, one for each day, week or month, also for those without hours. `most`: the hours
-    of the longest bar."""
+    of the longest bar; `others`: how many groups have no bar, and their hours."""
 
     over_time: bool
     bars: list[Bar]
     most: str
+    others: str
     title: str
 
 
 def chart(report: HoursReport, filters: ReportFilters, show: Formats) -> Chart | None:
     """The chart of a report; None if it would have one bar at most."""
     level = filters.by
-    rows = report.subtotals if len(filters.levels) == 2 else report.items
-    groups = [(label_of(row, level, show), row.approved_minutes, row.unapproved_minutes) for row in rows]
+    rows, others = report.subtotals if len(filters.levels) == 2 else report.items, ""
     if level in TIME_LEVELS:
         groups = _without_gaps(report, rows, level, show)
     else:
-        groups = _largest(groups)
+        ordered = sorted(rows, key=lambda row: -row.minutes)
+        groups = [(label_of(row, level, show), row.approved_minutes, row.unapproved_minutes) for row in ordered[:MOST_BARS]]
+        if left := ordered[MOST_BARS:]:
+            others = f"and {len(left)} more with {show.minutes(sum(row.minutes for row in left))}"
     most = max((approved + unapproved for _, approved, unapproved in groups), default=0)
     if len(groups) < 2 or not most:
         return None
@@ -59,16 +62,7 @@ def chart(report: HoursReport, filters: ReportFilters, show: Formats) -> Chart |
     ]
     longest = max(bars, key=lambda bar: bar.minutes)
     title = f"Billed hours by {level}: {len(bars)} bars, the longest is {longest.label} with {longest.text}"
-    return Chart(level in TIME_LEVELS, bars, show.minutes(most), title)
-
-
-def _largest(groups: list[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
-    """Those with most hours first, and the sum of the others."""
-    ordered = sorted(groups, key=lambda group: -(group[1] + group[2]))
-    shown, others = ordered[:MOST_BARS], ordered[MOST_BARS:]
-    if len(others) < 2:
-        return ordered
-    return [*shown, (f"{len(others)} others", sum(group[1] for group in others), sum(group[2] for group in others))]
+    return Chart(level in TIME_LEVELS, bars, show.minutes(most), others, title)
 
 
 def _without_gaps(report: HoursReport, rows: list[HoursRow], level: Level, show: Formats) -> list[tuple[str, int, int]]:
