@@ -39,8 +39,9 @@ _LIST_OPERABLE = """
                 window.stintInvisible.add(target);
         });
         document.activeElement?.blur();
-        const parts = (element) => ["date", "time"].includes(element.type) ? 4 : 1;  // day, month, year, and the calendar
-        return window.stintStops.reduce((sum, element) => sum + parts(element), 0);
+        // day, month, year, hour, minute, and the calendar are stops of their own
+        const parts = (element) => ({"date": 4, "time": 4, "datetime-local": 7})[element.type] ?? 1;
+        return window.stintStops.reduce((sum, element) => sum + parts(element), 1);
     }
 """
 _LIST_UNREACHED = """
@@ -95,7 +96,7 @@ def moving(page: Page) -> Iterator[str]:
 
 def unreachable(page: Page) -> list[str]:
     """What the Tab key does not reach, and where the focus cannot be seen."""
-    for _ in range(page.evaluate(_LIST_OPERABLE, _OPERABLE) + 1):
+    for _ in range(page.evaluate(_LIST_OPERABLE, _OPERABLE)):
         page.keyboard.press("Tab")
     found: list[str] = page.evaluate(_LIST_UNREACHED)
     return found

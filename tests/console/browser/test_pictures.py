@@ -67,8 +67,28 @@ def test_each_page_suits_every_eye_hand_and_screen(
         visitor = visitors.signed_out()
     else:
         return  # a part of a page, a file, or for others
-    visitor.open(path)
-    visitor.inspect()
+    visitor.inspect(path)
+
+
+def test_pages_of_one_row_suit_them_too(visitors: Visitors, demo_firm: DemoFirm) -> None:
+    visitors.of(demo_firm.admin).inspect(*of_rows(demo_firm))
+
+
+def of_rows(firm: DemoFirm) -> list[str]:
+    """A page of each kind that needs the id of a row."""
+    customer, pillar, task, letter = firm.stint.rows(
+        """
+        SELECT c.id::text, p.id::text, t.id::text, m.id::text
+        FROM customers c JOIN pillars p ON p.customer_id = c.id JOIN tasks t ON t.pillar_id = p.id, messages m
+        WHERE c.xero_project_id IS NOT NULL AND m.state = 'dead' AND m.actor = 'sync_bill'
+        ORDER BY c.name, p.name, t.title LIMIT 1
+        """
+    )[0]
+    of_customer = ("", "/edit", f"/pillars/{pillar}", "/people", "/tasks", f"/tasks/{task}", "/mappings", "/xero")
+    return [
+        *(f"/console/customers/{customer}{rest}" for rest in of_customer),
+        *(f"/console/dead-letters/{letter}{rest}" for rest in ("", "/edit")),
+    ]
 
 
 @pytest.mark.parametrize("name", SHOWN)

@@ -34,10 +34,13 @@ class Visitor:
         assert answer is not None and answer.status == status, f"{path}: {answer and answer.status}"
         return self.page
 
-    def inspect(self) -> None:
-        """Asserts that the page that is open suits every eye, hand and screen."""
-        problems = inspect(self.page)
-        assert problems == [], f"{self.page.url}: " + "\n".join(problems)
+    def inspect(self, *paths: str) -> None:
+        """Asserts that these pages, or the one that is open, suit every eye, hand and screen."""
+        problems = []
+        for path in paths or (None,):
+            page = self.page if path is None else self.open(path)
+            problems += [f"{page.url}: {problem}" for problem in inspect(page)]
+        assert problems == [], "\n".join(problems)
 
 
 class Visitors:
