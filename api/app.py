@@ -13,6 +13,7 @@ from litestar.plugins.pydantic import PydanticPlugin
 
 from api import dead_letters, health, me, sign_in, xero
 from api.auth.auth import Authenticator, with_authentication
+from api.console.connections.xero import lead_to_callback
 from api.console.errors import with_pages
 from api.console.routes import CONSOLE
 from api.customers import channel_mappings, customer_users, customers, focus, leads, pillars, tasks
@@ -186,7 +187,7 @@ def create_routes(settings: Settings) -> Litestar:
         await database.close()
 
     return Litestar(
-        [*(handler for _, _, handler in ROUTES), CONSOLE, show_console, ASSETS_ROUTER],
+        [*(handler for _, _, handler in ROUTES), CONSOLE, show_console, lead_to_callback, ASSETS_ROUTER],
         lifespan=[lifespan],
         state=State({"context": context, "making_document": asyncio.Lock()}),
         dependencies={"page": Provide(get_page, sync_to_thread=False)},

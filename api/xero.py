@@ -52,21 +52,9 @@ async def connect(request: ApiRequest, data: JSONBody[Callback]) -> Response[Xer
     Approved bills that waited for the connection are sent automatically. 202 with `connecting: true` when Xero has not answered
     after 3 seconds: Stint continues for up to a minute, and GET /api/xero/status has the outcome, `connected` or
     `connectError`."""
-    connection.require_app_credentials(request.settings)
-    async with request.database.transaction() as conn:
-        attempt_id = await connecting.begin(conn, data, by=request.user)
-    status_code, refusal = 200, None
-    try:
-        async with asyncio.timeout(choices.DEADLINE_SECONDS):
-            refusal = await request.database.to_its_end(
-                connecting.finish(request.database, request.settings, data, attempt_id, by=request.user)
-            )
-    except TimeoutError:
-        status_code = 202
-    if refusal is not None:
-        raise refusal
+    is_done = await connect_organisation(request, data)
     async with request.database.connection() as conn:
-        return json_response(await status.status(conn, request.settings), status=status_code)
+        return json_response(await status.status(conn, request.settings), status=200 if is_done else 202)
 
 
 @get("/api/xero/status", summary="Get the state of the connection to Xero", guards=[require_internal])
@@ -161,3 +149,21 @@ async def list_projects(request: ApiRequest) -> XeroProjects:
 async def list_tasks(request: ApiRequest, project_id: ProjectId) -> XeroTasks:
     """The project's tasks, to choose a pillar's `xeroTaskId`. 404 when Xero has no such project."""
     return await choices.list_tasks(request.database, request.settings, project_id)
+
+
+async def connect_organisation(request: ApiRequest, callback: Callback) -> bool:
+    """Connects the organisation. False: Xero has not answered after three seconds, and the connecting goes on. Raises as
+    `connecting.begin` does, and what `connecting.finish` returns."""
+    connection.require_app_credentials(request.settings)
+    async with request.database.transaction() as conn:
+        attempt_id = await connecting.begin(conn, callback, by=request.user)
+    try:
+        async with asyncio.timeout(choices.DEADLINE_SECONDS):
+            refusal = await request.database.to_its_end(
+                connecting.finish(request.database, request.settings, callback, attempt_id, by=request.user)
+            )
+    except TimeoutError:
+        return False
+    if refusal is not None:
+        raise refusal
+    return True

@@ -122,7 +122,7 @@ class Settings(BaseSettings):
     xero_client_id: str | None = Field(None, description="the app's client id; without it nobody can connect Xero")
     xero_client_secret: SecretStr | None = Field(None, description="the app's client secret")
     xero_redirect_uri: str | None = Field(
-        None, description="where Xero redirects after its login; default: APP_URL/xero/callback"
+        None, description="where Xero redirects after its login; default: APP_URL/xero/callback, or PUBLIC_URL/xero/callback"
     )
     xero_fallback_user: str | None = Field(
         None, description="e-mail address of the Xero user under whose name the time of users is sent whom Xero does not have"

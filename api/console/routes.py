@@ -6,6 +6,7 @@ from litestar import Request, Router
 from litestar.handlers import HTTPRouteHandler
 
 from api.console import events, my_hours, now, static
+from api.console.connections.routes import CONNECTION_ROUTES
 from api.console.customers.routes import CUSTOMER_ROUTES
 from api.console.forms import form_pairs
 from api.console.hours import approve
@@ -44,6 +45,7 @@ CONSOLE_ROUTES: list[tuple[str, str, HTTPRouteHandler]] = [
     ("GET", "/console/approve", approve.show_approve),
     ("POST", "/console/approve", approve.approve_seen),
     ("POST", "/console/approve/{bill_id:str}", approve.decide),
+    *CONNECTION_ROUTES,
 ]
 
 

@@ -4,6 +4,7 @@ Writing a mapping locks the customer FOR SHARE, so that no channel can be mapped
 time.
 """
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID, uuid4
@@ -175,6 +176,29 @@ async def list_page(conn: Connection, page: Page) -> bytes:
     selection = Selection("mapping", ChannelMapping, "slack_channel_mappings", "m", Order("created_at", "timestamptz"))
     selection.where("m.deleted_at IS NULL")
     return await selection.page(conn, page)
+
+
+@dataclass(frozen=True)
+class CustomersChannel:
+    """A channel, and the customer that it belongs to."""
+
+    id: UUID
+    channel_name: str
+    archived: bool
+    customer_id: UUID
+    customer_name: str
+
+
+async def with_customers(conn: Connection) -> list[CustomersChannel]:
+    """The channels by name, with their customers: at most 1,000."""
+    return await conn.all(
+        """
+        SELECT m.id, m.channel_name, m.archived, m.customer_id, c.name AS customer_name
+        FROM slack_channel_mappings m JOIN customers c ON c.id = m.customer_id
+        WHERE m.deleted_at IS NULL ORDER BY m.channel_name, m.id LIMIT 1000
+        """,
+        row=CustomersChannel,
+    )
 
 
 async def of_customer(conn: Connection, customer_id: UUID) -> list[ChannelMapping]:

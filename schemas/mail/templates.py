@@ -182,6 +182,16 @@ def xero_waits(*, to: str, organisation: str, bill: str, error: str, url: str) -
 
 
 @_template
+def test_mail(*, to: str) -> SendMail:
+    """To the admin who asks for it, to see whether mail arrives."""
+    return SendMail(
+        to=to,
+        subject="A test mail of Stint",
+        paragraphs=("You asked for this mail on the page Connections of Stint. Mail of Stint arrives at this address.",),
+    )
+
+
+@_template
 def dead_letters(*, to: str, actor: str, error: str, frame: str, fingerprint: str) -> SendMail:
     """To the person on call: a kind of dead letter that is new, or did not occur for a day."""
     return SendMail(

@@ -206,3 +206,28 @@ async def states(conn: Connection, message_ids: list[UUID]) -> dict[UUID, State]
     """The states of these messages, by id."""
     rows = await conn.all("SELECT id, state FROM messages WHERE id = ANY(%s)", (message_ids,))
     return {message_id: State(state) for message_id, state in rows}
+
+
+@dataclass(frozen=True)
+class OwnMessage:
+    """What became of a message, for the user who has caused it. `error`: of the last failed attempt; it may contain secrets."""
+
+    id: UUID
+    state: State
+    attempts: int
+    error: str | None
+    done_at: datetime | None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing more happens to it automatically."""
+        return self.state in (State.done, State.dead, State.discarded)
+
+
+async def find_own(conn: Connection, message_id: UUID, *, actor: str, created_by: UUID) -> OwnMessage | None:
+    """The message of that actor, if this user has caused it."""
+    return await conn.maybe(
+        "SELECT id, state, attempts, error, done_at FROM messages WHERE id = %s AND actor = %s AND created_by = %s",
+        (message_id, actor, created_by),
+        row=OwnMessage,
+    )

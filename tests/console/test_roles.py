@@ -135,6 +135,7 @@ def send(browser: Browser, route: str, target: Tenant) -> Page:
     """Sends the route's request from the table. Reads only the beginning of an endless answer."""
     method, _, template = route.partition(" ")
     case, ids = TABLE[route], target.ids | {"owner": "me", "digest": files()["console.css"].digest, "name": "console.css"}
+    ids |= {"message_id": ids["letter_id"]}  # a mail that somebody else has caused
     path, query = filled(template, ids), with_ids(case.query, ids)
     if case.is_stream:
         headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in browser.cookies.items())}

@@ -1,13 +1,18 @@
-"""The console's pages about Xero: mapping a customer."""
+"""The console's pages about Xero: mapping a customer, connecting, and what to do about bills that differ or failed."""
 
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
+import httpx2
 import pytest
 
-from tests.console.client import Browsers, Page
+from tests.console.client import Browser, Browsers, Page
 from tests.console.html import Element
 from tests.support.firm_with_xero import Firm
+
+CONNECTIONS = "/console/connections"
+CALLBACK = f"{CONNECTIONS}/xero/callback"
 
 
 @pytest.fixture
@@ -76,3 +81,79 @@ def test_while_xero_is_away_the_mapping_says_so_and_can_be_removed(firm: Firm, b
     assert "Saved the mapping to Xero." in flash(removed)
     assert firm.admin.get(f"/api/customers/{firm.customer['id']}")["xeroProjectId"] is None
     firm.xero.clear_faults()
+
+
+def consent(browser: Browser) -> dict[str, Any]:
+    """What Xero appends to the redirect URI after a person has given consent."""
+    leads_to = browser.get(f"{CONNECTIONS}/xero/consent", follow=False)
+    assert leads_to.status == 303
+    answer = httpx2.URL(httpx2.get(f"{leads_to.location}&auto=1").headers["Location"])
+    assert answer.path == "/xero/callback"
+    return dict(answer.params)
+
+
+def test_xero_is_connected_by_its_consent_page_and_disconnected(firm: Firm, browsers: Browsers) -> None:
+    browser, other = browsers.admin(), browsers.admin()
+    page = browser.get(CONNECTIONS)
+    assert "Connected" in page.text and firm.stint.value("SELECT tenant_name FROM xero_connection") in page.text
+    page = browser.submit(form(page, f"{CONNECTIONS}/xero/disconnect"))
+    assert "Xero is disconnected" in flash(page) and "Not connected" in page.text
+
+    answer = consent(browser)
+    stolen = other.get(CALLBACK, **answer)
+    assert "not yours" in flash(stolen) and firm.stint.value("SELECT tenant_id FROM xero_connection") is None
+    led = browser.get("/xero/callback", follow=False, **answer, session_state="x")
+    assert led.status == 303 and led.location.startswith(f"{CALLBACK}?code=")
+    page = browser.get(led.location)
+    assert "Xero is connected." in flash(page) and "Disconnect" in page.text
+    assert "used already" in flash(browser.get(CALLBACK, **answer)), "a state works once"
+    assert "access_denied" in flash(browser.get(CALLBACK, error="access_denied", state="x"))
+    assert "Xero sent no code" in flash(browser.get(CALLBACK))
+    wrong = consent(browser) | {"code": "wrong"}
+    page = browser.get(CALLBACK, **wrong)
+    assert "does not accept this code" in flash(page) and "The last attempt to connect failed." in page.text
+
+
+def test_bills_that_differ_or_failed_are_sent_again_or_accepted(firm: Firm, browsers: Browsers) -> None:
+    browser, path = browsers.admin(), f"{CONNECTIONS}/xero/differences"
+    first, second = (firm.wait_for_status(firm.approved(60, f"2026-03-0{day}"), "synced") for day in (2, 3))
+    firm.check_only_its_project()
+    for bill in (first, second):
+        firm.xero.change_entry(bill["xero"]["timeEntryId"], duration=5)
+    for bill in (first, second):
+        firm.wait_for_status(bill, "differs", seconds=40)
+    days: dict[str, Any] = {"start_date": "2026-03-01", "end_date": "2026-03-31"}
+
+    page = browser.get(path, **days)
+    boxes = {box["value"] for box in page.html.all("input", name="bill")}
+    assert {first["id"], second["id"]} <= boxes and "Changed in Xero" in page.text and "0:05" in page.text
+    assert firm.customer["name"] in page.text
+    settle = page.html.one("form", method="post", action=f"{path}?start_date=2026-03-01&end_date=2026-03-31")
+    unreasoned = browser.submit(settle, {"bill": first["id"], "action": "accept"})
+    assert unreasoned.errors.keys() == {"reason"}
+    assert "checked" in unreasoned.html.one("input", name="bill", value=first["id"]).attributes, "the choice stays"
+    assert "Choose the bills first." in browser.post(path, {"action": "accept", "reason": "agreed"}).text
+
+    accepted = browser.post(path, {"bill": [first["id"]], "action": "accept", "reason": "agreed"})
+    assert "1 bill is accepted as in Xero." in flash(accepted)
+    sent = browser.post(path, {"bill": [first["id"], second["id"]], "action": "send", "reason": "by mistake"})
+    assert "sent again" in flash(sent)
+    firm.wait_for_status(second, "synced", seconds=40)
+    assert "Skipped:" in flash(browser.post(path, {"bill": [second["id"]], "action": "accept", "reason": "twice"}))
+    assert browsers.person().post(path, {"bill": [second["id"]], "action": "send", "reason": "x"}).status == 403
+
+
+def test_failed_bills_are_counted_and_sent_again(firm: Firm, browsers: Browsers) -> None:
+    task = firm.xero.task(firm.project, "Fixed")
+    firm.map_pillar(task["taskId"])
+    firm.xero.change_task(task, chargeType="FIXED")
+    bill = firm.approved(60, "2026-03-04")
+    firm.wait_for_status(bill, "failed")
+    firm.xero.change_task(task, chargeType="TIME")
+    browser = browsers.admin()
+    send = form(browser.get(CONNECTIONS), f"{CONNECTIONS}/xero/send-failed")
+    assert "failed bill" in send.text
+    assert browser.submit(send).errors.keys() == {"reason"}
+    assert "sent again." in flash(browser.submit(send, {"reason": "by the hour now"}))
+    firm.wait_for_status(bill, "synced", seconds=40)
+    assert "0 bills are sent again." in flash(browser.submit(send, {"reason": "twice"}))

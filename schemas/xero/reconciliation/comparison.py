@@ -12,6 +12,7 @@ from schemas.reports.days import check_number_of_days
 from schemas.settings import Settings
 from schemas.xero.reconciliation.models import ComparedBill, ComparedTotal, ComparedTotals, ProjectReading, Result
 
+_DIFFERS = "result IN ('differs', 'missing', 'too_many')"
 _NAME, _ORDER = "xero_reconciliation", Order("date", "date")
 
 # The CTE `compared`. A bill of 0 minutes needs no entry; one that is not approved has none.
@@ -73,9 +74,11 @@ _PROJECTS = f"""
 """
 
 
-async def compare(conn: Connection, start: date, end: date, page: Page, settings: Settings) -> bytes:
-    """A page of the comparison as JSON (Reconciliation). Raises Invalid for a range of days that ends before it starts or has
-    more than MAX_DAYS days, and for an invalid cursor."""
+async def compare(
+    conn: Connection, start: date, end: date, page: Page, settings: Settings, *, only_different: bool = False
+) -> bytes:
+    """A page of the comparison as JSON (Reconciliation); `only_different`: without items that agree or were accepted. Raises
+    Invalid for a range of days that ends before it starts or has more than MAX_DAYS days, and for an invalid cursor."""
     check_number_of_days(start, end)
     item, joins = json_joined(ComparedBill, "c")
     key, row_id = _after(page.cursor)
@@ -83,14 +86,15 @@ async def compare(conn: Connection, start: date, end: date, page: Page, settings
         f"""
         WITH {_COMPARED}, {_TOTALS}, {_PROJECTS}, page AS (
             SELECT {item} AS item, c.date, c.id, row_number() OVER (ORDER BY c.date DESC, c.id DESC) AS place
-            FROM (SELECT * FROM compared WHERE %(key)s::date IS NULL OR (date, id) < (%(key)s::date, %(id)s::uuid)
+            FROM (SELECT * FROM compared WHERE (%(key)s::date IS NULL OR (date, id) < (%(key)s::date, %(id)s::uuid))
+                      AND (NOT %(only_different)s OR {_DIFFERS})
                   ORDER BY date DESC, id DESC LIMIT %(limit)s + 1) c {joins}
         )
         SELECT {json_object(ComparedTotals, "totals")}::text, projects.list::text,
                (SELECT coalesce(json_agg(item ORDER BY place), '[]')::text FROM page WHERE place <= %(limit)s),
                (SELECT date::text FROM page WHERE place = %(limit)s AND (SELECT count(*) FROM page) > %(limit)s),
                (SELECT id::text FROM page WHERE place = %(limit)s AND (SELECT count(*) FROM page) > %(limit)s),
-               NOT EXISTS (SELECT FROM compared WHERE result IN ('differs', 'missing', 'too_many'))
+               NOT EXISTS (SELECT FROM compared WHERE {_DIFFERS})
         FROM totals CROSS JOIN projects
         """,
         {
@@ -100,6 +104,7 @@ async def compare(conn: Connection, start: date, end: date, page: Page, settings
             "key": key,
             "id": row_id,
             "limit": page.limit,
+            "only_different": only_different,
         },
     )
     totals, projects, items, last_key, last_id, all_agree = row
