@@ -165,7 +165,7 @@ def test_a_replay_is_previewed_started_and_followed_to_its_end(browser: Browser,
     # there is no mail server, so the canary fails again
     started = browser.submit(form, {"reason": "hoping", "canary": "1", "rate_per_second": "2.5"})
     assert started.title == "Replay" and "3 dead letters are sent again." in started.text
-    assert "1 are sent first" in started.text and "at most 2.50 a second" in started.text and admin.email in started.text
+    assert "1 is sent first" in started.text and "at most 2.50 a second" in started.text and admin.email in started.text
     path = started.answer.url.path
     assert path in browser.get(f"{DEAD_LETTERS}/replays").answer.text
 

@@ -16,10 +16,10 @@ document.addEventListener("submit", (event) => {
   }
 }, true);
 
-// A filter form is sent when a value changes; without this, with its button. A day changes with each digit that is typed.
+// A filter form is sent when a value changes; without this, with its button. A day and a time change with each digit that is typed.
 document.addEventListener("change", (event) => {
   const form = event.target.closest("form[data-auto-submit]");
-  if (form && event.target.type !== "date") form.requestSubmit();
+  if (form && !event.target.type.startsWith("date")) form.requestSubmit();
 });
 
 // Keys, on a page with data-keys: j and k move between the items [data-item] of a list [data-items]; another key clicks the
