@@ -66,6 +66,17 @@ def test_a_session_that_ends_in_the_middle_of_a_form_leads_back_to_the_page(
     expect(page).to_have_url(f"{visitor.origin}/console")
 
 
+@pytest.mark.parametrize("role", ["internal_user", "customer_admin"])
+def test_a_page_of_another_role_says_who_one_is(visitors: Visitors, given: Given, role: str) -> None:
+    customer = given.customer(given.admin()) if role.startswith("customer") else None
+    visitor = visitors.signed_in(role, customer and customer["id"])
+    assert visitor.person is not None
+    page = visitor.open("/console/approve", status=403)
+    expect(page.get_by_role("heading", level=1)).to_have_text("You may not do this")
+    expect(page.get_by_role("main")).to_contain_text(f"You are signed in as {visitor.person.email.partition('@')[0]}")
+    visitor.inspect()
+
+
 def test_without_postgres_a_page_says_so_and_can_be_tried_again(visitors: Visitors, without_postgres: Installation) -> None:
     visitor = visitors.signed_in()  # the cookie belongs to the host, whatever the port
     visitor.guard.allow_origin(without_postgres.url)
