@@ -20,7 +20,7 @@ def measure(stage: Stage, plan: Plan) -> list[Line]:
     which depends less than the rate on what else the machine does. RabbitMQ, which knows nothing of entries, is left out.
 
     The WAL has no images of whole pages meanwhile. Postgres writes one of each page that changes for the first time after a
-    checkpoint. A small database has so few pages that a load of some seconds soon changes none for the first time, while at the
+    checkpoint. A load of some seconds soon has changed all pages of a small database, and then writes no images, while at the
     rate of a firm nearly each change is the first of its page in a database of any size."""
     installations = [*stage.start_smaller(), stage]
     lines = _lines(stage, plan, "list", "ms of CPU", [_lists(one, plan) for one in installations], installations)
