@@ -9,7 +9,7 @@ from api.console import events, my_hours, now, static
 from api.console.connections.routes import CONNECTION_ROUTES
 from api.console.customers.routes import CUSTOMER_ROUTES
 from api.console.forms import form_pairs
-from api.console.hours import approve
+from api.console.hours.routes import HOURS_ROUTES
 from api.console.operations.routes import OPERATION_ROUTES
 from api.console.reports import page as reports
 from api.console.sessions import CSRF_FIELD, CSRF_HEADER, READING, check_csrf, session_of, with_session
@@ -42,9 +42,7 @@ CONSOLE_ROUTES: list[tuple[str, str, HTTPRouteHandler]] = [
     ("GET", "/console/reports", reports.show_reports),
     ("GET", "/console/reports/hours.csv", reports.download_report),
     *OPERATION_ROUTES,
-    ("GET", "/console/approve", approve.show_approve),
-    ("POST", "/console/approve", approve.approve_seen),
-    ("POST", "/console/approve/{bill_id:str}", approve.decide),
+    *HOURS_ROUTES,
     *CONNECTION_ROUTES,
 ]
 

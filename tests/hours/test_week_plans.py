@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from schemas.hours.weeks import bills as week_bills
+from schemas.hours.weeks import own
 from schemas.postgres.connection import Connection
 from tests.hours.test_list_plans import SMALL_TABLE, Firm, Recorded, buffers, explained, firm_of, nodes, recording
 from tests.support.once_per_run import once
@@ -30,10 +31,13 @@ def test_a_week_of_everybodys_bills_reads_only_that_week(all_entries: Firm) -> N
             bills = [bill for person in people for bill in person.bills]
             await week_bills.read_entries(conn, [bill.id for bill in bills[:5]])
             await week_bills.first_pending_day(conn, before=first)
+            entries = await own.read_entries(conn, all_entries.filled.consultant_id, first, zone="Europe/Berlin")
+            assert 10 < len(entries) < 200
+            await own.read_timer(conn, all_entries.filled.consultant_id)
             return len(bills)
 
     count = asyncio.run(read())
-    assert count > 50 and len(recorded.statements) == 3
+    assert count > 50 and len(recorded.statements) == 5
     with psycopg.connect(all_entries.url, autocommit=True, prepare_threshold=None) as conn:
         sizes: dict[str, float] = dict(conn.execute("SELECT relname, reltuples FROM pg_class WHERE relkind = 'r'").fetchall())
         for query, parameters in recorded.statements:

@@ -1,0 +1,269 @@
+"""Hours: a person's own week, and somebody else's for an admin."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.console.client import Browser, Browsers, Page
+from tests.console.html import Element
+from tests.support.given import Given, Json
+from tests.support.installation import eventually
+
+MONDAY = "2026-03-02"
+
+
+class Own:
+    """A consultant with a task of their own, at their page."""
+
+    def __init__(self, given: Given, browsers: Browsers) -> None:
+        self.given, self.browsers, self.person = given, browsers, given.person()
+        self.customer = given.customer(self.person)
+        self.task = self.new_task("Migrate the mail server")
+        self.browser = browsers.of(self.person)
+
+    def new_task(self, title: str) -> Json:
+        return self.given.task(self.person, self.customer, title=title)
+
+    def show(self, browser: Browser | None = None, **query: Any) -> Page:
+        return (browser or self.browser).get("/console/hours", **query)
+
+    def timer(self) -> Json | None:
+        answer = self.person.http.get("/api/active-timers/me")
+        found: Json | None = answer.json() if answer.status_code == 200 else None
+        return found
+
+    def entries(self) -> list[Json]:
+        items: list[Json] = self.person.get("/api/time-entries", userId=self.person.id)["items"]
+        return items
+
+    def logged(self, **more: Any) -> Json:
+        return self.given.logged(self.person, self.task, **more)
+
+    def log_form(self, **fields: Any) -> dict[str, Any]:
+        form = {"id": self.given.new_id(), "task_id": self.task["id"], "start_time": f"{MONDAY}T09:00", "notes": ""}
+        return form | fields
+
+    def path(self, entry: Json, more: str = "") -> str:
+        return f"/console/hours/entries/{entry['id']}{more}"
+
+
+@pytest.fixture
+def own(given: Given, browsers: Browsers) -> Own:
+    return Own(given, browsers)
+
+
+def work_form(page: Page) -> Element:
+    return next(form for form in page.html.all("form") if form["action"].startswith("/console/hours/start"))
+
+
+def stop_form(page: Page) -> Element:
+    return next(form for form in page.html.all("form") if form["action"].startswith("/console/hours/stop"))
+
+
+def test_start_switch_and_stop(own: Own) -> None:
+    other = own.new_task("Write the report")
+    page = own.show()
+    assert page.title == "Hours" and "No timer is running." in page.text
+    page = own.browser.submit(work_form(page), {"task_id": own.task["id"], "notes": "Logs"})
+    assert page.status == 200 and "Started." in page.text and "Migrate the mail server" in page.text
+    timer = own.timer()
+    assert timer is not None and (timer["taskId"], timer["notes"]) == (own.task["id"], "Logs")
+    again = own.browser.submit(work_form(page), {"task_id": own.task["id"]})
+    assert "This timer is running already." in again.text and own.timer() == timer
+
+    old_stop = stop_form(page)
+    page = own.browser.submit(work_form(page), {"task_id": other["id"], "notes": ""})
+    assert "The timer before it was stopped" in page.text and "Switch to this task" in page.text
+    refused = own.browser.submit(old_stop)
+    assert "Another timer is running" in refused.text or refused.status == 200, "that timer was stopped by the switch"
+    running = own.timer()
+    assert running is not None and running["taskId"] == other["id"], "the timer that runs now is not stopped"
+
+    page = own.browser.submit(stop_form(own.show()))
+    assert page.status == 200 and "Stopped: 0:00." in page.text and own.timer() is None
+    own.given.settled()
+    assert {entry["taskId"] for entry in own.entries()} == {own.task["id"], other["id"]}
+
+
+def test_a_forgotten_timer_is_stopped_at_the_time_when_the_work_ended(own: Own) -> None:
+    own.person.post(f"/api/tasks/{own.task['id']}/start")
+    start = (datetime.now(UTC) - timedelta(hours=20)).replace(microsecond=0, second=0)
+    own.person.put("/api/active-timers/me", {"taskId": own.task["id"], "startTime": start.strftime("%Y-%m-%dT%H:%M:%SZ")})
+    page = own.show()
+    assert "This timer has run for 20:0" in page.text and "If it was forgotten" in page.text
+    for end, words in {
+        "nonsense": "day and a time", "5": "day and a time", "2026-03-02T09:30Z": "day and a time",
+        f"{start - timedelta(hours=1):%Y-%m-%dT%H:%M}": "before it starts",
+        f"{start + timedelta(days=3):%Y-%m-%dT%H:%M}": "in the future",
+    }.items():  # fmt: skip
+        refused = own.browser.submit(stop_form(page), {"end_time": end})
+        assert refused.status == 422 and words in refused.errors["end_time"], end
+    page = own.browser.submit(stop_form(page), {"end_time": f"{start + timedelta(hours=7, minutes=30):%Y-%m-%dT%H:%M}"})
+    assert "Stopped: 7:30." in page.text
+    own.given.settled()
+    assert [entry["duration"] for entry in own.entries()] == [27_000]
+
+
+def test_the_start_and_the_notes_of_a_running_timer_are_changed(own: Own) -> None:
+    own.person.post(f"/api/tasks/{own.task['id']}/start")
+    page = own.show()
+    form = next(form for form in page.html.all("form") if form["action"].startswith("/console/hours/timer"))
+    before = own.timer()
+    assert before is not None
+    assert "Saved." in own.browser.submit(form, {"notes": "Reading"}).text
+    timer = own.timer()
+    assert timer is not None and (timer["notes"], timer["startTime"]) == ("Reading", before["startTime"])
+    refused = own.browser.submit(form, {"notes": "Writing"})
+    assert refused.status == 422 and "has changed since you read it" in refused.text
+    timer = own.timer()
+    assert timer is not None and timer["notes"] == "Reading"
+
+
+def test_hours_are_logged_once_with_an_end_or_a_duration(own: Own) -> None:
+    fields = own.log_form(end_time=f"{MONDAY}T10:30", notes="Logs")
+    page = own.browser.post("/console/hours/log", fields)
+    assert page.status == 200 and "Logged 1:30." in page.text and "09:00 – 10:30" in page.text and "Logs" in page.text
+    own.browser.post("/console/hours/log", fields)
+    assert len(own.entries()) == 1, "the same form again"
+    own.browser.post("/console/hours/log", own.log_form(start_time=f"{MONDAY}T13:00", duration="1:15"))
+    own.browser.post("/console/hours/log", own.log_form(start_time=f"{MONDAY}T15:00", duration="0,5 h"))
+    assert sorted(entry["duration"] for entry in own.entries()) == [1800, 4500, 5400]
+
+    for wrong, field in (
+        ({"task_id": ""}, "task_id"), ({"task_id": own.given.new_id()}, "task_id"), ({"task_id": "x"}, "task_id"),
+        ({"start_time": ""}, "start_time"), ({"start_time": "yesterday"}, "start_time"),
+        ({"start_time": "1999-12-31T23:00"}, "start_time"), ({"start_time": "2999-01-01T09:00"}, "start_time"),
+        ({"duration": "", "end_time": f"{MONDAY}T08:00"}, "end_time"), ({"duration": "soon"}, "duration"),
+        ({"duration": "900h"}, "duration"), ({"start_time": "1900-01-01T00:00"}, "start_time"),
+        ({"notes": "x" * 10_001}, "notes"), ({"id": "1"}, "id"),
+    ):  # fmt: skip
+        page = own.browser.post(
+            "/console/hours/log", own.log_form(start_time=f"{MONDAY}T20:00", duration="1:00", end_time="") | wrong
+        )
+        assert page.status == 422 and "Nothing was saved yet" in page.text, wrong
+        assert field in page.errors or field == "id", (wrong, page.errors)
+    overlap = own.log_form(start_time=f"{MONDAY}T09:30", duration="1:00")
+    page = own.browser.post("/console/hours/log", overlap)
+    assert page.status == 422 and "Tick “Accept an overlap”" in page.text and "allowOverlap" not in page.text
+    assert len(own.entries()) == 3
+    assert "Logged" in own.browser.post("/console/hours/log", overlap | {"allow_overlap": "on"}).text
+
+
+def test_an_entry_is_changed_annotated_and_deleted_unless_it_has_changed_since(own: Own) -> None:
+    entry, other = own.logged(), own.new_task("Write the report")
+    page = own.browser.get(own.path(entry))
+    form = next(form for form in page.html.all("form") if form["action"].startswith(own.path(entry) + "?"))
+    assert form.fields()["start_time"] == f"{MONDAY}T09:00" and form.fields()["task_id"] == own.task["id"]
+    changed = {"end_time": f"{MONDAY}T11:00", "notes": "Longer", "task_id": other["id"]}
+    page = own.browser.submit(form, changed)
+    assert "Saved." in page.text and "Write the report" in page.text
+    found = own.person.get(f"/api/time-entries/{entry['id']}")
+    assert (found["duration"], found["notes"], found["taskId"]) == (7200, "Longer", other["id"])
+
+    refused = own.browser.submit(form, {"notes": "Late"})
+    assert refused.status == 422 and "has changed since you read it" in refused.text and "It is there now" in refused.text
+    assert own.person.get(f"/api/time-entries/{entry['id']}")["notes"] == "Longer"
+    delete = own.path(entry, "/delete")
+    stale = own.browser.post(delete, {"version": entry["version"]})
+    assert stale.status == 422 and own.person.get(f"/api/time-entries/{entry['id']}")
+    for wrong in ({"start_time": "x"}, {"end_time": ""}, {"version": "x"}, {"version": ""}, {"task_id": "x"},
+                  {"task_id": own.given.new_id()}, {"end_time": f"{MONDAY}T08:00"}, {"notes": "x" * 10_001}):  # fmt: skip
+        assert own.browser.post(own.path(entry), form.fields() | {"version": found["version"]} | wrong).status == 422, wrong
+    assert "Deleted." in own.browser.post(delete, {"version": found["version"]}).text
+    assert own.entries() == [] and own.browser.get(own.path(entry)).status == 404
+
+
+def test_what_is_locked_and_what_was_rejected_is_said_with_the_reason(own: Own) -> None:
+    admin = own.given.admin()
+    locked = own.given.bill(own.person, own.task)
+    rejected = own.given.bill(own.person, own.new_task("Write the report"), start="2026-03-03T09:00:00Z")
+    admin.patch(f"/api/time-bills/{locked['id']}", {"status": "approved"})
+    admin.patch(f"/api/time-bills/{rejected['id']}", {"status": "rejected", "rejectionNote": "Which report?"})
+    text = own.show(week=MONDAY).html.one("section", id="week").text
+    assert "locked: its bill is approved; an admin can reopen it" in text
+    assert "Which report?" in text and "2:00 of 40:00 planned" in text
+    entry = own.person.get("/api/time-entries", timeBillId=locked["id"])["items"][0]
+    page = own.browser.get(own.path(entry))
+    assert "This entry is locked" in page.text and not list(page.html.one("main").all("form"))
+    fields = {"version": entry["version"], "task_id": own.task["id"], "start_time": f"{MONDAY}T09:00",
+              "end_time": f"{MONDAY}T12:00"}  # fmt: skip
+    refused = own.browser.post(own.path(entry), fields)
+    assert refused.status == 422 and "on an approved time bill" in refused.text
+    assert own.browser.post(own.path(entry, "/delete"), {"version": entry["version"]}).status == 422
+    assert own.person.get(f"/api/time-entries/{entry['id']}") == entry
+
+
+def test_a_stop_whose_entry_does_not_exist_yet_is_shown_as_being_recorded(own: Own) -> None:
+    entry = own.given.stopped(own.person, own.task)["entry"]
+    [(backup,)] = own.given.stint.rows(
+        "UPDATE stops SET entry_id = gen_random_uuid() WHERE entry_id = %s RETURNING entry_id", entry["id"]
+    )
+    page = own.show()
+    week = page.html.one("section", id="week")
+    assert "being recorded" in week.text and week["hx-trigger"] == "load delay:1s", backup
+    own.given.stint.rows("UPDATE stops SET entry_id = %s WHERE entry_id = %s RETURNING 1", entry["id"], backup)
+    assert "hx-trigger" not in own.show().html.one("section", id="week").attributes
+
+
+def test_tasks_are_found_by_words_of_the_task_and_its_customer(own: Own) -> None:
+    def options(page: Page) -> list[str]:
+        return [option.text for option in page.html.one("select", id="f-task_id").all("option")]
+
+    mine = f"Migrate the mail server · {own.customer['name']}"
+    assert options(own.show())[0] == mine
+    assert options(own.show(search=f"mail {own.customer['name'][-6:]}")) == [mine]
+    assert options(own.show(search=own.given.new_id())) == ["No open task has these words"]
+    part = own.browser.get("/console/hours/tasks", search=f"server {own.customer['name']}", headers={"HX-Request": "true"})
+    assert "<html" not in part.answer.text and mine in part.answer.text.replace("&#39;", "'")
+    assert own.show(search="%' OR 1=1 --" * 50).status == 200
+
+
+def test_an_admin_works_on_somebodys_behalf_and_the_page_says_so(own: Own) -> None:
+    boss = own.given.admin()
+    admin = own.browsers.of(boss)
+    entry = own.logged()
+    page = own.show(admin, week=MONDAY, person=own.person.id)
+    assert "These are the hours of" in page.text and own.person.email.partition("@")[0] in page.text
+    assert "These are the hours of" not in own.show(admin, person=boss.id).text
+    page = admin.submit(work_form(page), {"task_id": own.task["id"], "notes": "for you"})
+    timer = own.timer()
+    assert timer is not None and timer["notes"] == "for you" and f"person={own.person.id}" in str(page.answer.url)
+    page = admin.submit(stop_form(page))
+    eventually(lambda: own.timer() is None)
+    target = f"?person={own.person.id}"
+    admin.post(f"/console/hours/log{target}", own.log_form(start_time="2026-03-04T09:00", duration="1:00"))
+    assert "on their behalf" in admin.get(own.path(entry)).text
+    admin.post(own.path(entry, "/delete") + target, {"version": own.person.get(f"/api/time-entries/{entry['id']}")["version"]})
+    own.given.settled()
+    assert sorted(found["startTime"][:10] for found in own.entries())[0] == "2026-03-04" and len(own.entries()) == 2
+
+
+def test_nobody_else_sees_or_changes_a_persons_hours_here(own: Own) -> None:
+    entry = own.logged()
+    own.person.post(f"/api/tasks/{own.task['id']}/start")
+    timer = own.timer()
+    assert timer is not None
+    colleague = own.browsers.of(own.given.person())
+    customers = own.browsers.of(own.given.person("customer_admin", own.customer["id"]))
+    person = f"?person={own.person.id}"
+    for browser in (colleague, customers):
+        assert own.show(browser, person=own.person.id).status == 403
+        assert browser.get(own.path(entry)).status == 403
+        for path, fields in {
+            f"/console/hours/start{person}": {"task_id": own.task["id"]},
+            f"/console/hours/stop{person}": {"timer_id": timer["id"]},
+            f"/console/hours/timer{person}": {"task_id": own.task["id"], "start_time": f"{MONDAY}T09:00", "version": 1},
+            f"/console/hours/log{person}": own.log_form(duration="1:00"),
+            own.path(entry): {"task_id": own.task["id"], "start_time": f"{MONDAY}T08:00", "end_time": f"{MONDAY}T10:00",
+                              "version": 1},
+            own.path(entry, "/delete"): {"version": entry["version"]},
+        }.items():  # fmt: skip
+            assert browser.post(path, fields).status == 403, path
+    mine = colleague.post("/console/hours/stop", {"timer_id": timer["id"]})
+    assert mine.status == 422 and "This timer is not running." in mine.text
+    admin = own.browsers.admin()
+    for nobody in (own.given.new_id(), own.given.person("customer_user", own.customer["id"]).id):
+        assert own.show(admin, person=nobody).status == 404
+    assert own.show(admin, person="x").status == 422 and own.show(admin, week="x").status == 422
+    assert own.timer() == timer and len(own.entries()) == 1
