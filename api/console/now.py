@@ -19,6 +19,8 @@ from schemas.postgres.connection import Connection
 from schemas.reports import present
 from schemas.reports.present import PendingBills
 
+AMONG_DECISIONS = ("Dead letters:", "Bills differ ", "Xero has refused ")
+
 
 class NowQuery(FormModel):
     """`week`: any day of the week whose hours are shown; without it the present week."""
@@ -55,10 +57,17 @@ async def show_now(request: ApiRequest) -> Response[bytes]:
             shown |= await _for_admins(request, conn)
     today: date = shown["today"]
     first = monday(query.week or today)
-    before, after = first - timedelta(days=7), first + timedelta(days=7)
+    after = first + timedelta(days=7)
     return page(
-        request, "now.html", **shown, week=week, first=first, before=before, after=after if after <= today else None
-    )  # fmt: skip
+        request,
+        "now.html",
+        **shown,
+        week=week,
+        most_people=present.MOST_PEOPLE,
+        first=first,
+        before=first - timedelta(days=7),
+        after=after if after <= today else None,
+    )
 
 
 @get("/console/now/timers", guards=[require_internal])
@@ -88,5 +97,5 @@ def _decisions(bills: PendingBills, found: InstallationStatus) -> Decisions:
 
 
 def _not_shown_elsewhere(found: list[Finding]) -> list[Finding]:
-    """Without dead letters, which are among the decisions."""
-    return [finding for finding in found if not finding.what.startswith("Dead letters:")]
+    """Without those that are among the decisions."""
+    return [finding for finding in found if not finding.what.startswith(AMONG_DECISIONS)]

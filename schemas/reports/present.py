@@ -9,18 +9,25 @@ from zoneinfo import ZoneInfo
 from schemas.hours.bill_approval import get_today
 from schemas.identity import working_hours
 from schemas.identity.users import INTERNAL
-from schemas.identity.work_calendar import WorkCalendar, monday
+from schemas.identity.work_calendar import monday
 from schemas.postgres.connection import Connection
 from schemas.settings import Settings
 
-MOST_PEOPLE = 500
+MOST_PEOPLE = 200
 SHORTEST_SECONDS = 15 * 60  # less is not missing
-# The seconds of entries and running timers by person and day. The times are wider than the days, which are of a time zone.
+MOST_PENDING = 1_000  # bills that are counted
+# The seconds of entries of these people and of all running timers, by person and day. The times are wider than the days, which
+# are of a time zone.
 WEEK = """
-    SELECT user_id, date, sum(duration)::bigint FROM time_entries
-    WHERE start_time >= %(first)s::date - interval '2 days' AND start_time < %(first)s::date + interval '9 days'
-      AND date BETWEEN %(first)s AND %(first)s::date + 6 AND deleted_at IS NULL
-    GROUP BY user_id, date
+    SELECT p.id, e.date, sum(e.duration)::bigint
+    FROM unnest(%(people)s::uuid[]) AS p (id) CROSS JOIN LATERAL (
+        SELECT date, duration FROM time_entries
+        WHERE user_id = p.id AND start_time >= %(first)s::date - interval '1 day'
+          AND start_time < %(first)s::date + interval '8 days'
+          AND date BETWEEN %(first)s AND %(first)s::date + 6 AND deleted_at IS NULL
+        OFFSET 0
+    ) e
+    GROUP BY p.id, e.date
     UNION ALL
     SELECT user_id, (start_time AT TIME ZONE %(zone)s)::date,
            greatest(extract(epoch FROM clock_timestamp() - start_time), 0)::bigint
@@ -91,10 +98,15 @@ class WeekOfPerson:
 
 @dataclass(frozen=True)
 class PendingBills:
-    """The time bills of days before today that an admin has to approve."""
+    """The time bills of days before today that an admin has to approve; or the first MOST_PENDING of them."""
 
     count: int
     minutes: int
+
+    @property
+    def are_more(self) -> bool:
+        """Whether there may be more than were counted."""
+        return self.count >= MOST_PENDING
 
 
 async def running_timers(conn: Connection) -> list[RunningTimer]:
@@ -112,54 +124,47 @@ async def running_timers(conn: Connection) -> list[RunningTimer]:
 
 
 async def week(conn: Connection, any_day: date | None, *, settings: Settings) -> list[WeekOfPerson]:
-    """The week of that day, today's without one, of each person of the firm who has access, or has hours in it."""
+    """The week of that day, today's without one, of each person of the firm who has access, or had it then: the first
+    MOST_PEOPLE by name."""
     today = await get_today(conn, settings.stint_timezone)
     first = monday(any_day or today)
-    hours = await _hours(conn, first, zone=settings.stint_timezone)
-    people = await _people(conn, list(hours), has_legacy_admins=bool(settings.legacy_client_ids))
-    calendars = await working_hours.read_calendars(conn, [person.user_id for person in people], settings=settings)
-    return [
-        WeekOfPerson(
-            person,
-            [_day(first + timedelta(days=n), hours[person.user_id], calendars[person.user_id], today=today) for n in range(7)],
-        )
-        for person in people
-    ]
+    people = await _people(conn, first, has_legacy_admins=bool(settings.legacy_client_ids))
+    ids = [person.user_id for person in people]
+    hours: dict[tuple[UUID, date], int] = defaultdict(int)
+    for user_id, day, seconds in await conn.all(WEEK, {"people": ids, "first": first, "zone": settings.stint_timezone}):
+        hours[user_id, day] += seconds
+    calendars = await working_hours.read_calendars(conn, ids, settings=settings)
+
+    def day_of(user_id: UUID, day: date) -> Day:
+        return Day(day, hours[user_id, day], calendars[user_id].planned_seconds(day), is_over=day < today)
+
+    days = [first + timedelta(days=n) for n in range(7)]
+    return [WeekOfPerson(person, [day_of(person.user_id, day) for day in days]) for person in people]
 
 
 async def pending_bills(conn: Connection, *, zone: str) -> PendingBills:
-    """The bills that wait for an approval. The status is a literal, because there is a partial index for it."""
+    """The bills that wait for an approval: MOST_PENDING of them at most are counted. The status is a literal, because there is
+    a partial index for it."""
     return await conn.one(
         """
-        SELECT count(*) AS count, coalesce(sum(minutes), 0)::bigint AS minutes FROM time_bills
-        WHERE status = 'pending' AND deleted_at IS NULL AND date < (clock_timestamp() AT TIME ZONE %s)::date
+        SELECT count(*) AS count, coalesce(sum(minutes), 0)::bigint AS minutes FROM (
+            SELECT minutes FROM time_bills
+            WHERE status = 'pending' AND deleted_at IS NULL AND date < (clock_timestamp() AT TIME ZONE %s)::date LIMIT %s
+        ) b
         """,
-        (zone,),
+        (zone, MOST_PENDING),
         row=PendingBills,
     )
 
 
-def _day(day: date, hours: dict[date, int], calendar: WorkCalendar, *, today: date) -> Day:
-    return Day(day, hours.get(day, 0), calendar.planned_seconds(day), is_over=day < today)
-
-
-async def _hours(conn: Connection, first: date, *, zone: str) -> dict[UUID, dict[date, int]]:
-    """The seconds of each person and day of the week; those of a running timer on the day of its start."""
-    rows = await conn.all(WEEK, {"first": first, "zone": zone})
-    found: dict[UUID, dict[date, int]] = defaultdict(lambda: defaultdict(int))
-    for user_id, day, seconds in rows:
-        found[user_id][day] += seconds
-    return found
-
-
-async def _people(conn: Connection, with_hours: list[UUID], *, has_legacy_admins: bool) -> list[Person]:
+async def _people(conn: Connection, first: date, *, has_legacy_admins: bool) -> list[Person]:
     return await conn.all(
         f"""
         SELECT u.id AS user_id, coalesce(nullif(u.name, ''), u.email) AS name FROM users u
-        WHERE u.id = ANY(%(ids)s) OR u.revoked_at IS NULL AND NOT u.account_elsewhere
+        WHERE (u.revoked_at IS NULL OR u.revoked_at >= %(first)s) AND NOT u.account_elsewhere
           AND ({INTERNAL} OR u.role IS NULL AND u.customer_id IS NULL AND u.email <> '' AND %(legacy)s)
         ORDER BY lower(u.name), u.id LIMIT {MOST_PEOPLE}
         """,
-        {"ids": with_hours, "legacy": has_legacy_admins},
+        {"first": first, "legacy": has_legacy_admins},
         row=Person,
     )

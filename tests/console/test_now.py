@@ -77,6 +77,11 @@ def test_the_hours_of_a_week_are_shown_beside_what_was_planned(given: Given, bro
         f"/console?week={monday - 7 * DAY}#hours", f"/console?week={monday + 7 * DAY}#hours", "/console#hours"
     ]  # fmt: skip
     assert browser.get("/console?week=nonsense").status == 200
+    # an admin's names lead to the hours; another person's only their own
+    link = f"/console/hours?person={by.id}&week={monday}"
+    assert not list(page.html.all("a", href=link))
+    assert list(browsers.of(by).get(f"/console?week={monday}").html.all("a", href=link))
+    assert list(browsers.admin().get(f"/console?week={monday}").html.all("a", href=link))
 
 
 def test_a_running_timer_counts_on_the_day_of_its_start(given: Given, browsers: Browsers, stint: Installation) -> None:
