@@ -128,6 +128,8 @@ def test_bills_that_differ_or_failed_are_sent_again_or_accepted(firm: Firm, brow
     boxes = {box["value"] for box in page.html.all("input", name="bill")}
     assert {first["id"], second["id"]} <= boxes and "Changed in Xero" in page.text and "0:05" in page.text
     assert firm.customer["name"] in page.text
+    undecided = browser.get(path, **days, show="undecided").html
+    assert {first["id"], second["id"]} <= {box["value"] for box in undecided.all("input", name="bill")}
     settle = page.html.one("form", method="post", action=f"{path}?start_date=2026-03-01&end_date=2026-03-31")
     unreasoned = browser.submit(settle, {"bill": first["id"], "action": "accept"})
     assert unreasoned.errors.keys() == {"reason"}
@@ -139,6 +141,7 @@ def test_bills_that_differ_or_failed_are_sent_again_or_accepted(firm: Firm, brow
     sent = browser.post(path, {"bill": [first["id"], second["id"]], "action": "send", "reason": "by mistake"})
     assert "sent again" in flash(sent)
     firm.wait_for_status(second, "synced", seconds=40)
+    assert second["id"] not in browser.get(path, **days).answer.text, "it agrees"
     assert "Skipped:" in flash(browser.post(path, {"bill": [second["id"]], "action": "accept", "reason": "twice"}))
     assert browsers.person().post(path, {"bill": [second["id"]], "action": "send", "reason": "x"}).status == 403
 

@@ -26,13 +26,15 @@ from schemas.xero.sending import BillsToSend
 
 PATH = f"{CONNECTIONS}/xero/differences"
 PAGE_SIZE, FIRST_DAYS = 100, 31
+SHOWS = [("different", "all that does not agree"), ("undecided", "what waits for a decision")]
 
 
 class DaysFilter(FormModel):
-    """The days that are compared; without them the last month."""
+    """The days that are compared, without them the last month; and what is shown of them."""
 
     start_date: Day | None = None
     end_date: Day | None = None
+    show: Literal["different", "undecided"] = "different"
     cursor: Annotated[str, Field(max_length=1_000)] | None = None
 
 
@@ -86,8 +88,8 @@ async def _differences_page(request: ApiRequest, form: Form[ChosenBills], *, sta
         first = chosen.start_date or last - timedelta(days=FIRST_DAYS - 1)
         with filters.catching():
             answer = await comparison.compare(
-                conn, first, last, Page(PAGE_SIZE, chosen.cursor), request.settings, only_different=True
+                conn, first, last, Page(PAGE_SIZE, chosen.cursor), request.settings, shown=chosen.show
             )
             found = Reconciliation.from_json(answer)
-    values = {"filters": filters, "first": first, "last": last, "found": found}
+    values = {"shows": SHOWS, "filters": filters, "first": first, "last": last, "found": found}
     return page(request, "connections/differences.html", status=status, form=form, **values)

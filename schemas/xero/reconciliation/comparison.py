@@ -1,7 +1,7 @@
 """Bills against entries: one statement compares what bills show with what Stint last read in Xero. Xero is not called."""
 
 from datetime import date
-from typing import get_args
+from typing import Literal, get_args
 from uuid import UUID
 
 from schemas.base import json_joined, json_object
@@ -13,6 +13,9 @@ from schemas.settings import Settings
 from schemas.xero.reconciliation.models import ComparedBill, ComparedTotal, ComparedTotals, ProjectReading, Result
 
 _DIFFERS = "result IN ('differs', 'missing', 'too_many')"
+# which items a page has: all, those that do not agree, or those of them that wait for a person's decision
+_SHOWN = {"all": "true", "different": _DIFFERS, "undecided": "cause IN ('changed', 'deleted', 'failed', 'stray')"}
+Shown = Literal["all", "different", "undecided"]
 _NAME, _ORDER = "xero_reconciliation", Order("date", "date")
 
 # The CTE `compared`. A bill of 0 minutes needs no entry; one that is not approved has none.
@@ -74,10 +77,8 @@ _PROJECTS = f"""
 """
 
 
-async def compare(
-    conn: Connection, start: date, end: date, page: Page, settings: Settings, *, only_different: bool = False
-) -> bytes:
-    """A page of the comparison as JSON (Reconciliation); `only_different`: without items that agree or were accepted. Raises
+async def compare(conn: Connection, start: date, end: date, page: Page, settings: Settings, *, shown: Shown = "all") -> bytes:
+    """A page of the comparison as JSON (Reconciliation). `shown`: which items it has; the totals are of all. Raises
     Invalid for a range of days that ends before it starts or has more than MAX_DAYS days, and for an invalid cursor."""
     check_number_of_days(start, end)
     item, joins = json_joined(ComparedBill, "c")
@@ -87,7 +88,7 @@ async def compare(
         WITH {_COMPARED}, {_TOTALS}, {_PROJECTS}, page AS (
             SELECT {item} AS item, c.date, c.id, row_number() OVER (ORDER BY c.date DESC, c.id DESC) AS place
             FROM (SELECT * FROM compared WHERE (%(key)s::date IS NULL OR (date, id) < (%(key)s::date, %(id)s::uuid))
-                      AND (NOT %(only_different)s OR {_DIFFERS})
+                      AND {_SHOWN[shown]}
                   ORDER BY date DESC, id DESC LIMIT %(limit)s + 1) c {joins}
         )
         SELECT {json_object(ComparedTotals, "totals")}::text, projects.list::text,
@@ -104,7 +105,6 @@ async def compare(
             "key": key,
             "id": row_id,
             "limit": page.limit,
-            "only_different": only_different,
         },
     )
     totals, projects, items, last_key, last_id, all_agree = row
