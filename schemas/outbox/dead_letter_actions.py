@@ -136,19 +136,19 @@ async def preview(
     """What an action on this selection would concern. Nothing is changed. `with_unrecognized`: also unrecognized messages."""
     condition = selection_sql(select)
     where = f"{state_sql(state)} AND {condition.text}"
+    unrecognized_count = f"(SELECT count(*) FROM listed_unrecognized_messages m WHERE {where})" if with_unrecognized else "0"
     at, by_actor, unrecognized, in_replays = await conn.one(
         f"""
         SELECT now(),
                (SELECT coalesce(json_object_agg(actor, count ORDER BY actor), '{{}}')
                 FROM (SELECT m.actor, count(*) AS count FROM messages m WHERE {where} GROUP BY m.actor) found),
-               CASE WHEN %(with_unrecognized)s
-                    THEN (SELECT count(*) FROM listed_unrecognized_messages m WHERE {where}) ELSE 0 END,
+               {unrecognized_count},
                (SELECT count(DISTINCT m.id) FROM replays r
                 JOIN replay_messages o ON o.replay_id = r.id AND o.sent_at IS NULL AND o.outcome IS NULL
                 JOIN messages m ON m.id = o.message_id
                 WHERE r.state = 'running' AND m.state = 'dead' AND {condition.text})
         """,
-        condition.parameters | {"with_unrecognized": with_unrecognized},
+        condition.parameters,
     )
     count = sum(by_actor.values()) + unrecognized
     return Preview(count=count, unrecognized=unrecognized, in_replays=in_replays, by_actor=by_actor, at=at)

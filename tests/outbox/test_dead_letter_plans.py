@@ -20,7 +20,8 @@ import pytest
 from psycopg import AsyncCursor
 
 from schemas.masking import Redactor
-from schemas.outbox import dead_letters
+from schemas.outbox import dead_letter_actions, dead_letters
+from schemas.outbox.dead_letter_actions import Select
 from schemas.outbox.dead_letters import DeadLetterFilter, DeadLetterState
 from schemas.postgres import sync_epochs
 from schemas.postgres.connection import Connection
@@ -171,6 +172,16 @@ def test_a_list_reads_only_dead_letters(many: Installation, name: str, state: De
 
 def test_the_groups_are_counted_by_indexes(many: Installation) -> None:
     assert read_from_end_to_end(many, asked(many, groups)) == set()
+
+
+async def previews(conn: Any) -> None:
+    for select in (Select(all=True), Select(group="group7"), Select(filter=DeadLetterFilter(actor="stop_timer"))):
+        assert (await dead_letter_actions.preview(conn, select)).count > 1_000
+        await dead_letter_actions.preview(conn, select, "discarded")
+
+
+def test_what_an_action_would_concern_is_counted_by_indexes(many: Installation) -> None:
+    assert read_from_end_to_end(many, asked(many, previews)) == set()
 
 
 COMMANDS = {
