@@ -25,6 +25,18 @@ _FORGET_TIMER = """
 """
 
 
+# What the relay would have recorded in the hour before, had it run: more to do every twenty minutes.
+_HOUR_BEFORE = """
+    INSERT INTO queue_samples (at, queue, waiting, later, running, dead, handled, oldest_seconds)
+    SELECT date_bin('30 seconds', now(), 'epoch') - n * interval '30 seconds', q.name, greatest(0, round(q.size * load) - 2), 0,
+           round(q.size * load / 3), 0, round(-q.size * (n - 6 * sin(n / 6.4))), greatest(0, q.size * load / 4 - 1)
+    FROM generate_series(1, 120) n,
+         (VALUES ('timers', 9), ('bills', 14), ('xero', 6), ('slack', 4), ('mail', 2)) q (name, size),
+         LATERAL (SELECT 1 + sin(n / 6.4 + q.size) + (n * q.size %% 7) / 9.0 AS load) l
+    RETURNING 1
+"""
+
+
 @dataclass
 class DemoFirm:
     """The firm, with one of its admins and one of its consultants."""
@@ -52,6 +64,7 @@ def running_demo(database_url: str, amqp_url: str, directory: Path) -> Iterator[
                 _connect(firm)
                 _invite(firm)
                 stint.rows(_FORGET_TIMER)
+                stint.rows(_HOUR_BEFORE)
                 stint.start("relay", "work")
                 given.settled(seconds=60)
                 yield firm

@@ -30,6 +30,7 @@ SHOWN = {
     "now": "/console",
     "customers": "/console/customers",
     "queues": "/console/queues",
+    "dead-letters": "/console/dead-letters",
     "reports": "/console/reports?then=person",
     "sign-in": "/console/sign-in",
 }
