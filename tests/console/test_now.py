@@ -114,7 +114,7 @@ def test_only_an_admin_sees_what_needs_a_decision_and_what_is_wrong(
     assert f"{bills} bills to approve {minutes // 60}:{minutes % 60:02} h" in page.text
     assert "2 dead letters in 1 group" in page.text
     assert {link["href"] for link in page.html.one("section", aria_labelledby="decisions").all("a")} == {
-        "/console/approve", "/console/queues"
+        "/console/approve", "/console/dead-letters"
     }  # fmt: skip
     stint.rows("DELETE FROM messages WHERE state = 'dead' RETURNING 1")
 

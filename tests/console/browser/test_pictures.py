@@ -28,10 +28,11 @@ MAX_BYTES = 150_000
 # The pages that are shown in docs/console.md, by the names of their pictures.
 SHOWN = {
     "now": "/console",
+    "approve": "/console/approve",
+    "reports": "/console/reports",
     "customers": "/console/customers",
     "queues": "/console/queues",
     "dead-letters": "/console/dead-letters",
-    "reports": "/console/reports?then=person",
     "sign-in": "/console/sign-in",
 }
 # Width of the window, and whether it is dark.
