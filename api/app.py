@@ -25,7 +25,7 @@ from api.http.cors import Application, with_preflight
 from api.http.head import with_head
 from api.http.limits.clients import count_client
 from api.http.limits.validation import BoundedValidation
-from api.http.openapi import ASSETS_ROUTER, CONFIG, show_console
+from api.http.openapi import ASSETS_ROUTER, openapi_config, show_console
 from api.http.openapi_models import PydanticSchemas
 from api.http.problems import HANDLERS
 from api.http.queries import reject_wrong_query
@@ -196,7 +196,7 @@ def create_routes(settings: Settings) -> Litestar:
         before_request=check_request,
         request_max_body_size=MAX_BODY_BYTES,
         exception_handlers=with_pages(HANDLERS),
-        openapi_config=CONFIG,
+        openapi_config=openapi_config(),
         plugins=[PydanticSchemas(prefer_alias=True), PydanticPlugin(prefer_alias=True), BoundedValidation()],
         logging_config=None,  # schemas/logs.py configures the logs of all libraries
         debug=False,

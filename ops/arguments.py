@@ -42,7 +42,7 @@ def add_recompute(parser: argparse.ArgumentParser) -> None:
 
 def add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--entries", type=positive, default=10_000, metavar="N", help="time entries (default: 10000)")
-    people = "consultants (default: as many as have so many entries in a year); more of them have fewer weeks"
+    people = "consultants (default: as many as have that number of entries in a year); more of them have fewer weeks"
     parser.add_argument("--consultants", type=positive, metavar="N", help=people)
 
 

@@ -13,7 +13,7 @@ HARMLESS = {  # by module, or by module and what is waited for
     "api/heartbeat.py": "the task is cancelled before; the wait is only for its end",
     "schemas/postgres/liveness.py": "the probe is aborted before; the wait is only for its error",
     "schemas/postgres/pool.py: wait_for_leases()": "gives nothing back; a cancelled request has no answer",
-    "schemas/postgres/pool.py: checkouts.give_back(conn)": "is shielded within, unless it does not suspend",
+    "schemas/postgres/pool.py: checkouts.return_connection(conn)": "is shielded within, unless it does not suspend",
     "schemas/xero/choices.py": "runs in Database.to_its_end, which is not cancelled",
     "ops/up/api_processes.py": "the command's own end",
     "ops/up/supervisor.py": "the command's own end",

@@ -103,30 +103,33 @@ def show_console() -> Redirect:
     return Redirect("/console")
 
 
-CONFIG = OpenAPIConfig(
-    title="Stint",
-    version="0.2.0",
-    description=DESCRIPTION,
-    openapi_router=Router(
-        "/docs",
-        route_handlers=[show_page, start_page],
-        include_in_schema=False,
-        before_request=prepare_page,
-        opt={"exclude_from_auth": True},
-    ),
-    use_handler_docstrings=True,
-    components=Components(
-        security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")},
-    ),
-    security=[{"bearer": []}],
-    tags=operations.tags(),
-    contact=Contact(name="The administrators of this installation"),
-    license=License(name="MIT", identifier="MIT"),
-    servers=[Server(url="/")],
-    render_plugins=[
-        JsonRenderPlugin(path=DOCUMENT),
-    ],
-)
+def openapi_config() -> OpenAPIConfig:
+    """The configuration of one application: Litestar adds routes of that application to the router in it."""
+    return OpenAPIConfig(
+        title="Stint",
+        version="0.2.0",
+        description=DESCRIPTION,
+        openapi_router=Router(
+            "/docs",
+            route_handlers=[show_page, start_page],
+            include_in_schema=False,
+            before_request=prepare_page,
+            opt={"exclude_from_auth": True},
+        ),
+        use_handler_docstrings=True,
+        components=Components(
+            security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")},
+        ),
+        security=[{"bearer": []}],
+        tags=operations.tags(),
+        contact=Contact(name="The administrators of this installation"),
+        license=License(name="MIT", identifier="MIT"),
+        servers=[Server(url="/")],
+        render_plugins=[
+            JsonRenderPlugin(path=DOCUMENT),
+        ],
+    )
+
 
 ASSETS_ROUTER = create_static_files_router(
     path=ASSETS,

@@ -91,8 +91,8 @@ async def fill(
     conn: Connection, *, entries: int, rules: EntryRules, consultants: int | None = None, update: Update | None = None
 ) -> Filled:
     """Creates a firm with exactly that many time entries, up to yesterday in the firm's time zone, in one transaction. Then
-    vacuums. Its rows are what the product would have written. Without `consultants` there are as many as work so much in a
-    year. If it is connected to the sandbox for Xero, customers have projects there, and approved bills are queued.
+    vacuums. Its rows are what the product would have written. Without `consultants` there are as many as have that number of
+    entries in a year. If it is connected to the sandbox for Xero, customers have projects there, and approved bills are queued.
 
     The tables are locked in the meantime, so the API answers 503. Raises CommandError in an installation that has customers
     or entries, that another demo is filling, or that is connected to the real Xero.

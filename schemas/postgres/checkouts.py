@@ -77,14 +77,14 @@ class Checkouts:
         self.in_use += 1
         return conn
 
-    async def give_back(self, conn: Connection) -> None:
+    async def return_connection(self, conn: Connection) -> None:
         """Gives back what `take` or `take_now` returned, also if the caller is cancelled meanwhile."""
         self.in_use -= 1
         is_idle = conn.pgconn.transaction_status == TransactionStatus.IDLE
         if is_idle and _is_free(self._pool._lock) and not self._pool._waiting:
-            await self._give_back(conn)  # it does not suspend
+            await self._return_connection(conn)  # it does not suspend
         else:
-            await asyncio.shield(self._start(self._give_back(conn)))
+            await asyncio.shield(self._start(self._return_connection(conn)))
 
     def _start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
@@ -115,9 +115,9 @@ class Checkouts:
         if taking.cancelled() or taking.exception() is not None:
             self._release()
         else:
-            self._start(self._give_back(taking.result()))
+            self._start(self._return_connection(taking.result()))
 
-    async def _give_back(self, conn: Connection) -> None:
+    async def _return_connection(self, conn: Connection) -> None:
         try:
             with self._monitor.track():  # a rollback waits for Postgres, too
                 await self._pool.putconn(conn)

@@ -97,7 +97,7 @@ class Database:
                     yield conn
                 finally:
                     must_wait = conn.take_must_wait()
-                    await checkouts.give_back(conn)  # to its end, also if the request is cancelled
+                    await checkouts.return_connection(conn)  # to its end, also if the request is cancelled
         except UNREACHABLE as error:
             if not isinstance(error, (PoolBusy, *STATEMENT_FAILED)):
                 self._replace_dead_connections()

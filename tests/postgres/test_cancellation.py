@@ -105,7 +105,7 @@ def test_a_connection_that_is_ready_is_taken_and_given_back_without_a_suspension
                 conn = taken.value.value
                 assert conn is not None
                 with pytest.raises(StopIteration):
-                    checkouts.give_back(conn).send(None)
+                    checkouts.return_connection(conn).send(None)
                 async with checkouts._pool._lock:
                     other = asyncio.create_task(checkouts._pool._lock.acquire())
                     await asyncio.sleep(0)
@@ -129,7 +129,7 @@ def test_a_connection_whose_return_is_cancelled_while_the_pool_is_locked_comes_b
                 conn = await checkouts.take_now()
                 assert conn is not None
                 async with checkouts._pool._lock:
-                    giving = asyncio.create_task(checkouts.give_back(conn))
+                    giving = asyncio.create_task(checkouts.return_connection(conn))
                     await asyncio.sleep(0.01)
                     giving.cancel()
                     await asyncio.sleep(0.01)

@@ -47,11 +47,11 @@ class View:
         return self.first + timedelta(days=6)
 
     def week(self, weeks: int) -> str:
-        """The link to the week that is so many weeks later."""
+        """The link to the week `weeks` weeks later."""
         return self.link(week=(self.first + timedelta(weeks=weeks)).isoformat(), open=None)
 
     def link(self, path: str = "", **changes: Any) -> str:
-        """The path below that of the page, with the present query and these values in place of its own. None: without it."""
+        """The path below that of the page, with the present query and these values instead of its own. None: without it."""
         return f"{PATH}{path}?{urlencode({name: value for name, value in (self._query() | changes).items() if value})}"
 
     def opening(self, user_id: UUID, day: date) -> str:

@@ -51,11 +51,11 @@ class HoursView:
         return self.first + timedelta(days=6)
 
     def week(self, weeks: int) -> str:
-        """The link to the week that is so many weeks later."""
+        """The link to the week `weeks` weeks later."""
         return self.link(week=self.first + timedelta(weeks=weeks))
 
     def link(self, path: str = "", **changes: Any) -> str:
-        """The path below that of the page, with the present query and these values in place of its own."""
+        """The path below that of the page, with the present query and these values instead of its own."""
         query = {"week": self.first, "person": self.person} | changes
         return f"{PATH}{path}?{urlencode({name: value for name, value in query.items() if value})}"
 

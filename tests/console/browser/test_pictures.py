@@ -78,7 +78,7 @@ def test_pages_of_one_row_suit_them_too(visitors: Visitors, demo_firm: DemoFirm)
 
 def of_rows(firm: DemoFirm) -> list[str]:
     """A page of each kind that needs the id of a row."""
-    customer, pillar, task, letter = firm.stint.rows(
+    customer, pillar, task, message = firm.stint.rows(
         """
         SELECT c.id::text, p.id::text, t.id::text, m.id::text
         FROM customers c JOIN pillars p ON p.customer_id = c.id JOIN tasks t ON t.pillar_id = p.id, messages m
@@ -89,7 +89,7 @@ def of_rows(firm: DemoFirm) -> list[str]:
     of_customer = ("", "/edit", f"/pillars/{pillar}", "/people", "/tasks", f"/tasks/{task}", "/mappings", "/xero")
     return [
         *(f"/console/customers/{customer}{rest}" for rest in of_customer),
-        *(f"/console/dead-letters/{letter}{rest}" for rest in ("", "/edit")),
+        *(f"/console/dead-letters/{message}{rest}" for rest in ("", "/edit")),
     ]
 
 

@@ -69,7 +69,7 @@ def test_a_session_that_ends_in_the_middle_of_a_form_leads_back_to_the_page(
 @pytest.mark.parametrize("role", ["internal_user", "customer_admin"])
 def test_a_page_of_another_role_says_who_one_is(visitors: Visitors, given: Given, role: str) -> None:
     customer = given.customer(given.admin()) if role.startswith("customer") else None
-    visitor = visitors.signed_in(role, customer and customer["id"])
+    visitor = visitors.signed_in(role, customer["id"] if customer else None)
     assert visitor.person is not None
     page = visitor.open("/console/approve", status=403)
     expect(page.get_by_role("heading", level=1)).to_have_text("You may not do this")
