@@ -192,8 +192,8 @@ def test_mail(*, to: str) -> SendMail:
 
 
 @_template
-def dead_letters(*, to: str, actor: str, error: str, frame: str, fingerprint: str) -> SendMail:
-    """To the person on call: a kind of dead letter that is new, or did not occur for a day."""
+def dead_letters(*, to: str, actor: str, error: str, frame: str, fingerprint: str, url: str) -> SendMail:
+    """To the person on call: a kind of dead letter that is new, or did not occur for a day. `url`: its page in the console."""
     return SendMail(
         to=to,
         subject=f"Stint: {actor} fails permanently",
@@ -202,16 +202,18 @@ def dead_letters(*, to: str, actor: str, error: str, frame: str, fingerprint: st
             "Stint will not try it again until you replay it. You get no mail for further dead letters of this kind.",
             f"Error: {error}",
             f"Place in our code: {frame or 'none'}",
-            f"What to do: look at it with ./stint dead list --group {fingerprint}, fix the cause, then run "
-            f"./stint dead replay --group {fingerprint} --canary 1 --reason '...' --watch. See docs/operations.md.",
+            f"What to do: look at it in the console, or with ./stint dead list --group {fingerprint}; fix the cause; then "
+            f"replay it with a canary, there or with ./stint dead replay --group {fingerprint} --canary 1 --reason '...' "
+            "--watch. See docs/operations.md.",
         ),
+        link=Link(text="Look at the dead letters", url=url),
     )
 
 
 @_template
-def unrecognized_messages(*, to: str, queue: str, reason: str, message_id: UUID) -> SendMail:
+def unrecognized_messages(*, to: str, queue: str, reason: str, message_id: UUID, url: str) -> SendMail:
     """To the person on call: an unrecognized message of a kind that is new, or did not occur for a day. The mail contains no
-    text from the message, because anybody may have written it."""
+    text from the message, because anybody may have written it. `url`: its page in the console."""
     return SendMail(
         to=to,
         subject=f"Stint: unrecognized messages on {queue}",
@@ -219,7 +221,9 @@ def unrecognized_messages(*, to: str, queue: str, reason: str, message_id: UUID)
             f"RabbitMQ delivered a message on {queue} that Stint does not recognize. Stint has stored it unchanged, and no "
             "work of Stint waits for it. You get no mail for further messages of this kind.",
             f"Why it was not accepted: {reason}",
-            f"What to do: look at it with ./stint dead show {message_id}, find out who publishes it and stop that, then run "
-            f"./stint dead discard {message_id} --reason '...'. See docs/operations.md.",
+            f"What to do: look at it in the console, or with ./stint dead show {message_id}, find out who publishes it and "
+            f"stop that; then discard it there, or with ./stint dead discard {message_id} --reason '...'. See "
+            "docs/operations.md.",
         ),
+        link=Link(text="Look at the message", url=url),
     )

@@ -27,7 +27,10 @@ async def _alert_dead_letters(conn: Connection, settings: Settings) -> list[str]
     for fingerprint, actor, error_class, frame, error in groups:
         if settings.ops_email is not None:
             text = Redactor(settings).text(error or error_class)[:1000]
-            mail = templates.dead_letters(to=settings.ops_email, actor=actor, error=text, frame=frame, fingerprint=fingerprint)
+            url = _page(settings, f"list?fingerprint={fingerprint}")
+            mail = templates.dead_letters(
+                to=settings.ops_email, actor=actor, error=text, frame=frame, fingerprint=fingerprint, url=url
+            )
             await outbox.enqueue(conn, mail)
     return [
         f"New kind of dead letter: actor={actor} error={error_class} frame={frame or '-'} group={fingerprint}"
@@ -48,6 +51,13 @@ async def _alert_unrecognized(conn: Connection, settings: Settings) -> list[str]
     )
     for queue, reason, message_id in kinds:
         if settings.ops_email is not None:
-            mail = templates.unrecognized_messages(to=settings.ops_email, queue=queue, reason=reason, message_id=message_id)
+            url = _page(settings, str(message_id))
+            mail = templates.unrecognized_messages(
+                to=settings.ops_email, queue=queue, reason=reason, message_id=message_id, url=url
+            )
             await outbox.enqueue(conn, mail)
     return [f"New kind of unrecognized message: queue={queue} reason={reason!r}" for queue, reason, _ in kinds]
+
+
+def _page(settings: Settings, path: str) -> str:
+    return f"{settings.public_url.rstrip('/')}/console/dead-letters/{path}"

@@ -79,3 +79,19 @@ def test_the_mail_of_an_alert_has_no_secret_in_it(url: str) -> None:
 
     body = over(url, check)
     assert "refused the token" in body and SECRET not in body
+
+
+def test_the_mail_of_an_alert_leads_to_its_page_in_the_console(url: str) -> None:
+    async def check(conn: Connection) -> tuple[dict[str, str], str, str]:
+        for kind in KINDS:
+            await happens_again(conn, kind)
+            await alerted(conn, url)
+        links = await conn.all("SELECT body->'link'->>'text', body->'link'->>'url' FROM messages WHERE actor = 'send_mail'")
+        group = await conn.value("SELECT fingerprint FROM messages WHERE state = 'dead'")
+        return dict(links), group, str(await conn.value("SELECT id FROM unrecognized_messages"))
+
+    links, group, message_id = over(url, check)
+    assert links == {
+        "Look at the dead letters": f"http://127.0.0.1:8000/console/dead-letters/list?fingerprint={group}",
+        "Look at the message": f"http://127.0.0.1:8000/console/dead-letters/{message_id}",
+    }
