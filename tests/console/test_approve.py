@@ -93,7 +93,7 @@ def test_the_grid_shows_hours_states_and_sums_of_each_person_and_day(week: Week)
     assert "Approve 2 bills" in form(page).text
 
     whole = week.show(customer="", person=week.ada.id)
-    assert cells(whole, week.ada)[-1] == "3:00 of 40:00 37:00 missing", "five days of eight hours"
+    assert cells(whole, week.ada)[-1] == "37:00 missing 3:00 of 40:00", "five days of eight hours"
     assert cells(whole, week.ada)[3] == "– no hours of 8:00"
     assert week.show(week="2026-03-05").html.one("tfoot").text == foot, "any day of the week"
     assert "4:30" not in week.show(week="2026-03-09").text

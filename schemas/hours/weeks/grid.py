@@ -61,13 +61,14 @@ class Bills:
 
 @dataclass(frozen=True)
 class Cell(Bills):
-    """A person's day. `planned`: the seconds that they planned to work, 0 for a day that has not come. `has_come`: it is not
+    """A person's day. `planned`: the seconds that they planned to work, 0 for a day that is not over. `has_come`: it is not
     after today, so its bills can be approved."""
 
     day: date
     planned: int
     is_working_day: bool
     has_come: bool
+    is_over: bool
 
     @property
     def to_approve(self) -> list[WeekBill]:
@@ -85,13 +86,13 @@ class PersonWeek(Bills):
 
     @property
     def planned(self) -> int:
-        """The seconds that the person planned to work, until today."""
+        """The seconds that the person planned to work, on the days before today."""
         return sum(cell.planned for cell in self.cells)
 
     @property
     def missing(self) -> int:
         """How many of these seconds are not recorded."""
-        return max(0, self.planned - self.seconds)
+        return max(0, self.planned - sum(cell.seconds for cell in self.cells if cell.is_over))
 
     def of_day(self, day: date) -> Cell | None:
         """The cell of that day, if it is in the week."""
@@ -157,9 +158,9 @@ def make_grid(
 
 
 def _cell(bills: list[WeekBill], day: date, calendar: WorkCalendar | None, today: date) -> Cell:
-    works, has_come = calendar is None or calendar.is_working_day(day), day <= today
-    planned = calendar.planned_seconds(day) if calendar is not None and has_come else 0
-    return Cell([bill for bill in bills if bill.date == day], day, planned, works, has_come)
+    works, is_over = calendar is None or calendar.is_working_day(day), day < today
+    planned = calendar.planned_seconds(day) if calendar is not None and is_over else 0
+    return Cell([bill for bill in bills if bill.date == day], day, planned, works, day <= today, is_over)
 
 
 def _days(first: date) -> list[date]:

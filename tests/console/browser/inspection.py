@@ -39,8 +39,8 @@ _LIST_OPERABLE = """
                 window.stintInvisible.add(target);
         });
         document.activeElement?.blur();
-        // day, month, year, hour, minute, and the calendar are stops of their own
-        const parts = (element) => ({"date": 4, "time": 4, "datetime-local": 7})[element.type] ?? 1;
+        // day, month, year, hour, minute, second, and the calendar are stops of their own
+        const parts = (element) => ({"date": 4, "time": 4, "datetime-local": 8})[element.type] ?? 1;
         return window.stintStops.reduce((sum, element) => sum + parts(element), 1);
     }
 """

@@ -29,6 +29,7 @@ MAX_BYTES = 150_000
 SHOWN = {
     "now": "/console",
     "approve": "/console/approve",
+    "hours": "/console/hours",
     "reports": "/console/reports",
     "customers": "/console/customers",
     "queues": "/console/queues",
