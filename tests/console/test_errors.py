@@ -112,6 +112,11 @@ def test_a_form_that_is_too_long_is_not_kept_and_a_part_of_a_page_leads_to_signi
     browser = browsers.new()
     page = browser.post("/console/sign-out", {"note": "a" * MAX_KEPT_BYTES})
     assert page.title == "Sign in" and "too long to be kept" in page.text
+    with_query = browser.post("/console/sign-out?person=1&week=2", {"a": "b"})
+    assert with_query.html.one("input", name="kept_path")["value"] == "/console/sign-out?person=1&week=2"
+    button = browser.post("/console/sign-out")
+    assert button.status == 401 and "Nothing was changed" in button.text
+    assert not list(button.html.all("input", name="kept_path"))
     part = browser.request(
         "GET", "/console", headers={"HX-Request": "true", "HX-Current-URL": f"{browser.stint.url}/console/hours?week=2"}
     )

@@ -18,6 +18,7 @@ from api.http.cors import Application, Receive, Scope, Send
 from api.http.limits.clients import consume_client
 
 MAX_KEPT_BYTES = 32 * 1024  # of a body; a longer one is not kept
+ENDED = "Your session has ended. Nothing was changed."
 NOT_SENT = "Your session has ended, so what you sent was not saved. Sign in; it is kept, and you can send it again then."
 
 
@@ -40,8 +41,10 @@ def with_kept_form(app: Application) -> Application:
 
 async def _ask_to_sign_in(request: ApiRequest) -> Response[bytes]:
     pairs = [pair for pair in await form_pairs(request) if pair[0] != CSRF_FIELD]
-    kept = KeptForm(request.scope["path"], pairs)
-    shown = page(request, "sign-in.html", status=401, form=Form[Any](), note=NOT_SENT, kept=kept)
+    query = request.scope["query_string"].decode()
+    path = request.scope["path"] + (f"?{query}" if query else "")
+    kept = KeptForm(path, pairs) if pairs else None  # a button alone is quickly pressed again
+    shown = page(request, "sign-in.html", status=401, form=Form[Any](), note=NOT_SENT if kept else ENDED, kept=kept)
     keep_state(shown, {"next": next_page(request)})
     if request.headers.get("hx-request") == "true":
         shown.headers.update({"HX-Retarget": "body", "HX-Reswap": "innerHTML"})
