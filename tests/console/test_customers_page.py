@@ -231,7 +231,10 @@ def test_channels_are_added_changed_and_removed(given: Given, browsers: Browsers
     of_channel = next(link["href"] for link in added.html.all("a") if link.text == "#acme")
     saved = browser.submit(form(browser.get(of_channel), of_channel), {"channel_name": "acme-support"})
     assert "#acme-support" in saved.text
-    other = of_channel.replace(customer["id"], given.customer(admin)["id"])
+    neighbour = given.customer(admin)  # with a channel of its own
+    body = {"channelId": f"{channel_id}B", "channelName": "other", "customerId": neighbour["id"]}
+    admin.post("/api/slack/channel-mappings", body)
+    other = of_channel.replace(customer["id"], neighbour["id"])
     assert browser.get(other).status == 404 and browser.post(f"{other}/delete", {"version": "2"}).status == 404
     ended = browser.submit(form(browser.get(of_channel), f"{of_channel}/delete"))
     assert "belongs to no customer now" in flash(ended) and "#acme-support" not in ended.text
