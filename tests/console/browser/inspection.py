@@ -41,7 +41,8 @@ _LIST_OPERABLE = """
         document.activeElement?.blur();
         // day, month, year, hour, minute, second, and the calendar are stops of their own
         const parts = (element) => ({"date": 4, "time": 4, "datetime-local": 8})[element.type] ?? 1;
-        return window.stintStops.reduce((sum, element) => sum + parts(element), 1);
+        // three more: it may begin in the middle, and leave the page and come back
+        return window.stintStops.reduce((sum, element) => sum + parts(element), 3);
     }
 """
 _LIST_UNREACHED = """

@@ -97,6 +97,34 @@ def test_who_has_hours_missing(visitors: Visitors, demo_firm: DemoFirm) -> None:
         assert week.locator("tbody tr").count() == 22 and week.locator(".badge.warn").count() > 0
 
 
+def test_fix_a_forgotten_timer(visitors: Visitors, demo_firm: DemoFirm) -> None:
+    stint = demo_firm.stint
+    forgotten = """
+        SELECT user_id, to_char((start_time + interval '2 hours') AT TIME ZONE %s, 'YYYY-MM-DD"T"HH24:MI')
+        FROM timers ORDER BY start_time LIMIT 1
+    """
+    [(user_id, end)] = stint.rows(forgotten, stint.settings.stint_timezone)
+    with job(visitors, demo_firm, "Fix a forgotten timer: stop it at the time when the work ended") as hand:
+        page = hand.page
+        hand.click(page.get_by_role("row", name=re.compile("Looks forgotten")).get_by_role("link"))
+        page.get_by_label("When the work ended").fill(end)
+        hand.button("Stop at this time")
+        expect(page.get_by_text("No timer is running.")).to_be_visible()
+    demo_firm.given.settled()
+    made = """
+        SELECT extract(epoch FROM end_time - start_time)::int FROM time_entries
+        WHERE user_id = %s ORDER BY created_at DESC LIMIT 1
+    """
+    assert 7_140 <= stint.value(made, user_id) <= 7_200  # the field has no seconds
+
+
+def test_why_a_bill_did_not_reach_xero(visitors: Visitors, demo_firm: DemoFirm) -> None:
+    with job(visitors, demo_firm, "See why an approved bill did not reach Xero") as hand:
+        hand.link(re.compile("approved but not in Xero"))
+        hand.link("Compare bills with Xero")
+        expect(hand.page.get_by_text("Time cannot be added to a closed project").first).to_be_visible()
+
+
 def test_replay_what_failed_last_night(visitors: Visitors, demo_firm: DemoFirm) -> None:
     stint = demo_firm.stint
     demo_firm.given.settled(seconds=60)

@@ -32,6 +32,7 @@ SHOWN = {
     "hours": "/console/hours",
     "reports": "/console/reports",
     "customers": "/console/customers",
+    "connections": "/console/connections",
     "queues": "/console/queues",
     "dead-letters": "/console/dead-letters",
     "sign-in": "/console/sign-in",
@@ -87,17 +88,21 @@ def of_rows(firm: DemoFirm) -> list[str]:
         ORDER BY c.name, p.name, t.title LIMIT 1
         """
     )[0]
+    entry = firm.stint.value("SELECT id::text FROM time_entries WHERE user_id = %s ORDER BY date DESC", firm.consultant.id)
     of_customer = ("", "/edit", f"/pillars/{pillar}", "/people", "/tasks", f"/tasks/{task}", "/mappings", "/xero")
     return [
         *(f"/console/customers/{customer}{rest}" for rest in of_customer),
         *(f"/console/dead-letters/{message}{rest}" for rest in ("", "/edit")),
+        f"/console/hours?person={firm.consultant.id}",
+        f"/console/hours/entries/{entry}?person={firm.consultant.id}",
     ]
 
 
 @pytest.mark.parametrize("name", SHOWN)
 def test_pictures(name: str, visitors: Visitors, demo_firm: DemoFirm) -> None:
     for view, (width, is_dark) in VIEWS.items():
-        visitor = visitors.signed_out() if name == "sign-in" else visitors.of(demo_firm.admin)
+        by = demo_firm.consultant if name == "hours" else demo_firm.admin
+        visitor = visitors.signed_out() if name == "sign-in" else visitors.of(by)
         visitor.page.set_viewport_size({"width": width, "height": LEAST})
         visitor.page.emulate_media(color_scheme="dark" if is_dark else "light", reduced_motion="reduce")
         visitor.open(SHOWN[name])
