@@ -14,7 +14,7 @@ from litestar.plugins.pydantic import PydanticPlugin
 from api import dead_letters, health, me, sign_in, xero
 from api.auth.auth import Authenticator, with_authentication
 from api.console.connections.xero import lead_to_callback
-from api.console.errors import with_pages
+from api.console.errors import plain_error_page, with_pages
 from api.console.routes import CONSOLE
 from api.customers import channel_mappings, customer_users, customers, focus, leads, pillars, tasks
 from api.dependencies import ApiRequest, Context
@@ -165,7 +165,7 @@ async def check_request(request: Request[Any, Any, Any]) -> None:
 def create_app(settings: Settings) -> Application:
     """The ASGI application. It starts even while Postgres is away."""
     app = with_head(create_routes(settings))
-    return with_common_headers(with_request_log(with_preflight(app)), settings.public_url)
+    return with_common_headers(with_request_log(with_preflight(app), plain_error_page), settings.public_url)
 
 
 def create_routes(settings: Settings) -> Litestar:

@@ -34,8 +34,10 @@ def pack(value: Any) -> str:
 
 
 def unpack(text: str | None) -> Any:
-    """What was packed; None for any other text."""
+    """What was packed; None for any other text, also for one that cannot be sent again: JSON may have half of a character."""
     try:
-        return json.loads(base64.urlsafe_b64decode(f"{text}===")) if text else None
+        found = json.loads(base64.urlsafe_b64decode(f"{text}===")) if text else None
+        json.dumps(found, ensure_ascii=False).encode()
+        return found
     except (ValueError, binascii.Error, RecursionError):
         return None

@@ -8,9 +8,10 @@ import msgspec
 from litestar import Request, Response
 from litestar.types import ExceptionHandlersMap
 
-from api.console.pages import HTML, is_htmx, page
+from api.console.pages import HTML, environment, fragment, is_htmx
 from api.console.sessions import READING, SignInNeeded
-from api.console.urls import local_path, parts_of
+from api.console.urls import local_path, parts_of, url_of
+from api.http.problems import TITLES as PROBLEM_TITLES
 from api.http.security import is_console
 
 SIGN_IN = "/console/sign-in"
@@ -41,10 +42,10 @@ def _with_page(handler: Any) -> Handler:
 
 
 def error_page(request: Request[Any, Any, Any], answer: Response[Any]) -> Response[Any]:
-    """The page for the problem that the API would answer."""
+    """The page for the problem that the API would answer. A message that waits for the next page stays for that."""
     problem = msgspec.json.decode(answer.content)
     status = answer.status_code or 500
-    shown = page(
+    shown = fragment(
         request,
         "error.html",
         status=status,
@@ -57,6 +58,23 @@ def error_page(request: Request[Any, Any, Any], answer: Response[Any]) -> Respon
         if name in answer.headers:
             shown.headers[name] = answer.headers[name]
     return shown
+
+
+def plain_error_page(status: int, detail: str, request_id: str) -> bytes:
+    """The page of an error outside of the routes. It knows nothing of the request, and so does not fail because of it."""
+    values = {"me": None, "csrf": "", "flash": None, "navigation": [], "path": "/console", "query": {}}
+    return (
+        environment()
+        .get_template("error.html")
+        .render(
+            **values,
+            code=status,
+            title=TITLES.get(status) or PROBLEM_TITLES.get(status, "Error"),
+            detail=detail,
+            request_id=request_id,
+        )
+        .encode()
+    )
 
 
 def ask_to_sign_in(request: Request[Any, Any, Any], _: SignInNeeded) -> Response[bytes]:
@@ -74,7 +92,6 @@ def ask_to_sign_in(request: Request[Any, Any, Any], _: SignInNeeded) -> Response
 def next_page(request: Request[Any, Any, Any]) -> str:
     """The page that the person was on: of a form and of a part of a page the one that they are in."""
     if request.scope["method"] in READING and not is_htmx(request):
-        query = request.scope["query_string"].decode("latin-1")
-        return local_path(request.scope["path"] + (f"?{query}" if query else ""))
+        return local_path(url_of(request.scope))
     before = parts_of(request.headers.get("hx-current-url") or request.headers.get("referer") or "")
     return local_path(before.path + (f"?{before.query}" if before.query else ""))

@@ -14,6 +14,7 @@ from api.console.cookies import host_cookie, pack, read_cookie, unpack
 from api.console.formats import Formats
 from api.console.sessions import session_of
 from api.console.static import static_url
+from api.console.urls import as_header
 from schemas.identity.external import hosted_page
 from schemas.identity.users import User
 
@@ -74,13 +75,13 @@ def page(request: Request[Any, Any, Any], template: str, *, status: int = 200, *
 
 
 def fragment(request: Request[Any, Any, Any], template: str, *, status: int = 200, **values: Any) -> Response[bytes]:
-    """A part of a page, for htmx."""
+    """A part of a page, for htmx; or a whole page that leaves the message of a redirect to the next one."""
     return _render(request, template, status, values | {"flash": None})
 
 
 def redirect(path: str, message: str = "", *, kind: str = "done") -> Response[bytes]:
     """303 to a page, which shows the message. `kind`: done, or warning."""
-    response = Response(b"", status_code=303, headers={"Location": path}, media_type=HTML)
+    response = Response(b"", status_code=303, headers={"Location": as_header(path)}, media_type=HTML)
     if message:
         response.set_cookie(host_cookie(FLASH, pack([kind, message[:MAX_FLASH]]), FLASH_SECONDS))
     return response

@@ -188,7 +188,7 @@ def _database_error(request: Request[Any, Any, Any], error: Exception) -> Respon
             request, 503, "The connection to the database broke; check whether the change was made before you repeat it."
         )
     if isinstance(error, UNDEFINED):
-        _log_unexpected(error)
+        log_unexpected(error)
         return _problem_response(request, 503, LACKS_MIGRATIONS)
     if isinstance(error, psycopg.errors.LockNotAvailable | psycopg.errors.DeadlockDetected | psycopg.errors.QueryCanceled):
         logger.warning("rows are locked or the statement timed out error=%s", type(error).__name__)
@@ -202,12 +202,12 @@ def _database_error(request: Request[Any, Any, Any], error: Exception) -> Respon
 
 
 def _internal_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    _log_unexpected(error)
+    log_unexpected(error)
     return _problem_response(request, 500, INTERNAL)
 
 
-def _log_unexpected(error: Exception) -> None:
-    # The traceback without the exception's text, which may contain secret values of the request or of a row.
+def log_unexpected(error: Exception) -> None:
+    """Logs the traceback without the exception's text, which may contain secret values of the request or of a row."""
     frames = "".join(traceback.format_tb(error.__traceback__))
     sqlstate = getattr(error, "sqlstate", "")
     logger.error("unexpected error=%s sqlstate=%s", type(error).__name__, sqlstate, extra={"traceback": frames})

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
@@ -19,7 +20,8 @@ from prometheus_client import Counter, Histogram
 from api.http.connection_limits import MAX_HEAD_BYTES, TOO_LARGE
 from api.http.cors import Application, Message, Receive, Scope, Send
 from api.http.limits.json_text import DEFAULT_BOUNDS, JSON_BOUNDS, parse_json
-from api.http.problems import BadRequest, problem
+from api.http.problems import INTERNAL, BadRequest, log_unexpected, problem
+from api.http.security import is_console
 from api.http.server import CONNECTION
 from schemas.logs import log_context
 from schemas.settings import LOOPBACK, Settings
@@ -35,6 +37,8 @@ INVALID_URL = "The path or the query contains a NUL or is not UTF-8."
 SEND_JSON = "Send the body as JSON, with Content-Type: application/json."
 SEND_PLAIN = "Send the body as it is, without Content-Encoding: compressed bodies are not read."
 
+# status, detail and request id of an error, as a page
+ErrorPage = Callable[[int, str, str], bytes]
 # when the current request arrived, by time.perf_counter
 request_started: ContextVar[float] = ContextVar("request_started")
 
@@ -43,9 +47,10 @@ REQUESTS = Counter("stint_requests_total", "Requests answered", ["method", "rout
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
-def with_request_log(app: Application) -> Application:
+def with_request_log(app: Application, error_page: ErrorPage) -> Application:
     """Gives each request an id (`X-Request-Id`, also in problems and logs), a log line and metrics. Refuses requests that no
-    route can handle: headers that are too large, a NUL or invalid UTF-8 in the path or the query."""
+    route can handle: headers that are too large, a NUL or invalid UTF-8 in the path or the query. These refusals, and the last
+    answer to an error, are pages at paths of the console."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -53,15 +58,15 @@ def with_request_log(app: Application) -> Application:
         request_id = uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         log_context.set({"request": request_id})
-        started, status, is_recorded = time.perf_counter(), 500, False
+        started, status, is_recorded, is_started = time.perf_counter(), 500, False, False
         request_started.set(started)
         if _is_forwarded_by_unknown(scope):
             _warn_of_unknown_proxy()
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, is_started
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, is_started = message["status"], True
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
                 if _is_stream(message):
                     record()
@@ -73,11 +78,23 @@ def with_request_log(app: Application) -> Application:
                 is_recorded = True
                 _record(scope, status, time.perf_counter() - started)
 
+        async def refuse(status: int, detail: str) -> None:
+            if is_console(scope["path"]):
+                await _send(send_with_id, status, b"text/html; charset=utf-8", error_page(status, detail, request_id))
+            else:
+                body = msgspec.json.encode(problem(status, detail, request_id=request_id))
+                await _send(send_with_id, status, b"application/problem+json", body)
+
         try:
             if (refusal := _refusal(scope)) is not None:
-                await _send_problem(send_with_id, request_id, *refusal)
+                await refuse(*refusal)
             else:
                 await app(scope, receive, send_with_id)
+        except Exception as error:  # of what makes the answers to errors
+            if is_started:
+                raise
+            log_unexpected(error)
+            await refuse(500, INTERNAL)
         finally:
             record()
 
@@ -199,9 +216,8 @@ def _has_invalid_path(scope: Scope) -> bool:
         return True
 
 
-async def _send_problem(send: Send, request_id: str, status: int, detail: str) -> None:
-    body = msgspec.json.encode(problem(status, detail, request_id=request_id))
-    headers = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode())]
+async def _send(send: Send, status: int, content_type: bytes, body: bytes) -> None:
+    headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 

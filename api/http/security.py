@@ -1,5 +1,7 @@
 """Headers that every response has: the contract's CORS, and what tells browsers and caches to be careful."""
 
+from litestar.utils.path import normalize_path
+
 from api.http.cors import HEADERS, Application, Message, Receive, Scope, Send
 
 # A response of the API is no page: if a browser opens one, it runs and loads nothing.
@@ -50,9 +52,10 @@ def with_common_headers(app: Application, public_url: str) -> Application:
         if scope["type"] != "http":
             return await app(scope, receive, send)
         common, policy = of_api, API_POLICY
-        if scope["path"].startswith("/docs"):
+        path = normalize_path(scope["path"])
+        if path.startswith("/docs"):
             policy = PAGE_POLICY
-        elif is_console(scope["path"]):
+        elif is_console(path):
             common, policy = of_console, CONSOLE_POLICY
 
         async def send_with_headers(message: Message) -> None:
@@ -70,5 +73,6 @@ def with_common_headers(app: Application, public_url: str) -> Application:
 
 
 def is_console(path: str) -> bool:
-    """Whether the path is one of the console's."""
+    """Whether the path is one of the console's. Routes ignore slashes that are doubled, or at the end, so this does too."""
+    path = normalize_path(path)
     return path == "/console" or path.startswith("/console/")

@@ -1,14 +1,22 @@
 """Errors as pages: what is wrong and what to do, with the status of the API; and what is kept of a form."""
 
+import asyncio
+import json
 from typing import Any
 
 import httpx2
 import pytest
 
+from api.console.cookies import pack
+from api.console.errors import plain_error_page
+from api.console.pages import FLASH
 from api.console.sessions import COOKIE
 from api.console.signing_in.expired_forms import MAX_KEPT_BYTES
+from api.console.signing_in.state import STATE
+from api.http.requests import with_request_log
+from api.http.security import CONSOLE_POLICY, with_common_headers
 from tests.api.invitations import reset_rate_limits
-from tests.console.client import Browser, Browsers
+from tests.console.client import Browser, Browsers, Page
 from tests.console.html import Element
 from tests.support.given import Given
 from tests.support.installation import Installation
@@ -30,6 +38,66 @@ def test_what_is_not_there_is_a_page_below_the_console_and_json_elsewhere(browse
     assert (wrong.status, wrong.title) == (405, "This page takes no such request") and "GET" in wrong.answer.headers["allow"]
     for path in ("/nothing", "/consoles", "/api/console"):
         assert httpx2.get(stint.url + path).headers["content-type"] == "application/problem+json"
+
+
+def is_page(page: Page) -> bool:
+    """Whether it is a page with the headers of the console, and no answer of the API."""
+    headers = page.answer.headers
+    assert headers["content-type"] == "text/html; charset=utf-8", page.answer.text
+    assert "access-control-allow-origin" not in headers
+    return headers["content-security-policy"] == CONSOLE_POLICY.decode() and headers["referrer-policy"] == "same-origin"
+
+
+def test_a_path_with_doubled_slashes_is_the_page_or_an_error_with_its_headers(browsers: Browsers) -> None:
+    admin = browsers.admin()
+    for path in ("//console", "//console//reports", "/console/", "///console/queues"):
+        page = admin.request("GET", f"{admin.stint.url}{path}")
+        assert page.status == 200 and is_page(page), path
+    nothing = admin.request("GET", f"{admin.stint.url}//console/nothing")
+    assert nothing.status == 404 and is_page(nothing)
+
+
+def test_a_request_that_no_route_can_handle_is_a_page_below_the_console(browsers: Browsers) -> None:
+    browser = browsers.new()
+    for path in ("/console/%00", "/console/%ff", "/console?a=" + "x" * 9_000, "/console?" + "a&" * 101, "//console/%00"):
+        page = browser.request("GET", browser.stint.url + path)
+        assert page.status == 400 and page.title == "Malformed request" and is_page(page), path[:20]
+        assert page.answer.headers["x-request-id"] in page.text
+    assert browser.request("GET", "/api/%00").answer.headers["content-type"] == "application/problem+json"
+
+
+def test_cookies_with_half_of_a_character_are_no_cookies(browsers: Browsers) -> None:
+    """JSON may have them, and no page can be sent with them."""
+    browser, half = browsers.admin(), "\ud800"
+    for path in ("/console", "/console/nothing", "/console/sign-in/code"):
+        browser.cookies |= {FLASH: pack(["done", half]), STATE: pack({"email": half, "state": half, "next": f"/console{half}"})}
+        page = browser.get(path)
+        assert page.status == (404 if path.endswith("nothing") else 200) and is_page(page)
+    browser.cookies[FLASH] = pack(["done", "kept"])
+    assert "kept" not in browser.get("/console/nothing").answer.text
+    assert "kept" in browser.get("/console").text, "an error does not use it up"
+
+
+def test_an_error_that_no_handler_takes_has_the_headers_and_an_id() -> None:
+    async def broken(*_: Any) -> None:
+        raise RuntimeError("a secret")
+
+    def answer(path: str) -> tuple[int, dict[bytes, bytes], bytes]:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b"", "headers": []}
+        app = with_common_headers(with_request_log(broken, plain_error_page), "")
+        asyncio.run(app(scope, None, send))  # type: ignore[arg-type]
+        return sent[0]["status"], dict(sent[0]["headers"]), sent[1]["body"]
+
+    status, headers, body = answer("/console/x")
+    assert status == 500 and headers[b"content-security-policy"] == CONSOLE_POLICY and b"Something went wrong" in body
+    assert headers[b"x-request-id"] in body and b"secret" not in body
+    status, headers, body = answer("/api/x")
+    assert status == 500 and json.loads(body)["requestId"].encode() == headers[b"x-request-id"] and b"secret" not in body
 
 
 def test_a_page_of_the_wrong_role_says_who_one_is(given: Given, browsers: Browsers) -> None:

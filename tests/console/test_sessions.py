@@ -39,6 +39,23 @@ def test_a_code_from_the_mail_signs_in_and_leads_to_the_page_that_was_asked_for(
     )
 
 
+def test_the_page_to_come_back_to_may_have_any_characters(given: Given, browsers: Browsers, stint: Installation) -> None:
+    reset_rate_limits(stint)
+    person, browser = given.person(), browsers.new()
+    page = browser.get("/console/sign-in?next=/console/%E2%98%83?q=%25C3%25A9")
+    page = browser.submit(page.html.one("form"), {"email": person.email})
+    page = browser.submit(page.html.one("form"), {"code": given.code(person)}, follow=False)
+    assert (page.status, page.location) == (303, "/console/%E2%98%83?q=%C3%A9") and is_signed_in(browser)
+    again = browser.get("/console/sign-in?next=/console/%E2%98%83", follow=False)
+    assert (again.status, again.location) == (303, "/console/%E2%98%83")
+    browser.cookies.clear()
+    assert (
+        browser.get("/console/%E2%98%83?a=%2F", follow=False).location
+        == ("/console/sign-in?next=%2Fconsole%2F%25E2%2598%2583%3Fa%3D%252F")
+        or browser.get("/console/%E2%98%83").status == 404
+    )
+
+
 def test_an_address_without_an_account_looks_the_same_and_signs_in_nobody(browsers: Browsers, stint: Installation) -> None:
     reset_rate_limits(stint)
     browser = browsers.new()
@@ -159,7 +176,8 @@ def test_a_token_of_the_api_is_no_session_and_a_session_no_token(given: Given, b
 @pytest.mark.parametrize(
     "path",
     ["https://evil.example/", "//evil.example/console", "/\\evil.example", "/api/me", "/consoles", "console", "",
-     "/console/../api", "/console\n", "javascript:alert(1)", "/console\\..\\x", "http:/console", "//["],
+     "/console/../api", "/console\n", "javascript:alert(1)", "/console\\..\\x", "http:/console", "//[", "///console",
+     "//console", "/console/%2e%2e/api", "/console/\u200b", "\ud800"],
 )  # fmt: skip
 def test_signing_in_leads_to_no_other_site(path: str) -> None:
     assert local_path(path) == "/console"

@@ -13,6 +13,7 @@ from api.console.forms import Form, form_pairs
 from api.console.pages import page
 from api.console.sessions import CSRF_FIELD, READING, SignInNeeded
 from api.console.signing_in.state import KeptForm, keep_state
+from api.console.urls import url_of
 from api.dependencies import ApiRequest
 from api.http.cors import Application, Receive, Scope, Send
 from api.http.limits.clients import consume_client
@@ -41,9 +42,7 @@ def with_kept_form(app: Application) -> Application:
 
 async def _ask_to_sign_in(request: ApiRequest) -> Response[bytes]:
     pairs = [pair for pair in await form_pairs(request) if pair[0] != CSRF_FIELD]
-    query = request.scope["query_string"].decode()
-    path = request.scope["path"] + (f"?{query}" if query else "")
-    kept = KeptForm(path, pairs) if pairs else None  # a button alone is quickly pressed again
+    kept = KeptForm(url_of(request.scope), pairs) if pairs else None  # a button alone is quickly pressed again
     shown = page(request, "sign-in.html", status=401, form=Form[Any](), note=NOT_SENT if kept else ENDED, kept=kept)
     keep_state(shown, {"next": next_page(request)})
     if request.headers.get("hx-request") == "true":
