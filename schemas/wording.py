@@ -59,9 +59,10 @@ def problems_in(model: type[BaseModel], errors: Iterable[Any]) -> list[FieldProb
     return list(found.values())
 
 
-def model_named(name: str, base: type[BaseModel]) -> type[BaseModel]:
-    """The model of that name among those derived from `base`: a ValidationError has only the name, as its title."""
-    return next(model for model in _derived(base) if model.__name__ == name)
+def model_named(name: str, base: type[BaseModel]) -> type[BaseModel] | None:
+    """The model of that name among those derived from `base`, if there is one: a ValidationError has only the name, as its
+    title."""
+    return next((model for model in _derived(base) if model.__name__ == name), None)
 
 
 @cache

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from api.console.sessions import CSRF_FIELD
 from api.http.problems import BadRequest
 from schemas import wording
+from schemas.base import Body
 from schemas.errors import Conflict, FieldProblem, Invalid, NotFound, RateLimited, Unavailable
 
 FORM_TYPE = "application/x-www-form-urlencoded"
@@ -65,9 +66,16 @@ class Form(Generic[Model]):
 
     @contextmanager
     def catching(self) -> Iterator[None]:
-        """Turns what the domain refuses into errors of the form: Invalid, Conflict, NotFound, RateLimited, Unavailable."""
+        """Turns what the domain refuses into errors of the form: Invalid, Conflict, NotFound, RateLimited, Unavailable; and
+        what does not fit a body of the API that is made of the form."""
         try:
             yield
+        except ValidationError as error:
+            model = wording.model_named(error.title, Body)
+            if model is None:
+                raise  # not of what was typed
+            for fault in wording.problems(model, error):
+                self.refuse(_field_name(fault), fault.message)
         except Invalid as error:
             for fault in error.errors:
                 self.refuse(_field_name(fault), fault.message)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from schemas.base import Body, Row
+from schemas.base import Body, Instant, Row
 from schemas.errors import Conflict, Invalid, InvalidBody, NotFound
 from schemas.masking import MASK, Redactor, leftover_mask
 from schemas.messages import DEFAULT_MAX_ATTEMPTS, Message, parse_body
@@ -31,6 +31,12 @@ class Select(Body):
     group: Annotated[str | None, Field(max_length=64, description="the fingerprint of a group")] = None
     filter: DeadLetterFilter | None = None
     all: Annotated[Literal[True] | None, Field(description="all dead letters")] = None
+
+
+class SelectShown(Select):
+    """These ids, as a person has seen them: not what died at that time or later, which nobody has seen."""
+
+    shown_at: Instant
 
 
 class Action(Body):
@@ -70,6 +76,8 @@ def selection_sql(select: Select) -> SqlCondition:
     if len(given) != 1:
         raise Invalid("select", "Send exactly one of ids, group, filter and all.")
     if select.ids is not None:
+        if isinstance(select, SelectShown):
+            return SqlCondition("m.id = ANY(%(ids)s) AND m.died_at < %(shown)s", {"ids": select.ids, "shown": select.shown_at})
         return SqlCondition("m.id = ANY(%(ids)s)", {"ids": select.ids})
     if select.group is not None:
         return SqlCondition("m.fingerprint = %(group)s", {"group": select.group})
@@ -158,8 +166,8 @@ def check_count(shown: int, now: int) -> None:
     """Raises Conflict if an action concerns another number than a person was shown: somebody else has acted meanwhile."""
     if shown != now:
         raise Conflict(
-            f"This has changed since it was shown: then there were {shown:,}, now there are {now:,}. Somebody else has"
-            " replayed, discarded or restored some. Nothing was done; look again."
+            f"This has changed since it was shown: then there were {shown:,}, now there are {now:,}, without those that have"
+            " failed again since. Somebody else has replayed, discarded or restored some. Nothing was done; look again."
         )
 
 

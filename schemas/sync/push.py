@@ -175,7 +175,10 @@ async def _execute(conn: Connection, command: Command, *, by: User, rules: Entry
     except Invalid as refusal:
         return _rejected(refusal.detail, refusal.errors)
     except ValidationError as error:
-        return _rejected("The operation has an invalid value.", wording.problems(wording.model_named(error.title, Body), error))
+        model = wording.model_named(error.title, Body)
+        if model is None:
+            raise  # not of the operation
+        return _rejected("The operation has an invalid value.", wording.problems(model, error))
     except psycopg.DataError:
         return _rejected("The operation has a value that cannot be stored.")
 

@@ -55,6 +55,9 @@ def test_rubbish_in_the_days_and_forms_is_named(browsers: Browsers) -> None:
     refused = browser.post(path, {"action": "send", "bill": ["x", "y"], "reason": ""})
     assert refused.status == 422 and "reason is needed" in refused.text and "must be the id" in refused.text
     assert "Choose the bills first." in browser.post(path, {"action": "burn", "reason": "x"}).text
+    for action in ("send", "accept"):
+        empty = browser.post(path, {"action": action, "bill": "", "reason": "x"})
+        assert empty.status == 422 and "Choose the bills first." in empty.text
     assert browser.post(f"{PATH}/xero/send-failed", {"reason": "x" * 501}).status == 422
 
 

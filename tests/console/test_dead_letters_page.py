@@ -248,6 +248,22 @@ def test_what_dies_after_a_page_was_shown_is_not_part_of_its_action(browser: Bro
     assert (state(stint, message)[0], state(stint, late)[0]) == ("discarded", "dead")
 
 
+@pytest.mark.parametrize("action", ACTS)
+def test_chosen_letters_that_failed_again_after_the_page_was_shown_are_refused_and_shown_again(
+    action: str, browser: Browser, stint: Installation
+) -> None:
+    messages = [dead(stint, state=ACTS[action]) for _ in range(2)]
+    path = f"{DEAD_LETTERS}/{action}"
+    fields = form_of(browser.get(f"{path}?ids={messages[0]}&ids={messages[1]}"), path).fields() | {"ids": messages}
+    # it was replayed and has failed again, with an error that nobody has seen
+    stint.rows("UPDATE messages SET died_at = clock_timestamp(), replays = 1 WHERE id = %s RETURNING 1", messages[1])
+    refused = browser.post(path, fields | {"reason": "seen"})
+    assert refused.status == 422 and "then there were 2, now there are 1" in refused.text
+    assert [state(stint, message) for message in messages] == [(ACTS[action], 0), (ACTS[action], 1)], "nothing was done"
+    shown = form_of(refused, path).fields() | {"ids": messages}
+    assert shown["shown"] == "2" and browser.post(path, shown).status == 200, "as it is shown now"
+
+
 def test_discarded_letters_are_listed_and_restored_with_their_history(
     browser: Browser, admin: Person, stint: Installation
 ) -> None:

@@ -1,5 +1,6 @@
 """Hours: a person's own week, and somebody else's for an admin."""
 
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from tests.console.client import Browser, Browsers, Page
 from tests.console.html import Element
+from tests.support.apis import Another
 from tests.support.given import Given, Json
 from tests.support.installation import eventually
 
@@ -61,6 +63,10 @@ def stop_form(page: Page) -> Element:
     return next(form for form in page.html.all("form") if form["action"].startswith("/console/hours/stop"))
 
 
+def timer_form(page: Page) -> Element:
+    return next(form for form in page.html.all("form") if form["action"].startswith("/console/hours/timer"))
+
+
 def test_start_switch_and_stop(own: Own) -> None:
     other = own.new_task("Write the report")
     page = own.show()
@@ -108,7 +114,7 @@ def test_a_forgotten_timer_is_stopped_at_the_time_when_the_work_ended(own: Own) 
 def test_the_start_and_the_notes_of_a_running_timer_are_changed(own: Own) -> None:
     own.person.post(f"/api/tasks/{own.task['id']}/start")
     page = own.show()
-    form = next(form for form in page.html.all("form") if form["action"].startswith("/console/hours/timer"))
+    form = timer_form(page)
     before = own.timer()
     assert before is not None
     assert "Saved." in own.browser.submit(form, {"notes": "Reading"}).text
@@ -148,6 +154,34 @@ def test_hours_are_logged_once_with_an_end_or_a_duration(own: Own) -> None:
     assert page.status == 422 and "Tick “Accept an overlap”" in page.text and "allowOverlap" not in page.text
     assert len(own.entries()) == 3
     assert "Logged" in own.browser.post("/console/hours/log", overlap | {"allow_overlap": "on"}).text
+
+
+def test_a_time_that_clocks_skip_or_that_is_long_past_is_refused_beside_its_field(own: Own, another: Another) -> None:
+    paris = another(STINT_TIMEZONE="Europe/Paris")
+    entry = own.logged(start="2026-03-28T09:00:00Z")
+    with closing(Browser(paris)) as browser:
+        browser.sign_in_as(own.person)
+        skipped = own.log_form(start_time="2026-03-29T02:30", duration="1:00")
+        page = browser.post("/console/hours/log", skipped)
+        assert page.status == 422 and "There is no 02:30 on this day" in page.errors["start_time"]
+        assert page.html.one("input", id="f-start_time")["value"] == "2026-03-29T02:30", "what was typed stays"
+        page = browser.post("/console/hours/log", own.log_form(start_time="2026-03-29T01:30", end_time="2026-03-29T02:30"))
+        assert page.status == 422 and "Type 03:30" in page.errors["end_time"]
+        forms = browser.get(own.path(entry)).html.all("form")
+        shown = next(form for form in forms if form["action"].startswith(own.path(entry) + "?")).fields()
+        for field in ("start_time", "end_time"):
+            page = browser.post(own.path(entry), shown | {field: "2026-03-29T02:30"})
+            assert page.status == 422 and "There is no 02:30" in page.errors[field]
+        own.person.post(f"/api/tasks/{own.task['id']}/start")
+        for form in (stop_form, timer_form):
+            found = form(own.show(browser))
+            field = "end_time" if form is stop_form else "start_time"
+            page = browser.submit(found, {field: "2026-03-29T02:30"})
+            assert page.status == 422 and "There is no 02:30" in page.text
+        # its offset from UTC had seconds then
+        page = browser.post("/console/hours/log", own.log_form(start_time="1905-01-01T09:00", duration="1:00"))
+        assert page.status == 422 and "start_time" in page.errors
+    assert [found["id"] for found in own.entries()] == [entry["id"]]
 
 
 def test_an_entry_is_changed_annotated_and_deleted_unless_it_has_changed_since(own: Own) -> None:

@@ -56,7 +56,7 @@ async def show_differences(request: ApiRequest) -> Response[bytes]:
 async def settle(request: ApiRequest) -> Response[bytes]:
     """Sends the chosen bills again, or accepts what is in Xero. What needs neither any more is skipped, and said."""
     form = await read_form(request, ChosenBills)
-    if "bill" not in form.typed:
+    if not any(form.typed.get("bill", [])):
         form.errors["bill"] = "Choose the bills first."
     elif form.value is not None:
         with form.catching():

@@ -68,15 +68,15 @@ async def log(request: ApiRequest) -> Response[bytes]:
             "id": sent.id,
             "taskId": sent.task_id,
             "userId": view.owner_id,
-            "startTime": to_utc(sent.start_time, zone),
             "notes": sent.notes,
             "allowOverlap": sent.allow_overlap is not None,
         }
-        if sent.end_time is not None:
-            body["endTime"] = to_utc(sent.end_time, zone)
         if sent.duration is not None:
             body["duration"] = sent.duration
         with form.catching(), _explaining():
+            body["startTime"] = to_utc(sent.start_time, zone, "startTime")
+            if sent.end_time is not None:
+                body["endTime"] = to_utc(sent.end_time, zone, "endTime")
             new = NewTimeEntry.model_validate(body)
             async with request.database.transaction() as conn:
                 made = await entry_creation.create(conn, new, by=request.user, rules=EntryRules.of(request.settings))
@@ -142,9 +142,9 @@ def _changes(sent: EntryForm, shown: OwnEntry, zone: str) -> dict[str, Any]:
     if sent.task_id != shown.task_id:
         change["taskId"] = sent.task_id
     if not is_same(sent.start_time, shown.start_time, zone):
-        change["startTime"] = to_utc(sent.start_time, zone)
+        change["startTime"] = to_utc(sent.start_time, zone, "startTime")
     if not is_same(sent.end_time, shown.end_time, zone):
-        change["endTime"] = to_utc(sent.end_time, zone)
+        change["endTime"] = to_utc(sent.end_time, zone, "endTime")
     return change
 
 

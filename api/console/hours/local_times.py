@@ -1,11 +1,12 @@
 """Times as people type them into forms: in the firm's time zone, without an offset."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator
 
+from schemas.errors import Invalid
 from schemas.hours.entry_times import MAX_DURATION
 from schemas.slack.typed import durations
 
@@ -35,9 +36,15 @@ LocalTime = Annotated[datetime, BeforeValidator(_parse_local)]
 Hours = Annotated[int, BeforeValidator(_parse_hours)]  # seconds
 
 
-def to_utc(local: datetime, zone: str) -> str:
-    """The time as the API gets it. Of a time that clocks show twice it is the first one."""
-    return local.replace(tzinfo=ZoneInfo(zone)).isoformat()
+def to_utc(local: datetime, zone: str, name: str) -> str:
+    """The time as the API gets it. Of a time that clocks show twice it is the first one. Raises Invalid, with the name of the
+    field, for a time that clocks skip."""
+    time = local.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
+    if (shown := time.astimezone(ZoneInfo(zone)).replace(tzinfo=None)) != local:
+        raise Invalid(
+            name, f"There is no {local:%H:%M} on this day: clocks are set forward then. Type {shown:%H:%M} or another time."
+        )
+    return time.isoformat()
 
 
 def to_local(time: datetime, zone: str) -> str:

@@ -81,9 +81,9 @@ async def stop(request: ApiRequest) -> Response[bytes]:
     if form.value is not None:
         sent = form.value
         body: dict[str, Any] = {"timerId": sent.timer_id}
-        if sent.end_time is not None:
-            body["endTime"] = to_utc(sent.end_time, request.settings.stint_timezone)
         with form.catching():
+            if sent.end_time is not None:
+                body["endTime"] = to_utc(sent.end_time, request.settings.stint_timezone, "endTime")
             async with request.database.transaction() as conn:
                 receipt = await timer_stops.stop_any(
                     conn, TimerStop.model_validate(body), user_id=view.owner_id, by=request.user.id
@@ -104,9 +104,9 @@ async def change_timer(request: ApiRequest) -> Response[bytes]:
     if form.value is not None:
         sent, zone = form.value, request.settings.stint_timezone
         body: dict[str, Any] = {"taskId": sent.task_id, "notes": sent.notes, "version": sent.version}
-        if shown is None or not is_same(sent.start_time, shown.start_time, zone):
-            body["startTime"] = to_utc(sent.start_time, zone)
         with form.catching():
+            if shown is None or not is_same(sent.start_time, shown.start_time, zone):
+                body["startTime"] = to_utc(sent.start_time, zone, "startTime")
             async with request.database.transaction() as conn:
                 await timers.start_or_change(conn, view.owner_id, TimerChange.model_validate(body), by=request.user)
             return redirect(view.link(), "Saved.")

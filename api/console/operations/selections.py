@@ -1,6 +1,6 @@
 """Which dead letters a page is about: the filters in its URL, or the ids that were chosen."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -9,7 +9,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from api.console.forms import Form, FormModel
 from schemas.base import Instant
-from schemas.outbox.dead_letter_actions import MAX_IDS, Select
+from schemas.outbox.dead_letter_actions import MAX_IDS, Select, SelectShown
 from schemas.outbox.dead_letters import DeadLetterFilter, DeadLetterState, Kind
 
 TIME_NEEDED = "Send a day and a time, such as 2026-11-25T09:30."
@@ -58,9 +58,9 @@ def filter_of(form: Form[Any], zone: ZoneInfo) -> DeadLetterFilter | None:
 
 
 def select_of(sent: SelectionForm, filters: DeadLetterFilter, shown_at: datetime | None) -> Select:
-    """The selection. With filters it ends with what had died when the page was shown: nobody has seen what came later."""
+    """The selection. It ends with what had died when the page was shown: nobody has seen what came later."""
     if sent.ids:
-        return Select(ids=sent.ids)
+        return Select(ids=sent.ids) if shown_at is None else SelectShown(ids=sent.ids, shownAt=shown_at)
     ends = [time for time in (filters.until, shown_at) if time is not None]
     return Select(filter=filters.model_copy(update={"until": min(ends, default=None)}))
 
@@ -73,7 +73,7 @@ def pairs_of(form: Form[Any]) -> list[tuple[str, str]]:
 def _time(form: Form[Any], name: str, text: str, zone: ZoneInfo) -> datetime | None:
     try:
         found = datetime.fromisoformat(text)
-        return _INSTANT.validate_python((found if found.tzinfo else found.replace(tzinfo=zone)).isoformat())
+        return _INSTANT.validate_python((found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC).isoformat())
     except (ValueError, OverflowError, ValidationError):
         form.refuse(name, TIME_NEEDED)
         return None
