@@ -12,7 +12,7 @@ from tests.support import chromium
 from tests.support.given import Given
 
 # Tests visit only this machine, also if a page has an address of another one. Without a sandbox, which root cannot have.
-_ARGUMENTS = ["--no-sandbox", "--lang=en-GB", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"]
+_ARGUMENTS = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"]
 
 expect.set_options(timeout=20_000)  # a busy machine may stall for seconds
 
