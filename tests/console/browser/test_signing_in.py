@@ -42,17 +42,21 @@ def test_a_person_signs_in_with_a_code_from_the_mail_and_signs_out(
     expect(page).to_have_url(f"{visitor.origin}/console/sign-in?next=%2Fconsole")
 
 
-def test_a_session_that_ends_in_the_middle_of_a_form_leads_back_to_the_page(
+def test_what_was_typed_before_the_session_ended_is_kept_and_sent_after_signing_in(
     visitors: Visitors, given: Given, stint: Installation
 ) -> None:
     reset_rate_limits(stint)
     visitor = visitors.signed_in("internal_user")
-    person, page = visitor.person, visitor.open("/console")
+    person = visitor.person
     assert person is not None
+    task = given.task(person, title="Move the mail")
+    page = visitor.open("/console/hours?search=Move+the+mail")
+    page.get_by_label("Task", exact=True).select_option(task["id"])
+    page.get_by_label("Notes").first.fill("Cables < switches")
     stint.rows("DELETE FROM console_sessions WHERE user_id = %s RETURNING 1", person.id)
 
     visitor.guard.expect_status(401)
-    page.get_by_role("button", name="Sign out").click()  # the form that every page has
+    page.get_by_role("button", name="Start the timer").click()
 
     expect(page.get_by_role("status").filter(has_text="Your session has ended")).to_be_visible()
     visitor.inspect()
@@ -62,8 +66,10 @@ def test_a_session_that_ends_in_the_middle_of_a_form_leads_back_to_the_page(
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("You are signed in")
     visitor.inspect()
-    page.get_by_role("link", name="Go back without it").click()
-    expect(page).to_have_url(f"{visitor.origin}/console")
+    page.get_by_role("button", name="Send it now").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Hours")
+    timer = person.get("/api/active-timers/me")
+    assert (timer["taskId"], timer["notes"]) == (task["id"], "Cables < switches")
 
 
 @pytest.mark.parametrize("role", ["internal_user", "customer_admin"])
