@@ -62,7 +62,7 @@ def error_page(request: Request[Any, Any, Any], answer: Response[Any]) -> Respon
 
 def plain_error_page(status: int, detail: str, request_id: str) -> bytes:
     """The page of an error outside of the routes. It knows nothing of the request, and so does not fail because of it."""
-    values = {"me": None, "csrf": "", "flash": None, "navigation": [], "path": "/console", "query": {}}
+    values: dict[str, Any] = {"me": None, "csrf": "", "flash": None, "navigation": [], "path": "/console", "query": {}}
     return (
         environment()
         .get_template("error.html")

@@ -15,7 +15,7 @@ from litestar import Request
 from api.console.cookies import read_cookie
 from api.console.urls import parts_of
 from api.http.cors import Application, Receive, Scope, Send
-from api.http.limits.clients import COUNT_CLIENT
+from api.http.limits.clients import COUNT_CLIENT, consume_client
 from schemas.errors import Forbidden
 from schemas.identity import console_sessions
 from schemas.identity.users import User
@@ -26,6 +26,7 @@ COOKIE = "__Host-stint"
 CSRF_FIELD, CSRF_HEADER = "csrf", "x-csrf-token"
 READING = ("GET", "HEAD", "OPTIONS")
 NO_SESSION = "no_session"  # in a handler's `opt`: for everybody, with and without a session
+ENDED_TOO = "ended_too"  # in a handler's `opt`: also with a session that has ended
 PUBLIC: dict[str, Any] = {NO_SESSION: True, COUNT_CLIENT: True}
 OTHER_SITE = "This request does not come from a page of Stint. Nothing was changed; open the page here, and send its form."
 OLD_FORM = "This form is of another session than yours. Nothing was changed; open the page again, and send its form."
@@ -46,8 +47,8 @@ class SignInNeeded(Exception):
 
 
 def with_session(app: Application) -> Application:
-    """Sets the User of each request to the console, and its Session. Raises SignInNeeded, and Forbidden for a write that
-    another site sends."""
+    """Sets the User of each request to the console, and its Session. Raises SignInNeeded, RateLimited for a client that sends
+    too many requests without a session, and Forbidden for a write that another site sends."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         context = scope["litestar_app"].state.context
@@ -55,9 +56,12 @@ def with_session(app: Application) -> Application:
             raise Forbidden(OTHER_SITE)
         if not scope["route_handler"].opt.get(NO_SESSION):
             session = await find_session(scope)
-            if session is None:
-                raise SignInNeeded
-            scope["user"], scope["auth"] = session.user, session
+            if session is not None:
+                scope["user"], scope["auth"] = session.user, session
+            else:
+                consume_client(Request(scope))  # type: ignore[arg-type]
+                if not scope["route_handler"].opt.get(ENDED_TOO):
+                    raise SignInNeeded
         await app(scope, receive, send)
 
     return wrapped

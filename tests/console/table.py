@@ -10,7 +10,8 @@ class PageCase:
     """The expected statuses of one route, with fields and a query that are valid for the customer of tests/api/tenants.py.
 
     The statuses are for an admin, another internal user, and the customer's own admins and users; and without a session, for
-    a page that is for everybody: other pages redirect to the page to sign in then, and forms are answered with it (401).
+    a page that is for everybody, and for signing out: other pages redirect to the page to sign in then, and forms are
+    answered with it (401).
     """
 
     admin: int
@@ -158,5 +159,5 @@ TABLE: dict[str, PageCase] = {
     "GET /console/dead-letters/{letter_id}/edit": admins(),
     "POST /console/dead-letters/{letter_id}/edit": admins(422).with_form(body="[]", reason="fixed", shown_replays="1"),
     # ends the session: nothing else may be sent after it
-    "POST /console/sign-out": everybody(303),
+    "POST /console/sign-out": everybody(303).except_for(nobody=303),
 }

@@ -151,7 +151,7 @@ def test_a_form_whose_session_has_ended_is_kept_until_it_can_be_sent(
     typed = {"note": "<b>10 = ten & more</b>\nsecond line", "tags": ["a", "b=c"], "empty": ""}
     headers = {"Referer": f"{stint.url}/console?week=1"}
 
-    page = browser.post("/console/sign-out", typed, headers=headers)
+    page = browser.post("/console/hours/start", typed, headers=headers)
     assert (page.status, page.title) == (401, "Sign in") and "was not saved" in page.text
     wrong = browser.submit(page.html.one("form"), {"email": "no address"})
     assert wrong.status == 422 and wrong.errors
@@ -161,11 +161,11 @@ def test_a_form_whose_session_has_ended_is_kept_until_it_can_be_sent(
     page = browser.post("/console/sign-in/code", pairs(page.html.one("form")) | {"code": given.code(person)})
     assert page.title == "You are signed in" and "10 = ten & more" in page.text
     assert page.html.one("a", href="/console?week=1")
-    form = page.html.one("form", action="/console/sign-out", class_="action")
+    form = page.html.one("form", action="/console/hours/start", class_="action")
     sent = pairs(form)
     assert sent.pop("csrf") == browser.csrf
     assert sent == typed
-    assert "You are signed out." in browser.submit(form).text and COOKIE not in browser.cookies
+    assert browser.submit(form).status == 422, "this page has no such fields"
 
 
 def pairs(form: Element) -> dict[str, Any]:
@@ -178,19 +178,23 @@ def pairs(form: Element) -> dict[str, Any]:
 
 def test_a_form_that_is_too_long_is_not_kept_and_a_part_of_a_page_leads_to_signing_in(browsers: Browsers) -> None:
     browser = browsers.new()
-    page = browser.post("/console/sign-out", {"note": "a" * MAX_KEPT_BYTES})
+    page = browser.post("/console/hours/start", {"note": "a" * MAX_KEPT_BYTES})
     assert page.title == "Sign in" and "too long to be kept" in page.text
-    with_query = browser.post("/console/sign-out?person=1&week=2", {"a": "b"})
-    assert with_query.html.one("input", name="kept_path")["value"] == "/console/sign-out?person=1&week=2"
-    button = browser.post("/console/sign-out")
+    with_query = browser.post("/console/hours/start?person=1&week=2", {"a": "b"})
+    assert with_query.html.one("input", name="kept_path")["value"] == "/console/hours/start?person=1&week=2"
+    button = browser.post("/console/hours/start")
     assert button.status == 401 and "Nothing was changed" in button.text
     assert not list(button.html.all("input", name="kept_path"))
+    form_type = {"Content-Type": "application/x-www-form-urlencoded", "Sec-Fetch-Site": "same-origin"}
+    for size, is_kept in ((100, True), (MAX_KEPT_BYTES, False)):  # in chunks, without a length
+        chunks = browser.request("POST", "/console/hours/start", headers=form_type, content=iter([b"note=", b"a" * size]))
+        assert (chunks.status == 401) is is_kept and ("too long to be kept" in browser._follow(chunks).text) is not is_kept
     part = browser.request(
         "GET", "/console", headers={"HX-Request": "true", "HX-Current-URL": f"{browser.stint.url}/console/hours?week=2"}
     )
     assert part.status == 204
     assert part.answer.headers["hx-redirect"] == "/console/sign-in?next=%2Fconsole%2Fhours%3Fweek%3D2"
-    form = browser.post("/console/sign-out", {"a": "b"}, headers={"HX-Request": "true"})
+    form = browser.post("/console/hours/start", {"a": "b"}, headers={"HX-Request": "true"})
     assert form.title == "Sign in" and form.answer.headers["hx-retarget"] == "body"
     elsewhere = browser.post("/console/sign-in", {"kept_path": "https://evil.example", "kept": "a=b", "email": "x"})
     assert elsewhere.status == 422 and not list(elsewhere.html.all("input", name="kept_path"))

@@ -84,7 +84,7 @@ def test_each_route_answers_each_role_as_the_table_says_and_a_refusal_changes_no
     for route, page in answers.items():
         assert {name: page.answer.headers.get(name) for name in HEADERS} == HEADERS, route
         assert "access-control-allow-origin" not in page.answer.headers
-        if SENDERS[who] == "nobody" and TABLE[route].needs_session:
+        if SENDERS[who] == "nobody" and not TABLE[route].nobody:
             assert page.title == "Sign in" if page.status == 401 else page.location.startswith("/console/sign-in?next="), route
         elif page.status == 403:
             assert page.title == "You may not do this" and "You are signed in as" in page.text, route
@@ -93,7 +93,7 @@ def test_each_route_answers_each_role_as_the_table_says_and_a_refusal_changes_no
 
 
 def expected_status(who: str, route: str, case: PageCase) -> int:
-    if SENDERS[who] == "nobody" and case.needs_session:
+    if SENDERS[who] == "nobody" and not case.nobody:
         return 303 if route.startswith("GET ") else 401  # a form is kept on the page to sign in
     return int(getattr(case, SENDERS[who]))
 

@@ -48,12 +48,6 @@ def test_the_page_to_come_back_to_may_have_any_characters(given: Given, browsers
     assert (page.status, page.location) == (303, "/console/%E2%98%83?q=%C3%A9") and is_signed_in(browser)
     again = browser.get("/console/sign-in?next=/console/%E2%98%83", follow=False)
     assert (again.status, again.location) == (303, "/console/%E2%98%83")
-    browser.cookies.clear()
-    assert (
-        browser.get("/console/%E2%98%83?a=%2F", follow=False).location
-        == ("/console/sign-in?next=%2Fconsole%2F%25E2%2598%2583%3Fa%3D%252F")
-        or browser.get("/console/%E2%98%83").status == 404
-    )
 
 
 def test_an_address_without_an_account_looks_the_same_and_signs_in_nobody(browsers: Browsers, stint: Installation) -> None:
@@ -122,6 +116,43 @@ def test_signing_out_ends_one_session_and_the_api_ends_all(given: Given, browser
     assert is_signed_in(second) and is_signed_in(third)
     assert person.http.post("/auth/sign-out").status_code == 204
     assert not is_signed_in(second) and not is_signed_in(third)
+
+
+def test_signing_out_with_a_session_that_has_ended_signs_out(given: Given, browsers: Browsers, stint: Installation) -> None:
+    person = given.person()
+    browser = browsers.of(person)
+    stint.rows("UPDATE console_sessions SET expires_at = now() WHERE user_id = %s RETURNING 1", person.id)
+    page = browser.post("/console/sign-out")
+    assert page.title == "Sign in" and "You are signed out." in page.text and COOKIE not in browser.cookies
+    assert "You are signed out." in browser.post("/console/sign-out").text, "and without one"
+
+
+def test_a_sign_in_ends_the_session_that_the_browser_had(given: Given, browsers: Browsers, stint: Installation) -> None:
+    reset_rate_limits(stint)
+    first, second = given.person(), given.person()
+    browser = browsers.of(first)
+    before = browser.cookies[COOKIE]
+    browser.post("/console/sign-in", {"email": second.email})
+    browser.post("/console/sign-in/code", {"code": "1"})
+    assert is_signed_in(browser), "a wrong code ends nothing"
+    browser.post("/console/sign-in/code", {"code": given.code(second)})
+    assert browser.cookies[COOKIE] != before and is_signed_in(browser)
+    browser.cookies[COOKIE] = before
+    assert not is_signed_in(browser)
+
+
+def test_requests_without_a_session_are_counted_per_client(given: Given, another: Another) -> None:
+    limited = Browser(another(STINT_CLIENT_REQUESTS="5"))
+    person = given.person()
+    for cookies in ({}, {COOKIE: "A" * 43}):
+        limited.cookies = dict(cookies)
+        pages = [limited.get("/console/hours", follow=False) for _ in range(6)]
+    assert (
+        pages[-1].status == 429 and pages[-1].title == "Too many requests" and int(pages[-1].answer.headers["retry-after"]) >= 1
+    )
+    assert limited.post("/console/hours/start", {"a": "b"}).status == 429
+    assert limited.sign_in_as(person).get("/console").status == 200, "with a session nothing is counted"
+    limited.close()
 
 
 def test_a_role_that_changes_and_returns_ends_no_new_session(given: Given, browsers: Browsers, stint: Installation) -> None:

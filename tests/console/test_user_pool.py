@@ -6,7 +6,7 @@ import httpx2
 import pytest
 
 from api.console.sessions import COOKIE
-from api.console.signing_in.state import STATE
+from api.console.signing_in.state import ATTEMPTS, MAX_ATTEMPTS, STATE
 from tests.console.client import Browser, Page
 from tests.console.hosted_page import HostedPage
 from tests.support.apis import Another
@@ -32,9 +32,9 @@ def browser(pool_api: Installation) -> Iterator[Browser]:
     made.close()
 
 
-def to_callback(browser: Browser) -> str:
+def to_callback(browser: Browser, wanted: str = "/console/sign-in") -> str:
     """Follows the way to the hosted page and back to Stint; the path with the code."""
-    page = browser.get("/console/sign-in")
+    page = browser.get(wanted)
     assert "no password" not in page.text
     begun = browser.request("GET", page.html.one("a", class_="main")["href"])
     assert begun.status == 303
@@ -55,10 +55,28 @@ def test_a_person_signs_in_at_the_hosted_page_and_comes_back_to_the_page_that_th
     page = signed_in(browser)
     assert page.title == "Now" and str(page.answer.url).endswith("/console?from=mail")
     assert email.partition("@")[0] in page.html.one("form", class_="person").text
-    assert STATE not in browser.cookies
+    assert not {STATE, ATTEMPTS} & browser.cookies.keys()
     out = browser.post("/console/sign-out")
     assert "You are signed out." in out.text and out.html.one("a", href=True, class_="main")
     assert any(link["href"].startswith(f"{hosted.url}/logout?") for link in out.html.all("a"))
+
+
+def test_sign_ins_in_several_tabs_do_not_disturb_each_other(browser: Browser, hosted: HostedPage) -> None:
+    hosted.sign_in()
+    long = "x" * 1_900
+    tabs = ["/console?tab=1", "/console?tab=2"]
+    paths = [to_callback(browser, tab) for tab in tabs]
+    page = browser.get(paths[0])
+    assert page.title == "Now" and str(page.answer.url).endswith(tabs[0])
+    first = browser.cookies[COOKIE]
+    page = browser.get(paths[1])
+    assert page.title == "Now" and str(page.answer.url).endswith(tabs[1]) and ATTEMPTS not in browser.cookies
+    browser.cookies[COOKIE] = first
+    assert browser.get("/console").title == "Sign in", "the sign-in in the second tab has ended the session of the first"
+
+    paths = [to_callback(browser, f"/console?q={number}{long}") for number in range(MAX_ATTEMPTS + 1)]
+    assert "begun in another browser" in browser.get(paths[0]).text, "too many are kept"
+    assert browser.get(paths[-1]).title == "Now"
 
 
 def test_a_code_of_somebody_else_signs_in_nobody(browser: Browser, pool_api: Installation, hosted: HostedPage) -> None:
@@ -82,9 +100,9 @@ def test_a_code_works_once_and_only_with_the_verifier_of_its_browser(browser: Br
     hosted.codes[code]["code_challenge"] = "A" * 43
     assert "has signed nobody in" in browser.get(path).text and COOKIE not in browser.cookies
     path = to_callback(browser)
-    state = browser.cookies[STATE]
+    attempts = browser.cookies[ATTEMPTS]
     assert browser.get(path).title == "Now"
-    browser.cookies = {STATE: state}
+    browser.cookies = {ATTEMPTS: attempts}
     assert "has signed nobody in" in browser.get(path).text and COOKIE not in browser.cookies
 
 
@@ -126,12 +144,12 @@ def test_a_pool_that_does_not_answer_is_a_page_and_a_code_by_mail_signs_in_nobod
 
 
 def test_a_form_whose_session_has_ended_is_kept_while_one_signs_in_in_another_tab(browser: Browser, hosted: HostedPage) -> None:
-    page = browser.post("/console/sign-out", {"note": "typed"})
+    page = browser.post("/console/hours/start", {"note": "typed"})
     assert page.status == 401 and page.html.one("a", class_="main")["target"] == "_blank"
     kept = page.html.one("form", action="/console/sign-in/kept")
     assert "not signed in yet" in browser.submit(kept).text
     hosted.sign_in()
     assert signed_in(browser).title == "Now"
     page = browser.submit(kept)
-    form = page.html.one("form", action="/console/sign-out", class_="action")
+    form = page.html.one("form", action="/console/hours/start", class_="action")
     assert page.title == "You are signed in" and form.fields() == {"csrf": browser.csrf, "note": "typed"}

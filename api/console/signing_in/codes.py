@@ -5,11 +5,11 @@ from typing import Annotated, TypeVar
 from litestar import Response, get, post
 from pydantic import Field, ValidationError
 
-from api.console.cookies import host_cookie
+from api.console.cookies import host_cookie, read_cookie
 from api.console.errors import SIGN_IN
 from api.console.forms import Form, FormModel, form_pairs, read_pairs, read_query
 from api.console.pages import page, redirect
-from api.console.sessions import COOKIE, CSRF_FIELD, PUBLIC, find_session, load_session, session_of
+from api.console.sessions import COOKIE, CSRF_FIELD, ENDED_TOO, PUBLIC, find_session, load_session
 from api.console.signing_in.state import KEPT, KEPT_PATH, STATE, KeptForm, keep_state, read_state
 from api.console.urls import local_path, parts_of
 from api.dependencies import ApiRequest
@@ -130,7 +130,9 @@ async def _use_code(request: ApiRequest, submission: CodeSubmission) -> str | No
 
 
 async def signed_in(request: ApiRequest, token: str, path: str, kept: KeptForm | None = None) -> Response[bytes]:
-    """Redirects to the page with the cookie of a new session; first to a form that was kept, if there is one."""
+    """Redirects to the page with the cookie of a new session; first to a form that was kept, if there is one. The session that
+    this browser had before ends."""
+    await _end_present(request)
     if kept is None:
         response = redirect(local_path(path))
     else:
@@ -141,16 +143,20 @@ async def signed_in(request: ApiRequest, token: str, path: str, kept: KeptForm |
     return response
 
 
-@post("/console/sign-out", status_code=303)
+@post("/console/sign-out", status_code=303, opt={ENDED_TOO: True})
 async def sign_out(request: ApiRequest) -> Response[bytes]:
     """Ends this session. Those on other devices, and tokens, stay valid: POST /auth/sign-out ends all of them."""
-    session = session_of(request)
-    assert session is not None
-    async with request.database.transaction() as conn:
-        await console_sessions.end(conn, session.token)
+    await _end_present(request)
     response = redirect(SIGN_IN, "You are signed out.")
     response.set_cookie(host_cookie(COOKIE, "", 0))
     return response
+
+
+async def _end_present(request: ApiRequest) -> None:
+    """Ends the session that the request's cookie names, if there is one."""
+    if (token := read_cookie(request.scope, COOKIE)) is not None:
+        async with request.database.transaction() as conn:
+            await console_sessions.end(conn, token)
 
 
 def _code_page(

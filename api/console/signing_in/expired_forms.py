@@ -16,7 +16,6 @@ from api.console.signing_in.state import KeptForm, keep_state
 from api.console.urls import url_of
 from api.dependencies import ApiRequest
 from api.http.cors import Application, Receive, Scope, Send
-from api.http.limits.clients import consume_client
 
 MAX_KEPT_BYTES = 32 * 1024  # of a body; a longer one is not kept
 ENDED = "Your session has ended. Nothing was changed."
@@ -31,9 +30,8 @@ def with_kept_form(app: Application) -> Application:
             await app(scope, receive, send)
         except SignInNeeded:
             request = ApiRequest(scope, receive, send)  # type: ignore[arg-type]
-            if scope["method"] in READING or not _is_short(request):
+            if scope["method"] in READING or not await _is_short(request):
                 raise
-            consume_client(request)
             answer: Any = (await _ask_to_sign_in(request)).to_asgi_response(app=None, request=request)
             await answer(scope, receive, send)
 
@@ -50,6 +48,9 @@ async def _ask_to_sign_in(request: ApiRequest) -> Response[bytes]:
     return shown
 
 
-def _is_short(request: ApiRequest) -> bool:
+async def _is_short(request: ApiRequest) -> bool:
+    """Whether the body can be kept. One that says its length is not read if it is too long."""
     length = request.headers.get("content-length", "0")
-    return length.isascii() and length.isdigit() and int(length) <= MAX_KEPT_BYTES
+    if not (length.isascii() and length.isdigit() and int(length) <= MAX_KEPT_BYTES):
+        return False
+    return len(await request.body()) <= MAX_KEPT_BYTES

@@ -1,15 +1,18 @@
 """What one page of signing in tells the next: in a short-lived cookie, and a form that was not sent in hidden fields."""
 
+import hmac
 from dataclasses import dataclass
 from typing import Any
 
 from litestar import Request, Response
 
-from api.console.cookies import host_cookie, pack, read_cookie, unpack
+from api.console.cookies import MAX_VALUE, host_cookie, pack, read_cookie, unpack
 from api.console.forms import Pairs
 from api.console.urls import local_path
 
 STATE = "__Host-stint-sign-in"
+ATTEMPTS = "__Host-stint-attempts"
+MAX_ATTEMPTS = 5  # that a browser keeps
 STATE_MINUTES = 15
 KEPT_PATH, KEPT = "kept_path", "kept"  # fields of the pages of signing in: the path, and each pair as NAME=VALUE
 
@@ -21,7 +24,36 @@ def keep_state(response: Response[Any], state: dict[str, str]) -> None:
 
 def read_state(request: Request[Any, Any, Any]) -> dict[str, str]:
     """The state that this browser keeps; empty without one."""
-    found = unpack(read_cookie(request.scope, STATE))
+    return _texts(unpack(read_cookie(request.scope, STATE)))
+
+
+def keep_attempt(request: Request[Any, Any, Any], response: Response[Any], attempt: dict[str, str]) -> None:
+    """Keeps an attempt to sign in at the user pool beside the last ones, which other tabs of this browser have begun."""
+    kept = [attempt, *_attempts(request)][:MAX_ATTEMPTS]
+    while len(kept) > 1 and len(pack(kept)) > MAX_VALUE:
+        kept.pop()
+    response.set_cookie(host_cookie(ATTEMPTS, pack(kept), STATE_MINUTES * 60))
+
+
+def find_attempt(request: Request[Any, Any, Any], state: str) -> dict[str, str] | None:
+    """The attempt of this browser that has that `state`; None if there is none."""
+    same = [found for found in _attempts(request) if hmac.compare_digest(found.get("state", "").encode(), state.encode())]
+    return same[0] if state and same else None
+
+
+def drop_attempt(request: Request[Any, Any, Any], response: Response[Any], attempt: dict[str, str]) -> None:
+    """Keeps an attempt no longer: it was used."""
+    kept = [found for found in _attempts(request) if found != attempt]
+    response.set_cookie(host_cookie(ATTEMPTS, pack(kept) if kept else "", STATE_MINUTES * 60 if kept else 0))
+
+
+def _attempts(request: Request[Any, Any, Any]) -> list[dict[str, str]]:
+    found = unpack(read_cookie(request.scope, ATTEMPTS))
+    return [_texts(attempt) for attempt in found] if isinstance(found, list) else []
+
+
+def _texts(found: Any) -> dict[str, str]:
+    """Names and texts; what is no text is left out."""
     return {name: value for name, value in found.items() if isinstance(value, str)} if isinstance(found, dict) else {}
 
 

@@ -3,7 +3,6 @@
 The browser that begins has a cookie with what it has to bring back, so a link with somebody else's code signs nobody in.
 """
 
-import hmac
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -16,7 +15,7 @@ from api.console.forms import Form, FormModel, form_pairs, read_query
 from api.console.pages import page, redirect
 from api.console.sessions import PUBLIC, find_session
 from api.console.signing_in.codes import MAX_SIGN_IN_BYTES, signed_in
-from api.console.signing_in.state import KeptForm, keep_state, read_state
+from api.console.signing_in.state import KeptForm, drop_attempt, find_attempt, keep_attempt, read_state
 from api.console.urls import local_path, parts_of
 from api.dependencies import ApiRequest
 from api.http.problems import BadRequest
@@ -45,7 +44,7 @@ async def begin(request: ApiRequest) -> Response[bytes]:
         raise NotFound(NOT_SET_UP)
     attempt = Attempt.new()
     response = redirect(hosted_page.authorize_url(request.settings, attempt))
-    keep_state(response, {"next": read_state(request).get("next", "/console"), **asdict(attempt)})
+    keep_attempt(request, response, {"next": read_state(request).get("next", "/console"), **asdict(attempt)})
     return response
 
 
@@ -54,10 +53,10 @@ async def come_back(request: ApiRequest) -> Response[bytes]:
     """Begins a session for the user of the ID token that the code is worth."""
     if not hosted_page.is_set_up(request.settings):
         raise NotFound(NOT_SET_UP)
-    sent, state = read_query(request, Callback).value, read_state(request)
-    if sent is None or not hmac.compare_digest(sent.state.encode(), state.get("state", "").encode()):
+    sent = read_query(request, Callback).value
+    if sent is None or (attempt := find_attempt(request, sent.state)) is None:
         return redirect(SIGN_IN, BEGIN_AGAIN, kind="warning")
-    text = await hosted_page.exchange(request.settings, sent.code, state.get("verifier", "")) if sent.code else None
+    text = await hosted_page.exchange(request.settings, sent.code, attempt.get("verifier", "")) if sent.code else None
     if text is None:
         return redirect(SIGN_IN, REFUSED, kind="warning")
     try:
@@ -66,14 +65,16 @@ async def come_back(request: ApiRequest) -> Response[bytes]:
         return redirect(SIGN_IN, error.detail, kind="warning")
     claims = jwt.decode(text, options={"verify_signature": False})  # `authenticate` has verified it
     if (claims.get("nonce"), claims["token_use"], claims.get("aud")) != (
-        state.get("nonce"), "id", request.settings.console_client_id
+        attempt.get("nonce"), "id", request.settings.console_client_id
     ):  # fmt: skip
         return redirect(SIGN_IN, REFUSED, kind="warning")
     async with request.database.transaction() as conn:
         token = await console_sessions.start(conn, found.user.id)
     if token is None:
         return redirect(SIGN_IN, NO_ROLE, kind="warning")
-    return await signed_in(request, token, state.get("next", ""))
+    response = await signed_in(request, token, attempt.get("next", ""))
+    drop_attempt(request, response, attempt)
+    return response
 
 
 @post(f"{SIGN_IN}/kept", opt=PUBLIC, status_code=200, request_max_body_size=MAX_SIGN_IN_BYTES)
