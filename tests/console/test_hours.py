@@ -248,6 +248,7 @@ def test_tasks_are_found_by_words_of_the_task_and_its_customer(own: Own) -> None
     assert options(own.show())[0] == mine
     assert options(own.show(search=f"mail {own.customer['name'][-6:]}")) == [mine]
     assert options(own.show(search=own.given.new_id())) == ["No open task has these words"]
+    assert options(own.show(own.browsers.admin())) == ["Find a task first"]
     part = own.browser.get("/console/hours/tasks", search=f"server {own.customer['name']}", headers={"HX-Request": "true"})
     assert "<html" not in part.answer.text and mine in part.answer.text.replace("&#39;", "'")
     assert own.show(search="%' OR 1=1 --" * 50).status == 200

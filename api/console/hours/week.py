@@ -94,7 +94,7 @@ async def search_tasks(request: ApiRequest) -> Response[bytes]:
     query = read_query(request, HoursQuery).value or HoursQuery()
     async with request.database.connection() as conn:
         view = await read_view(request, conn, query)
-        return fragment(request, "hours/options.html", tasks=await find_tasks(request, conn, view), chosen="")
+        return fragment(request, "hours/options.html", tasks=await find_tasks(request, conn, view), view=view, chosen="")
 
 
 async def find_tasks(request: ApiRequest, conn: Connection, view: HoursView) -> list[tuple[UUID, str]]:
