@@ -1,6 +1,6 @@
 """The Monday of a firm of twenty: what an admin has to do, from the first page on, with how many clicks and seconds.
 
-The seconds are those of the browser and of Stint alone: whoever reads needs more. To see them:
+The seconds are those of the browser and of Stint alone: a person who reads needs more. To see them:
 
 ./stint test --browser -n 0 -s tests/console/browser/test_monday.py
 """
