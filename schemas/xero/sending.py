@@ -1,12 +1,14 @@
 """An admin's request to send bills to Xero again: those that have failed, or whose time entries were changed there by hand."""
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import Field
 
 from schemas.base import Body, Row
-from schemas.errors import Invalid
+from schemas.errors import Conflict, Invalid
 from schemas.hours.time_bills import BillScope, check_days, scope_condition
 from schemas.identity.users import User
 from schemas.outbox.dead_letter_actions import Reason
@@ -97,6 +99,19 @@ async def selected(
     if len(found) < MAX_BILLS:
         return found, 0
     return found, await conn.value(f"SELECT count(*) FROM time_bills b WHERE {condition}", scope) - len(found)
+
+
+async def check_seen(conn: Connection, seen: Mapping[UUID, datetime]) -> None:
+    """Locks the bills until the transaction ends. Raises Conflict if one of them is not as a person has seen it: its
+    `updated_at` is another one. Its facts have the ids of these, as `bills` of `current`."""
+    query = "SELECT id, updated_at FROM time_bills WHERE id = ANY(%s) AND deleted_at IS NULL ORDER BY id FOR NO KEY UPDATE"
+    changed = [bill_id for bill_id, updated_at in await conn.all(query, (list(seen),)) if updated_at != seen[bill_id]]
+    if changed:
+        raise Conflict(
+            f"Of these bills, {len(changed)} changed, here or in Xero, after the page was shown. Nothing was done; look at"
+            " them as they are now, and choose again.",
+            current={"bills": changed},
+        )
 
 
 _NOUNS = {"failed": "failed bills", "differs": "bills that differ"}

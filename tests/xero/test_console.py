@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
+from uuid import uuid4
 
 import httpx2
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tests.console.client import Browser, Browsers, Page
 from tests.console.html import Element
 from tests.support.firm_with_xero import Firm
+from tests.support.installation import eventually
 
 CONNECTIONS = "/console/connections"
 CALLBACK = f"{CONNECTIONS}/xero/callback"
@@ -83,6 +85,21 @@ def test_while_xero_is_away_the_mapping_says_so_and_can_be_removed(firm: Firm, b
     firm.xero.clear_faults()
 
 
+def box_of(page: Page, bill_id: str) -> Element:
+    return next(box for box in page.html.all("input", name="bill") if box["value"].startswith(bill_id))
+
+
+def boxes(page: Page) -> dict[str, str]:
+    """What the box of each bill sends, by the bill's id."""
+    return {box["value"].partition("@")[0]: box["value"] for box in page.html.all("input", name="bill")}
+
+
+def in_xero(firm: Firm, bill: dict[str, Any]) -> int | None:
+    """The minutes that the bill shows of its entry in Xero."""
+    minutes: int | None = firm.admin.get(f"/api/time-bills/{bill['id']}")["xero"]["inXero"]["minutes"]
+    return minutes
+
+
 def consent(browser: Browser) -> dict[str, Any]:
     """What Xero appends to the redirect URI after a person has given consent."""
     leads_to = browser.get(f"{CONNECTIONS}/xero/consent", follow=False)
@@ -125,26 +142,39 @@ def test_bills_that_differ_or_failed_are_sent_again_or_accepted(firm: Firm, brow
     days: dict[str, Any] = {"start_date": "2026-03-01", "end_date": "2026-03-31"}
 
     page = browser.get(path, **days)
-    boxes = {box["value"] for box in page.html.all("input", name="bill")}
-    assert {first["id"], second["id"]} <= boxes and "Changed in Xero" in page.text and "0:05" in page.text
+    assert {first["id"], second["id"]} <= boxes(page).keys() and "Changed in Xero" in page.text and "0:05" in page.text
     assert firm.customer["name"] in page.text
-    undecided = browser.get(path, **days, show="undecided").html
-    assert {first["id"], second["id"]} <= {box["value"] for box in undecided.all("input", name="bill")}
+    undecided = browser.get(path, **days, show="undecided")
+    assert {first["id"], second["id"]} <= boxes(undecided).keys()
     settle = page.html.one("form", method="post", action=f"{path}?start_date=2026-03-01&end_date=2026-03-31")
-    unreasoned = browser.submit(settle, {"bill": first["id"], "action": "accept"})
+    unreasoned = browser.submit(settle, {"bill": boxes(page)[first["id"]], "action": "accept"})
     assert unreasoned.errors.keys() == {"reason"}
-    assert "checked" in unreasoned.html.one("input", name="bill", value=first["id"]).attributes, "the choice stays"
+    assert "checked" in box_of(unreasoned, first["id"]).attributes, "the choice stays"
     assert "Choose the bills first." in browser.post(path, {"action": "accept", "reason": "agreed"}).text
 
-    accepted = browser.post(path, {"bill": [first["id"]], "action": "accept", "reason": "agreed"})
+    # somebody changes it once more, which nobody has seen
+    firm.xero.change_entry(first["xero"]["timeEntryId"], duration=20 * 60)
+    eventually(lambda: in_xero(firm, first) == 20 * 60, seconds=40)
+    both = [boxes(page)[bill["id"]] for bill in (first, second)]
+    for action in ("accept", "send"):
+        late = browser.post(f"{path}?start_date=2026-03-01", {"bill": both, "action": action, "reason": "seen"})
+        assert late.status == 422 and "Of these bills, 1 changed" in late.text
+        assert "20:00" in late.text and late.text.count("Has changed since it was shown") == 1, "shown again, as it is now"
+        assert ["checked" in box_of(late, bill["id"]).attributes for bill in (first, second)] == [False, True]
+        statuses = [firm.admin.get(f"/api/time-bills/{bill['id']}")["xero"]["status"] for bill in (first, second)]
+        assert statuses == ["differs", "differs"], "nothing was done"
+
+    accepted = browser.post(path, {"bill": boxes(late)[first["id"]], "action": "accept", "reason": "agreed"})
     assert "1 bill is accepted as in Xero." in flash(accepted)
-    rows = [row.text for row in browser.get(path, **days).html.all("tr")]
-    assert len([row for row in rows if firm.customer["name"] in row and "0:05" in row]) == 1, "the accepted one is not listed"
-    sent = browser.post(path, {"bill": [first["id"], second["id"]], "action": "send", "reason": "by mistake"})
-    assert "sent again" in flash(sent)
+    rows = [row.text for row in browser.get(path, **days).html.all("tr") if firm.customer["name"] in row.text]
+    assert [row for row in rows if "0:05" in row] and not [row for row in rows if "20:00" in row], "the accepted is not listed"
+    seen = boxes(late)[second["id"]]
+    assert "1 bill is sent again" in flash(browser.post(path, {"bill": seen, "action": "send", "reason": "by mistake"}))
     firm.wait_for_status(second, "synced", seconds=40)
-    assert "Skipped:" in flash(browser.post(path, {"bill": [second["id"]], "action": "accept", "reason": "twice"}))
-    assert browsers.person().post(path, {"bill": [second["id"]], "action": "send", "reason": "x"}).status == 403
+    assert "Of these bills, 1 changed" in browser.post(path, {"bill": seen, "action": "accept", "reason": "twice"}).text
+    unknown = f"{uuid4()}@2026-03-02T09:00:00Z"
+    assert "There is no such time bill." in flash(browser.post(path, {"bill": unknown, "action": "accept", "reason": "x"}))
+    assert browsers.person().post(path, {"bill": seen, "action": "send", "reason": "x"}).status == 403
 
 
 def test_failed_bills_are_counted_and_sent_again(firm: Firm, browsers: Browsers) -> None:

@@ -248,5 +248,5 @@ def test_no_name_becomes_a_formula_in_a_spreadsheet(name: str, cell: str) -> Non
 
 CSV_COLUMNS = [
     "result", "cause", "reason", "date", "billId", "customerName", "pillarName", "userName", "minutes", "xeroMinutes",
-    "timeEntryId", "projectId", "readAt",
+    "timeEntryId", "projectId", "readAt", "billUpdatedAt",
 ]  # fmt: skip

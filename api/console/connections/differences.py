@@ -1,18 +1,18 @@
 """Bills against their time entries in Xero: what differs, and what to do with it."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Literal
 from uuid import UUID
 
 from litestar import Response, get, post
-from pydantic import Field
+from pydantic import BeforeValidator, Field, TypeAdapter
 
 from api.auth.auth import require_admin
 from api.console.connections.overview import PATH as CONNECTIONS
 from api.console.forms import Form, FormModel, read_form, read_query
 from api.console.pages import page, redirect
 from api.dependencies import ApiRequest
-from schemas.base import Day
+from schemas.base import Day, Instant
 from schemas.hours.bill_approval import get_today
 from schemas.outbox.dead_letter_actions import Reason
 from schemas.postgres.connection import Connection
@@ -26,6 +26,7 @@ from schemas.xero.sending import BillsToSend
 
 PATH = f"{CONNECTIONS}/xero/differences"
 PAGE_SIZE, FIRST_DAYS = 100, 31
+_INSTANT: TypeAdapter[datetime] = TypeAdapter(Instant)
 SHOWS = [("different", "all that does not agree"), ("undecided", "what waits for a decision")]
 
 
@@ -38,10 +39,19 @@ class DaysFilter(FormModel):
     cursor: Annotated[str, Field(max_length=1_000)] | None = None
 
 
-class ChosenBills(FormModel):
-    """What to do with the chosen bills: `send` them again, or `accept` what is in Xero; and why."""
+def _parse_seen(text: object) -> tuple[UUID, datetime]:
+    bill_id, _, updated_at = str(text).partition("@")
+    try:
+        return UUID(bill_id), _INSTANT.validate_python(updated_at)
+    except ValueError:
+        raise ValueError("choose bills of the list") from None
 
-    bill: Annotated[list[UUID], Field(default_factory=list, max_length=PAGE_SIZE)]
+
+class ChosenBills(FormModel):
+    """What to do with the chosen bills: `send` them again, or `accept` what is in Xero; and why. `bill`: the id of each, and
+    when it had last changed as it was shown, `ID@TIME`."""
+
+    bill: Annotated[list[Annotated[tuple[UUID, datetime], BeforeValidator(_parse_seen)]], Field(max_length=PAGE_SIZE)]
     action: Literal["send", "accept"]
     reason: Reason
 
@@ -56,7 +66,7 @@ async def show_differences(request: ApiRequest) -> Response[bytes]:
 async def settle(request: ApiRequest) -> Response[bytes]:
     """Sends the chosen bills again, or accepts what is in Xero. What needs neither any more is skipped, and said."""
     form = await read_form(request, ChosenBills)
-    if not any(form.typed.get("bill", [])):
+    if "bill" in form.errors or "bill" not in form.typed:
         form.errors["bill"] = "Choose the bills first."
     elif form.value is not None:
         with form.catching():
@@ -70,8 +80,10 @@ async def settle(request: ApiRequest) -> Response[bytes]:
 
 
 async def _settle(conn: Connection, request: ApiRequest, chosen: ChosenBills) -> tuple[int, list[str]]:
-    """How many bills were settled, and why others were not."""
-    body = {"ids": chosen.bill, "reason": chosen.reason}
+    """How many bills were settled, and why others were not. Raises Conflict if one has changed since it was shown."""
+    seen = dict(chosen.bill)
+    await sending.check_seen(conn, seen)
+    body = {"ids": list(seen), "reason": chosen.reason}
     if chosen.action == "send":
         sent = await sending.send_selected(conn, BillsToSend.model_validate(body), by=request.user)
         return sent.sent, [each.reason or "" for each in sent.results if each.result == "skipped"]

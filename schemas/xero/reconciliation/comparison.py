@@ -40,12 +40,13 @@ _COMPARED = """
                CASE WHEN xero_status = 'synced' THEN NULL
                     WHEN xero_status = 'differs' THEN CASE WHEN is_deleted THEN 'deleted' ELSE 'changed' END
                     ELSE xero_status END AS cause,
-               coalesce(xero_accepted->>'reason', xero_error) AS reason
+               coalesce(xero_accepted->>'reason', xero_error) AS reason, updated_at AS bill_updated_at
         FROM bill
         UNION ALL
         SELECT md5(s.tenant_id || s.entry_id)::uuid, coalesce(s.date, b.date, s.first_seen_at::date), s.bill_id, b.customer_id,
                b.pillar_id, b.user_id, NULL, s.minutes, s.entry_id, s.project_id, s.seen_at, 'too_many', 'stray',
-               'It has the mark of the bill, and is not its entry: compare them in Xero, and delete there what is too many.'
+               'It has the mark of the bill, and is not its entry: compare them in Xero, and delete there what is too many.',
+               b.updated_at
         FROM xero_stray_entries s LEFT JOIN time_bills b ON b.id = s.bill_id
         WHERE s.tenant_id = (SELECT tenant_id FROM xero_connection)
           AND s.seen_at - s.first_seen_at >= make_interval(secs => %(lag)s)

@@ -43,6 +43,9 @@ class ComparedBill(Row):
     time_entry_id: str | None
     project_id: Annotated[str | None, Field(description="in Xero")]
     read_at: Annotated[datetime | None, Field(description="when Stint last read the entry; null: not since it wrote it")]
+    bill_updated_at: Annotated[
+        datetime | None, Field(description="when the bill, or what it shows of Xero, last changed; null: there is no such bill")
+    ]
 
 
 class ComparedTotal(Row):
