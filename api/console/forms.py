@@ -97,6 +97,14 @@ def read_query(request: Request[Any, Any, Any], model: type[Model]) -> Form[Mode
     return read_pairs(pairs, model)
 
 
+def valid_query(request: Request[Any, Any, Any], model: type[Model]) -> Model:
+    """The filters in the query of a page that has no fields for them. Raises Invalid, whose page says what is wrong."""
+    found = read_query(request, model)
+    if found.value is None:
+        raise Invalid.because([FieldProblem(path=name, message=message) for name, message in found.errors.items()])
+    return found.value
+
+
 def read_pairs(pairs: Pairs, model: type[Model]) -> Form[Model]:
     """The form with these names and values, in the order in which they were sent."""
     form: Form[Model] = Form()

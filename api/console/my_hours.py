@@ -9,7 +9,7 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from pydantic import Field
 
-from api.console.forms import FormModel, read_query
+from api.console.forms import FormModel, valid_query
 from api.console.pages import page
 from api.dependencies import ApiRequest
 from api.reports.csv_responses import csv_response
@@ -76,7 +76,7 @@ async def download_my_hours(request: ApiRequest) -> Response[Any]:
 
 async def _report(request: ApiRequest) -> tuple[int, date, HoursReport]:
     """The year, today, and the hours that this user may see: of approved bills of their own customer."""
-    query = read_query(request, YearQuery).value or YearQuery()
+    query = valid_query(request, YearQuery)
     async with request.database.connection() as conn:
         today = await get_today(conn, request.settings.stint_timezone)
         year = query.year or today.year

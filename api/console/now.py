@@ -7,9 +7,10 @@ from typing import Any
 from litestar import Response, get
 
 from api.auth.auth import require_internal
-from api.console.forms import FormModel, read_query
+from api.console.forms import FormModel, valid_query
 from api.console.pages import fragment, page, redirect
 from api.dependencies import ApiRequest
+from schemas.base import Day
 from schemas.diagnosis import findings, status
 from schemas.diagnosis.findings import Finding
 from schemas.diagnosis.status import InstallationStatus
@@ -25,7 +26,7 @@ AMONG_DECISIONS = ("Dead letters:", "Bills differ ", "Xero has refused ")
 class NowQuery(FormModel):
     """`week`: any day of the week whose hours are shown; without it the present week."""
 
-    week: date | None = None
+    week: Day | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ async def show_now(request: ApiRequest) -> Response[bytes]:
     """The firm's own people see what is going on, admins also what needs them; a customer's users are led to their hours."""
     if not request.user.is_internal:
         return redirect("/console/my-hours")
-    query = read_query(request, NowQuery).value or NowQuery()
+    query = valid_query(request, NowQuery)
     async with request.database.connection() as conn:
         shown = await _timers(request, conn)
         week = await present.week(conn, query.week, settings=request.settings)

@@ -67,4 +67,4 @@ def test_the_navigation_of_a_customers_user_has_their_hours_only(given: Given, b
     page = browser.get("/console")
     assert page.answer.url.path == "/console/my-hours"
     assert [link["href"] for link in page.html.one("nav", aria_label="Pages").all("a")] == ["/console/my-hours"]
-    assert browser.get("/console/my-hours?year=nonsense").status == 200
+    assert browser.get("/console/my-hours?year=nonsense").status == 422

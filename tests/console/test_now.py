@@ -76,7 +76,7 @@ def test_the_hours_of_a_week_are_shown_beside_what_was_planned(given: Given, bro
     assert [link["href"] for link in page.html.one("nav", aria_label="Weeks").all("a")] == [
         f"/console?week={monday - 7 * DAY}#hours", f"/console?week={monday + 7 * DAY}#hours", "/console#hours"
     ]  # fmt: skip
-    assert browser.get("/console?week=nonsense").status == 200
+    assert browser.get("/console?week=nonsense").status == 422
     # an admin's names lead to the hours; another person's only their own
     link = f"/console/hours?person={by.id}&week={monday}"
     assert not list(page.html.all("a", href=link))

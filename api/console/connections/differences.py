@@ -104,4 +104,5 @@ async def _differences_page(request: ApiRequest, form: Form[ChosenBills], *, sta
             )
             found = Reconciliation.from_json(answer)
     values = {"shows": SHOWS, "filters": filters, "first": first, "last": last, "found": found}
+    status = 422 if filters.is_wrong else status
     return page(request, "connections/differences.html", status=status, form=form, **values)

@@ -58,7 +58,8 @@ async def show_customers(request: ApiRequest) -> Response[bytes]:
     chosen = filters.value or CustomerFilter()
     async with request.database.connection() as conn:
         found = await directory.search(conn, chosen.search, with_inactive=chosen.inactive)
-    return page(request, "customers/list.html", filters=filters, chosen=chosen, found=found)
+    values = {"filters": filters, "chosen": chosen, "found": found}
+    return page(request, "customers/list.html", status=422 if filters.is_wrong else 200, **values)
 
 
 @get(f"{BASE}/new", guards=[require_internal])

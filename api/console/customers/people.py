@@ -9,7 +9,7 @@ from pydantic import Field
 
 from api.auth.auth import require_internal
 from api.console.customers.shared import BASE, customer_path, read_customer
-from api.console.forms import Form, FormModel, read_form, read_query
+from api.console.forms import Form, FormModel, read_form, valid_query
 from api.console.pages import page, redirect
 from api.customers import invitations
 from api.dependencies import ApiRequest
@@ -83,7 +83,7 @@ async def remove(request: ApiRequest, customer_id: FromPath[UUID], user_id: From
 async def _people_page(
     request: ApiRequest, customer_id: UUID, form: Form[InvitationForm], *, status: int = 200
 ) -> Response[bytes]:
-    cursor = (read_query(request, PeopleFilter).value or PeopleFilter()).cursor
+    cursor = valid_query(request, PeopleFilter).cursor
     async with request.database.connection() as conn:
         customer = await read_customer(conn, customer_id, request.user)
         answer = await customer_users.list_page(conn, Page(PAGE_SIZE, cursor), customer_id=customer_id, user=request.user)

@@ -140,6 +140,7 @@ async def _tasks_page(request: ApiRequest, customer_id: UUID, form: Form[NewTask
     listed = Listed[Task].model_validate_json(answer)
     values: dict[str, Any] = {"customer": customer, "pillars": pillars, "pillar_choices": pillar_choices(pillars)}
     values |= {"tasks": listed.items, "next_cursor": listed.next_cursor, "statuses": STATUSES, "new_id": uuid4()}
+    status = 422 if filters.is_wrong else status
     return page(request, "customers/tasks.html", status=status, form=form, filters=filters, chosen=chosen, **values)
 
 

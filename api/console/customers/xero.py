@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from api.auth.auth import require_internal
 from api.console.customers.shared import BASE, FormVersion, customer_path, read_customer, read_pillars
-from api.console.forms import Form, FormModel, form_pairs, read_pairs, read_query
+from api.console.forms import Form, FormModel, form_pairs, read_pairs, valid_query
 from api.console.pages import fragment, is_htmx, page, redirect
 from api.console.sessions import CSRF_FIELD
 from api.customers.customers import write_change
@@ -55,7 +55,7 @@ class Choices:
 @get(PATH, guards=[require_internal])
 async def show_choices(request: ApiRequest, customer_id: FromPath[UUID]) -> Response[bytes]:
     """The form of the mapping with the tasks of the chosen project: a page, or the part of it that htmx asks for."""
-    query = read_query(request, ProjectQuery).value or ProjectQuery()
+    query = valid_query(request, ProjectQuery)
     return await _choices_page(request, customer_id, Form(), query.project)
 
 

@@ -10,7 +10,7 @@ from litestar.params import FromPath
 from pydantic import Field
 
 from api.auth.auth import require_internal
-from api.console.forms import Form, FormModel, read_form, read_query
+from api.console.forms import Form, FormModel, read_form, read_query, valid_query
 from api.console.hours.local_times import Hours, LocalTime, as_hours, is_same, to_local, to_utc
 from api.console.hours.week import HoursQuery, find_tasks, hours_page, read_view, view_of
 from api.console.pages import page, redirect
@@ -150,7 +150,7 @@ def _changes(sent: EntryForm, shown: OwnEntry, zone: str) -> dict[str, Any]:
 
 async def _entry_page(request: ApiRequest, entry_id: UUID, form: Form[Any], *, status: int = 200) -> Response[bytes]:
     zone = request.settings.stint_timezone
-    query = read_query(request, HoursQuery).value or HoursQuery()
+    query = valid_query(request, HoursQuery)
     async with request.database.connection() as conn:
         entry = await own.read_entry(conn, entry_id)
         person = None if entry.user_id == request.user.id else entry.user_id

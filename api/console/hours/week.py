@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from litestar import Response, get
 
 from api.auth.auth import require_internal
-from api.console.forms import Form, FormModel, read_query
+from api.console.forms import Form, FormModel, read_query, valid_query
 from api.console.hours.local_times import to_local
 from api.console.pages import fragment, page
 from api.dependencies import ApiRequest
@@ -91,7 +91,7 @@ async def show_hours(request: ApiRequest) -> Response[bytes]:
 @get("/console/hours/tasks", guards=[require_internal])
 async def search_tasks(request: ApiRequest) -> Response[bytes]:
     """The tasks with the typed words, as options, for htmx."""
-    query = read_query(request, HoursQuery).value or HoursQuery()
+    query = valid_query(request, HoursQuery)
     async with request.database.connection() as conn:
         view = await read_view(request, conn, query)
         return fragment(request, "hours/options.html", tasks=await find_tasks(request, conn, view), view=view, chosen="")

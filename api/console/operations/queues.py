@@ -9,7 +9,7 @@ from litestar import Response, get
 
 from api.auth.auth import require_admin
 from api.console.formats import Formats
-from api.console.forms import FormModel, read_query
+from api.console.forms import FormModel, valid_query
 from api.console.operations.charts import Chart, chart
 from api.console.pages import fragment, is_htmx, page
 from api.dependencies import ApiRequest
@@ -53,7 +53,7 @@ class QueuesQuery(FormModel):
 @get("/console/queues", guards=[require_admin])
 async def show_queues(request: ApiRequest) -> Response[bytes]:
     """The whole page; for htmx only what changes."""
-    query = read_query(request, QueuesQuery).value or QueuesQuery()
+    query = valid_query(request, QueuesQuery)
     show = Formats.of(request.headers.get("accept-language", ""), request.settings.stint_timezone)
     async with request.database.connection() as conn:
         samples = await queue_samples.last_hour(conn)
