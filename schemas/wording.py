@@ -51,7 +51,10 @@ def problems_in(model: type[BaseModel], errors: Iterable[Any]) -> list[FieldProb
     found: dict[str, FieldProblem] = {}
     for detail in errors:
         path, schema, parent = _locate(root, detail["loc"])
-        message = _message(detail, path[-1] if path else "", schema, parent, with_hint=len(found) < MAX_HINTS)
+        name = next((part for part in reversed(path) if not part.isdigit()), "")
+        message = _message(detail, name, schema, parent, with_hint=len(found) < MAX_HINTS)
+        if name and path[-1].isdigit() and message.startswith(name):  # a value of a list
+            message = f"Each of {message}"
         problem = FieldProblem(path=".".join(path), message=message)
         found.setdefault(problem.path, problem)  # pydantic lists each part of a union that does not fit
         if len(found) == MAX_PROBLEMS:

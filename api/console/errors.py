@@ -11,6 +11,7 @@ from litestar.types import ExceptionHandlersMap
 from api.console.pages import HTML, environment, fragment, is_htmx
 from api.console.sessions import READING, SignInNeeded
 from api.console.urls import local_path, parts_of, url_of
+from api.console.words import for_page
 from api.http.problems import TITLES as PROBLEM_TITLES
 from api.http.security import is_console
 
@@ -51,7 +52,7 @@ def error_page(request: Request[Any, Any, Any], answer: Response[Any]) -> Respon
         status=status,
         code=status,
         title=TITLES.get(status, problem["title"]),
-        detail=problem["detail"],
+        detail=for_page(problem["detail"]),
         request_id=problem["requestId"],
     )
     for name in ("Retry-After", "Allow"):
@@ -70,7 +71,7 @@ def plain_error_page(status: int, detail: str, request_id: str) -> bytes:
             **values,
             code=status,
             title=TITLES.get(status) or PROBLEM_TITLES.get(status, "Error"),
-            detail=detail,
+            detail=for_page(detail),
             request_id=request_id,
         )
         .encode()

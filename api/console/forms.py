@@ -10,6 +10,7 @@ from litestar import Request
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from api.console.sessions import CSRF_FIELD
+from api.console.words import for_page
 from api.http.problems import BadRequest
 from schemas import wording
 from schemas.base import Body
@@ -17,6 +18,7 @@ from schemas.errors import Conflict, FieldProblem, Invalid, NotFound, RateLimite
 
 FORM_TYPE = "application/x-www-form-urlencoded"
 MAX_FIELDS = 2_000
+CHOOSE = "Choose one that the page lists."
 SEND_FORM = f"Send the form as {FORM_TYPE}, in UTF-8."
 REFUSALS = (Conflict, Invalid, NotFound, RateLimited, Unavailable)
 Pairs = list[tuple[str, str]]
@@ -59,6 +61,7 @@ class Form(Generic[Model]):
 
     def refuse(self, name: str, message: str) -> None:
         """Adds an error beside the field of that name; `""`, and a name that was not sent by the form: about the whole."""
+        message = for_page(message, choose=CHOOSE)
         if name in self.typed:
             self.errors.setdefault(name, message)
         else:
@@ -80,10 +83,10 @@ class Form(Generic[Model]):
             for fault in error.errors:
                 self.refuse(_field_name(fault), fault.message)
         except Conflict as error:
-            self.general.append(error.detail)
+            self.general.append(for_page(error.detail, choose=CHOOSE))
             self.current = error.facts.get("current")
         except REFUSALS as error:
-            self.general.append(error.detail)
+            self.general.append(for_page(error.detail, choose=CHOOSE))
 
 
 async def read_form(request: Request[Any, Any, Any], model: type[Model]) -> Form[Model]:

@@ -15,6 +15,7 @@ from api.console.formats import Formats
 from api.console.sessions import session_of
 from api.console.static import static_url
 from api.console.urls import as_header
+from api.console.words import for_page
 from schemas.identity.external import hosted_page
 from schemas.identity.users import User
 
@@ -57,6 +58,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
+    found.filters["for_page"] = for_page
     found.globals |= {
         "static": static_url,
         "pool_is_set_up": hosted_page.is_set_up,
@@ -83,7 +85,7 @@ def redirect(path: str, message: str = "", *, kind: str = "done") -> Response[by
     """303 to a page, which shows the message. `kind`: done, or warning."""
     response = Response(b"", status_code=303, headers={"Location": as_header(path)}, media_type=HTML)
     if message:
-        response.set_cookie(host_cookie(FLASH, pack([kind, message[:MAX_FLASH]]), FLASH_SECONDS))
+        response.set_cookie(host_cookie(FLASH, pack([kind, for_page(message)[:MAX_FLASH]]), FLASH_SECONDS))
     return response
 
 

@@ -1,9 +1,12 @@
 """Forms: what the domain refuses, and what does not fit it, as errors beside the fields."""
 
+from uuid import UUID
+
 import pytest
 from pydantic import ValidationError
 
-from api.console.forms import Form, FormModel
+from api.console.forms import CHOOSE, Form, FormModel, read_pairs
+from api.console.words import for_page
 from schemas.base import Row
 from schemas.hours.entry_creation import NewTimeEntry
 from schemas.xero.sending import BillsToSend
@@ -24,6 +27,29 @@ def test_what_does_not_fit_a_body_of_the_api_is_an_error_beside_its_field() -> N
     with form.catching():
         BillsToSend.model_validate({"ids": [], "reason": "x"})
     assert form.errors.keys() == {"ids"} and not form.general
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("There is no such task; GET /api/tasks lists them.", "There is no such task. Choose one that the page lists."),
+        ("There is no such dead letter; GET /api/dead-letters, or ./stint dead list, lists them.",
+         "There is no such dead letter. Choose one that the page lists."),
+        ("You have no timer; GET /api/active-timers/me shows your running timer.", "You have no timer."),
+        ("There is nothing at this path; /docs lists what there is.", "There is nothing at this path."),
+        ("Xero refused; try again at auth-url in a minute.", "Xero refused; connect Xero again in a minute."),
+        ("The day is locked; it is approved.", "The day is locked; it is approved."),
+    ],
+)  # fmt: skip
+def test_a_page_names_no_path_of_the_api(said: str, shown: str) -> None:
+    assert for_page(said, choose=CHOOSE) == shown
+
+
+def test_each_value_of_a_list_is_named_by_the_list() -> None:
+    class Ids(FormModel):
+        ids: list[UUID]
+
+    assert read_pairs([("ids", "x")], Ids).errors["ids"].startswith("Each of ids must be the id of a row, such as ")
 
 
 def test_what_the_software_has_stored_itself_is_no_mistake_of_the_person() -> None:

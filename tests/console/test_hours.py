@@ -149,6 +149,7 @@ def test_hours_are_logged_once_with_an_end_or_a_duration(own: Own) -> None:
         )
         assert page.status == 422 and "Nothing was saved yet" in page.text, wrong
         assert field in page.errors or field == "id", (wrong, page.errors)
+        assert "/api/" not in page.text and "/docs" not in page.text
     overlap = own.log_form(start_time=f"{MONDAY}T09:30", duration="1:00")
     page = own.browser.post("/console/hours/log", overlap)
     assert page.status == 422 and "Tick “Accept an overlap”" in page.text and "allowOverlap" not in page.text

@@ -1,0 +1,15 @@
+"""What the API says, in the words of pages: a person calls no paths."""
+
+INSTEAD = {"start again at auth-url": "connect Xero again", "try again at auth-url": "connect Xero again"}
+HINTS = ("; GET ", "; PATCH ", "; /docs ")  # each begins what only a client of the API can do
+
+
+def for_page(text: str, *, choose: str = "") -> str:
+    """The text without what only a client of the API can do. `choose`: the sentence instead of a path that lists the rows."""
+    for words, others in INSTEAD.items():
+        text = text.replace(words, others)
+    for hint in HINTS:
+        said, found, rest = text.partition(hint)
+        if found:
+            text = f"{said}.{f' {choose}' if choose and rest.endswith('lists them.') else ''}"
+    return text
