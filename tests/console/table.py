@@ -130,7 +130,7 @@ TABLE: dict[str, PageCase] = {
     "GET /console/customers/{customer_id}/xero": internal_users(),
     "POST /console/customers/{customer_id}/xero": internal_users(422).with_form(version="999"),
     "GET /console/connections": admins(),
-    "GET /console/connections/xero/consent": admins(303),
+    "POST /console/connections/xero/consent": admins(303),
     "GET /console/connections/xero/callback": admins(303).with_query(error="access_denied"),
     "POST /console/connections/xero/disconnect": admins(303),
     "POST /console/connections/xero/send-failed": admins(422),

@@ -18,10 +18,10 @@ def test_what_is_not_set_up_is_named_with_what_to_set(browsers: Browsers) -> Non
     for name in ("XERO_CLIENT_ID", "SLACK_BOT_TOKEN", "SMTP_URL"):
         assert name in page.text, name
     assert "Postgres Answers version" in page.text and "RabbitMQ" in page.text
-    assert not list(page.html.all("a", href=f"{PATH}/xero/consent"))
+    assert not list(page.html.all("form", action=f"{PATH}/xero/consent"))
 
     browser = browsers.admin()
-    assert "Xero is not set up here" in browser.get(f"{PATH}/xero/consent").text
+    assert "Xero is not set up here" in browser.post(f"{PATH}/xero/consent").text
     assert "Xero is not set up here" in browser.get(f"{PATH}/xero/callback", code="x", state="x").text
     assert "Slack is not set up here" in browser.get(f"{PATH}/slack").text
 

@@ -102,9 +102,10 @@ def in_xero(firm: Firm, bill: dict[str, Any]) -> int | None:
 
 def consent(browser: Browser) -> dict[str, Any]:
     """What Xero appends to the redirect URI after a person has given consent."""
-    leads_to = browser.get(f"{CONNECTIONS}/xero/consent", follow=False)
-    assert leads_to.status == 303
-    answer = httpx2.URL(httpx2.get(f"{leads_to.location}&auto=1").headers["Location"])
+    page = browser.submit(form(browser.get(CONNECTIONS), f"{CONNECTIONS}/xero/consent"))
+    assert page.title == "Connect Xero"
+    link = page.html.one("main").one("a", class_="button main")["href"]
+    answer = httpx2.URL(httpx2.get(f"{link}&auto=1").headers["Location"])
     assert answer.path == "/xero/callback"
     return dict(answer.params)
 
@@ -124,7 +125,17 @@ def test_xero_is_connected_by_its_consent_page_and_disconnected(firm: Firm, brow
     page = browser.get(led.location)
     assert "Xero is connected." in flash(page) and "Disconnect" in page.text
     assert "used already" in flash(browser.get(CALLBACK, **answer)), "a state works once"
-    assert "access_denied" in flash(browser.get(CALLBACK, error="access_denied", state="x"))
+    states = firm.stint.value("SELECT count(*) FROM xero_oauth_states")
+    for method in ("GET", "HEAD"):
+        assert browser.request(method, f"{CONNECTIONS}/xero/consent").status == 405
+    assert firm.stint.value("SELECT count(*) FROM xero_oauth_states") == states, "a link of another site begins nothing"
+    forged = flash(browser.get(CALLBACK, error="Call +49 30 1234567 for help", state="x"))
+    assert "not yours" in forged and "1234567" not in forged and "auth-url" not in forged
+    state = consent(browser)["state"]
+    assert "it was not allowed on Xero's page" in flash(browser.get(CALLBACK, error="access_denied", state=state))
+    assert "used already" in flash(browser.get(CALLBACK, error="access_denied", state=state))
+    other_error = flash(browser.get(CALLBACK, error="Call +49 30 1234567", state=consent(browser)["state"]))
+    assert "Xero gives no access. Nothing was changed." in other_error and "1234567" not in other_error
     assert "Xero sent no code" in flash(browser.get(CALLBACK))
     wrong = consent(browser) | {"code": "wrong"}
     page = browser.get(CALLBACK, **wrong)

@@ -6,7 +6,7 @@ from api.console.connections import differences, mail, overview, slack, xero
 
 CONNECTION_ROUTES: list[tuple[str, str, HTTPRouteHandler]] = [
     ("GET", "/console/connections", overview.show_connections),
-    ("GET", "/console/connections/xero/consent", xero.begin_consent),
+    ("POST", "/console/connections/xero/consent", xero.begin_consent),
     ("GET", "/console/connections/xero/callback", xero.end_consent),
     ("POST", "/console/connections/xero/disconnect", xero.disconnect),
     ("POST", "/console/connections/xero/send-failed", xero.send_failed),

@@ -9,7 +9,7 @@ from pydantic import Field
 from api.auth.auth import require_admin
 from api.console.connections.overview import PATH, connections_page
 from api.console.forms import FormModel, read_form, read_query
-from api.console.pages import redirect
+from api.console.pages import page, redirect
 from api.dependencies import ApiRequest
 from api.http.queries import ANY_QUERY
 from api.xero import connect_organisation
@@ -19,6 +19,10 @@ from schemas.xero import choices, connection, sending
 from schemas.xero.connection import Callback
 from schemas.xero.sending import BillsToSend
 
+REFUSALS = {
+    "access_denied": "Xero gives no access: it was not allowed on Xero's page.",
+    "temporarily_unavailable": "Xero cannot give access just now. Connect again in a minute.",
+}
 STILL_CONNECTING = "Xero has not answered yet. Stint goes on connecting for a minute: open this page again to see the outcome."
 
 
@@ -36,16 +40,16 @@ class SendForm(FormModel):
     reason: Reason
 
 
-@get(f"{PATH}/xero/consent", guards=[require_admin])
+@post(f"{PATH}/xero/consent", guards=[require_admin], status_code=200)
 async def begin_consent(request: ApiRequest) -> Response[bytes]:
-    """Leads to the page at Xero on which an admin gives Stint access. It is a link, because pages of Stint may send forms only
-    to Stint."""
+    """A page with the link to the page at Xero on which an admin gives Stint access. A form cannot lead there: browsers send
+    forms of Stint's pages only to Stint."""
     try:
         async with request.database.transaction() as conn:
             consent = await connection.start_consent(conn, by=request.user, settings=request.settings)
     except Conflict as refusal:
         return redirect(PATH, refusal.detail, kind="warning")
-    return redirect(consent.url)
+    return page(request, "connections/consent.html", url=consent.url)
 
 
 @get(f"{PATH}/xero/callback", guards=[require_admin])
@@ -53,7 +57,7 @@ async def end_consent(request: ApiRequest) -> Response[bytes]:
     """Connects the organisation that was chosen at Xero. The state works once, for the admin who began."""
     query = read_query(request, CallbackQuery).value or CallbackQuery()
     if query.error:
-        return redirect(PATH, f"Xero gives no access: {query.error}. It is connected as before.", kind="warning")
+        return await _refused(request, query)
     if not query.code or not query.state:
         return redirect(PATH, "Xero sent no code. Connect again.", kind="warning")
     try:
@@ -63,6 +67,16 @@ async def end_consent(request: ApiRequest) -> Response[bytes]:
     if not is_done:
         return redirect(PATH, STILL_CONNECTING, kind="warning")
     return redirect(PATH, "Xero is connected. Approved bills that are mapped are sent now.")
+
+
+async def _refused(request: ApiRequest, query: CallbackQuery) -> Response[bytes]:
+    """Says that Xero gives no access, if the person was sent there; what else is in the URL may be of anybody."""
+    try:
+        async with request.database.transaction() as conn:
+            await connection.consume_state(conn, query.state, by=request.user)
+    except Invalid as refusal:
+        return redirect(PATH, refusal.detail, kind="warning")
+    return redirect(PATH, f"{REFUSALS.get(query.error, 'Xero gives no access.')} Nothing was changed.", kind="warning")
 
 
 @get("/xero/callback", opt={"exclude_from_auth": True, ANY_QUERY: True}, include_in_schema=False)

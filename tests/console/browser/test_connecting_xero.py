@@ -49,7 +49,9 @@ def test_xero_is_connected_a_customer_is_mapped_and_an_approved_bill_arrives(
     visitor.guard.allow_origin(xero.url)
     visitor.guard.expect_status(404)  # the stand-in has no icon
     page = visitor.open("/console/connections")
-    page.get_by_role("link", name="Connect Xero").click()
+    page.get_by_role("button", name="Connect Xero").click()
+    visitor.inspect()
+    page.get_by_role("link", name="Go to Xero").click()
     page.wait_for_url(f"{xero.url}/**")
     page.get_by_role("link").first.click()
     expect(page.get_by_text("Xero is connected.")).to_be_visible()
