@@ -69,7 +69,7 @@ def test_the_page_refreshes_a_part_of_itself_unless_that_is_stopped(browsers: Br
     assert not list(part.html.all("h1"))
     still = browser.get("/console/queues", still="true").html
     assert "hx-get" not in still.one("div", id="live").attributes
-    assert browser.get("/console/queues", still="rubbish", other="x").status == 200
+    assert browser.get("/console/queues", still="rubbish", other="x").status == 422
 
 
 def test_a_queue_without_worker_and_an_installation_without_relay_are_named(
