@@ -53,9 +53,8 @@ def problems_in(model: type[BaseModel], errors: Iterable[Any]) -> list[FieldProb
         path, schema, parent = _locate(root, detail["loc"])
         name = next((part for part in reversed(path) if not part.isdigit()), "")
         message = _message(detail, name, schema, parent, with_hint=len(found) < MAX_HINTS)
-        if name and path[-1].isdigit() and message.startswith(name):  # a value of a list
-            message = f"Each of {message}"
-        problem = FieldProblem(path=".".join(path), message=message)
+        each = "Each of " if name and path[-1].isdigit() and message.startswith(name) else ""
+        problem = FieldProblem(path=".".join(path), message=each + message)
         found.setdefault(problem.path, problem)  # pydantic lists each part of a union that does not fit
         if len(found) == MAX_PROBLEMS:
             break
@@ -63,8 +62,7 @@ def problems_in(model: type[BaseModel], errors: Iterable[Any]) -> list[FieldProb
 
 
 def model_named(name: str, base: type[BaseModel]) -> type[BaseModel] | None:
-    """The model of that name among those derived from `base`, if there is one: a ValidationError has only the name, as its
-    title."""
+    """The model of that name that is derived from `base`, if there is one: a ValidationError has only the name, as title."""
     return next((model for model in _derived(base) if model.__name__ == name), None)
 
 
@@ -72,8 +70,7 @@ def model_named(name: str, base: type[BaseModel]) -> type[BaseModel] | None:
 def schema_of(model: type[BaseModel]) -> Schema:
     """The model's JSON schema without references."""
     schema = model.model_json_schema()
-    resolved: Schema = _resolved(schema, schema.get("$defs", {}))
-    return resolved
+    return _resolved(schema, schema.get("$defs", {}))  # type: ignore[no-any-return]
 
 
 def sentence(errors: Sequence[FieldProblem]) -> str:
