@@ -300,8 +300,9 @@ def test_discarded_letters_are_listed_and_restored_with_their_history(
         assert f"Restored by {admin.email}" in restored.text and "a mistake" in restored.text
 
 
-def test_an_action_without_a_valid_selection_does_nothing(browser: Browser, stint: Installation) -> None:
+def test_an_action_without_a_valid_selection_does_nothing(given: Given, browser: Browser, stint: Installation) -> None:
     dead(stint)
+    given.settled()
     before = fingerprint(stint)
     valid = {"reason": "x", "shown": "1", "shown_at": "2026-03-02T09:00:00Z"}
     for action in ACTS:

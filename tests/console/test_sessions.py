@@ -151,6 +151,7 @@ def test_requests_without_a_session_are_counted_per_client(given: Given, another
         pages[-1].status == 429 and pages[-1].title == "Too many requests" and int(pages[-1].answer.headers["retry-after"]) >= 1
     )
     assert limited.post("/console/hours/start", {"a": "b"}).status == 429
+    assert limited.request("GET", "/xero/callback?code=x").status == 429
     assert limited.sign_in_as(person).get("/console").status == 200, "with a session nothing is counted"
     limited.close()
 

@@ -11,6 +11,7 @@ from api.console.connections.overview import PATH, connections_page
 from api.console.forms import FormModel, read_form, read_query
 from api.console.pages import page, redirect
 from api.dependencies import ApiRequest
+from api.http.limits.clients import COUNT_CLIENT
 from api.http.queries import ANY_QUERY
 from api.xero import connect_organisation
 from schemas.errors import Conflict, Invalid, Unavailable
@@ -79,7 +80,7 @@ async def _refused(request: ApiRequest, query: CallbackQuery) -> Response[bytes]
     return redirect(PATH, f"{REFUSALS.get(query.error, 'Xero gives no access.')} Nothing was changed.", kind="warning")
 
 
-@get("/xero/callback", opt={"exclude_from_auth": True, ANY_QUERY: True}, include_in_schema=False)
+@get("/xero/callback", opt={"exclude_from_auth": True, ANY_QUERY: True, COUNT_CLIENT: True}, include_in_schema=False)
 async def lead_to_callback(request: ApiRequest) -> Response[bytes]:
     """The default redirect URI where no APP_URL is set: leads to the console's."""
     query = read_query(request, CallbackQuery).typed
