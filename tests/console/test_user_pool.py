@@ -32,9 +32,9 @@ def browser(pool_api: Installation) -> Iterator[Browser]:
     made.close()
 
 
-def to_callback(browser: Browser, wanted: str = "/console/sign-in") -> str:
+def to_callback(browser: Browser, path: str = "/console/sign-in") -> str:
     """Follows the way to the hosted page and back to Stint; the path with the code."""
-    page = browser.get(wanted)
+    page = browser.get(path)
     assert "no password" not in page.text
     begun = browser.request("GET", page.html.one("a", class_="main")["href"])
     assert begun.status == 303
