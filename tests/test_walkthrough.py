@@ -1,7 +1,15 @@
 """The main job on real input: a stopped timer becomes a time bill, which an admin approves."""
 
+import pytest
+
 from tests.support.given import Given
 from tests.support.installation import Installation
+
+
+@pytest.fixture(scope="module")
+def stint(stint_apart: Installation) -> Installation:
+    """`verify` reads all rows."""
+    return stint_apart
 
 
 def test_a_stopped_timer_becomes_a_time_bill_that_an_admin_approves(given: Given, stint: Installation) -> None:

@@ -16,6 +16,12 @@ from tests.support.given import Given, Person
 from tests.support.installation import Installation, eventually, free_port
 
 
+@pytest.fixture(scope="module")
+def stint(stint_apart: Installation) -> Installation:
+    """The peer reads the signing keys once, and other tests change those of the shared Stint."""
+    return stint_apart
+
+
 @pytest.fixture
 def peer(stint: Installation, given: Given, tmp_path: Path) -> Iterator[str]:
     """The URL of the peer over the database of the shared Stint."""

@@ -10,6 +10,12 @@ from tests.support.installation import Installation
 from tests.sync.pushing import SOMEONE, ago, op, outcomes, pushed, run, stopped
 
 
+@pytest.fixture(scope="module")
+def stint(stint_apart: Installation) -> Installation:
+    """`verify` reads all rows."""
+    return stint_apart
+
+
 def test_a_timer_that_ran_offline_keeps_its_own_times(given: Given) -> None:
     by = given.person()
     task, timer = given.task(by), str(uuid4())

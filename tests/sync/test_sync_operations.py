@@ -6,12 +6,20 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
+import pytest
+
 from tests.support.answers import refused_fields
 from tests.support.given import Given
 from tests.support.installation import Installation, eventually
 from tests.support.sizes import OPERATIONS
 from tests.sync.clients import first_load
 from tests.sync.pushing import SOMEONE, ago, op, outcomes, pushed, run
+
+
+@pytest.fixture(scope="module")
+def stint(stint_apart: Installation) -> Installation:
+    """`verify` reads all rows."""
+    return stint_apart
 
 
 def test_each_kind_does_what_its_route_does(given: Given) -> None:
