@@ -126,7 +126,7 @@ async def sign(conn: Connection, claims: Claims, *, settings: Settings) -> str:
     await ensure_key(conn, secret_key)
     kid, pem, now, access_version = await conn.one(
         """
-        SELECT kid, private_pem, extract(epoch FROM clock_timestamp())::bigint,
+        SELECT kid, private_pem, floor(extract(epoch FROM clock_timestamp()))::bigint,
                coalesce((SELECT access_version FROM users WHERE id = %s), 0)
         FROM signing_keys WHERE retired_at IS NULL ORDER BY created_at DESC LIMIT 1
         """,
