@@ -18,11 +18,11 @@ from schemas.base import Instant
 from schemas.errors import Invalid
 from schemas.hours.entry_rules import EntryRules, check_edited
 from schemas.masking import Redactor
-from schemas.outbox import dead_letter_actions, dead_letter_details, dead_letters, replays
-from schemas.outbox.dead_letter_actions import Action, ActionResult, Edit
-from schemas.outbox.dead_letter_details import DeadLetterDetail
-from schemas.outbox.dead_letters import DeadLetter, DeadLetterFilter, DeadLetterState, Groups
-from schemas.outbox.replays import NewReplay, Replay, Replays
+from schemas.outbox.dead_letters import actions, details, lists, replays
+from schemas.outbox.dead_letters.actions import Action, ActionResult, Edit
+from schemas.outbox.dead_letters.details import DeadLetterDetail
+from schemas.outbox.dead_letters.lists import DeadLetter, DeadLetterFilter, DeadLetterState, Groups
+from schemas.outbox.dead_letters.replays import NewReplay, Replay, Replays
 from schemas.postgres.listing import Page
 
 Since = Annotated[
@@ -98,7 +98,7 @@ async def list_dead_letters(request: ApiRequest, list_query: NamedDependency[Dea
     masked."""
     redactor = Redactor(request.settings)
     async with request.database.connection() as conn:
-        page = await dead_letters.list_page(conn, list_query.page, list_query.filters, redactor, state=list_query.state)
+        page = await lists.list_page(conn, list_query.page, list_query.filters, redactor, state=list_query.state)
     return json_response(page)
 
 
@@ -106,7 +106,7 @@ async def list_dead_letters(request: ApiRequest, list_query: NamedDependency[Dea
 async def list_dead_letter_groups(request: ApiRequest) -> Groups:
     """Dead letters grouped by actor, error, and the innermost stack frame in Stint's own code, the latest death first."""
     async with request.database.connection() as conn:
-        return await dead_letters.list_groups(conn, Redactor(request.settings))
+        return await lists.list_groups(conn, Redactor(request.settings))
 
 
 @get("/api/dead-letters/{letter_id:str}", summary="Read a dead letter", guards=[require_admin])
@@ -114,7 +114,7 @@ async def get_dead_letter(request: ApiRequest, letter_id: FromPath[UUID]) -> Dea
     """Everything about one message or unrecognized message: its body with secrets masked, every attempt with its traceback,
     its cause, the messages that it caused, and its history."""
     async with request.database.connection() as conn:
-        return await dead_letter_details.get_detail(conn, letter_id, Redactor(request.settings))
+        return await details.get_detail(conn, letter_id, Redactor(request.settings))
 
 
 @post("/api/dead-letters/replay", summary="Replay dead letters", guards=[require_admin], status_code=202)
@@ -152,14 +152,14 @@ async def discard_dead_letters(request: ApiRequest, data: JSONBody[Action]) -> A
     """Discards dead letters whose work nobody needs, and unrecognized messages. They are kept, and can be restored. A filter
     discards what it lists."""
     async with request.database.transaction() as conn:
-        return await dead_letter_actions.discard(conn, data, who=request.user.email or str(request.user.id))
+        return await actions.discard(conn, data, who=request.user.email or str(request.user.id))
 
 
 @post("/api/dead-letters/restore", summary="Restore discarded dead letters", guards=[require_admin], status_code=200)
 async def restore_dead_letters(request: ApiRequest, data: JSONBody[Action]) -> ActionResult:
     """Makes discarded dead letters dead again."""
     async with request.database.transaction() as conn:
-        return await dead_letter_actions.restore(conn, data, who=request.user.email or str(request.user.id))
+        return await actions.restore(conn, data, who=request.user.email or str(request.user.id))
 
 
 @post(
@@ -174,7 +174,5 @@ async def edit_dead_letter(request: ApiRequest, letter_id: FromPath[UUID], data:
     redactor = Redactor(request.settings)
     async with request.database.transaction() as conn:
         check = partial(check_edited, rules=EntryRules.of(request.settings))
-        await dead_letter_actions.edit(
-            conn, letter_id, data, redactor, check=check, who=request.user.email or str(request.user.id)
-        )
-        return await dead_letter_details.get_detail(conn, letter_id, redactor)
+        await actions.edit(conn, letter_id, data, redactor, check=check, who=request.user.email or str(request.user.id))
+        return await details.get_detail(conn, letter_id, redactor)

@@ -17,7 +17,8 @@ from actors.runtime.amqp import Amqp
 from actors.runtime.broker import decode_reference, xq_arguments
 from actors.runtime.failures import record_failure
 from schemas.messages import MODELS, QUEUES
-from schemas.outbox import outbox, unrecognized_messages
+from schemas.outbox import outbox
+from schemas.outbox.dead_letters import unrecognized_messages
 from schemas.outbox.failed_attempts import Failure
 from schemas.outbox.heartbeats import process_name
 from schemas.outbox.outbox import Record

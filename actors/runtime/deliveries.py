@@ -13,7 +13,8 @@ from uuid import UUID
 
 from actors.runtime.failures import record_failure
 from schemas.messages import Message, parse_body
-from schemas.outbox import outbox, unrecognized_messages
+from schemas.outbox import outbox
+from schemas.outbox.dead_letters import unrecognized_messages
 from schemas.outbox.failed_attempts import Failure
 from schemas.outbox.outbox import Record, State
 from schemas.postgres.connection import Connection

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 
-from schemas.outbox import alerts, replays
+from schemas.outbox import alerts
+from schemas.outbox.dead_letters import replays
 from schemas.postgres.connection import connect
 from schemas.settings import Settings
 

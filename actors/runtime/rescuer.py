@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from actors.runtime.failures import record_failure
 from schemas.identity import user_pool
-from schemas.outbox import outbox, queue_samples, replays
+from schemas.outbox import outbox, queue_samples
+from schemas.outbox.dead_letters import replays
 from schemas.outbox.failed_attempts import Failure
 from schemas.outbox.heartbeats import process_name
 from schemas.outbox.outbox import Record

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from schemas.outbox.dead_letter_details import DeadLetterDetail, difference
-from schemas.outbox.dead_letters import Groups
-from schemas.outbox.replays import Replay, Replays
+from schemas.outbox.dead_letters.details import DeadLetterDetail, difference
+from schemas.outbox.dead_letters.lists import Groups
+from schemas.outbox.dead_letters.replays import Replay, Replays
 
 Json = dict[str, Any]
 

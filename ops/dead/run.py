@@ -21,9 +21,9 @@ from ops.progress import progress
 from schemas.errors import Invalid, NotFound, StintError
 from schemas.hours.entry_rules import EntryRules, check_edited
 from schemas.masking import Redactor
-from schemas.outbox import dead_letter_actions, dead_letter_details, dead_letters, replays
-from schemas.outbox.dead_letter_actions import Action, Edit
-from schemas.outbox.replays import NewReplay, Replay
+from schemas.outbox.dead_letters import actions, details, lists, replays
+from schemas.outbox.dead_letters.actions import Action, Edit
+from schemas.outbox.dead_letters.replays import NewReplay, Replay
 from schemas.postgres.connection import Connection, connect
 from schemas.postgres.listing import Page
 from schemas.settings import settings
@@ -36,7 +36,7 @@ NO_RELAY_SECONDS = 8  # after these it prints that no relay has taken the replay
 
 def run(args: argparse.Namespace) -> int:
     """Runs one action and returns its exit code."""
-    actions: dict[str, Callable[[Connection, argparse.Namespace], Awaitable[int]]] = {
+    commands: dict[str, Callable[[Connection, argparse.Namespace], Awaitable[int]]] = {
         "groups": _groups,
         "list": _list,
         "show": _show,
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
     async def act() -> int:
         async with await connect(settings()) as conn:
-            return await actions[args.action or "groups"](conn, args)
+            return await commands[args.action or "groups"](conn, args)
 
     try:
         return asyncio.run(act())
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _groups(conn: Connection, args: argparse.Namespace) -> int:
-    found = await dead_letters.list_groups(conn, Redactor(settings()))
+    found = await lists.list_groups(conn, Redactor(settings()))
     if args.json:
         _print_json(found)
     else:
@@ -75,7 +75,7 @@ async def _groups(conn: Connection, args: argparse.Namespace) -> int:
 
 async def _list(conn: Connection, args: argparse.Namespace) -> int:
     filters = selection.parse_filter(args)
-    page = json.loads(await dead_letters.list_page(conn, Page(args.limit), filters, Redactor(settings()), state=args.in_state))
+    page = json.loads(await lists.list_page(conn, Page(args.limit), filters, Redactor(settings()), state=args.in_state))
     if args.json:
         print(json.dumps(page["items"], indent=2))
     else:
@@ -84,7 +84,7 @@ async def _list(conn: Connection, args: argparse.Namespace) -> int:
 
 
 async def _show(conn: Connection, args: argparse.Namespace) -> int:
-    detail = await dead_letter_details.get_detail(conn, await selection.message_id(conn, args.id), Redactor(settings()))
+    detail = await details.get_detail(conn, await selection.message_id(conn, args.id), Redactor(settings()))
     if args.json:
         _print_json(detail)
     else:
@@ -163,7 +163,7 @@ def _print_replay(args: argparse.Namespace, replay: Replay, code: int) -> int:
 async def _edit(conn: Connection, args: argparse.Namespace) -> int:
     redactor = Redactor(settings())
     message_id = await selection.message_id(conn, args.id)
-    before = await dead_letter_details.get_detail(conn, message_id, redactor)
+    before = await details.get_detail(conn, message_id, redactor)
     if not isinstance(before.body, dict):
         raise CommandError("An unrecognized message can't be edited: no actor processes it.")
     body = selection.new_body(before.body, args)
@@ -173,15 +173,15 @@ async def _edit(conn: Connection, args: argparse.Namespace) -> int:
         output.print_difference(before.body, shown, changes=body != before.body)
     async with conn.transaction():
         if args.dry_run:
-            await dead_letter_actions.validated_body(conn, message_id, body, redactor, check=check)
+            await actions.validated_body(conn, message_id, body, redactor, check=check)
             return _print(json.dumps({"before": before.body, "after": shown}, indent=2) if args.json else "The body is valid.")
-        await dead_letter_actions.edit(conn, message_id, edit, redactor, check=check, who=_who())
+        await actions.edit(conn, message_id, edit, redactor, check=check, who=_who())
     return await _show(conn, args) if args.json else _print("The body is valid, and the message is enqueued again.")
 
 
 async def _discard_or_restore(conn: Connection, args: argparse.Namespace) -> int:
     action = selection.parse(Action, {"select": await selection.select(conn, args), "reason": args.reason or ""})
-    act = dead_letter_actions.discard if args.action == "discard" else dead_letter_actions.restore
+    act = actions.discard if args.action == "discard" else actions.restore
     async with conn.transaction():
         result = await act(conn, action, who=_who())
     if args.json:
@@ -196,9 +196,9 @@ async def _export(conn: Connection, args: argparse.Namespace) -> int:
     cursor, count, filters, redactor = None, 0, selection.parse_filter(args), Redactor(settings())
     with progress("export") as update:
         while True:
-            page = json.loads(await dead_letters.list_page(conn, Page(500, cursor), filters, redactor, state=args.in_state))
+            page = json.loads(await lists.list_page(conn, Page(500, cursor), filters, redactor, state=args.in_state))
             for item in page["items"]:
-                detail = await dead_letter_details.get_detail(conn, UUID(item["id"]), redactor)
+                detail = await details.get_detail(conn, UUID(item["id"]), redactor)
                 print(detail.model_dump_json())
                 count += 1
             update(count)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from ops.errors import CommandError
 from schemas import wording
-from schemas.outbox.dead_letters import DeadLetterFilter
+from schemas.outbox.dead_letters.lists import DeadLetterFilter
 from schemas.postgres.connection import Connection
 
 NOTHING_MATCHED = 4  # the exit code

@@ -9,8 +9,8 @@ from psycopg.errors import UniqueViolation
 from schemas.hours.bill_sums import merge_emptied, recalculate
 from schemas.identity.users import User, lock_user
 from schemas.messages import MoveEntries, SyncBill
-from schemas.outbox import dead_letter_actions, outbox
-from schemas.outbox.dead_letter_actions import BY_ITSELF, Action, Select
+from schemas.outbox import outbox
+from schemas.outbox.dead_letters.actions import BY_ITSELF, Action, Select, discard
 from schemas.postgres.connection import Connection
 
 
@@ -67,7 +67,7 @@ async def discard_dead_syncs(conn: Connection, bill_id: UUID, *, reason: str) ->
         (str(bill_id),),
     )
     if dead:
-        await dead_letter_actions.discard(conn, Action(select=Select(ids=dead), reason=reason), who=BY_ITSELF)
+        await discard(conn, Action(select=Select(ids=dead), reason=reason), who=BY_ITSELF)
 
 
 async def may_exist_in_xero(conn: Connection, bill_id: UUID) -> bool:

@@ -2,7 +2,8 @@
 
 from schemas.base import Row
 from schemas.messages import QUEUES
-from schemas.outbox import heartbeats, replays
+from schemas.outbox import heartbeats
+from schemas.outbox.dead_letters import replays
 from schemas.outbox.heartbeats import BOUNDS
 from schemas.postgres.connection import Connection
 

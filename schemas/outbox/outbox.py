@@ -5,7 +5,7 @@ decides what is done and what is not; RabbitMQ only carries references to rows.
     sent → calling → done            for an external call: a lease instead of a transaction that stays open during the call
     sent | calling → ready           a failed attempt, with backoff (schemas/outbox/failed_attempts.py)
     sent | calling → dead            max_attempts is reached, or a retry cannot help
-    dead → ready, dead ⇄ discarded   a person replays or discards it (schemas/outbox/dead_letter_actions.py)
+    dead → ready, dead ⇄ discarded   a person replays or discards it (schemas/outbox/dead_letters/actions.py)
 
 Every transition first locks the row by its id and then checks its state. `UPDATE … WHERE id = … AND state = 'sent'` would not
 see the new state if another transaction is just setting it. (The relay and the rescuer skip locked rows instead.)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from schemas.messages import QueueBills, SyncBill
-from schemas.outbox import dead_letter_actions, outbox
-from schemas.outbox.dead_letter_actions import BY_ITSELF
+from schemas.outbox import outbox
+from schemas.outbox.dead_letters.actions import BY_ITSELF, record, replay
 from schemas.postgres.connection import Connection
 from schemas.settings import Settings
 from schemas.xero.client_errors import NotSent, Offline, OutcomeUnknown, Unauthorized, XeroError
@@ -157,7 +157,7 @@ async def send_again(
     # SKIP LOCKED: messages come before bills in the order of locks, so to wait for one here could be a deadlock
     query = "SELECT id FROM messages WHERE id = ANY(%s) AND state = 'dead' ORDER BY id FOR UPDATE SKIP LOCKED"
     own = await conn.values(query, (dead,))
-    replayed = await dead_letter_actions.replay(conn, own, who=who, reason=reason, max_attempts=SyncBill.max_attempts)
+    replayed = await replay(conn, own, who=who, reason=reason, max_attempts=SyncBill.max_attempts)
     sendable = {"failed", "differs", "accepted"} if overwrite else {"failed"}
     answer, new = SentAgain(), []
     for bill_id in dict.fromkeys(bill_ids):
@@ -170,7 +170,7 @@ async def send_again(
             new.append(SyncBill(bill_id=bill_id))
     if new:
         message_ids = await outbox.enqueue_many(conn, new, created_by=created_by)
-        await dead_letter_actions.record(conn, message_ids, "replay", who=who, reason=reason)
+        await record(conn, message_ids, "replay", who=who, reason=reason)
     being_sent = [bill_id for bill_id, status in locked.items() if status == "failed" and messages[bill_id].under_way]
     if overwrite:
         await _overwrite(conn, [*answer.sent, *being_sent])

@@ -11,7 +11,7 @@ from schemas.base import Body, Row
 from schemas.errors import Conflict, Invalid
 from schemas.hours.time_bills import BillScope, check_days, scope_condition
 from schemas.identity.users import User
-from schemas.outbox.dead_letter_actions import Reason
+from schemas.outbox.dead_letters.actions import Reason
 from schemas.postgres.connection import Connection
 from schemas.postgres.listing import contains_pattern
 from schemas.xero import backlog

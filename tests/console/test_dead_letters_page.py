@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import pytest
 
-from schemas.outbox import dead_letter_actions
-from schemas.outbox.dead_letter_actions import Select
+from schemas.outbox.dead_letters import actions
+from schemas.outbox.dead_letters.actions import Select
 from schemas.postgres.connection import Connection
 from tests.api.test_dead_letters import PLANTED, SECRETS
 from tests.api.test_dead_letters import dead_letter as plain_letter
@@ -384,9 +384,9 @@ def test_a_preview_counts_what_an_action_would_concern(database_url: str) -> Non
             """
         )
         previews = [
-            await dead_letter_actions.preview(conn, Select(all=True), "dead", with_unrecognized=True),
-            await dead_letter_actions.preview(conn, Select(all=True), "dead"),
-            await dead_letter_actions.preview(conn, Select(all=True), "discarded", with_unrecognized=True),
+            await actions.preview(conn, Select(all=True), "dead", with_unrecognized=True),
+            await actions.preview(conn, Select(all=True), "dead"),
+            await actions.preview(conn, Select(all=True), "discarded", with_unrecognized=True),
         ]
         return [(found.count, found.unrecognized, found.in_replays, found.by_actor) for found in previews]
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from schemas.outbox import alerts, failed_attempts, outbox, unrecognized_messages
+from schemas.outbox import alerts, failed_attempts, outbox
+from schemas.outbox.dead_letters import unrecognized_messages
 from schemas.outbox.failed_attempts import Failure
 from schemas.postgres.connection import Connection
 from schemas.settings import Settings

@@ -8,7 +8,8 @@ import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from schemas.outbox import failed_attempts, outbox, unrecognized_messages
+from schemas.outbox import failed_attempts, outbox
+from schemas.outbox.dead_letters import unrecognized_messages
 from schemas.outbox.failed_attempts import Failure
 from schemas.postgres.connection import Connection
 from tests.outbox.probe import Probe

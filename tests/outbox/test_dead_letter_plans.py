@@ -20,9 +20,9 @@ import pytest
 from psycopg import AsyncCursor
 
 from schemas.masking import Redactor
-from schemas.outbox import dead_letter_actions, dead_letters
-from schemas.outbox.dead_letter_actions import Select
-from schemas.outbox.dead_letters import DeadLetterFilter, DeadLetterState
+from schemas.outbox.dead_letters import actions, lists
+from schemas.outbox.dead_letters.actions import Select
+from schemas.outbox.dead_letters.lists import DeadLetterFilter, DeadLetterState
 from schemas.postgres import sync_epochs
 from schemas.postgres.connection import Connection
 from schemas.postgres.listing import Page
@@ -136,13 +136,13 @@ def asked(stint: Installation, ask: Callable[[Any], Awaitable[None]]) -> list[tu
 
 
 async def two_pages(conn: Any, chosen: DeadLetterFilter, state: DeadLetterState) -> None:
-    page = json.loads(await dead_letters.list_page(conn, Page(50), chosen, REDACTOR, state=state))
+    page = json.loads(await lists.list_page(conn, Page(50), chosen, REDACTOR, state=state))
     if page["nextCursor"]:
-        await dead_letters.list_page(conn, Page(50, page["nextCursor"]), chosen, REDACTOR, state=state)
+        await lists.list_page(conn, Page(50, page["nextCursor"]), chosen, REDACTOR, state=state)
 
 
 async def groups(conn: Any) -> None:
-    found = await dead_letters.list_groups(conn, REDACTOR)
+    found = await lists.list_groups(conn, REDACTOR)
     assert (found.dead, found.unrecognized, len(found.items)) == (DEAD, UNRECOGNIZED, 50)
 
 
@@ -176,8 +176,8 @@ def test_the_groups_are_counted_by_indexes(many: Installation) -> None:
 
 async def previews(conn: Any) -> None:
     for select in (Select(all=True), Select(group="group7"), Select(filter=DeadLetterFilter(actor="stop_timer"))):
-        assert (await dead_letter_actions.preview(conn, select)).count > 1_000
-        await dead_letter_actions.preview(conn, select, "discarded")
+        assert (await actions.preview(conn, select)).count > 1_000
+        await actions.preview(conn, select, "discarded")
 
 
 def test_what_an_action_would_concern_is_counted_by_indexes(many: Installation) -> None:

@@ -10,10 +10,11 @@ import pytest
 from schemas.errors import Conflict, Invalid
 from schemas.masking import MASK, Redactor
 from schemas.messages import Message, MoveEntries
-from schemas.outbox import dead_letter_actions, outbox, replays
-from schemas.outbox.dead_letter_actions import Action, Edit, Select
-from schemas.outbox.dead_letters import DeadLetterFilter
-from schemas.outbox.replays import NewReplay, Replay
+from schemas.outbox import outbox
+from schemas.outbox.dead_letters import actions, replays
+from schemas.outbox.dead_letters.actions import Action, Edit, Select
+from schemas.outbox.dead_letters.lists import DeadLetterFilter
+from schemas.outbox.dead_letters.replays import NewReplay, Replay
 from schemas.postgres.connection import Connection
 from tests.outbox.rows import connected, message, over, states
 from tests.outbox.test_alert_groups import settings
@@ -55,7 +56,7 @@ def test_only_dead_messages_are_replayed_and_each_gets_new_attempts(url: str) ->
         await conn.execute(
             "UPDATE messages SET attempts = 5, crashes = 2, started_delivery = 1, error = 'no' WHERE state = 'dead'"
         )
-        replayed = await dead_letter_actions.replay(conn, ids, who="ann", reason="fixed")
+        replayed = await actions.replay(conn, ids, who="ann", reason="fixed")
         assert replayed == {ids[4]}
         row = await conn.one(
             "SELECT attempts, max_attempts, crashes, started_delivery, error, replays FROM messages WHERE id = %s", (ids[4],)
@@ -69,9 +70,9 @@ def test_discarding_and_restoring_change_nothing_but_dead_and_discarded_messages
     async def check(conn: Connection) -> list[Any]:
         ids = await one_of_each(conn)
         action = Action(select=Select(ids=ids), reason="nobody needs it")
-        first = (await dead_letter_actions.discard(conn, action, who="ann")).count
+        first = (await actions.discard(conn, action, who="ann")).count
         discarded = await states(conn, *ids)
-        second = (await dead_letter_actions.restore(conn, action, who="ann")).count
+        second = (await actions.restore(conn, action, who="ann")).count
         return [first, discarded, second, await states(conn, *ids)]
 
     untouched = list(EVERY_STATE[:4])
@@ -81,10 +82,10 @@ def test_discarding_and_restoring_change_nothing_but_dead_and_discarded_messages
 def test_a_message_that_was_replayed_meanwhile_is_not_discarded(url: str) -> None:
     async def check(conn: Connection) -> tuple[int, list[str]]:
         dead = await message(conn, "dead")
-        selected = await dead_letter_actions._selected(conn, Select(all=True), "dead")
+        selected = await actions._selected(conn, Select(all=True), "dead")
         async with connected(url) as other:
-            await dead_letter_actions.replay(other, [dead], who="jo", reason="fixed")
-        count = await dead_letter_actions._change_state(conn, selected, "discard", "dead", "discarded", who="ann", reason="no")
+            await actions.replay(other, [dead], who="jo", reason="fixed")
+        count = await actions._change_state(conn, selected, "discard", "dead", "discarded", who="ann", reason="no")
         return count, await states(conn, dead)
 
     assert over(url, check) == (0, ["ready"])
@@ -96,7 +97,7 @@ def test_only_a_dead_message_can_be_edited(state: str, url: str) -> None:
         message_id = await message(conn, state)
         corrected = Edit(body={"bill_ids": [str(message_id)]}, reason="a typo")
         with pytest.raises(Conflict, match="only a dead one"):
-            await dead_letter_actions.edit(conn, message_id, corrected, Redactor(settings(url)), check=anything, who="ann")
+            await actions.edit(conn, message_id, corrected, Redactor(settings(url)), check=anything, who="ann")
 
     over(url, check)
 
@@ -104,7 +105,7 @@ def test_only_a_dead_message_can_be_edited(state: str, url: str) -> None:
 def test_a_selection_needs_exactly_one_field() -> None:
     for select in (Select(), Select(all=True, group="g"), Select(ids=[UUID(int=1)], filter=DeadLetterFilter())):
         with pytest.raises(Invalid):
-            dead_letter_actions.selection_sql(select)
+            actions.selection_sql(select)
 
 
 def test_a_filter_selects_only_what_meets_all_of_it(url: str) -> None:
@@ -116,7 +117,7 @@ def test_a_filter_selects_only_what_meets_all_of_it(url: str) -> None:
             {"since": "2026-03-02T00:00:00Z"}, {"until": "2026-03-02T00:00:00Z"}, {"fingerprint": "other"},
         ]  # fmt: skip
         selects = [Select(filter=DeadLetterFilter.model_validate(given)) for given in filters]
-        return [len(await dead_letter_actions._selected(conn, select, "dead")) for select in selects]
+        return [len(await actions._selected(conn, select, "dead")) for select in selects]
 
     assert over(url, check) == [2, 1, 0, 1, 2, 1, 1, 0]
 
@@ -282,11 +283,11 @@ def test_an_edit_that_would_store_a_mask_is_refused(url: str) -> None:
         dead = await message(conn, "dead", actor="'send_mail'", queue="'mail'", body=body)
         edited = {"to": "jo@example.com", "subject": f"Hello {MASK}", "paragraphs": [f"password={MASK}"]}
         with pytest.raises(Invalid):
-            await dead_letter_actions.edit(
+            await actions.edit(
                 conn, dead, Edit(body=edited, reason="a typo"), Redactor(settings(url)), check=anything, who="ann"
             )
         corrected = Edit(body=edited | {"subject": "Hello"}, reason="a typo")
-        await dead_letter_actions.edit(conn, dead, corrected, Redactor(settings(url)), check=anything, who="ann")
+        await actions.edit(conn, dead, corrected, Redactor(settings(url)), check=anything, who="ann")
         return str(await conn.value("SELECT body->'paragraphs'->>0 FROM messages WHERE id = %s", (dead,)))
 
     assert over(url, check) == "password=planted"

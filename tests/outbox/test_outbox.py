@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from schemas.outbox import dead_letter_actions
+from schemas.outbox.dead_letters import actions
 from schemas.postgres.connection import Connection
 from tests.outbox.probe import Probe, ProbeCall, ProbeChain, ProbeOneCall, SlowProbe, SlowProbeCall
 from tests.outbox.probes import Probes
@@ -72,7 +72,7 @@ def replay(probes: Probes, message_id: UUID) -> bool:
             await Connection.connect(probes.stint.database_url, autocommit=True) as conn,
             conn.transaction(),
         ):
-            return message_id in await dead_letter_actions.replay(conn, [message_id], who="ann@example.com", reason="fixed")
+            return message_id in await actions.replay(conn, [message_id], who="ann@example.com", reason="fixed")
 
     return asyncio.run(go())
 

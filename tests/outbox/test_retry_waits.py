@@ -7,7 +7,8 @@ from uuid import uuid4
 import pytest
 
 from schemas.messages import MODELS, Message, PostTaskCreated, SendMail, StopTimer, SyncBill
-from schemas.outbox import dead_letter_actions, failed_attempts, outbox
+from schemas.outbox import failed_attempts, outbox
+from schemas.outbox.dead_letters import actions
 from schemas.outbox.failed_attempts import Failure
 from schemas.outbox.outbox import State
 from schemas.postgres.connection import Connection
@@ -42,7 +43,7 @@ async def waits_of(url: str, message: Message, *, uncounted: int = 0, replays: i
             )
             if state is State.dead and replays:
                 replays, waits = replays - 1, []
-                await dead_letter_actions.replay(conn, [message_id], who="somebody", reason="fixed")
+                await actions.replay(conn, [message_id], who="somebody", reason="fixed")
             elif state is State.dead:
                 return waits
             elif number >= uncounted:

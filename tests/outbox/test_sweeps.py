@@ -20,8 +20,9 @@ from actors.runtime.relay import BATCH, IN_FLIGHT, Claimed, Outgoing
 from schemas.diagnosis.findings import Finding, diagnose
 from schemas.diagnosis.status import InstallationStatus
 from schemas.messages import QUEUES, RecomputeBills
-from schemas.outbox import heartbeats, outbox, replays
-from schemas.outbox.replays import NewReplay
+from schemas.outbox import heartbeats, outbox
+from schemas.outbox.dead_letters import replays
+from schemas.outbox.dead_letters.replays import NewReplay
 from schemas.postgres.connection import Connection
 from schemas.settings import Settings
 from tests.outbox.rows import QUEUE, connected, message, over, states

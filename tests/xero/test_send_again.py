@@ -7,7 +7,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from schemas.messages import SyncBill
-from schemas.outbox import dead_letter_actions, failed_attempts, outbox
+from schemas.outbox import failed_attempts, outbox
+from schemas.outbox.dead_letters import actions
 from schemas.outbox.failed_attempts import Failure
 from schemas.outbox.outbox import State
 from schemas.postgres.connection import Connection
@@ -219,7 +220,7 @@ def test_after_it_was_sent_again_a_bill_is_retried_for_hours(url: str) -> None:
         assert len(waits) == SyncBill.max_attempts
         assert waits[0] < 2 and waits[1] < waits[3] < waits[6] and sum(waits) > 2 * 3600
         # a person's replay grants few attempts, and its waits are short again
-        await dead_letter_actions.replay(conn, [dead], who="ann", reason="fixed")
+        await actions.replay(conn, [dead], who="ann", reason="fixed")
         record = await outbox.lock(conn, dead)
         assert record is not None
         await failed_attempts.record_failed_attempt(conn, record, Failure("E", "no", "", "w"), base_seconds=1)

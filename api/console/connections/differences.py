@@ -14,7 +14,7 @@ from api.console.pages import page, redirect
 from api.dependencies import ApiRequest
 from schemas.base import Day, Instant
 from schemas.hours.bill_approval import get_today
-from schemas.outbox.dead_letter_actions import Reason
+from schemas.outbox.dead_letters.actions import Reason
 from schemas.postgres.connection import Connection
 from schemas.postgres.listing import Page
 from schemas.xero import sending

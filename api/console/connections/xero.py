@@ -15,7 +15,7 @@ from api.http.limits.clients import COUNT_CLIENT
 from api.http.queries import ANY_QUERY
 from api.xero import connect_organisation
 from schemas.errors import Conflict, Invalid, Unavailable
-from schemas.outbox.dead_letter_actions import Reason
+from schemas.outbox.dead_letters.actions import Reason
 from schemas.xero import choices, connection, sending
 from schemas.xero.connection import Callback
 from schemas.xero.sending import BillsToSend

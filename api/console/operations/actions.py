@@ -15,10 +15,10 @@ from api.console.operations.selections import SelectionForm, filter_of, pairs_of
 from api.console.pages import page, redirect
 from api.dependencies import ApiRequest
 from schemas.base import Instant
-from schemas.outbox import dead_letter_actions, replays
-from schemas.outbox.dead_letter_actions import MAX_IDS, Action, Reason, Select, check_count
-from schemas.outbox.dead_letters import DeadLetterState
-from schemas.outbox.replays import NewReplay
+from schemas.outbox.dead_letters import actions, replays
+from schemas.outbox.dead_letters.actions import MAX_IDS, Action, Reason, Select, check_count
+from schemas.outbox.dead_letters.lists import DeadLetterState
+from schemas.outbox.dead_letters.replays import NewReplay
 from schemas.postgres.connection import Connection
 
 NOTHING_CHOSEN = "Nothing is chosen. Choose dead letters in the list, or a group."
@@ -98,7 +98,7 @@ async def _show(request: ApiRequest, kind: Kind, chosen: Form[SelectionForm], se
         else:
             async with request.database.connection() as conn:
                 select = select_of(selection, filters, None)
-                found = await dead_letter_actions.preview(conn, select, kind.state, with_unrecognized=kind is not REPLAY)
+                found = await actions.preview(conn, select, kind.state, with_unrecognized=kind is not REPLAY)
     return page(
         request,
         "dead-letters/act.html",
@@ -134,7 +134,7 @@ async def _run(conn: Connection, kind: Kind, sent: ActionForm, select: Select, w
         started = await replays.start_replay(conn, NewReplay.model_validate({"select": select, **options}), who=who)
         check_count(sent.shown, started.selected)
         return f"{PATH}/replays/{started.id}"
-    act = dead_letter_actions.discard if kind is DISCARD else dead_letter_actions.restore
+    act = actions.discard if kind is DISCARD else actions.restore
     result = await act(conn, Action(select=select, reason=sent.reason), who=who)
     check_count(sent.shown, result.count)
     return f"{PATH}/{sent.ids[0]}" if len(sent.ids) == 1 else PATH

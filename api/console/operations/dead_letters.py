@@ -15,7 +15,8 @@ from api.console.pages import page
 from api.dependencies import ApiRequest
 from schemas.masking import Redactor
 from schemas.messages import MODELS, QUEUES
-from schemas.outbox import dead_letter_details, dead_letters, message_subjects, replays
+from schemas.outbox import message_subjects
+from schemas.outbox.dead_letters import details, lists, replays
 from schemas.postgres.listing import Page
 
 PATH = "/console/dead-letters"
@@ -26,7 +27,7 @@ ROWS = 50  # of a page of the list
 async def show_groups(request: ApiRequest) -> Response[bytes]:
     """The groups of dead letters, and the replays that run."""
     async with request.database.connection() as conn:
-        found = await dead_letters.list_groups(conn, Redactor(request.settings))
+        found = await lists.list_groups(conn, Redactor(request.settings))
         running = [replay for replay in (await replays.list_replays(conn)).items if replay.state == "running"]
     return page(
         request, "dead-letters.html", groups=found.items, dead=found.dead, unrecognized=found.unrecognized, running=running
@@ -43,7 +44,7 @@ async def show_list(request: ApiRequest) -> Response[bytes]:
     if filters is not None:
         with form.catching():
             async with request.database.connection() as conn:
-                answer = await dead_letters.list_page(
+                answer = await lists.list_page(
                     conn, Page(ROWS, sent.cursor), filters, redactor, state=sent.state, kind=sent.kind
                 )
             found = json.loads(answer)
@@ -66,7 +67,7 @@ async def show_list(request: ApiRequest) -> Response[bytes]:
 async def show_message(request: ApiRequest, letter_id: FromPath[UUID]) -> Response[bytes]:
     """One dead letter, or any other message: its attempts, its body, what it is about, its cause and what it caused."""
     async with request.database.connection() as conn:
-        message = await dead_letter_details.get_detail(conn, letter_id, Redactor(request.settings))
+        message = await details.get_detail(conn, letter_id, Redactor(request.settings))
         subjects = await message_subjects.find_subjects(conn, message.body)
         created_by = await message_subjects.person_name(conn, message.created_by)
     return page(

@@ -19,9 +19,9 @@ from api.http.problems import BadRequest
 from schemas.errors import Conflict
 from schemas.hours.entry_rules import EntryRules, check_edited
 from schemas.masking import Redactor
-from schemas.outbox import dead_letter_actions, dead_letter_details
-from schemas.outbox.dead_letter_actions import Edit, Reason
-from schemas.outbox.dead_letter_details import DeadLetterDetail, difference
+from schemas.outbox.dead_letters import actions, details
+from schemas.outbox.dead_letters.actions import Edit, Reason
+from schemas.outbox.dead_letters.details import DeadLetterDetail, difference
 
 BOUNDS = Bounds(values=10_000)  # a message may have a list of a thousand ids
 
@@ -53,14 +53,12 @@ async def edit(request: ApiRequest, letter_id: FromPath[UUID]) -> Response[bytes
     with form.catching():
         async with request.database.transaction() as conn:
             if sent.step == "save":
-                await dead_letter_actions.edit(
+                await actions.edit(
                     conn, letter_id, Edit(body=body, reason=sent.reason), redactor, check=check,
                     who=request.user.email or str(request.user.id), shown_replays=sent.shown_replays,
                 )  # fmt: skip
             else:
-                await dead_letter_actions.validated_body(
-                    conn, letter_id, body, redactor, check=check, shown_replays=sent.shown_replays
-                )
+                await actions.validated_body(conn, letter_id, body, redactor, check=check, shown_replays=sent.shown_replays)
         if sent.step == "save":
             return redirect(f"{PATH}/{letter_id}", "The body was corrected, and the message is sent again.")
         return _show(request, message, form, checked=body, changed=difference(message.body, redactor.json(body)))
@@ -69,7 +67,7 @@ async def edit(request: ApiRequest, letter_id: FromPath[UUID]) -> Response[bytes
 
 async def _letter(request: ApiRequest, letter_id: UUID, *, any_state: bool = False) -> DeadLetterDetail:
     async with request.database.connection() as conn:
-        message = await dead_letter_details.get_detail(conn, letter_id, Redactor(request.settings))
+        message = await details.get_detail(conn, letter_id, Redactor(request.settings))
     if message.kind == "unrecognized":
         raise Conflict("An unrecognized message cannot be edited, because no actor handles it.")
     if message.state != "dead" and not any_state:

@@ -10,7 +10,7 @@ from api.console.operations.dead_letters import PATH
 from api.console.pages import fragment, is_htmx, page, redirect
 from api.dependencies import ApiRequest
 from schemas.errors import Conflict
-from schemas.outbox import replays
+from schemas.outbox.dead_letters import replays
 
 
 @get(f"{PATH}/replays", guards=[require_admin])

@@ -5,7 +5,7 @@ from uuid import UUID
 from schemas.hours.bill_sums import lock_bills
 from schemas.messages import SyncBill
 from schemas.outbox import outbox
-from schemas.outbox.dead_letter_actions import BY_ITSELF
+from schemas.outbox.dead_letters.actions import BY_ITSELF
 from schemas.postgres.connection import Connection
 from schemas.xero import backlog, entry_records
 from schemas.xero.checks.projects import ProjectToCheck

@@ -10,7 +10,7 @@ from pydantic import Field
 from schemas.base import Body, Row
 from schemas.hours.time_bills import InXero
 from schemas.identity.users import User
-from schemas.outbox.dead_letter_actions import Reason
+from schemas.outbox.dead_letters.actions import Reason
 from schemas.postgres.connection import Connection
 from schemas.xero.sending import MAX_BILLS, SelectedBills, selected
 

@@ -16,7 +16,7 @@ from pydantic import Field
 from schemas.base import Row, Sql, json_object
 from schemas.errors import NotFound
 from schemas.masking import Redactor
-from schemas.outbox.dead_letters import Kind
+from schemas.outbox.dead_letters.lists import Kind
 from schemas.outbox.outbox import State
 from schemas.postgres.connection import Connection, one_json
 

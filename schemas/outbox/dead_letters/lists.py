@@ -1,5 +1,5 @@
 """Dead letters: messages that will not be retried automatically, and unrecognized messages, which arrived through RabbitMQ but
-have no row in `messages`. Lists and groups. Details are in dead_letter_details.py, actions in dead_letter_actions.py.
+have no row in `messages`. Lists and groups. Details are in details.py, actions in actions.py.
 
 Everything is returned for people to read, so all of it is redacted (schemas/masking.py): in a thread, because an API process
 answers other requests meanwhile.

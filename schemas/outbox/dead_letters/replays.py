@@ -13,7 +13,7 @@ from pydantic import Field
 
 from schemas.base import Body, Flag, Row, Whole
 from schemas.errors import Conflict, NotFound
-from schemas.outbox.dead_letter_actions import MAX_IDS, Reason, Select, replay, selection_sql
+from schemas.outbox.dead_letters.actions import MAX_IDS, Reason, Select, replay, selection_sql
 from schemas.postgres.connection import Connection
 
 BATCH = 500  # messages in one transaction

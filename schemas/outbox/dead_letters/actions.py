@@ -13,7 +13,7 @@ from schemas.errors import Conflict, Invalid, InvalidBody, NotFound
 from schemas.masking import MASK, Redactor, leftover_mask
 from schemas.messages import DEFAULT_MAX_ATTEMPTS, Message, parse_body
 from schemas.outbox import outbox
-from schemas.outbox.dead_letters import DeadLetterFilter, DeadLetterState, SqlCondition, filter_sql, state_sql
+from schemas.outbox.dead_letters.lists import DeadLetterFilter, DeadLetterState, SqlCondition, filter_sql, state_sql
 from schemas.outbox.outbox import CHANNEL, State
 from schemas.postgres.connection import Connection
 

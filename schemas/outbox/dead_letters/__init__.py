@@ -1,0 +1,1 @@
+"""Dead letters: lists, details, what people do with them, replays, and unrecognized messages."""
