@@ -12,7 +12,7 @@ from api.console.pages import fragment, page, redirect
 from api.dependencies import ApiRequest
 from schemas.base import Day
 from schemas.diagnosis import findings, status
-from schemas.diagnosis.findings import Finding
+from schemas.diagnosis.finding import Finding
 from schemas.diagnosis.status import InstallationStatus
 from schemas.hours.bill_approval import get_today
 from schemas.identity.work_calendar import monday

@@ -10,7 +10,8 @@ import httpx2
 
 from ops.state import Run
 from ops.status import collect
-from schemas.diagnosis.findings import Finding, diagnose
+from schemas.diagnosis.finding import Finding
+from schemas.diagnosis.findings import diagnose
 from tests.support.given import Given
 from tests.support.installation import Installation, eventually
 

@@ -17,7 +17,8 @@ from actors.runtime import relay, rescuer
 from actors.runtime.amqp import Amqp, ConnectionLost
 from actors.runtime.broker import declare_queues, describe_difference, queue_arguments, xq_arguments
 from actors.runtime.relay import BATCH, IN_FLIGHT, Claimed, Outgoing
-from schemas.diagnosis.findings import Finding, diagnose
+from schemas.diagnosis.finding import Finding
+from schemas.diagnosis.findings import diagnose
 from schemas.diagnosis.status import InstallationStatus
 from schemas.messages import QUEUES, RecomputeBills
 from schemas.outbox import heartbeats, outbox

@@ -1,0 +1,57 @@
+"""What is wrong with the queues, and with the workers of each."""
+
+from schemas.diagnosis.finding import Finding
+from schemas.diagnosis.status import InstallationStatus
+from schemas.messages import QUEUES
+from schemas.outbox.metrics import QueueDepth
+
+LATE_SECONDS = 60.0  # a message that is due for longer is reported
+
+
+def of_other_queues(status: InstallationStatus) -> list[Finding]:
+    """The queues that a relay has found at RabbitMQ with another type, or other arguments, than it would declare, and those
+    that it cannot use."""
+    return [
+        Finding(f"{found}.", *_consequence_and_cure(found))
+        for found in sorted({each for relay in status.alive("relay") for each in relay.other_queues})
+    ]
+
+
+def _consequence_and_cure(found: str) -> tuple[str, str]:
+    if " cannot be used: " in found:
+        return "its messages wait in Postgres; those of other queues flow", "start the node of RabbitMQ that has the queue"
+    if " is of the type " in found:
+        return (
+            "it is used as it is; a classic queue is lost with its node, and a quorum queue is slower on a single node",
+            "set STINT_QUEUE_TYPE to what it is, or have it created again: docs/operations.md, A queue differs",
+        )
+    return (
+        "it is used as it is, and RabbitMQ does what its arguments say: it may drop messages, which are sent again after "
+        "STINT_SENT_SECONDS, or refuse them, which stops all queues",
+        "have it created again: docs/operations.md, A queue differs",
+    )
+
+
+def of_queue(status: InstallationStatus, queue: QueueDepth) -> Finding | None:
+    """What keeps the messages of a queue waiting, if anything does."""
+    if queue.name not in QUEUES:
+        if not queue.ready:
+            return None
+        return Finding(
+            f"{queue.ready:,} messages are for a queue that this version does not know: {queue.name}.",
+            "another version of Stint enqueued them, or somebody wrote them into the database",
+            "start the relay and the workers of that version; no others process them",
+        )
+    if not status.alive("work", queue.name):
+        return Finding(
+            f"No worker is alive for the queue {queue.name}.",
+            f"{queue.ready + queue.sent:,} messages wait for one",
+            f"./stint up runs them; or ./stint work --queues {queue.name}",
+        )
+    if queue.oldest_due_seconds > LATE_SECONDS:
+        return Finding(
+            f"Messages of {queue.name} wait too long: the oldest for {queue.oldest_due_seconds:,.0f} s.",
+            f"{queue.ready:,} are ready, {queue.sent:,} are in RabbitMQ, {queue.calling:,} make an external call",
+            f"read the worker's log for errors; without errors, start one more: ./stint work --queues {queue.name}",
+        )
+    return None

@@ -1,0 +1,56 @@
+"""What is wrong with a server that Stint uses, or with its own API."""
+
+from schemas.diagnosis.finding import Finding
+
+
+def of_server(name: str, state: str, cure: str | None) -> Finding:
+    """The finding for a server whose `state` is not ok. `cure`: what to do, if that is known."""
+    if state == "lacks migrations":
+        return Finding("The database lacks migrations.", "a newer version of Stint runs on it", "./stint migrate")
+    if state.startswith("has refused"):
+        return Finding(
+            f"{name} {state}.",
+            "these bills are approved but not in Xero; they will not be retried automatically",
+            "fix what `xero.error` of each bill says, then send them again: docs/xero.md, Sending failed bills again",
+        )
+    if name == "API" and state.startswith("has "):
+        return Finding(
+            f"API {state}.",
+            "the others answer all requests, more slowly; if one more ends, nobody may be left",
+            "wait a minute if it has just started; else its log says why it ended: logs/api-1.log, logs/api-2.log … in the "
+            "state directory",
+        )
+    if name == "API" and state.startswith("is not ready"):
+        return Finding(
+            f"API {state}.",
+            "requests are answered 503 until it is",
+            "while it is busy, find what its connections do: docs/operations.md, API is not ready; else fix what it names",
+        )
+    why, do = {
+        "Postgres": (
+            "the API answers 503 and workers wait; nothing is lost",
+            "start it, or fix DATABASE_URL and restart Stint",
+        ),
+        "RabbitMQ": (
+            "the API works as usual; the work that it accepts waits in Postgres",
+            "start it, or fix AMQP_URL and restart Stint",
+        ),
+        "API": ("no client is served", "./stint up, or ./stint api; its log says why it ended"),
+        "user pool": (
+            "users who are disabled or deleted there keep Slack and mails in the meantime; nobody loses access",
+            "look at a worker for the queue mail, and at the credentials and the address of the pool",
+        ),
+        "Xero": (
+            "approved bills wait; they are sent automatically once Stint has access",
+            cure or "an admin connects Xero: docs/xero.md",
+        ),
+        "Slack": (
+            "confirmations and reminders wait; they are posted automatically once Slack gives access",
+            cure or "docs/operations.md, Slack",
+        ),
+        "mail": (
+            "each mail is retried for about an hour, then it is a dead letter",
+            "start the mail server, or fix SMTP_URL and restart Stint",
+        ),
+    }[name]
+    return Finding(f"{name} {state}.", why, do)
