@@ -11,20 +11,22 @@ class RouteCase:
 
     The four statuses are for an admin, another internal user, and the customer's own admins and users. The others follow from
     them: 401 without a valid token, 403 without a role, and 404 for users of another customer, if their role would be allowed
-    and the path contains an id of the first customer.
+    and the path contains an id of the first customer. `needs_token`: or in the console a session; `nobody`: the status
+    without a session there, if that does not lead to the page to sign in.
     """
 
     admin: int
     internal: int
     customer_admin: int
     customer_user: int
+    nobody: int = 0
     needs_token: bool = True
     body: dict[str, Any] = field(default_factory=dict)
     query: dict[str, Any] = field(default_factory=dict)
     is_stream: bool = False
 
     def with_body(self, **body: Any) -> Self:
-        """With this JSON. A name in braces, as in the path, is replaced by an id of the customer."""
+        """With this JSON, or these fields of a form. A name in braces, as in the path, is replaced by an id of the customer."""
         return replace(self, body=body)
 
     def with_query(self, **query: Any) -> Self:
@@ -43,7 +45,7 @@ class RouteCase:
 def public(status: int = 200) -> RouteCase:
     """The same status for everybody, with or without a token. For routes with another authentication, such as Slack's
     signature, it is the status without that."""
-    return RouteCase(status, status, status, status, needs_token=False)
+    return RouteCase(status, status, status, status, status, needs_token=False)
 
 
 def everybody(status: int = 200) -> RouteCase:

@@ -1,85 +1,28 @@
 """Every route of the console: a valid request, and the answer to each role. A new route needs a line here, in the order of
 CONSOLE_ROUTES in api/console/routes.py; test_roles.py sends each request with every role."""
 
-from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from tests.api.table import RouteCase, admins, everybody, internal_users, public
 
 
-@dataclass(frozen=True)
-class PageCase:
-    """The expected statuses of one route, with fields and a query that are valid for the customer of tests/api/tenants.py.
-
-    The statuses are for an admin, another internal user, and the customer's own admins and users; and without a session, for
-    a page that is for everybody, and for signing out: other pages redirect to the page to sign in then, and forms are
-    answered with it (401).
-    """
-
-    admin: int
-    internal: int
-    customer_admin: int
-    customer_user: int
-    nobody: int = 0
-    needs_session: bool = True
-    fields: dict[str, Any] = field(default_factory=dict)
-    query: dict[str, Any] = field(default_factory=dict)
-    is_stream: bool = False
-
-    def with_form(self, **fields: Any) -> Self:
-        """With these fields. A name in braces, as in the path, is replaced by an id of the customer."""
-        return replace(self, fields=fields)
-
-    def with_query(self, **query: Any) -> Self:
-        """With these query parameters."""
-        return replace(self, query=query)
-
-    def except_for(self, **statuses: Any) -> Self:
-        """With another status for one of the roles."""
-        return replace(self, **statuses)
-
-    def as_stream(self) -> Self:
-        """The answer is endless: its beginning is enough."""
-        return replace(self, is_stream=True)
-
-
-def public(status: int = 200) -> PageCase:
-    """The same status for everybody, with and without a session."""
-    return PageCase(status, status, status, status, status, needs_session=False)
-
-
-def everybody(status: int = 200) -> PageCase:
-    """For every role."""
-    return PageCase(status, status, status, status)
-
-
-def internal_users(status: int = 200) -> PageCase:
-    """For internal users."""
-    return PageCase(status, status, 403, 403)
-
-
-def admins(status: int = 200) -> PageCase:
-    """For the firm's admins."""
-    return PageCase(status, 403, 403, 403)
-
-
-def customers_users(status: int = 200) -> PageCase:
+def customers_users(status: int = 200) -> RouteCase:
     """For a customer's own people."""
-    return PageCase(403, 403, status, status)
+    return RouteCase(403, 403, status, status)
 
 
 ACTION = {"reason": "fixed", "shown": "2", "shown_at": "2026-03-02T09:00:00Z"}
 
 # In the order of the requests; refused ones are sent first.
-TABLE: dict[str, PageCase] = {
+TABLE: dict[str, RouteCase] = {
     "GET /console/static/{digest}/{name}": public(),
     "GET /console/sign-in": public().except_for(admin=303, internal=303, customer_admin=303, customer_user=303),
-    "POST /console/sign-in": public(303).with_form(email="nobody@example.com"),
+    "POST /console/sign-in": public(303).with_body(email="nobody@example.com"),
     "GET /console/sign-in/code": public(),
-    "POST /console/sign-in/code": public(422).with_form(code="123456"),
+    "POST /console/sign-in/code": public(422).with_body(code="123456"),
     "GET /console/sign-in/pool": public(404),
     "GET /console/sign-in/callback": public(404),
     "POST /console/sign-in/kept": public(303),
     "GET /console/link": public(404),
-    "POST /console/link": public(404).with_form(token="unknown"),
+    "POST /console/link": public(404).with_body(token="unknown"),
     "GET /console/events": everybody().as_stream(),
     "GET /console/now/timers": internal_users(),
     "GET /console/my-hours": customers_users(),
@@ -88,54 +31,54 @@ TABLE: dict[str, PageCase] = {
     "GET /console/queues": admins(),
     "GET /console/hours": internal_users(),
     "GET /console/hours/tasks": internal_users().with_query(search="a"),
-    "POST /console/hours/start": internal_users(422).with_form(task_id="nonsense"),
-    "POST /console/hours/stop": internal_users(422).with_form(timer_id="{entry_id}"),
-    "POST /console/hours/timer": internal_users(422).with_form(task_id="{task_id}", start_time="nonsense", version="1"),
-    "POST /console/hours/log": internal_users(422).with_form(id="nonsense"),
+    "POST /console/hours/start": internal_users(422).with_body(task_id="nonsense"),
+    "POST /console/hours/stop": internal_users(422).with_body(timer_id="{entry_id}"),
+    "POST /console/hours/timer": internal_users(422).with_body(task_id="{task_id}", start_time="nonsense", version="1"),
+    "POST /console/hours/log": internal_users(422).with_body(id="nonsense"),
     # of somebody else
     "GET /console/hours/entries/{entry_id}": admins(),
-    "POST /console/hours/entries/{entry_id}": admins(422).with_form(version="0"),
-    "POST /console/hours/entries/{entry_id}/delete": admins(422).with_form(version="999"),
+    "POST /console/hours/entries/{entry_id}": admins(422).with_body(version="0"),
+    "POST /console/hours/entries/{entry_id}/delete": admins(422).with_body(version="999"),
     "GET /console/approve": admins(),
-    "POST /console/approve": admins(422).with_form(bills="nonsense"),
-    "POST /console/approve/{bill_id}": admins(422).with_form(version="1", status="rejected", rejection_note=""),
+    "POST /console/approve": admins(422).with_body(bills="nonsense"),
+    "POST /console/approve/{bill_id}": admins(422).with_body(version="1", status="rejected", rejection_note=""),
     "GET /console/customers": internal_users().with_query(search="a", inactive="on"),
     "GET /console/customers/new": internal_users(),
     "POST /console/customers": internal_users(422),
     "GET /console/customers/{customer_id}": internal_users(),
     "GET /console/customers/{customer_id}/edit": internal_users(),
-    "POST /console/customers/{customer_id}/edit": internal_users(422).with_form(name="Acme", version="999"),
-    "POST /console/customers/{customer_id}/delete": internal_users(422).with_form(version="999"),
-    "POST /console/customers/{customer_id}/pillars": internal_users(422).with_form(name="General Support"),
+    "POST /console/customers/{customer_id}/edit": internal_users(422).with_body(name="Acme", version="999"),
+    "POST /console/customers/{customer_id}/delete": internal_users(422).with_body(version="999"),
+    "POST /console/customers/{customer_id}/pillars": internal_users(422).with_body(name="General Support"),
     "GET /console/customers/{customer_id}/pillars/{pillar_id}": internal_users(),
-    "POST /console/customers/{customer_id}/pillars/{pillar_id}": internal_users(422).with_form(name="Hosting", version="999"),
-    "POST /console/customers/{customer_id}/pillars/{pillar_id}/delete": internal_users(422).with_form(version="999"),
+    "POST /console/customers/{customer_id}/pillars/{pillar_id}": internal_users(422).with_body(name="Hosting", version="999"),
+    "POST /console/customers/{customer_id}/pillars/{pillar_id}/delete": internal_users(422).with_body(version="999"),
     "GET /console/customers/{customer_id}/people": internal_users(),
-    "POST /console/customers/{customer_id}/people": internal_users(422).with_form(name="Jo", email="nonsense"),
+    "POST /console/customers/{customer_id}/people": internal_users(422).with_body(name="Jo", email="nonsense"),
     "POST /console/customers/{customer_id}/people/{user_id}/resend": internal_users(303),
     "GET /console/customers/{customer_id}/tasks": internal_users().with_query(status="open"),
-    "POST /console/customers/{customer_id}/tasks": internal_users(422).with_form(title=""),
+    "POST /console/customers/{customer_id}/tasks": internal_users(422).with_body(title=""),
     "GET /console/customers/{customer_id}/tasks/{task_id}": internal_users(),
-    "POST /console/customers/{customer_id}/tasks/{task_id}": internal_users(422).with_form(
+    "POST /console/customers/{customer_id}/tasks/{task_id}": internal_users(422).with_body(
         title="Servers", status="open", pillar_id="{pillar_id}", version="999"
     ),
-    "POST /console/customers/{customer_id}/tasks/{task_id}/status": internal_users(422).with_form(status="open", version="999"),
+    "POST /console/customers/{customer_id}/tasks/{task_id}/status": internal_users(422).with_body(status="open", version="999"),
     "GET /console/customers/{customer_id}/mappings": internal_users(),
-    "POST /console/customers/{customer_id}/mappings/channels": internal_users(422).with_form(channel_id="c", channel_name="x"),
+    "POST /console/customers/{customer_id}/mappings/channels": internal_users(422).with_body(channel_id="c", channel_name="x"),
     "GET /console/customers/{customer_id}/mappings/channels/{mapping_id}": internal_users(),
-    "POST /console/customers/{customer_id}/mappings/channels/{mapping_id}": internal_users(422).with_form(
+    "POST /console/customers/{customer_id}/mappings/channels/{mapping_id}": internal_users(422).with_body(
         channel_name="acme", version="999"
     ),
-    "POST /console/customers/{customer_id}/mappings/channels/{mapping_id}/delete": internal_users(422).with_form(version="999"),
+    "POST /console/customers/{customer_id}/mappings/channels/{mapping_id}/delete": internal_users(422).with_body(version="999"),
     "GET /console/customers/{customer_id}/xero": internal_users(),
-    "POST /console/customers/{customer_id}/xero": internal_users(422).with_form(version="999"),
+    "POST /console/customers/{customer_id}/xero": internal_users(422).with_body(version="999"),
     "GET /console/connections": admins(),
     "POST /console/connections/xero/consent": admins(303),
     "GET /console/connections/xero/callback": admins(303).with_query(error="access_denied"),
     "POST /console/connections/xero/disconnect": admins(303),
     "POST /console/connections/xero/send-failed": admins(422),
     "GET /console/connections/xero/differences": admins(),
-    "POST /console/connections/xero/differences": admins(422).with_form(action="send", reason="x"),
+    "POST /console/connections/xero/differences": admins(422).with_body(action="send", reason="x"),
     "GET /console/connections/slack": admins(),
     "POST /console/connections/mail": admins(303),
     "GET /console/connections/mail/{message_id}": admins(404),
@@ -147,17 +90,17 @@ TABLE: dict[str, PageCase] = {
     "GET /console/dead-letters/list": admins().with_query(queue="mail", q="x"),
     "GET /console/dead-letters/replay": admins().with_query(ids="{letter_id}"),
     # the count that was shown is another one, so nothing is done
-    "POST /console/dead-letters/replay": admins(422).with_form(ids="{letter_id}", **ACTION),
+    "POST /console/dead-letters/replay": admins(422).with_body(ids="{letter_id}", **ACTION),
     "GET /console/dead-letters/discard": admins().with_query(ids="{letter_id}"),
-    "POST /console/dead-letters/discard": admins(422).with_form(ids="{letter_id}", **ACTION),
+    "POST /console/dead-letters/discard": admins(422).with_body(ids="{letter_id}", **ACTION),
     "GET /console/dead-letters/restore": admins().with_query(ids="{letter_id}"),
-    "POST /console/dead-letters/restore": admins(422).with_form(ids="{letter_id}", **ACTION),
+    "POST /console/dead-letters/restore": admins(422).with_body(ids="{letter_id}", **ACTION),
     "GET /console/dead-letters/replays": admins(),
     "GET /console/dead-letters/replays/{replay_id}": admins(),
     "POST /console/dead-letters/replays/{replay_id}/cancel": admins(303),  # it has ended
     "GET /console/dead-letters/{letter_id}": admins(),
     "GET /console/dead-letters/{letter_id}/edit": admins(),
-    "POST /console/dead-letters/{letter_id}/edit": admins(422).with_form(body="[]", reason="fixed", shown_replays="1"),
+    "POST /console/dead-letters/{letter_id}/edit": admins(422).with_body(body="[]", reason="fixed", shown_replays="1"),
     # ends the session: nothing else may be sent after it
     "POST /console/sign-out": everybody(303).except_for(nobody=303),
 }

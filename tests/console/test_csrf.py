@@ -46,7 +46,7 @@ def test_a_forged_request_is_refused_on_every_route_and_changes_nothing(
         token = admin.csrf if how in WITH_VALID_TOKEN else of_another if how == "the token of another session" else ""
         for route in WRITES:
             # without a session there is no token to forge
-            if TABLE[route].needs_session or how in WITH_VALID_TOKEN:
+            if TABLE[route].needs_token or how in WITH_VALID_TOKEN:
                 assert forged(admin, route, own, headers, token) == 403, f"{route}: {how}"
     assert fingerprint(stint) == before
     assert admin.get("/console").status == 200, "the session has not ended"
@@ -54,7 +54,7 @@ def test_a_forged_request_is_refused_on_every_route_and_changes_nothing(
 
 def forged(browser: Browser, route: str, own: Tenant, headers: dict[str, str], token: str) -> int:
     method, _, template = route.partition(" ")
-    fields = with_ids(TABLE[route].fields, own.ids) | ({"csrf": token} if token else {})
+    fields = with_ids(TABLE[route].body, own.ids) | ({"csrf": token} if token else {})
     return browser.request(method, filled(template, own.ids), data=fields, headers=headers).status
 
 

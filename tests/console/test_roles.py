@@ -10,10 +10,11 @@ from api.console.routes import CONSOLE_ROUTES
 from api.console.sessions import COOKIE
 from api.console.static import files
 from tests.api.invitations import reset_rate_limits
+from tests.api.table import RouteCase
 from tests.api.tenants import Tenant, filled, tenant, with_ids
 from tests.api.test_roles import fingerprint
 from tests.console.client import Browser, Browsers, Page
-from tests.console.table import TABLE, PageCase
+from tests.console.table import TABLE
 from tests.support.given import Given
 from tests.support.installation import Installation
 
@@ -92,7 +93,7 @@ def test_each_route_answers_each_role_as_the_table_says_and_a_refusal_changes_no
         conn.execute("DELETE FROM console_sessions WHERE expires_at < now()")
 
 
-def expected_status(who: str, route: str, case: PageCase) -> int:
+def expected_status(who: str, route: str, case: RouteCase) -> int:
     if SENDERS[who] == "nobody" and not case.nobody:
         return 303 if route.startswith("GET ") else 401  # a form is kept on the page to sign in
     return int(getattr(case, SENDERS[who]))
@@ -103,8 +104,8 @@ def kept(found: dict[str, tuple[int, int]], who: str) -> dict[str, tuple[int, in
     return {table: rows for table, rows in found.items() if (table, who) != ("console_sessions", "a session that has expired")}
 
 
-def is_refused(who: str, case: PageCase) -> bool:
-    return case.needs_session and (SENDERS[who] == "nobody" or getattr(case, SENDERS[who]) >= 400)
+def is_refused(who: str, case: RouteCase) -> bool:
+    return case.needs_token and (SENDERS[who] == "nobody" or getattr(case, SENDERS[who]) >= 400)
 
 
 def sender(who: str, browsers: Browsers, own: Tenant) -> Browser:
@@ -145,4 +146,4 @@ def send(browser: Browser, route: str, target: Tenant) -> Page:
             return Page(answer)
     if method == "GET":
         return browser.get(path, follow=False, **query)
-    return browser.post(path, with_ids(case.fields, ids), follow=False)
+    return browser.post(path, with_ids(case.body, ids), follow=False)

@@ -11,7 +11,7 @@ from pydantic import Field, StringConstraints
 
 from api.auth.auth import require_admin
 from api.console.forms import Form, FormModel, read_form, read_query
-from api.console.hours.filters import ApproveQuery, View
+from api.console.hours.filters import ApproveQuery, ApproveView
 from api.console.pages import fragment, is_htmx, page, redirect
 from api.dependencies import ApiRequest
 from schemas.errors import Conflict, NotFound
@@ -139,9 +139,11 @@ def _parse_seen(text: str) -> tuple[UUID, int] | None:
         return None
 
 
-async def _view(request: ApiRequest, query: Form[ApproveQuery]) -> View:
+async def _view(request: ApiRequest, query: Form[ApproveQuery]) -> ApproveView:
     async with request.database.connection() as conn:
-        return View.of(query.value or ApproveQuery(), await bill_approval.get_today(conn, request.settings.stint_timezone))
+        return ApproveView.of(
+            query.value or ApproveQuery(), await bill_approval.get_today(conn, request.settings.stint_timezone)
+        )
 
 
 async def _show(
@@ -177,14 +179,14 @@ async def _show(
     return page(request, "approve.html", status=status, filters=query, seen=seen or Form(), earlier=earlier, **values)
 
 
-async def _read_grid(conn: Connection, view: View, request: ApiRequest) -> Grid:
+async def _read_grid(conn: Connection, view: ApproveView, request: ApiRequest) -> Grid:
     people = await bills.read_week(conn, view.first)
     today = await bill_approval.get_today(conn, request.settings.stint_timezone)
     calendars = await working_hours.read_calendars(conn, [person.id for person in people], settings=request.settings)
     return make_grid(people, calendars, view.filters, first=view.first, today=today)
 
 
-def _opened(grid: Grid, view: View) -> tuple[PersonWeek | None, Cell | None]:
+def _opened(grid: Grid, view: ApproveView) -> tuple[PersonWeek | None, Cell | None]:
     """The person and the day that are open, if the grid has them."""
     person = grid.person(view.opened[0]) if view.opened is not None else None
     return person, person.of_day(view.opened[1]) if person is not None and view.opened is not None else None

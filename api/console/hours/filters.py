@@ -2,17 +2,15 @@
 
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any
-from urllib.parse import urlencode
+from typing import Any, ClassVar
 from uuid import UUID
 
 from api.console.forms import FormModel
+from api.console.hours.shown_week import ShownWeek
 from schemas.base import Day
 from schemas.hours.time_bills import Status
 from schemas.hours.weeks.grid import GridFilter
 from schemas.identity.work_calendar import monday
-
-PATH = "/console/approve"
 
 
 class ApproveQuery(FormModel):
@@ -28,46 +26,34 @@ class ApproveQuery(FormModel):
 
 
 @dataclass(frozen=True)
-class View:
-    """What the page shows: the first day of its week, the filters, and the person and the day that are open."""
+class ApproveView(ShownWeek):
+    """What the page shows: its week, the filters, and the person and the day that are open."""
 
-    first: date
+    PATH: ClassVar[str] = "/console/approve"
     filters: GridFilter
     opened: tuple[UUID, date] | None = None
 
     @classmethod
-    def of(cls, query: ApproveQuery, today: date) -> "View":
+    def of(cls, query: ApproveQuery, today: date) -> "ApproveView":
         """By the query."""
         filters = GridFilter(query.customer, query.pillar, query.person, query.status)
         return cls(monday(query.week or today - timedelta(days=1)), filters, _parse_open(query.open or ""))
 
     @property
-    def last(self) -> date:
-        """The last day of the week."""
-        return self.first + timedelta(days=6)
-
-    def week(self, weeks: int) -> str:
-        """The link to the week `weeks` weeks later."""
-        return self.link(week=(self.first + timedelta(weeks=weeks)).isoformat(), open=None)
-
-    def link(self, path: str = "", **changes: Any) -> str:
-        """The path below that of the page, with the present query and these values instead of its own. None: without it."""
-        return f"{PATH}{path}?{urlencode({name: value for name, value in (self._query() | changes).items() if value})}"
-
-    def opening(self, user_id: UUID, day: date) -> str:
-        """The link that opens that person's day."""
-        return self.link(open=f"{user_id}.{day}")
-
-    def _query(self) -> dict[str, Any]:
+    def query(self) -> dict[str, Any]:
+        """The query of the page by name; None: without it."""
         found = self.filters
-        return {
-            "week": self.first.isoformat(),
+        return super().query | {
             "customer": found.customer_id,
             "pillar": found.pillar_id,
             "person": found.user_id,
             "status": found.status,
             "open": f"{self.opened[0]}.{self.opened[1]}" if self.opened is not None else None,
         }
+
+    def opening(self, user_id: UUID, day: date) -> str:
+        """The link that opens that person's day."""
+        return self.link(open=f"{user_id}.{day}")
 
 
 def _parse_open(text: str) -> tuple[UUID, date] | None:

@@ -1,9 +1,7 @@
 """Hours: a person's own week. An admin sees and changes also another person's, and the page says so."""
 
 from dataclasses import dataclass
-from datetime import date, timedelta
-from typing import Any
-from urllib.parse import urlencode
+from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
 from litestar import Response, get
@@ -11,6 +9,7 @@ from litestar import Response, get
 from api.auth.auth import require_internal
 from api.console.forms import Form, FormModel, read_query, valid_query
 from api.console.hours.local_times import to_local
+from api.console.hours.shown_week import ShownWeek
 from api.console.pages import fragment, page
 from api.dependencies import ApiRequest
 from schemas.base import Day
@@ -23,7 +22,6 @@ from schemas.identity.work_calendar import monday
 from schemas.postgres.connection import Connection
 from schemas.slack.commands import likely_ends, task_search
 
-PATH = "/console/hours"
 MAX_SEARCH = 200  # characters
 
 
@@ -37,27 +35,18 @@ class HoursQuery(FormModel):
 
 
 @dataclass(frozen=True)
-class HoursView:
+class HoursView(ShownWeek):
     """Whose week the page shows. `person`: somebody else, for an admin; None: the own hours."""
 
-    first: date
+    PATH: ClassVar[str] = "/console/hours"
     owner_id: UUID
     person: UUID | None
     search: str = ""
 
     @property
-    def last(self) -> date:
-        """The last day of the week."""
-        return self.first + timedelta(days=6)
-
-    def week(self, weeks: int) -> str:
-        """The link to the week `weeks` weeks later."""
-        return self.link(week=self.first + timedelta(weeks=weeks))
-
-    def link(self, path: str = "", **changes: Any) -> str:
-        """The path below that of the page, with the present query and these values instead of its own."""
-        query = {"week": self.first, "person": self.person} | changes
-        return f"{PATH}{path}?{urlencode({name: value for name, value in query.items() if value})}"
+    def query(self) -> dict[str, Any]:
+        """The query of the page by name; None: without it."""
+        return super().query | {"person": self.person}
 
 
 async def read_view(request: ApiRequest, conn: Connection, query: HoursQuery) -> HoursView:
