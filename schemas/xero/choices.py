@@ -4,7 +4,7 @@ All calls of one request together have three seconds; after that, and when Xero 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Annotated, Any
@@ -77,13 +77,13 @@ async def list_projects(database: Database, settings: Settings) -> XeroProjects:
         projects = await _fetch_all_pages(database, settings, lambda xero, page: xero.list_projects(page))
     except Refused:
         raise Unavailable(UNAVAILABLE) from None
-    return XeroProjects(
-        items=[
-            XeroProject(id=str(project["projectId"]), name=_text(project.get("name")), status=_text(project.get("status")))
-            for project in projects
-            if project.get("projectId")
-        ]
-    )
+    items = [
+        XeroProject(id=str(project["projectId"]), name=_text(project.get("name")), status=_text(project.get("status")))
+        for project in projects
+        if project.get("projectId")
+    ]
+    await _keep_names(database, {project.id: project.name for project in items})
+    return XeroProjects(items=items)
 
 
 async def list_tasks(database: Database, settings: Settings, project_id: str) -> XeroTasks:
@@ -92,19 +92,39 @@ async def list_tasks(database: Database, settings: Settings, project_id: str) ->
         tasks = await _fetch_all_pages(database, settings, lambda xero, page: xero.list_tasks(project_id, page))
     except Refused:
         raise NotFound("Xero has no such project.") from None
-    return XeroTasks(
-        items=[
-            XeroTask(
-                id=str(task["taskId"]),
-                name=_text(task.get("name")),
-                rate=_rate(task.get("rate")),
-                status=_text(task.get("status")),
-                charge_type=_text(task.get("chargeType")) or None,
-            )
-            for task in tasks
-            if task.get("taskId")
-        ]
-    )
+    items = [
+        XeroTask(
+            id=str(task["taskId"]),
+            name=_text(task.get("name")),
+            rate=_rate(task.get("rate")),
+            status=_text(task.get("status")),
+            charge_type=_text(task.get("chargeType")) or None,
+        )
+        for task in tasks
+        if task.get("taskId")
+    ]
+    await _keep_names(database, {task.id: task.name for task in items})
+    return XeroTasks(items=items)
+
+
+async def names_of(conn: Connection, ids: Collection[str | None]) -> dict[str, str]:
+    """The names of these projects and tasks as they were last read, without those that are not known."""
+    found = await conn.all("SELECT id, name FROM xero_names WHERE id = ANY(%s)", ([found for found in ids if found],))
+    return dict(found)
+
+
+async def _keep_names(database: Database, names: dict[str, str]) -> None:
+    """Stores names by id, for pages that show a mapping while Xero does not answer."""
+    kept = {xero_id: name.replace("\0", "") for xero_id, name in names.items() if name and "\0" not in xero_id}
+    async with database.transaction() as conn:
+        await conn.execute(
+            """
+            INSERT INTO xero_names AS n (id, name)
+            SELECT id, name FROM unnest(%s::text[], %s::text[]) AS found (id, name) ORDER BY id
+            ON CONFLICT (id) DO UPDATE SET name = excluded.name WHERE n.name <> excluded.name
+            """,
+            (list(kept), list(kept.values())),
+        )
 
 
 async def check_mapping(database: Database, settings: Settings, mapping: Mapping) -> list[str]:

@@ -25,6 +25,7 @@ from schemas.customers import channel_mappings
 from schemas.customers.channel_mappings import ChannelId, ChannelMapping, ChannelMappingChange, NewChannelMapping
 from schemas.errors import NotFound
 from schemas.postgres.connection import Connection
+from schemas.xero import choices
 
 PATH = f"{BASE}/{{customer_id:str}}/mappings"
 
@@ -123,7 +124,8 @@ async def _mappings_page(
         customer = await read_customer(conn, customer_id, request.user)
         pillars = await read_pillars(conn, customer_id, request.user)
         channels = await channel_mappings.of_customer(conn, customer_id)
-    values: dict[str, Any] = {"customer": customer, "pillars": pillars, "channels": channels}
+        names = await choices.names_of(conn, [customer.xero_project_id, *(pillar.xero_task_id for pillar in pillars)])
+    values: dict[str, Any] = {"customer": customer, "pillars": pillars, "channels": channels, "names": names}
     values["pillar_choices"] = pillar_choices(pillars)
     has_slack = request.settings.slack_bot_token is not None
     return page(request, "customers/mappings.html", status=status, form=form, has_slack=has_slack, **values)

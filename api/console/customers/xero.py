@@ -107,8 +107,9 @@ async def _choices_page(
     async with request.database.connection() as conn:
         customer = await read_customer(conn, customer_id, request.user)
         pillars = await read_pillars(conn, customer_id, request.user)
+        names = await choices.names_of(conn, [customer.xero_project_id, *(pillar.xero_task_id for pillar in pillars)])
     project_id = None if chosen == NO_PROJECT else chosen or customer.xero_project_id
-    values = {"customer": customer, "pillars": pillars, "project_id": project_id, "form": form}
+    values = {"customer": customer, "pillars": pillars, "project_id": project_id, "form": form, "names": names}
     values["choices"] = await _read_choices(request, project_id)
     if is_htmx(request):
         return fragment(request, "customers/xero/choices.html", status=status, **values)
