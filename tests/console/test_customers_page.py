@@ -3,7 +3,7 @@
 import pytest
 
 from tests.api.invitations import address, mails_to, reset_rate_limits
-from tests.console.client import Browsers, Page
+from tests.console.client import Browser, Browsers, Page
 from tests.console.html import Element
 from tests.support.given import Given, Json
 from tests.support.installation import Installation
@@ -20,6 +20,11 @@ def form(page: Page, action: str) -> Element:
 
 def flash(page: Page) -> str:
     return page.html.one("div", id="flash").text
+
+
+def page_of(browser: Browser, action: str) -> dict[str, str]:
+    """The fields of the form on the page with its path."""
+    return form(browser.get(action), action).fields()
 
 
 def test_a_customer_is_created_found_changed_and_deleted(given: Given, browsers: Browsers, stint: Installation) -> None:
@@ -207,7 +212,27 @@ def test_tasks_are_created_listed_renamed_and_archived(given: Given, browsers: B
     saved = browser.submit(edit, {"title": "Mail servers", "due_date": "2026-03-02"})
     assert "Mail servers" in saved.text and "Mon 2 Mar" in saved.text
 
-    archived = browser.submit(form(saved, f"{of_task}/status"))
+    name = admin.email.partition("@")[0]
+    assert page_of(browser, of_task)["assignee_id"] == "" and page_of(browser, of_task)["priority"] == "normal"
+    given_to = browser.submit(form(browser.get(of_task), of_task), {"assignee_id": admin.id, "priority": "urgent"})
+    row = next(row.text for row in given_to.html.all("tr") if "Mail servers" in row.text)
+    assert "Urgent" in row and name in row
+    assert (found := admin.get(f"/api/tasks/{task['id']}"))["assigneeId"] == admin.id and found["priority"] == "urgent"
+    stale = browser.submit(edit, {"assignee_id": ""})
+    assert stale.status == 422 and f"Assignee {name} Priority urgent" in stale.text
+    assert page_of(browser, of_task)["assignee_id"] == admin.id, "nothing was replaced"
+    outsider = browser.submit(form(browser.get(of_task), of_task), {"assignee_id": given.new_id(), "priority": "loud"})
+    assert outsider.errors.keys() == {"priority"}
+    outsider = browser.submit(form(browser.get(of_task), of_task), {"assignee_id": given.new_id()})
+    assert outsider.errors == {"assignee_id": "No consultant has this id. Choose one that the page lists."}
+    nobody = browser.submit(form(browser.get(of_task), of_task), {"assignee_id": "", "priority": "low"})
+    assert nobody.status == 200 and admin.get(f"/api/tasks/{task['id']}")["assigneeId"] is None
+    both = browser.submit(form(browser.get(page), page), {"title": "Disks", "assignee_id": admin.id, "priority": "high"})
+    assert "Created the task Disks." in flash(both)
+    disks = next(each for each in admin.get("/api/tasks", customerId=customer["id"])["items"] if each["title"] == "Disks")
+    assert (disks["assigneeId"], disks["priority"]) == (admin.id, "high")
+
+    archived = browser.submit(form(browser.get(page), f"{of_task}/status"))
     assert "Archived the task Mail servers." in flash(archived)
     assert "Mail servers" not in browser.get(page, status="open").text
     opened = browser.submit(form(browser.get(page, status="archived"), f"{of_task}/status"))

@@ -6,23 +6,27 @@ from uuid import UUID, uuid4
 from litestar import Response, get, post
 from litestar.params import FromPath
 from pydantic import Field
+from pydantic.alias_generators import to_camel
 
 from api.auth.auth import require_internal
 from api.console.customers.shared import BASE, FormVersion, customer_path, pillar_choices, read_customer, read_pillars
 from api.console.forms import Form, FormModel, read_form, read_query
 from api.console.pages import page, redirect
+from api.console.words import NO_ACCESS
 from api.dependencies import ApiRequest
 from api.http.responses import Listed
 from schemas.base import Day, Name, Text
 from schemas.customers import tasks
-from schemas.customers.tasks import NewTask, Status, Task, TaskChange, TaskFilter
+from schemas.customers.tasks import NewTask, Priority, Status, Task, TaskChange, TaskFilter
 from schemas.errors import Conflict, NotFound
+from schemas.hours.weeks import own
 from schemas.postgres.connection import Connection
 from schemas.postgres.listing import Page
 
 PATH = f"{BASE}/{{customer_id:str}}/tasks"
 PAGE_SIZE = 100
 STATUSES = [("open", "Open"), ("in_progress", "In progress"), ("done", "Done"), ("archived", "Archived")]
+PRIORITIES = [("urgent", "Urgent"), ("high", "High"), ("normal", "Normal"), ("low", "Low")]
 SENT_BEFORE = "This form was sent before. To create another task, send it again."
 
 
@@ -39,6 +43,8 @@ class NewTaskForm(FormModel):
     id: UUID
     title: Name
     pillar_id: UUID | None = None
+    assignee_id: UUID | None = None
+    priority: Priority = "normal"
 
 
 class TaskForm(FormModel):
@@ -48,6 +54,8 @@ class TaskForm(FormModel):
     description: Text = ""
     status: Status
     pillar_id: UUID
+    assignee_id: UUID | None = None
+    priority: Priority
     due_date: Day | None = None
     version: FormVersion
 
@@ -71,9 +79,7 @@ async def create_task(request: ApiRequest, customer_id: FromPath[UUID]) -> Respo
     form = await read_form(request, NewTaskForm)
     if form.value is not None:
         sent = form.value
-        body = NewTask.model_validate(
-            {"id": sent.id, "title": sent.title, "pillarId": sent.pillar_id, "customerId": customer_id, "source": "web"}
-        )
+        body = NewTask.model_validate(_body(sent) | {"customerId": customer_id, "source": "web"})
         with form.catching():
             try:
                 async with request.database.transaction() as conn:
@@ -96,8 +102,7 @@ async def change_task(request: ApiRequest, customer_id: FromPath[UUID], task_id:
     """Writes the task, unless it has changed since it was shown."""
     form = await read_form(request, TaskForm)
     if form.value is not None:
-        sent = form.value.model_dump()
-        change = TaskChange.model_validate({"pillarId": sent.pop("pillar_id"), "dueDate": sent.pop("due_date")} | sent)
+        change = TaskChange.model_validate(_body(form.value))
         with form.catching():
             async with request.database.transaction() as conn:
                 await _read_task(conn, request, customer_id, task_id)
@@ -121,6 +126,11 @@ async def set_status(request: ApiRequest, customer_id: FromPath[UUID], task_id: 
     return await _task_page(request, customer_id, task_id, form, status=422)
 
 
+def _body(form: FormModel) -> dict[str, Any]:
+    """The fields of the form with the names of the API."""
+    return {to_camel(name): value for name, value in form.model_dump().items()}
+
+
 async def _read_task(conn: Connection, request: ApiRequest, customer_id: UUID, task_id: UUID) -> Task:
     """The task. Raises NotFound if it is not, or no longer, one of this customer."""
     task = Task.from_json(await tasks.get(conn, task_id, user=request.user))
@@ -137,9 +147,11 @@ async def _tasks_page(request: ApiRequest, customer_id: UUID, form: Form[NewTask
         customer = await read_customer(conn, customer_id, request.user)
         pillars = await read_pillars(conn, customer_id, request.user)
         answer = await tasks.list_page(conn, Page(PAGE_SIZE, chosen.cursor), only, user=request.user)
+        people = await own.list_people(conn)
     listed = Listed[Task].model_validate_json(answer)
     values: dict[str, Any] = {"customer": customer, "pillars": pillars, "pillar_choices": pillar_choices(pillars)}
     values |= {"tasks": listed.items, "next_cursor": listed.next_cursor, "statuses": STATUSES, "new_id": uuid4()}
+    values |= {"people": people, "priorities": PRIORITIES, "no_access": NO_ACCESS}
     status = 422 if filters.is_wrong else status
     return page(request, "customers/tasks.html", status=status, form=form, filters=filters, chosen=chosen, **values)
 
@@ -151,6 +163,13 @@ async def _task_page(
         customer = await read_customer(conn, customer_id, request.user)
         task = await _read_task(conn, request, customer_id, task_id)
         pillars = await read_pillars(conn, customer_id, request.user)
+        people = await own.list_people(conn)
+    if task.assignee_id is not None and all(user_id != task.assignee_id for user_id, _ in people):
+        people.append((task.assignee_id, NO_ACCESS))
+    if form.current is not None:
+        names = {str(user_id): name for user_id, name in people}
+        form.current["assignee"] = names.get(form.current["assigneeId"], NO_ACCESS) if form.current["assigneeId"] else ""
     values: dict[str, Any] = {"customer": customer, "task": task, "statuses": STATUSES}
+    values |= {"people": people, "priorities": PRIORITIES}
     values["pillar_choices"] = pillar_choices(pillars, task.pillar_id)
     return page(request, "customers/task.html", status=status, form=form, **values)

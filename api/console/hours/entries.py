@@ -14,6 +14,7 @@ from api.console.forms import Form, FormModel, read_form, read_query, valid_quer
 from api.console.hours.local_times import Hours, LocalTime, as_hours, is_same, to_local, to_utc
 from api.console.hours.week import HoursQuery, find_tasks, hours_page, read_view, view_of
 from api.console.pages import page, redirect
+from api.console.words import NO_ACCESS
 from api.dependencies import ApiRequest
 from schemas.base import Text
 from schemas.errors import Conflict
@@ -168,5 +169,5 @@ async def _entry_page(request: ApiRequest, entry_id: UUID, form: Form[Any], *, s
         tasks=[present, *(task for task in tasks if task[0] != entry.task_id)],
         start=to_local(entry.start_time, zone),
         end=to_local(entry.end_time, zone),
-        owner_name=people.get(entry.user_id, "a person without access") if person is not None else "",
+        owner_name=people.get(entry.user_id, NO_ACCESS) if person is not None else "",
     )

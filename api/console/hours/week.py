@@ -11,6 +11,7 @@ from api.console.forms import Form, FormModel, read_query, valid_query
 from api.console.hours.local_times import to_local
 from api.console.hours.shown_week import ShownWeek
 from api.console.pages import fragment, page
+from api.console.words import NO_ACCESS
 from api.dependencies import ApiRequest
 from schemas.base import Day
 from schemas.errors import Forbidden, NotFound
@@ -107,8 +108,8 @@ async def hours_page(
     stop: Form[Any] | None = None,
     timer_form: Form[Any] | None = None,
 ) -> Response[bytes]:
-    """The page; with the form that has to be corrected: `work` starts a timer or logs hours, `stop` stops the timer,
-    `timer_form` changes it."""
+    """The page; with the form that has to be corrected: `work` starts a timer or logs hours, `stop` stops or
+    discards the timer, `timer_form` changes it."""
     settings = request.settings
     async with request.database.connection() as conn:
         view = await read_view(request, conn, query.value or HoursQuery())
@@ -135,7 +136,7 @@ async def hours_page(
         is_forgotten=timer is not None and timer.seconds >= settings.stint_nudge_hours * 3600,
         ends=[(reason, to_local(end, settings.stint_timezone)) for reason, end in since.ends(calendar.zone)] if since else [],
         people=people,
-        owner_name=next((name for user_id, name in people if user_id == view.owner_id), "a person without access"),
+        owner_name=next((name for user_id, name in people if user_id == view.owner_id), NO_ACCESS),
         tasks=tasks,
         new_id=uuid4(),
         work=work or Form(),
