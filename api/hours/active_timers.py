@@ -1,20 +1,26 @@
 """The timers that run: all of them, and each by its user's id."""
 
+from typing import Annotated
 from uuid import UUID
 
 from litestar import Response, delete, get, post, put
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import JSONBody
+from litestar.params import JSONBody, QueryParameter
 
 from api.auth.auth import require_internal
 from api.dependencies import ApiRequest, ThePage
 from api.hours.timers import Wait, stop_response
-from api.http.responses import Enrich, Listed, OfUser, created, json_response, user_in_path
+from api.http.responses import Enrich, Listed, OfUser, SeenVersion, created, json_response, user_in_path
 from schemas.errors import Forbidden
 from schemas.hours import timer_stops, timers
 from schemas.hours.timer_stops import Stop, Stopped, Timer, TimerStop
 from schemas.hours.timers import EnrichedTimer, StartedTimer, TimerChange
 from schemas.identity.users import User
+
+SeenTimer = Annotated[
+    UUID | None,
+    QueryParameter(name="timerId", description="The `id` of the timer that is meant; another one that runs gets 409"),
+]
 
 
 @get("/api/active-timers", summary="List running timers", guards=[require_internal])
@@ -73,11 +79,15 @@ async def stop_active_timer(
 
 
 @delete("/api/active-timers/{owner:str}", summary="Discard a running timer", guards=[require_internal])
-async def discard_active_timer(request: ApiRequest, owner: OfUser) -> None:
-    """Deletes the timer without creating a time entry: your own, or as an admin any consultant's. 404 when none is running."""
+async def discard_active_timer(
+    request: ApiRequest, owner: OfUser, timer_id: SeenTimer = None, version: SeenVersion = None
+) -> None:
+    """Deletes the timer without creating a time entry: your own, or as an admin any consultant's. 404 when none is running.
+    Send `timerId` and `version`, so that no other timer is discarded, nor one that somebody has changed since: 409 then, with
+    the running timer as `current`."""
     owner_id = _own(owner, request.user)
     async with request.database.transaction() as conn:
-        await timers.discard(conn, owner_id)
+        await timers.discard(conn, owner_id, timer_id=timer_id, version=version)
 
 
 def _own(owner: str, user: User) -> UUID:

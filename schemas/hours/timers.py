@@ -128,12 +128,18 @@ async def start_or_change(conn: Connection, user_id: UUID, change: TimerChange, 
     return StartedTimer(**timer.model_dump()), False
 
 
-async def discard(conn: Connection, user_id: UUID) -> None:
-    """Deletes the user's timer without creating an entry. Raises NotFound when none is running."""
+async def discard(conn: Connection, user_id: UUID, *, timer_id: UUID | None = None, version: int | None = None) -> None:
+    """Deletes the user's timer without creating an entry. Raises NotFound when none is running, Conflict when another one than
+    `timer_id` is, or when it has changed since `version`."""
     await lock_user(conn, user_id)
-    deleted = await conn.execute("DELETE FROM timers WHERE user_id = %s", (user_id,))
-    if not deleted.rowcount:
+    running = await get_running(conn, user_id)
+    if running is None:
         raise NotFound("No timer is running.")
+    if timer_id not in (None, running.id):
+        raise Conflict("Another timer is running, and stays so.", current=running.model_dump(mode="json"))
+    if version not in (None, running.version):
+        raise Conflict("The timer has changed since you read it.", current=running.model_dump(mode="json"))
+    await conn.execute("DELETE FROM timers WHERE user_id = %s", (user_id,))
 
 
 async def clamp_start(conn: Connection, start_time: datetime | None) -> datetime | None:

@@ -214,6 +214,19 @@ def test_a_discarded_timer_leaves_no_entry(given: Given, stint: Installation) ->
     assert stint.value("SELECT count(*) FROM messages WHERE created_by = %s", by.id) == 0
 
 
+def test_a_timer_that_is_discarded_by_its_id_and_version_is_the_one_that_was_seen(given: Given) -> None:
+    by = given.person()
+    task = given.task(by)
+    seen = start_timer(by, task)
+    changed = put_timer(by, task, notes="Logs").json()
+    for stale in ({"timerId": seen["id"], "version": 1}, {"version": 1}, {"timerId": task["id"]}):
+        refused = problem(by.http.delete(ME, params=stale), 409)
+        assert refused["current"] == by.get(ME) and refused["current"]["id"] == seen["id"], stale
+    problem(by.http.delete(ME, params={"timerId": "x"}), 422)
+    by.http.delete(ME, params={"timerId": changed["id"], "version": changed["version"]}).raise_for_status()
+    problem(by.http.get(ME), 404)
+
+
 def test_after_a_discarded_restart_the_earlier_stop_cannot_be_repeated(given: Given) -> None:
     by = given.person()
     task = given.task(by)

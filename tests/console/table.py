@@ -34,6 +34,7 @@ TABLE: dict[str, RouteCase] = {
     "POST /console/hours/start": internal_users(422).with_body(task_id="nonsense"),
     "POST /console/hours/stop": internal_users(422).with_body(timer_id="{entry_id}"),
     "POST /console/hours/timer": internal_users(422).with_body(task_id="{task_id}", start_time="nonsense", version="1"),
+    "POST /console/hours/discard": internal_users(422).with_body(timer_id="{entry_id}", version="1"),
     "POST /console/hours/log": internal_users(422).with_body(id="nonsense"),
     # of somebody else
     "GET /console/hours/entries/{entry_id}": admins(),

@@ -63,6 +63,10 @@ def stop_form(page: Page) -> Element:
     return next(form for form in page.html.all("form") if form["action"].startswith("/console/hours/stop"))
 
 
+def discard_form(page: Page) -> Element:
+    return next(form for form in page.html.all("form") if form["action"].startswith("/console/hours/discard"))
+
+
 def timer_form(page: Page) -> Element:
     return next(form for form in page.html.all("form") if form["action"].startswith("/console/hours/timer"))
 
@@ -124,6 +128,28 @@ def test_the_start_and_the_notes_of_a_running_timer_are_changed(own: Own) -> Non
     assert refused.status == 422 and "has changed since you read it" in refused.text
     timer = own.timer()
     assert timer is not None and timer["notes"] == "Reading"
+
+
+def test_only_the_timer_that_was_shown_is_discarded_and_it_leaves_nothing(own: Own, browsers: Browsers) -> None:
+    own.person.post(f"/api/tasks/{own.task['id']}/start")
+    admin = browsers.admin()
+    page = own.show(admin, person=own.person.id)
+    assert "Discard the timer on Migrate the mail server?" in discard_form(page).one("button")["data-confirm"]
+    own.browser.submit(timer_form(own.show()), {"notes": "Reading"})
+    refused = admin.submit(discard_form(page))
+    assert refused.status == 422 and "has changed since you read it" in refused.text and own.timer() is not None
+
+    shown = discard_form(own.show())
+    own.browser.submit(work_form(own.show()), {"task_id": own.new_task("Write the report")["id"]})
+    refused = own.browser.submit(shown)
+    assert refused.status == 422 and "Another timer is running" in refused.text and "Write the report" in refused.text
+    own.given.settled()
+    recorded = own.entries()
+    page = own.browser.submit(discard_form(own.show()))
+    assert "Discarded. Nothing was recorded." in page.text and own.timer() is None
+    own.given.settled()
+    assert own.entries() == recorded
+    assert "No timer is running." in own.browser.submit(shown).text
 
 
 def test_hours_are_logged_once_with_an_end_or_a_duration(own: Own) -> None:

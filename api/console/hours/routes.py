@@ -10,6 +10,7 @@ HOURS_ROUTES: list[tuple[str, str, HTTPRouteHandler]] = [
     ("POST", "/console/hours/start", timers.start),
     ("POST", "/console/hours/stop", timers.stop),
     ("POST", "/console/hours/timer", timers.change_timer),
+    ("POST", "/console/hours/discard", timers.discard),
     ("POST", "/console/hours/log", entries.log),
     ("GET", "/console/hours/entries/{entry_id:str}", entries.show_entry),
     ("POST", "/console/hours/entries/{entry_id:str}", entries.change_entry),

@@ -39,6 +39,13 @@ class StopForm(FormModel):
     end_time: LocalTime | None = None
 
 
+class DiscardForm(FormModel):
+    """Which timer is discarded, as it was shown."""
+
+    timer_id: UUID
+    version: Annotated[int, Field(ge=1, le=2**53)]
+
+
 class TimerForm(FormModel):
     """What the timer becomes."""
 
@@ -111,3 +118,16 @@ async def change_timer(request: ApiRequest) -> Response[bytes]:
                 await timers.start_or_change(conn, view.owner_id, TimerChange.model_validate(body), by=request.user)
             return redirect(view.link(), "Saved.")
     return await hours_page(request, query, status=422, timer_form=form)
+
+
+@post("/console/hours/discard", guards=[require_internal], status_code=303)
+async def discard(request: ApiRequest) -> Response[bytes]:
+    """Deletes the timer that the page showed without making an entry, unless it has changed since."""
+    query, form = read_query(request, HoursQuery), await read_form(request, DiscardForm)
+    view = await view_of(request, query)
+    if form.value is not None:
+        with form.catching():
+            async with request.database.transaction() as conn:
+                await timers.discard(conn, view.owner_id, timer_id=form.value.timer_id, version=form.value.version)
+            return redirect(view.link(), "Discarded. Nothing was recorded.")
+    return await hours_page(request, query, status=422, stop=form)
