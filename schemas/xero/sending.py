@@ -1,6 +1,7 @@
 """An admin's request to send bills to Xero again: those that have failed, or whose time entries were changed there by hand."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
@@ -77,6 +78,42 @@ async def send_selected(conn: Connection, body: BillsToSend, *, by: User) -> Sen
         for bill_id in bill_ids
     ]
     return SendAnswer(sent=len(done.sent), skipped=len(done.skipped), remaining=remaining, results=results)
+
+
+@dataclass(frozen=True)
+class FailedBills:
+    """How many bills have failed, and when they were counted."""
+
+    count: int
+    at: datetime
+
+
+async def count_failed(conn: Connection) -> FailedBills:
+    """The failed bills, for a page that offers to send them again."""
+    return await conn.one(
+        "SELECT count(*), now() AS at FROM time_bills WHERE xero_status = 'failed' AND deleted_at IS NULL", row=FailedBills
+    )
+
+
+async def send_shown(conn: Connection, shown: FailedBills, *, reason: Reason, by: User) -> SendAnswer:
+    """Sends the failed bills that were counted again, at most MAX_BILLS of them, and none that failed later. Raises Conflict if
+    some of them have changed since."""
+    found = await conn.values(
+        """
+        SELECT id FROM time_bills WHERE xero_status = 'failed' AND deleted_at IS NULL AND updated_at <= %s
+        ORDER BY id FOR NO KEY UPDATE
+        """,
+        (shown.at,),
+    )
+    if len(found) != shown.count:
+        raise Conflict(
+            f"This has changed since it was shown: of the {shown.count:,} bills that had failed, {len(found):,} are as they"
+            " were then. Nothing was sent; look at what has failed now, and send that."
+        )
+    if not found:
+        return SendAnswer(sent=0, skipped=0, remaining=0, results=[])
+    answer = await send_selected(conn, BillsToSend(ids=found[:MAX_BILLS], reason=reason), by=by)
+    return answer.model_copy(update={"remaining": max(0, len(found) - MAX_BILLS)})
 
 
 async def selected(

@@ -58,7 +58,7 @@ def test_rubbish_in_the_days_and_forms_is_named(browsers: Browsers) -> None:
     for action in ("send", "accept"):
         empty = browser.post(path, {"action": action, "bill": "", "reason": "x"})
         assert empty.status == 422 and "Choose the bills first." in empty.text
-    assert browser.post(f"{PATH}/xero/send-failed", {"reason": "x" * 501}).status == 422
+    assert browser.post(f"{PATH}/xero/send-failed", {"reason": "x" * 501, "shown": "1"}).status == 422
 
 
 def test_the_scopes_are_those_of_the_manifest() -> None:

@@ -73,10 +73,15 @@ def test_a_customer_is_mapped_to_what_xero_has_now(firm: Firm, browsers: Browser
 
 def test_while_xero_is_away_the_mapping_says_so_and_can_be_removed(firm: Firm, browsers: Browsers) -> None:
     browser, path = browsers.person(), f"/console/customers/{firm.customer['id']}/xero"
+    project, [pillar] = firm.project, firm.admin.get(f"/api/customers/{firm.customer['id']}/pillars")["items"]
+    task = options(browser.get(path), f"f-task-{pillar['id']}")[pillar["xeroTaskId"]]
     firm.xero.inject_fault("status", path="projects", status=503)
     page = browser.get(path)
     assert page.status == 200 and "Xero is not available right now" in page.text
-    assert firm.project["projectId"] in options(page, "f-xero_project_id"), "what is stored is still shown"
+    assert options(page, "f-xero_project_id")[project["projectId"]] == project["name"], "what is stored is shown by its name"
+    assert options(page, f"f-task-{pillar['id']}")[pillar["xeroTaskId"]] == task
+    stored = browser.get(path.replace("/xero", "/mappings")).html.one("section", aria_labelledby="xero").text
+    assert f"Project in Xero {project['name']}" in stored and task in stored
     kept = browser.submit(form(page, path))
     assert kept.status == 200 and "Saved the mapping" in flash(kept)
     removed = browser.submit(form(browser.get(path, project="none"), path))
@@ -197,8 +202,9 @@ def test_failed_bills_are_counted_and_sent_again(firm: Firm, browsers: Browsers)
     firm.xero.change_task(task, chargeType="TIME")
     browser = browsers.admin()
     send = form(browser.get(CONNECTIONS), f"{CONNECTIONS}/xero/send-failed")
-    assert "failed bill" in send.text
+    assert f"Send {send.fields()['shown']} failed bill" in send.text
     assert browser.submit(send).errors.keys() == {"reason"}
     assert "sent again." in flash(browser.submit(send, {"reason": "by the hour now"}))
     firm.wait_for_status(bill, "synced", seconds=40)
-    assert "0 bills are sent again." in flash(browser.submit(send, {"reason": "twice"}))
+    refused = browser.submit(send, {"reason": "twice"})
+    assert refused.status == 422 and "This has changed since it was shown" in refused.text

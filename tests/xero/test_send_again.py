@@ -6,13 +6,16 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from schemas.errors import Conflict
+from schemas.identity.users import Role, User
 from schemas.messages import SyncBill
 from schemas.outbox import failed_attempts, outbox
 from schemas.outbox.dead_letters import actions
 from schemas.outbox.failed_attempts import Failure
 from schemas.outbox.outbox import State
 from schemas.postgres.connection import Connection
-from schemas.xero import backlog
+from schemas.xero import backlog, sending
+from schemas.xero.sending import FailedBills, SendAnswer
 from tests.outbox.rows import connected, message, over, states
 from tests.support import firm_rows
 
@@ -54,6 +57,30 @@ def test_a_failed_bills_dead_letter_is_replayed_with_all_attempts_of_a_bill(url:
         assert await conn.all("SELECT message_id, who, action, reason FROM message_events") == [
             (dead, "ann", "replay", "fixed")
         ]
+
+    over(url, check)
+
+
+def test_only_the_failed_bills_that_a_person_has_seen_are_sent_and_none_if_one_has_changed(url: str) -> None:
+    async def check(conn: Connection) -> None:
+        async def send_shown(seen: FailedBills) -> SendAnswer:
+            async with conn.transaction():
+                return await sending.send_shown(conn, seen, reason="fixed", by=admin)
+
+        first, second = await bill(conn), await bill(conn)
+        user_id = await conn.value("SELECT user_id FROM time_bills WHERE id = %s", (first,))
+        admin = User(id=user_id, email="ann@example.com", name="Ann", role=Role.admin, customer_id=None)
+        seen = await sending.count_failed(conn)
+        later = await bill(conn)
+        await send(conn, first)  # by somebody else
+        with pytest.raises(Conflict, match="of the 2 bills that had failed, 1 are as they were"):
+            await send_shown(seen)
+        assert await shown(conn, second) == ("failed", "no"), "nothing was sent"
+        again = await sending.count_failed(conn)
+        latest = await bill(conn)
+        assert (await send_shown(again)).sent == 2
+        statuses = [(await shown(conn, each))[0] for each in (second, later, latest)]
+        assert statuses == ["queued", "queued", "failed"]
 
     over(url, check)
 

@@ -12,8 +12,10 @@ from api.dependencies import ApiRequest
 from schemas.outbox import heartbeats, metrics
 from schemas.postgres import server
 from schemas.slack.access import loss
+from schemas.xero import sending
 from schemas.xero.access import status
 from schemas.xero.access.status import XeroStatus
+from schemas.xero.sending import MAX_BILLS
 
 PATH = "/console/connections"
 LATE_SECONDS = 60  # a message that is due for longer waits too long
@@ -29,6 +31,7 @@ async def connections_page(request: ApiRequest, form: Form[Any], *, code: int = 
     """The page, with the form that sends failed bills again."""
     settings = request.settings
     async with request.database.connection() as conn:
+        failed = await sending.count_failed(conn)
         xero = XeroStatus.from_json(await status.status(conn, settings))
         losses = await loss.losses(conn, settings) if settings.slack_bot_token is not None else []
         processes = await heartbeats.processes(conn)
@@ -39,6 +42,8 @@ async def connections_page(request: ApiRequest, form: Form[Any], *, code: int = 
     relays = [process for process in processes if process.kind == "relay" and process.alive]
     values: dict[str, Any] = {
         "xero": xero,
+        "failed": failed,
+        "most_sent": min(failed.count, MAX_BILLS),
         "has_xero_app": settings.xero_client_id is not None and settings.xero_client_secret is not None,
         "leads_here": settings.redirect_uri in own_callbacks(settings.public_url),
         "callback": own_callbacks(settings.public_url)[0],

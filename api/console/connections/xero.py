@@ -14,11 +14,12 @@ from api.dependencies import ApiRequest
 from api.http.limits.clients import COUNT_CLIENT
 from api.http.queries import ANY_QUERY
 from api.xero import connect_organisation
+from schemas.base import Instant
 from schemas.errors import Conflict, Invalid, Unavailable
 from schemas.outbox.dead_letters.actions import Reason
 from schemas.xero import choices, connection, sending
 from schemas.xero.connection import Callback
-from schemas.xero.sending import BillsToSend
+from schemas.xero.sending import FailedBills
 
 REFUSALS = {
     "access_denied": "Xero gives no access: it was not allowed on Xero's page.",
@@ -36,9 +37,11 @@ class CallbackQuery(FormModel):
 
 
 class SendForm(FormModel):
-    """Why the failed bills are sent again."""
+    """Why the failed bills are sent again, and what the page had shown: how many, and when."""
 
     reason: Reason
+    shown: Annotated[int, Field(ge=1)]
+    shown_at: Instant
 
 
 @post(f"{PATH}/xero/consent", guards=[require_admin], status_code=200)
@@ -101,13 +104,13 @@ async def disconnect(request: ApiRequest) -> Response[bytes]:
 
 @post(f"{PATH}/xero/send-failed", guards=[require_admin], status_code=303)
 async def send_failed(request: ApiRequest) -> Response[bytes]:
-    """Sends the failed bills again, at most a thousand at a time."""
+    """Sends the failed bills that the page showed again, at most a thousand at a time."""
     form = await read_form(request, SendForm)
     if form.value is not None:
         with form.catching():
-            body = BillsToSend.model_validate({"filter": {}, "reason": form.value.reason})
+            shown = FailedBills(form.value.shown, form.value.shown_at)
             async with request.database.transaction() as conn:
-                answer = await sending.send_selected(conn, body, by=request.user)
+                answer = await sending.send_shown(conn, shown, reason=form.value.reason, by=request.user)
             said = f"{answer.sent} {'bill is' if answer.sent == 1 else 'bills are'} sent again."
             if answer.remaining:
                 said += f" {answer.remaining} more have failed: send again for them."
