@@ -1,5 +1,6 @@
 """Pages and parts of pages as responses, from the templates in `templates/`; redirects with a message for the next page."""
 
+import gzip
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +14,7 @@ from litestar import Request, Response
 from api.console.cookies import host_cookie, pack, read_cookie, unpack
 from api.console.formats import Formats
 from api.console.sessions import session_of
-from api.console.static import static_url
+from api.console.static import accepts_gzip, static_url
 from api.console.urls import as_header
 from api.console.words import for_page
 from schemas.identity.external import hosted_page
@@ -22,6 +23,7 @@ from schemas.identity.users import User
 FLASH = "__Host-stint-flash"
 FLASH_SECONDS = 60
 MAX_FLASH = 500  # characters
+LEAST_COMPRESSED, GZIP_LEVEL = 1_000, 5  # bytes; a higher level costs more time than it saves
 HTML = "text/html"  # the framework adds the charset
 
 
@@ -115,8 +117,17 @@ def _render(request: Request[Any, Any, Any], template: str, status: int, values:
         "query": dict(parse_qsl(request.scope["query_string"].decode())),
         "navigation": [(entry, _is_current(entry, path)) for entry in NAVIGATION if me is not None and entry.is_for(me)],
     }
-    text = environment().get_template(template).render(context | values)
-    return Response(text.encode(), status_code=status, media_type=HTML)
+    text = environment().get_template(template).render(context | values).encode()
+    if len(text) < LEAST_COMPRESSED or not (accepts_gzip(request) and is_safe_to_compress(request)):
+        return Response(text, status_code=status, media_type=HTML)
+    compressed = gzip.compress(text, GZIP_LEVEL, mtime=0)
+    return Response(compressed, status_code=status, media_type=HTML, headers={"Content-Encoding": "gzip"})
+
+
+def is_safe_to_compress(request: Request[Any, Any, Any]) -> bool:
+    """Whether a page of Stint or the person asks, not another site. A site that chooses what a page repeats, such as the words
+    of a search, and sees the sizes of many compressed answers could guess what else is in the page (BREACH)."""
+    return request.headers.get("sec-fetch-site") in ("same-origin", "none")
 
 
 def _is_current(entry: Entry, path: str) -> bool:

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from litestar import Response, get
+from litestar import Request, Response, get
 from litestar.params import FromPath
 
 from api.console.sessions import PUBLIC
@@ -42,6 +42,11 @@ def _read(path: Path) -> StaticFile:
     return StaticFile(content, gzip.compress(content, 9, mtime=0), TYPES[path.suffix], digest)
 
 
+def accepts_gzip(request: Request[Any, Any, Any]) -> bool:
+    """Whether the client takes an answer that is compressed with gzip."""
+    return "gzip" in request.headers.get("accept-encoding", "")
+
+
 def static_url(name: str) -> str:
     """The URL of the file of that name."""
     return f"{PATH}/{files()[name].digest}/{name}"
@@ -57,6 +62,6 @@ async def send_file(request: ApiRequest, digest: FromPath[str], name: FromPath[s
     headers = {"ETag": tag, "Cache-Control": KEPT if digest == file.digest else "no-cache", "Vary": "Accept-Encoding"}
     if request.headers.get("if-none-match") == tag:
         return Response(b"", status_code=304, headers=headers)
-    if "gzip" not in request.headers.get("accept-encoding", ""):
+    if not accepts_gzip(request):
         return Response(file.content, media_type=file.media_type, headers=headers)
     return Response(file.compressed, media_type=file.media_type, headers=headers | {"Content-Encoding": "gzip"})

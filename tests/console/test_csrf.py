@@ -73,6 +73,25 @@ def test_a_write_from_a_page_of_stint_is_accepted(browsers: Browsers, stint: Ins
         assert by_header.status == 303 and COOKIE not in admin.cookies, headers
 
 
+def test_what_another_site_asks_for_is_not_compressed_nor_are_events(browsers: Browsers) -> None:
+    browser = browsers.admin()
+    for asked_by, expected in (
+        ("same-origin", "gzip"),
+        ("none", "gzip"),
+        ("same-site", None),
+        ("cross-site", None),
+        ("", None),
+    ):
+        sent = {"Accept-Encoding": "gzip", "Sec-Fetch-Site": asked_by} if asked_by else {"Accept-Encoding": "gzip"}
+        answer = browser.get("/console/customers", search="Smith", headers=sent).answer
+        assert answer.headers.get("content-encoding") == expected and "Smith" in answer.text, asked_by
+    plain = browser.get("/console", headers={"Accept-Encoding": "identity", "Sec-Fetch-Site": "none"}).answer
+    assert "content-encoding" not in plain.headers and "<h1>" in plain.text
+    headers = {"Accept-Encoding": "gzip", "Sec-Fetch-Site": "same-origin", "Cookie": f"{COOKIE}={browser.cookies[COOKIE]}"}
+    with browser.http.stream("GET", "/console/events", headers=headers) as events:
+        assert events.status_code == 200 and "content-encoding" not in events.headers
+
+
 @pytest.mark.parametrize(
     ("headers", "expected"),
     [

@@ -16,9 +16,11 @@ from uuid import UUID
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from api.console.sessions import COOKIE
 from schemas.identity.work_calendar import monday
 from tests.console.browser.demo import DemoFirm
 from tests.console.browser.visitors import Visitors
+from tests.console.client import Browser
 from tests.support.given import Given
 from tests.support.installation import CHECKOUT
 
@@ -146,6 +148,22 @@ def test_replay_what_failed_last_night(visitors: Visitors, demo_firm: DemoFirm) 
         expect(page.get_by_role("heading", level=1)).to_have_text("Replay")
         expect(page.get_by_text("All that was sent has an outcome.")).to_be_visible(timeout=60_000)
     assert stint.rows("SELECT DISTINCT xero_status FROM time_bills WHERE id = ANY(%s)", ids) == [("synced",)]
+
+
+def test_the_first_page_and_its_files_are_small(demo_firm: DemoFirm) -> None:
+    browser = Browser(demo_firm.stint).sign_in_as(demo_firm.admin)
+    headers = {"Accept-Encoding": "gzip", "Sec-Fetch-Site": "none", "Cookie": f"{COOKIE}={browser.cookies[COOKIE]}"}
+
+    def bytes_of(path: str) -> int:
+        with browser.http.stream("GET", path, headers=headers) as answer:
+            assert answer.status_code == 200 and answer.headers["content-encoding"] == "gzip", path
+            return sum(len(part) for part in answer.iter_raw()) + sum(len(a) + len(b) + 4 for a, b in answer.headers.raw)
+
+    files = set(re.findall(r'(?:href|src)="(/console/static/[^"]+)"', browser.get("/console").answer.text))
+    sizes = {path.rpartition("/")[2]: bytes_of(path) for path in ("/console", *files)}
+    print(f"\n{sum(sizes.values()):,} bytes: {sizes}")
+    assert len(files) >= 4 and sum(sizes.values()) < 60_000
+    browser.close()
 
 
 def test_all_jobs_of_the_page_are_done_here() -> None:

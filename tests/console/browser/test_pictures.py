@@ -88,11 +88,19 @@ def of_rows(firm: DemoFirm) -> list[str]:
         ORDER BY c.name, p.name, t.title LIMIT 1
         """
     )[0]
+    body = {"channelId": "C0ARCADIA", "channelName": "arcadia", "customerId": customer, "pillarId": pillar}
+    channel = firm.admin.post("/api/slack/channel-mappings", body)["id"]
+    mail = firm.stint.value("SELECT id::text FROM messages WHERE state = 'dead' AND actor = 'send_mail'")
+    body = {"select": {"ids": [mail]}, "reason": "The mail server is back"}
+    replay = firm.admin.post("/api/dead-letters/replay", body, status=202)["id"]
     entry = firm.stint.value("SELECT id::text FROM time_entries WHERE user_id = %s ORDER BY date DESC", firm.consultant.id)
-    of_customer = ("", "/edit", f"/pillars/{pillar}", "/people", "/tasks", f"/tasks/{task}", "/mappings", "/xero")
+    of_tasks, of_mappings = ("/tasks", f"/tasks/{task}"), ("/mappings", f"/mappings/channels/{channel}", "/xero")
+    of_customer = ("", "/edit", f"/pillars/{pillar}", "/people", *of_tasks, *of_mappings)
+    firm.given.settled(seconds=60)
     return [
         *(f"/console/customers/{customer}{rest}" for rest in of_customer),
         *(f"/console/dead-letters/{message}{rest}" for rest in ("", "/edit")),
+        f"/console/dead-letters/replays/{replay}",
         f"/console/hours?person={firm.consultant.id}",
         f"/console/hours/entries/{entry}?person={firm.consultant.id}",
     ]
