@@ -15,7 +15,7 @@ from schemas.xero.access.problems import AccessProblem
 from schemas.xero.bill_sync import PendingCall
 from schemas.xero.checks import chain
 from schemas.xero.client_errors import RateLimited, Refused, Unauthorized, XeroError
-from schemas.xero.next_step import CallKind, Wait
+from schemas.xero.planning.steps import CallKind, Wait
 from schemas.xero.rate_limits import NoSlot
 
 RENEW_SECONDS = 5  # well below the limit on idle transactions: the tokens are locked in an open transaction meanwhile

@@ -12,7 +12,8 @@ from schemas.xero.bill_sync import PendingCall, set_error
 from schemas.xero.client import EntryPage, XeroClient
 from schemas.xero.client_errors import DoesNotExist, NotSent, RateLimited, Refused, Unauthorized, XeroError
 from schemas.xero.entry_records import EntryRecord
-from schemas.xero.next_step import Call, CallKind, seconds_until_deleted
+from schemas.xero.next_step import seconds_until_deleted
+from schemas.xero.planning.steps import Call, CallKind
 
 
 async def call_xero(pending: PendingCall, settings: Settings) -> Any:
@@ -33,7 +34,6 @@ async def call_xero(pending: PendingCall, settings: Settings) -> Any:
             return await xero.list_entries(
                 call.project_id,
                 page=call.page,
-                user_id=call.content.user_id,
                 date_after_utc=call.content.date_utc - day,
                 date_before_utc=call.content.date_utc + day,
             )

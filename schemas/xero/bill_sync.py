@@ -21,7 +21,9 @@ from schemas.xero import backlog, entry_records, rate_limits, tokens, users
 from schemas.xero.access import loss
 from schemas.xero.differences import alerts, showing
 from schemas.xero.entry_records import EntryRecord
-from schemas.xero.next_step import Bill, Call, CallKind, Done, Step, Wait, decide, max_call_seconds
+from schemas.xero.next_step import Bill, decide, max_call_seconds
+from schemas.xero.planning import unknown_entries
+from schemas.xero.planning.steps import Call, CallKind, Done, Step, Wait
 from schemas.xero.rate_limits import NoSlot
 from schemas.xero.tokens import Access
 from schemas.xero.users import USERS_SECONDS, UsersCall
@@ -73,7 +75,7 @@ async def lock_bill(conn: Connection, bill_id: UUID, settings: Settings) -> Lock
 async def _lock_row(conn: Connection, bill_id: UUID, tenant_id: str | None, settings: Settings) -> Bill:
     """Always finds the row: bills are never removed, only marked as deleted."""
     return await conn.one(
-        """
+        f"""
         SELECT b.id, b.status = 'approved' AS approved, b.minutes, b.memo,
                (b.date + time '12:00') AT TIME ZONE %(zone)s AS noon, u.email,
                c.xero_project_id AS project_id, p.xero_task_id AS task_id,
@@ -88,7 +90,8 @@ async def _lock_row(conn: Connection, bill_id: UUID, tenant_id: str | None, sett
                coalesce((SELECT t.users_requested_at > clock_timestamp() - make_interval(secs => %(call_seconds)s)
                          FROM xero_tenants t WHERE t.tenant_id = %(tenant)s), false) AS users_fetch_running,
                coalesce((SELECT extract(epoch FROM t.users_fetched_at)::float
-                         FROM xero_tenants t WHERE t.tenant_id = %(tenant)s), 0) AS users_fetched_at
+                         FROM xero_tenants t WHERE t.tenant_id = %(tenant)s), 0) AS users_fetched_at,
+               {unknown_entries.LOST_BEFORE} AS lost_before
         FROM time_bills b JOIN users u ON u.id = b.user_id JOIN customers c ON c.id = b.customer_id
         JOIN pillars p ON p.id = b.pillar_id
         WHERE b.id = %(bill)s FOR NO KEY UPDATE OF b
@@ -210,7 +213,7 @@ async def _record_intention(conn: Connection, bill_id: UUID, call: Call, record:
 def known_before(record: EntryRecord, call: Call, *, at: datetime) -> EntryRecord:
     """What is known of the entry once the call is about to be made."""
     if call.kind is CallKind.find_entry and call.page == 1:
-        return record.look_started(at)
+        return _perhaps_created(record, call).look_started(at)
     if call.kind is CallKind.delete_entry:
         return record.delete_attempted(at)
     if call.kind is CallKind.create_entry and call.content is not None:
@@ -218,6 +221,15 @@ def known_before(record: EntryRecord, call: Call, *, at: datetime) -> EntryRecor
             tenant_id=call.access.tenant_id, project_id=call.project_id, content=call.content, revision=call.revision, at=at
         )
     return record
+
+
+def _perhaps_created(record: EntryRecord, call: Call) -> EntryRecord:
+    if call.lost_before is None or call.content is None:
+        return record
+    tenant_id, lost_before = call.access.tenant_id, call.lost_before
+    return unknown_entries.perhaps_created(
+        record, tenant_id=tenant_id, project_id=call.project_id, content=call.content, lost_before=lost_before
+    )
 
 
 async def _record_done(conn: Connection, bill_id: UUID, done: Done, record: EntryRecord, settings: Settings) -> None:

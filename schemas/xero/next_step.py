@@ -7,7 +7,6 @@ call is committed before the next step is decided, so after a crash the next att
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
 from uuid import UUID
 
 from schemas.settings import Settings
@@ -15,6 +14,8 @@ from schemas.xero.client import EntryContent
 from schemas.xero.connection import NOT_CONNECTED
 from schemas.xero.differences.content import is_same_day, sentence
 from schemas.xero.entry_records import EntryRecord
+from schemas.xero.planning import unknown_entries
+from schemas.xero.planning.steps import Call, CallKind, Done, Step, Wait
 from schemas.xero.tokens import Access
 
 MAX_MEMO_LENGTH = 4000  # a longer memo is cut, so that Xero does not cut off the mark, which comes after it
@@ -25,18 +26,6 @@ MAX_MINUTES = 59_940  # of one entry in Xero
 RETRY_SECONDS = 2  # between two checks whether another message's call has ended
 READ_SECONDS = 3600.0  # for how long Stint relies on what it has read before it writes to an entry
 KEY_SECONDS = 300.0  # how long Xero certainly remembers an Idempotency-Key; its documents say about 6 minutes
-
-
-class CallKind(StrEnum):
-    """The calls to Xero that a bill can need."""
-
-    renew_access = "renew_access"
-    fetch_users = "fetch_users"  # the users whom a time entry can name
-    find_entry = "find_entry"  # look for an entry with the bill's mark
-    create_entry = "create_entry"
-    update_entry = "update_entry"
-    delete_entry = "delete_entry"
-    fetch_entry = "fetch_entry"  # read the entry: why Xero refused to change or delete it, and what somebody has changed in it
 
 
 @dataclass(frozen=True)
@@ -57,6 +46,7 @@ class Bill:
     users_fetched_at: float = 0  # when the last read of Xero's users began, in seconds since 1970
     project_elsewhere: bool = False  # the project is in another organisation than the connected one
     task_elsewhere: bool = False
+    lost_before: datetime | None = None  # Postgres may have lost what was known of its entry before that: it was restored
 
     @property
     def mark(self) -> str:
@@ -69,43 +59,6 @@ class Bill:
         return f"{memo} {self.mark}".strip()
 
 
-@dataclass(frozen=True)
-class Done:
-    """No call is needed. The bill gets this Xero status and error, and shows what somebody has changed in its entry.
-    `entry_id`: the entry in Xero, if there is one. `reopen`: the entry of a reopened bill is deleted, so the bill becomes
-    pending now."""
-
-    status: str
-    error: str | None = None
-    entry_id: str | None = None
-    reopen: bool = False
-
-
-@dataclass(frozen=True)
-class Wait:
-    """Decide again in `seconds`. `retry_lookup`: then look for the entry again, since it may have appeared by then."""
-
-    seconds: float
-    retry_lookup: bool = False
-
-
-@dataclass(frozen=True)
-class Call:
-    """The call to make next, with its parameters."""
-
-    kind: CallKind
-    access: Access
-    project_id: str = ""
-    entry_id: str = ""
-    content: EntryContent | None = None
-    revision: int = 0
-    page: int = 1
-    mark: str = ""
-
-
-Step = Done | Wait | Call
-
-
 def decide(bill: Bill, record: EntryRecord, access: Access | None, settings: Settings, *, no_access: str | None = None) -> Step:
     """The next step for the bill. `access` is None while Stint is not connected to Xero, or has no access any more: `no_access`
     says why."""
@@ -116,7 +69,8 @@ def decide(bill: Bill, record: EntryRecord, access: Access | None, settings: Set
         return Wait(RETRY_SECONDS)
     if not needs_entry and not record.may_exist:
         return Done("none", reopen=record.withdrawing)
-    to_be_read = record.recheck and access is not None and record.tenant_id == access.tenant_id
+    in_doubt = record.recheck or _may_be_replaced(bill, record, settings)
+    to_be_read = in_doubt and access is not None and record.tenant_id == access.tenant_id
     # also while Stint is disconnected or connected to another organisation
     if needs_entry and not to_be_read and (done := _settled(bill, record, settings)) is not None:
         return done
@@ -183,19 +137,24 @@ def _is_correct(bill: Bill, content: EntryContent) -> bool:
 
 def _ensure_entry(bill: Bill, record: EntryRecord, access: Access, settings: Settings) -> Step:
     if record.outcome_unknown:
-        return _find(bill, record, access)
+        return _find(bill, record, access, settings)
     if len(record.entry_ids) > 1:
         return Call(CallKind.delete_entry, access, record.project_id or "", record.entry_ids[-1])
     if record.entry_ids and record.delete_attempted_at is not None:
         return _fetch_once_certain(record, access, settings)
     if record.entry_ids:
-        return _update(bill, record, access)
+        replaced = _may_be_replaced(bill, record, settings)
+        look = _look_for_unknown(bill, record, access, record.content, settings) if replaced else None
+        return look or _update(bill, record, access)
     content = _content(bill, record, access, settings)
     if not isinstance(content, EntryContent):
         return content
+    if (look := _look_for_unknown(bill, record, access, content, settings)) is not None:
+        return look
     project_id = bill.project_id or ""
     if record.create_attempted_at is None:
-        return Call(CallKind.create_entry, access, project_id, content=content, revision=record.revision + 1)
+        revision = unknown_entries.next_revision(bill.lost_before, record)
+        return Call(CallKind.create_entry, access, project_id, content=content, revision=revision)
     if (record.project_id, record.content) == (project_id, content) and _is_key_remembered(record, settings):
         # the same request under the same Idempotency-Key: if Xero still executes the first one, it recognizes the second
         return Call(CallKind.create_entry, access, project_id, content=content, revision=record.revision)
@@ -204,7 +163,7 @@ def _ensure_entry(bill: Bill, record: EntryRecord, access: Access, settings: Set
 
 def _ensure_no_entry(bill: Bill, record: EntryRecord, access: Access, settings: Settings) -> Step:
     if record.outcome_unknown:
-        return _find(bill, record, access)
+        return _find(bill, record, access, settings)
     if record.entry_ids:
         return _delete(record, access)
     return _wait_for_late_create(record, settings)
@@ -223,9 +182,34 @@ def _delete(record: EntryRecord, access: Access) -> Call:
     return Call(kind, access, record.project_id or "", record.entry_ids[-1])
 
 
-def _find(bill: Bill, record: EntryRecord, access: Access) -> Call:
+def _find(bill: Bill, record: EntryRecord, access: Access, settings: Settings) -> Call | Wait:
+    """The look for the entry; after a loss, once lists certainly show neither more nor less than there is."""
+    if (seconds := _seconds_until_look(bill, record, settings) or 0) > 0:
+        return Wait(max(0.1, seconds))
     page = record.searched_pages + 1
     return Call(CallKind.find_entry, access, record.project_id or "", content=record.content, page=page, mark=bill.mark)
+
+
+def _may_be_replaced(bill: Bill, record: EntryRecord, settings: Settings) -> bool:
+    """Whether the entry is missing, and another one may have been created that is not known any more."""
+    if record.difference is None or not record.difference.is_deletion or record.overwrite:
+        return False
+    return _seconds_until_look(bill, record, settings) is not None
+
+
+def _seconds_until_look(bill: Bill, record: EntryRecord, settings: Settings) -> float | None:
+    return unknown_entries.seconds_until_look(bill.lost_before, record, proof_seconds=_forget_seconds(settings))
+
+
+def _look_for_unknown(
+    bill: Bill, record: EntryRecord, access: Access, content: EntryContent | None, settings: Settings
+) -> Call | Wait | None:
+    """The look for an entry that is not known any more, or the wait for it; None: there is none."""
+    if _seconds_until_look(bill, record, settings) is None:
+        return None
+    known = record if record.may_exist else replace(record, project_id=bill.project_id)
+    look = _find(bill, replace(known, content=content), access, settings)
+    return replace(look, lost_before=bill.lost_before) if isinstance(look, Call) else look
 
 
 def _is_key_remembered(record: EntryRecord, settings: Settings) -> bool:

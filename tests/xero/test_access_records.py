@@ -25,8 +25,8 @@ from schemas.xero.client_errors import (
     Unauthorized,
     XeroError,
 )
-from schemas.xero.next_step import Wait
 from schemas.xero.oauth import Organisation, Tokens
+from schemas.xero.planning.steps import Wait
 from tests.outbox.rows import connected, message, over, states
 from tests.support import firm_rows
 from tests.support.installation import SECRET_KEY, new_database

@@ -20,7 +20,7 @@ from schemas.xero.checks.projects import ProjectToCheck
 from schemas.xero.client import Entry, EntryContent, EntryPage
 from schemas.xero.differences import accepting, alerts
 from schemas.xero.differences.accepting import AcceptResult, BillsToAccept
-from schemas.xero.next_step import Done
+from schemas.xero.planning.steps import Done
 from schemas.xero.tokens import Access
 from tests.outbox.rows import connected, message, over
 from tests.support import firm_rows

@@ -18,7 +18,7 @@ from schemas.xero.checks.chain import PendingCheck
 from schemas.xero.checks.projects import ProjectToCheck
 from schemas.xero.client import Entry, EntryContent, EntryPage
 from schemas.xero.entry_records import EntryRecord
-from schemas.xero.next_step import Call, CallKind
+from schemas.xero.planning.steps import Call, CallKind
 from schemas.xero.tokens import Access
 from tests.outbox.rows import over
 from tests.support import firm_rows

@@ -9,11 +9,13 @@ import pytest
 
 from schemas.settings import Settings
 from schemas.xero.bill_calls import known_after, known_after_failure
+from schemas.xero.bill_sync import known_before
 from schemas.xero.client import Entry, EntryContent, EntryPage
 from schemas.xero.client_errors import DoesNotExist, OutcomeUnknown, RateLimited
 from schemas.xero.differences.content import Difference
 from schemas.xero.entry_records import EntryRecord
-from schemas.xero.next_step import Bill, Call, CallKind, Done, Step, Wait, decide
+from schemas.xero.next_step import Bill, decide
+from schemas.xero.planning.steps import Call, CallKind, Done, Step, Wait
 from schemas.xero.tokens import Access
 
 SETTINGS = Settings(
@@ -174,6 +176,50 @@ def test_a_deleted_entry_is_created_again_only_after_it_was_not_there_once_more(
     assert isinstance(created, Call) and (created.kind, created.revision) == (CallKind.create_entry, 2)
     there = known_after(chosen, fetch, Entry("entry", TIME, "ACTIVE"), planned_on=chosen, settings=SETTINGS)
     assert next_step(record=there) == Done("synced", entry_id="entry")
+
+
+RESTORED = replace(BILL, lost_before=NOON)
+
+
+def after(seconds: float, record: EntryRecord = NOTHING_KNOWN) -> EntryRecord:
+    return replace(record, read_at=NOON + timedelta(seconds=seconds))
+
+
+def looked_for(record: EntryRecord, *found: Entry) -> EntryRecord:
+    """What is known after the look that is the next step of a bill of a Postgres that was restored."""
+    call = next_step(RESTORED, record)
+    assert isinstance(call, Call) and (call.kind, call.mark) == (CallKind.find_entry, BILL.mark), call
+    before = known_before(record, call, at=record.read_at)
+    return known_after(before, call, EntryPage(list(found), last=True), planned_on=record, settings=SETTINGS)
+
+
+@pytest.mark.parametrize("record", [NOTHING_KNOWN, NOT_FOUND, LOST, replace(EXISTING, difference=Difference())])
+def test_after_a_restore_an_entry_is_looked_for_once_lists_are_certain(record: EntryRecord) -> None:
+    assert next_step(RESTORED, after(PROOF_SECONDS - 1, record)) == Wait(1.0)
+    found = looked_for(after(PROOF_SECONDS, record), Entry("unknown", TIME, "ACTIVE"))
+    assert (found.entry_ids, next_step(RESTORED, found)) == (("unknown",), Done("synced", entry_id="unknown"))
+
+
+def test_after_a_restore_what_is_not_found_is_created_once_and_under_a_key_that_was_never_used() -> None:
+    gone = looked_for(after(PROOF_SECONDS, EntryRecord(revision=7)))
+    created = next_step(RESTORED, gone)
+    assert isinstance(created, Call) and (created.kind, created.content) == (CallKind.create_entry, TIME)
+    assert created.revision > 100_000_000
+    again = next_step(replace(RESTORED, lost_before=NOON + timedelta(seconds=1)), gone)
+    assert isinstance(again, Wait)
+
+
+def test_after_a_restore_an_entry_that_is_missing_and_was_not_replaced_was_deleted_by_hand() -> None:
+    deleted = replace(EXISTING, difference=Difference())
+    gone = looked_for(after(PROOF_SECONDS, deleted))
+    step = next_step(RESTORED, gone)
+    assert isinstance(step, Done) and (step.status, gone.entry_ids) == ("differs", ("entry",))
+
+
+def test_after_a_restore_an_entry_with_other_minutes_is_left_to_an_admin() -> None:
+    other = TIME.model_copy(update={"minutes": 75})
+    found = looked_for(after(PROOF_SECONDS), Entry("unknown", other, "ACTIVE"))
+    assert kind_of(next_step(RESTORED, found)) is CallKind.fetch_entry
 
 
 def test_an_entry_that_a_list_shows_otherwise_is_read_unless_there_is_no_access() -> None:

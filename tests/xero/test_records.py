@@ -13,6 +13,7 @@ from schemas.customers.customers import CustomerChange
 from schemas.encryption import WrongSecretKey, encrypt
 from schemas.errors import Invalid
 from schemas.messages import QueueBills
+from schemas.postgres import sync_epochs
 from schemas.postgres.connection import Connection
 from schemas.settings import Settings
 from schemas.xero import backlog, bill_calls, bill_sync, connection, entry_records, tokens
@@ -20,7 +21,7 @@ from schemas.xero.bill_sync import PendingCall
 from schemas.xero.client import Entry, EntryContent, EntryPage
 from schemas.xero.client_errors import NotSent, OutcomeUnknown, RateLimited, Refused, XeroError
 from schemas.xero.entry_records import EntryRecord
-from schemas.xero.next_step import Call, CallKind
+from schemas.xero.planning.steps import Call, CallKind
 from schemas.xero.tokens import Access
 from tests.outbox.rows import connected, message, over
 from tests.support import firm_rows
@@ -274,6 +275,44 @@ def test_a_search_ends_only_with_the_last_page(url: str) -> None:
         return found
 
     assert over(url, check) == [(True, 1), (False, 0)]
+
+
+def test_bills_that_are_older_than_what_postgres_may_have_lost_are_in_doubt(url: str) -> None:
+    async def check(conn: Connection) -> list[bool]:
+        old = await firm_rows.bill(conn, await firm_rows.firm(conn), status="approved", created_at="2026-03-02T12:00:00Z")
+        new = await firm_rows.bill(conn, await firm_rows.firm(conn, name="New"), created_at="2100-01-01T00:00:00Z")
+
+        async def in_doubt(bill_id: UUID) -> bool:
+            async with conn.transaction():
+                locked = await bill_sync.lock_bill(conn, bill_id, SETTINGS)
+            assert locked is not None
+            return locked.bill.lost_before is not None
+
+        never_lost = [await in_doubt(old), await sync_epochs.begin(conn), await in_doubt(old)]
+        await conn.execute("TRUNCATE sync_epoch_marker")  # as a crash, a failover and a restore of a base backup do
+        no_epoch = await in_doubt(old)
+        await sync_epochs.begin(conn)
+        return [*never_lost, no_epoch, await in_doubt(old), await in_doubt(new)]
+
+    assert over(url, check) == [False, True, False, True, True, False]
+
+
+def test_a_look_of_several_pages_for_an_entry_that_is_not_known_is_not_forgotten(url: str) -> None:
+    async def check(conn: Connection) -> list[tuple[bool, bool]]:
+        bill_id = await firm_rows.bill(conn, await firm_rows.firm(conn), status="approved", xero_status="queued")
+        before = await entry_records.lock(conn, bill_id, message_id=MESSAGE)
+        now = await conn.value("SELECT clock_timestamp()")
+        access = Access("tenant", "token")
+        call = Call(CallKind.find_entry, access, "project", content=CONTENT, mark="[bill:x]", lost_before=now)
+        await entry_records.save(conn, bill_id, bill_sync.known_before(before, call, at=now))
+        found = []
+        for page in (None, EntryPage([], last=False), EntryPage([], last=True)):
+            if page is not None:
+                await bill_calls.record_result(conn, pending(bill_id, call, before), page, SETTINGS)
+            found.append((await known(conn, bill_id))[:2])
+        return found
+
+    assert over(url, check) == [(True, True), (True, True), (True, False)]
 
 
 def test_a_bill_that_another_message_is_calling_for_is_left_to_it(url: str) -> None:

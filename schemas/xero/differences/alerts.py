@@ -9,7 +9,8 @@ from schemas.mail import templates
 from schemas.outbox import outbox
 from schemas.postgres.connection import Connection
 from schemas.settings import Settings
-from schemas.xero.next_step import EARLIER, ELSEWHERE, NO_USER, Done
+from schemas.xero.next_step import EARLIER, ELSEWHERE, NO_USER
+from schemas.xero.planning.steps import Done
 
 PAUSE = "1 day"  # between two mails about the same kind of bills
 

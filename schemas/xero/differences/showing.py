@@ -10,7 +10,7 @@ from schemas.postgres.connection import Connection
 from schemas.settings import Settings
 from schemas.xero.differences.content import Difference, changed_fields, day_in
 from schemas.xero.entry_records import EntryRecord
-from schemas.xero.next_step import Done
+from schemas.xero.planning.steps import Done
 
 
 async def show_outcome(conn: Connection, bill_id: UUID, done: Done, record: EntryRecord, settings: Settings) -> bool:
