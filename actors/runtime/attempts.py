@@ -20,7 +20,7 @@ from schemas.errors import NonRetryable, RetryAfter
 from schemas.logs import log_context
 from schemas.outbox import outbox
 from schemas.outbox.failed_attempts import Failure
-from schemas.outbox.heartbeats import HandlerMetrics, process_name
+from schemas.outbox.heartbeats import HandlerMetrics, LateHandler, process_name
 from schemas.outbox.outbox import State
 from schemas.postgres.connection import STATEMENT_FAILED, Connection, connect, is_unreachable
 from schemas.postgres.migrate import UNDEFINED, pending
@@ -35,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MAX_LOST_CONNECTIONS = 5
 # Of a failed attempt. An exception may quote all of a message, and is shown in lists.
 MAX_ERROR_LENGTH, MAX_TRACEBACK_LENGTH = 10_000, 100_000
+LATE_SECONDS = 10.0  # a handler is cancelled at its deadline; one that runs for longer than that is reported
 STUCK_SECONDS = 60  # for locks and for recording a failure, in addition to the handler's own timeout
 # The transaction lost against a concurrent one. The handler did nothing wrong, so it is retried without counting an attempt.
 CONTENTION = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure, psycopg.errors.LockNotAvailable)
@@ -56,6 +57,7 @@ class AttemptRunner:
         self._lost_connections = 0
         # monotonic; after that, the handler is stuck in blocking Python code, which no timeout can cancel
         self.stuck_at = float("inf")
+        self._running: tuple[Delivery, float] | None = None  # with the time of its start, monotonic
 
     def run(self, delivery: Delivery) -> bool:
         """Handles the delivery. True: acknowledge it. False: the process is stopping, so do not acknowledge it. While Postgres
@@ -66,6 +68,7 @@ class AttemptRunner:
         while True:
             # twice: a suspected message has two transactions, each limited by timeout_seconds
             self.stuck_at = time.monotonic() + 2 * timeout_seconds + STUCK_SECONDS
+            self._running = delivery, time.monotonic()
             try:
                 self._loop.run(self._attempt(delivery))
                 return True
@@ -78,10 +81,20 @@ class AttemptRunner:
                 elif tries == 0:
                     logger.warning("waiting for Postgres: %s", type(error).__name__)
             finally:
-                self.stuck_at = float("inf")
+                self.stuck_at, self._running = float("inf"), None
             tries += 1
             if self._stopping.wait(min(2.0, 0.1 * 2 ** min(tries, 5))):
                 return False
+
+    def late_handler(self) -> LateHandler | None:
+        """The handler that runs here, if it should have ended LATE_SECONDS ago. For another thread."""
+        if (running := self._running) is None:
+            return None
+        delivery, started_at = running
+        seconds = time.monotonic() - started_at
+        if seconds < HANDLERS[delivery.actor].model.timeout_seconds + LATE_SECONDS:
+            return None
+        return LateHandler(actor=delivery.actor, message_id=delivery.id, seconds=seconds)
 
     async def _connection(self) -> Connection:
         if self._conn is None or self._conn.closed:

@@ -3,22 +3,22 @@
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import psycopg
 
 from actors.runtime.attempts import handler_metrics
 from schemas.outbox import heartbeats
-from schemas.outbox.heartbeats import EVERY_SECONDS, HandlerMetrics, process_name
+from schemas.outbox.heartbeats import EVERY_SECONDS, HandlerMetrics, Report, process_name
 from schemas.postgres.connection import Connection, connect, is_unreachable
 from schemas.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 
-async def beat(settings: Settings, *, kind: str, queues: list[str], other_queues: Sequence[str] = ()) -> None:
-    """Records a heartbeat every few seconds, and this process's handler metrics. Never returns; survives outages of
-    Postgres. `other_queues` is read at each heartbeat."""
+async def beat(settings: Settings, *, kind: str, queues: list[str], report: Callable[[], Report]) -> None:
+    """Records a heartbeat every few seconds with the `report` of that moment, and this process's handler metrics. Never
+    returns; survives outages of Postgres."""
     started = time.monotonic()
     while True:
         try:
@@ -31,7 +31,7 @@ async def beat(settings: Settings, *, kind: str, queues: list[str], other_queues
                             kind=kind,
                             queues=queues,
                             started=started,
-                            other_queues=other_queues,
+                            report=report(),
                         )
                     await flush(conn, handler_metrics)
                     await asyncio.sleep(EVERY_SECONDS)

@@ -28,6 +28,7 @@ from actors.runtime.heartbeat import beat
 from actors.runtime.replay_runner import advance_replays
 from actors.runtime.rescuer import rescue
 from schemas.messages import QUEUES
+from schemas.outbox.heartbeats import Report
 from schemas.outbox.outbox import CHANNEL
 from schemas.postgres.connection import Connection, connect
 from schemas.postgres.readiness import wait_for_database
@@ -91,7 +92,10 @@ class Relay:
             tasks.create_task(self._keep_running("rescue", lambda: rescue(self._settings)))
             tasks.create_task(self._keep_running("drain", lambda: drain(self._settings)))
             tasks.create_task(self._keep_running("replays", lambda: advance_replays(self._settings)))
-            tasks.create_task(beat(self._settings, kind="relay", queues=[], other_queues=self._other_queues))
+            tasks.create_task(beat(self._settings, kind="relay", queues=[], report=self._report))
+
+    def _report(self) -> Report:
+        return Report(other_queues=list(self._other_queues))
 
     async def _keep_running(self, name: str, job: Callable[[], Awaitable[None]]) -> None:
         """Runs the job again whenever Postgres or RabbitMQ fails, and logs the outage from time to time."""

@@ -21,6 +21,7 @@ from actors.runtime.deliveries import Delivery
 from actors.runtime.handlers import HANDLERS
 from actors.runtime.heartbeat import beat
 from schemas.messages import MODELS
+from schemas.outbox.heartbeats import Report
 from schemas.postgres.readiness import wait_for_database
 from schemas.settings import Settings
 
@@ -86,7 +87,7 @@ class WorkerProcess:
         if not (asyncio.run(wait_for_database(self._settings, self.stopping.is_set)) and self._wait_for_queues()):
             return 0
         self._worker.start()
-        heartbeat = beat(self._settings, kind="work", queues=sorted(self._queues))
+        heartbeat = beat(self._settings, kind="work", queues=sorted(self._queues), report=self._report)
         threading.Thread(target=asyncio.run, args=(heartbeat,), daemon=True).start()
         logger.info("working on %s", ", ".join(sorted(self._queues)))
         healthy = True
@@ -100,6 +101,9 @@ class WorkerProcess:
         self._worker.stop(timeout=STOP_SECONDS * 1000)
         self._broker.close()
         return 0 if healthy else 1
+
+    def _report(self) -> Report:
+        return Report(late_handlers=[late for runner in list(self._runners) if (late := runner.late_handler()) is not None])
 
     def _wait_for_queues(self) -> bool:
         """True once the relay has declared the queues; False if the process is stopped before that."""

@@ -2,6 +2,7 @@
 
 from schemas.diagnosis.bills_in_xero import of_bills_in_xero
 from schemas.diagnosis.finding import Finding
+from schemas.diagnosis.processes import of_processes
 from schemas.diagnosis.queues import of_other_queues, of_queue
 from schemas.diagnosis.servers import of_server
 from schemas.diagnosis.status import InstallationStatus
@@ -16,9 +17,7 @@ def diagnose(status: InstallationStatus) -> list[Finding]:
     ]
     if status.servers.get("Postgres") != "ok":  # all that follows is read from Postgres
         return findings
-    if not status.alive("relay"):
-        consequence = "no message is sent to RabbitMQ, rescued or replayed"
-        findings.append(Finding("No relay is alive.", consequence, "./stint up runs one; or ./stint relay"))
+    findings += of_processes(status)
     findings += of_other_queues(status)
     findings += [finding for queue in status.queues if (finding := of_queue(status, queue))]
     if status.dead:

@@ -6,6 +6,7 @@ from schemas.messages import QUEUES
 from schemas.outbox.metrics import QueueDepth
 
 LATE_SECONDS = 60.0  # a message that is due for longer is reported
+FULL = 400  # with so many messages of a queue at RabbitMQ the others wait for workers, not for the relay
 
 
 def of_other_queues(status: InstallationStatus) -> list[Finding]:
@@ -49,9 +50,22 @@ def of_queue(status: InstallationStatus, queue: QueueDepth) -> Finding | None:
             f"./stint up runs them; or ./stint work --queues {queue.name}",
         )
     if queue.oldest_due_seconds > LATE_SECONDS:
+        state, do = _where_the_oldest_is(queue)
         return Finding(
             f"Messages of {queue.name} wait too long: the oldest for {queue.oldest_due_seconds:,.0f} s.",
-            f"{queue.ready:,} are ready, {queue.sent:,} are in RabbitMQ, {queue.calling:,} make an external call",
-            f"read the worker's log for errors; without errors, start one more: ./stint work --queues {queue.name}",
+            f"the oldest {state}; {queue.ready:,} are ready, {queue.sent:,} are in RabbitMQ or with a worker, "
+            f"{queue.calling:,} make an external call",
+            do,
         )
     return None
+
+
+def _where_the_oldest_is(queue: QueueDepth) -> tuple[str, str]:
+    """In words, and what to do about it."""
+    another = f"without errors, start one more: ./stint work --queues {queue.name}"
+    oldest = queue.oldest_seconds
+    if oldest.ready == oldest.unfinished and queue.sent < FULL:
+        return "waits for the relay", "the relay's log says why it is not sent; a problem of RabbitMQ is a finding of its own"
+    if oldest.calling == oldest.unfinished:
+        return "waits for another server's answer", f"read the worker's log for errors of that server; {another}"
+    return "waits for a worker", f"read the worker's log for errors; {another}"

@@ -4,9 +4,13 @@ import os
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+from pydantic import Field
 
 from schemas.base import Row
 from schemas.postgres.connection import Connection
@@ -61,9 +65,30 @@ class HandlerMetrics(defaultdict[str, ActorMetrics]):
             self[actor].merge(metrics)
 
 
+class LateHandler(Row):
+    """A handler that runs for longer than its deadline allows: blocking Python code, which cannot be cancelled."""
+
+    actor: str
+    message_id: UUID
+    seconds: float  # since it was started
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a process has found, and adds to its heartbeat.
+
+    `other_queues`: the queues that a relay has found different from how it would declare them, each with the difference.
+    `problems`: by the server that the process cannot use, `code: details`, such as `blocked: low on memory` of RabbitMQ."""
+
+    other_queues: Sequence[str] = ()
+    problems: Mapping[str, str] = field(default_factory=dict)
+    late_handlers: Sequence[LateHandler] = ()
+
+
 class Process(Row):
     """An API process, worker or relay, as of its last heartbeat. `clock_seconds`: how far its clock is ahead of Postgres's.
-    `other_queues`: the queues that a relay has found different from how it would declare them, each with the difference."""
+    `silent_seconds`: since its last heartbeat. `frozen`: it is not alive, but the connection of its heartbeats is open. The
+    others as in `Report`."""
 
     process: str
     kind: str
@@ -71,8 +96,12 @@ class Process(Row):
     started_at: datetime
     seen_at: datetime
     alive: bool
+    silent_seconds: float = 0.0
+    frozen: bool = False
     clock_seconds: float | None = None
     other_queues: tuple[str, ...] = ()
+    problems: dict[str, str] = Field(default_factory=dict)
+    late_handlers: tuple[LateHandler, ...] = ()
 
 
 def process_name() -> str:
@@ -81,20 +110,32 @@ def process_name() -> str:
 
 
 async def beat(
-    conn: Connection, *, process: str, kind: str, queues: list[str], started: float, other_queues: Sequence[str] = ()
+    conn: Connection, *, process: str, kind: str, queues: list[str], started: float, report: Report | None = None
 ) -> None:
     """Records a heartbeat of this process, and deletes those of processes that have had none for a day. `started`: when the
-    process started, by `time.monotonic()`. `other_queues` as in `Process`."""
+    process started, by `time.monotonic()`."""
+    report = report or Report()
     await conn.execute(
         """
-        INSERT INTO heartbeats AS h (process, kind, queues, started_at, seen_at, clock_seconds, other_queues)
+        INSERT INTO heartbeats AS h
+            (process, kind, queues, started_at, seen_at, clock_seconds, backend_pid, other_queues, problems, late_handlers)
         VALUES (%s, %s, %s, clock_timestamp() - make_interval(secs => %s), clock_timestamp(),
-                %s - extract(epoch FROM clock_timestamp()), %s)
+                %s - extract(epoch FROM clock_timestamp()), pg_backend_pid(), %s, %s, %s)
         ON CONFLICT (process) DO UPDATE
         SET kind = excluded.kind, queues = excluded.queues, started_at = excluded.started_at, seen_at = excluded.seen_at,
-            clock_seconds = excluded.clock_seconds, other_queues = excluded.other_queues
+            clock_seconds = excluded.clock_seconds, backend_pid = excluded.backend_pid,
+            other_queues = excluded.other_queues, problems = excluded.problems, late_handlers = excluded.late_handlers
         """,
-        (process, kind, queues, time.monotonic() - started, time.time(), list(other_queues)),
+        (
+            process,
+            kind,
+            queues,
+            time.monotonic() - started,
+            time.time(),
+            list(report.other_queues),
+            Jsonb(dict(report.problems)),
+            Jsonb([late.model_dump(mode="json", by_alias=False) for late in report.late_handlers]),
+        ),
     )
     await conn.execute("DELETE FROM heartbeats WHERE seen_at < clock_timestamp() - interval '1 day'")
 
@@ -120,9 +161,15 @@ async def processes(conn: Connection) -> list[Process]:
     """All processes of the last day, those that are alive first."""
     return await conn.all(
         """
-        SELECT process, kind, queues, started_at, seen_at, seen_at > clock_timestamp() - make_interval(secs => %s) AS alive,
-               clock_seconds, other_queues
-        FROM heartbeats ORDER BY alive DESC, kind, queues, process
+        SELECT process, kind, queues, started_at, seen_at, silent_seconds, alive, clock_seconds, other_queues, problems,
+               late_handlers,
+               -- a process that has ended, or whose host is gone, has no connection; another one may have the same pid later
+               NOT alive AND EXISTS (
+                   SELECT FROM pg_stat_activity a WHERE a.pid = h.backend_pid AND a.backend_start <= h.seen_at) AS frozen
+        FROM heartbeats h,
+             LATERAL (SELECT extract(epoch FROM clock_timestamp() - seen_at)::float AS silent_seconds) silence,
+             LATERAL (SELECT silent_seconds < %s AS alive) life
+        ORDER BY alive DESC, kind, queues, process
         """,
         (ALIVE_SECONDS,),
         row=Process,

@@ -1,5 +1,7 @@
 """Metrics of the outbox, for Prometheus and for people: messages by queue and state, handlers, dead letters, replays."""
 
+from collections import Counter
+
 from schemas.base import Row
 from schemas.messages import QUEUES
 from schemas.outbox import heartbeats
@@ -7,26 +9,44 @@ from schemas.outbox.dead_letters import replays
 from schemas.outbox.heartbeats import BOUNDS
 from schemas.postgres.connection import Connection
 
+# Since when a message has waited, by its state.
+_DUE = "greatest(available_at, created_at)"
+_SINCE = {"ready": _DUE, "sent": _DUE, "calling": _DUE, "dead": "died_at"}
 # One SELECT per state, so that each uses its own partial index and none reads the messages that are done.
 _BY_STATE = " UNION ALL ".join(
     f"""
-    SELECT queue, state, count(*),
-           coalesce(extract(epoch FROM max(clock_timestamp() - greatest(available_at, created_at))), 0)::float
+    SELECT queue, state, count(*), greatest(extract(epoch FROM clock_timestamp() - min({since})), 0)::float
     FROM messages WHERE state = '{state}' GROUP BY queue, state
     """
-    for state in ("ready", "sent", "calling", "dead")
+    for state, since in _SINCE.items()
 )
 
 
+class OldestSeconds(Row):
+    """The age of the oldest message of a queue in each state; 0 if there is none. `ready`, `sent` and `calling`: for how long
+    it has been due; `dead`: since it failed for good."""
+
+    ready: float = 0.0
+    sent: float = 0.0
+    calling: float = 0.0
+    dead: float = 0.0
+
+    @property
+    def unfinished(self) -> float:
+        """For how long the oldest message has been due that is neither done nor dead."""
+        return max(self.ready, self.sent, self.calling)
+
+
 class QueueDepth(Row):
-    """The messages of one queue that are not done."""
+    """The messages of one queue that are not done. `oldest_due_seconds`: `unfinished` of `oldest_seconds`."""
 
     name: str
     ready: int = 0
     sent: int = 0
     calling: int = 0
     dead: int = 0
-    oldest_due_seconds: float = 0.0  # how long the oldest message that is due has been waiting
+    oldest_due_seconds: float = 0.0
+    oldest_seconds: OldestSeconds = OldestSeconds()
 
 
 class ActorTotals(Row):
@@ -41,13 +61,16 @@ class ActorTotals(Row):
 
 async def queue_depths(conn: Connection) -> list[QueueDepth]:
     """All queues, and any other queue that has messages."""
-    found: dict[str, dict[str, float]] = {name: {} for name in QUEUES}
-    for name, state, count, waited_seconds in await conn.all(_BY_STATE):
-        queue = found.setdefault(name, {})
-        queue[state] = count
-        if state == "ready":
-            queue["oldest_due_seconds"] = max(0.0, waited_seconds)
-    return [QueueDepth.model_validate({"name": name, **counts}) for name, counts in found.items()]
+    found: dict[str, dict[str, tuple[int, float]]] = {name: {} for name in QUEUES}
+    for name, state, count, seconds in await conn.all(_BY_STATE):
+        found.setdefault(name, {})[state] = count, seconds
+    return [_depth(name, of_state) for name, of_state in found.items()]
+
+
+def _depth(name: str, of_state: dict[str, tuple[int, float]]) -> QueueDepth:
+    oldest = OldestSeconds(**{state: seconds for state, (_, seconds) in of_state.items()})
+    counts = {state: count for state, (count, _) in of_state.items()}
+    return QueueDepth(name=name, oldest_due_seconds=oldest.unfinished, oldest_seconds=oldest, **counts)
 
 
 async def totals(conn: Connection) -> list[ActorTotals]:
@@ -57,12 +80,42 @@ async def totals(conn: Connection) -> list[ActorTotals]:
 
 async def metrics(conn: Connection) -> list[str]:
     """All metrics of this module, as lines in Prometheus's text format."""
-    lines = ["# TYPE stint_messages gauge", "# TYPE stint_oldest_due_seconds gauge"]
-    for queue in await queue_depths(conn):
-        for state in ("ready", "sent", "calling", "dead"):
-            lines.append(f'stint_messages{{queue="{queue.name}",state="{state}"}} {getattr(queue, state)}')
-        lines.append(f'stint_oldest_due_seconds{{queue="{queue.name}"}} {queue.oldest_due_seconds:.3f}')
-    return lines + await _handlers(conn) + await _dead_letters(conn)
+    parts = [await part(conn) for part in (_queues, _processes, _handlers, _dead_letters, _others)]
+    return [line for lines in parts for line in lines]
+
+
+async def _queues(conn: Connection) -> list[str]:
+    depths = await queue_depths(conn)
+    each = [(queue, state, f'queue="{queue.name}",state="{state}"') for queue in depths for state in _SINCE]
+    return [
+        "# TYPE stint_messages gauge",
+        *(f"stint_messages{{{labels}}} {getattr(queue, state)}" for queue, state, labels in each),
+        "# TYPE stint_oldest_seconds gauge",
+        *(f"stint_oldest_seconds{{{labels}}} {getattr(queue.oldest_seconds, state):.3f}" for queue, state, labels in each),
+        "# TYPE stint_oldest_due_seconds gauge",
+        *(f'stint_oldest_due_seconds{{queue="{queue.name}"}} {queue.oldest_due_seconds:.3f}' for queue in depths),
+    ]
+
+
+async def _processes(conn: Connection) -> list[str]:
+    """Those that are alive or frozen, and what the former report: servers that they cannot use, handlers that do not end."""
+    processes = await heartbeats.processes(conn)
+    alive, frozen = [each for each in processes if each.alive], Counter(each.kind for each in processes if each.frozen)
+    kinds, queues = Counter(each.kind for each in alive), Counter(queue for each in alive for queue in each.queues)
+    # the code is before the colon: the details may contain what a server has said
+    problems = Counter((server, text.partition(":")[0]) for each in alive for server, text in each.problems.items())
+    late = Counter(handler.actor for each in alive for handler in each.late_handlers)
+    return [
+        "# TYPE stint_alive gauge",
+        *(f'stint_alive{{kind="{kind}"}} {kinds[kind]}' for kind in ("api", "relay")),
+        *(f'stint_alive{{kind="work",queue="{queue}"}} {queues[queue]}' for queue in QUEUES),
+        "# TYPE stint_frozen gauge",
+        *(f'stint_frozen{{kind="{kind}"}} {frozen[kind]}' for kind in ("api", "relay", "work")),
+        "# TYPE stint_server_problems gauge",
+        *(f'stint_server_problems{{server="{name}",problem="{code}"}} {count}' for (name, code), count in problems.items()),
+        "# TYPE stint_late_handlers gauge",
+        *(f'stint_late_handlers{{actor="{actor}"}} {count}' for actor, count in late.items()),
+    ]
 
 
 async def _handlers(conn: Connection) -> list[str]:
@@ -90,15 +143,16 @@ async def _dead_letters(conn: Connection) -> list[str]:
     lines.append(f"stint_unrecognized_messages {unrecognized}")
     outcomes = await replays.outcomes(conn)
     lines += [f'stint_replayed_total{{outcome="{outcome}"}} {count}' for outcome, count in outcomes.items()]
-    # SQL may read the tables of any package: schemas/identity/user_pool.py
-    lines.append("# TYPE stint_user_pool_read_age_seconds gauge")
+    return lines
+
+
+async def _others(conn: Connection) -> list[str]:
+    """What other packages record: SQL may read the tables of any."""
+    lines = ["# TYPE stint_user_pool_read_age_seconds gauge"]  # schemas/identity/user_pool.py
     age = await conn.value("SELECT extract(epoch FROM clock_timestamp() - read_at)::float FROM user_pool_readings")
     if age is not None:
         lines.append(f"stint_user_pool_read_age_seconds {age:.1f}")
-    # and of schemas/slack/access/loss.py
-    lines.append("# TYPE stint_slack_access_lost gauge")
+    lines.append("# TYPE stint_slack_access_lost gauge")  # schemas/slack/access/loss.py
     for problem, needed in await conn.all("SELECT DISTINCT problem, needed FROM slack_access_losses ORDER BY problem, needed"):
         lines.append(f'stint_slack_access_lost{{problem="{problem}",needed="{needed}"}} 1')
-    alive = [process.kind for process in await heartbeats.processes(conn) if process.alive]
-    lines += ["# TYPE stint_alive gauge", *(f'stint_alive{{kind="{kind}"}} {alive.count(kind)}' for kind in ("relay", "work"))]
     return lines

@@ -39,10 +39,12 @@ _PRESENT = """
            ) dead) AS dead,
            coalesce(h.count, 0) AS handled,
            coalesce(greatest(extract(epoch FROM clock_timestamp() - least(c.due_at,
-               (SELECT greatest(m.available_at, m.created_at) FROM messages m
-                WHERE m.state = 'ready' AND m.queue = q.name AND m.available_at <= now() ORDER BY m.available_at LIMIT 1),
-               (SELECT greatest(m.available_at, m.created_at) FROM messages m
-                WHERE m.state = 'sent' AND m.queue = q.name ORDER BY m.sent_at LIMIT 1))), 0), 0)::float AS oldest_seconds
+               -- several, since one with priority is due before it is created
+               (SELECT min(greatest(m.available_at, m.created_at)) FROM (
+                   SELECT available_at, created_at FROM messages
+                   WHERE state = 'ready' AND queue = q.name AND available_at <= now() ORDER BY available_at LIMIT 100) m),
+               (SELECT min(greatest(m.available_at, m.created_at)) FROM messages m
+                WHERE m.state = 'sent' AND m.queue = q.name))), 0), 0)::float AS oldest_seconds
     FROM unnest(%(names)s::text[]) WITH ORDINALITY AS q (name, n)
     LEFT JOIN calling c ON c.queue = q.name LEFT JOIN handled h ON h.queue = q.name
     ORDER BY q.n

@@ -41,6 +41,13 @@ def test_an_admin_sees_each_queue_with_the_last_hour_and_who_handles_it(
                    ('host:7', 'relay', '{}', now(), now(), 0, '{mail: it is a quorum queue & this is classic}')
             """
         )
+        conn.execute(
+            """
+            UPDATE heartbeats SET late_handlers =
+                '[{"actor": "send_mail", "message_id": "00000000-0000-0000-0000-000000000001", "seconds": 93}]'
+            WHERE process = 'host<1>:5'
+            """
+        )
     browser = browsers.admin()
     page = browser.get("/console/queues")
 
@@ -55,6 +62,7 @@ def test_an_admin_sees_each_queue_with_the_last_hour_and_who_handles_it(
     # 21 samples without a gap; from ten minutes ago until now none
     assert len(lines) == 2 and len(lines[0].split()) == 21 and lines[1] == "60,20"
     assert "host<1>:5" in processes.text and "its clock differs by 12 s" in processes.text and "gone:6" not in processes.text
+    assert "send_mail runs longer than its deadline: 1 min" in processes.text
     assert "gone:6" in page.text and "mail: it is a quorum queue & this is classic" in page.text
     assert "No relay runs" not in page.text
 

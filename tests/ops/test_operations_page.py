@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from uuid import UUID
 
 import httpx2
 import pytest
@@ -14,7 +15,7 @@ from ops import cli
 from schemas.diagnosis.findings import diagnose
 from schemas.diagnosis.status import InstallationStatus
 from schemas.messages import SendMail
-from schemas.outbox.heartbeats import Process
+from schemas.outbox.heartbeats import LateHandler, Process
 from schemas.outbox.metrics import QueueDepth
 from tests.outbox import probe
 from tests.support.installation import CHECKOUT, Installation, eventually
@@ -121,8 +122,12 @@ def test_whatever_the_doctor_finds_has_a_section() -> None:
         QueueDepth(name="timers", ready=1),
         QueueDepth(name="bills", ready=1, oldest_due_seconds=99),
     ]
+    late = LateHandler(actor="sync_bill", message_id=UUID(int=1), seconds=99)
     now = datetime.now(UTC)
-    worker = Process(process="here:1", kind="work", queues=["bills"], started_at=now, seen_at=now, alive=True)
+    worker = Process(
+        process="here:1", kind="work", queues=["bills"], started_at=now, seen_at=now, alive=True, late_handlers=(late,)
+    )
+    frozen = worker.model_copy(update={"alive": False, "frozen": True})
     found = [
         *diagnose(InstallationStatus(servers={"Postgres": "does not answer: OperationalError"})),
         *diagnose(InstallationStatus(servers={"Postgres": "lacks migrations"}, lacks_migrations=True)),
@@ -130,7 +135,7 @@ def test_whatever_the_doctor_finds_has_a_section() -> None:
             InstallationStatus(
                 servers={"Postgres": "ok"} | servers,
                 queues=waits,
-                processes=[worker],
+                processes=[worker, frozen],
                 dead=1,
                 groups=1,
                 unrecognized=1,
@@ -141,7 +146,7 @@ def test_whatever_the_doctor_finds_has_a_section() -> None:
         ),
         *diagnose(InstallationStatus(servers={"Postgres": "ok", "API": "is not ready: Busy"}, processes=[worker]))[:1],
     ]
-    assert len(found) == 18
+    assert len(found) == 20
     headings = re.findall(r"^### (.*)$", PAGE.partition("## Alerts")[2], re.MULTILINE)
     sections = [words_in(part) for heading in headings for part in heading.split(" and ")]
     assert [finding.what for finding in found if not any(section <= words_in(finding.what) for section in sections)] == []

@@ -63,8 +63,8 @@ async def show_queues(request: ApiRequest) -> Response[bytes]:
     values: dict[str, Any] = {
         "queues": [shown(sample, samples.get(sample.queue, []), alive, show) for sample in present],
         "now": present[0].at,
-        "alive": alive,
-        "ended": [process for process in processes if not process.alive],
+        "running": [process for process in processes if process.alive or process.frozen],
+        "ended": [process for process in processes if not (process.alive or process.frozen)],
         "relays": [process for process in alive if process.kind == "relay"],
         "other_queues": sorted({difference for process in alive for difference in process.other_queues}),
         "clock_limit": LIMIT_SECONDS,
