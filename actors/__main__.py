@@ -28,7 +28,7 @@ def _prepared() -> Callable[[], None]:
     from schemas.messages import QUEUES
     from schemas.settings import settings
 
-    parser = argparse.ArgumentParser(prog="actors", description=__doc__)
+    parser = argparse.ArgumentParser(prog="./stint", description=__doc__)
     kinds = parser.add_subparsers(dest="kind", required=True)
     worker = kinds.add_parser("work", help="handle messages")
     worker.add_argument("--queues", default=",".join(QUEUES), help="comma-separated; all of them by default")

@@ -18,7 +18,7 @@ def _prepared() -> "partial[None]":
     """The server, with all that it needs imported."""
     from api.processes import metrics
 
-    parser = argparse.ArgumentParser(prog="api", description=__doc__)
+    parser = argparse.ArgumentParser(prog="./stint api", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--fd", type=int, help="a listening socket that the parent process opened, instead of host and port")

@@ -10,18 +10,25 @@ from importlib import import_module
 from pathlib import Path
 from typing import TypeAlias
 
-from ops import arguments
+from ops.command_line import arguments
+from ops.command_line.parser import Overview, Parser, PrintVersion
 from ops.dead.arguments import add_actions
 from ops.errors import CommandError, close_stdout_if_unread, explains_itself
 from ops.state import CHECKOUT, DEFAULT, State
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0 done, 1 failed, 2 wrong usage. `dead` has further codes."""
     parser = _parser()
-    args, rest = parser.parse_known_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words:
+        parser.print_help(sys.stderr)
+        return 2
+    if words[0] == "help":
+        words = [*words[1:], "--help"]
+    args, rest = parser.parse_known_args(words)
     if rest and not args.passes_on:
         args.parser.error(f"unknown arguments: {' '.join(rest)}")
     if not args.passes_on and (text := _undecodable(args)) is not None:
@@ -60,22 +67,19 @@ def _undecodable(args: argparse.Namespace) -> str | None:
 
 
 def _report(args: argparse.Namespace, error: Exception, code: int) -> int:
-    """Prints the error to stderr, with `--json` also as JSON to stdout, and returns the exit code."""
-    if getattr(args, "json", None) is True:
+    """Prints the error to stderr, with `--json` also as JSON to stdout, and returns the exit code. On a terminal, where both
+    are seen, it is printed once."""
+    if as_json := getattr(args, "json", None) is True:
         print(json.dumps({"error": str(error)}))
-    print(f"stint: {error}", file=sys.stderr)
+    if not (as_json and sys.stdout.isatty()):
+        print(f"stint: {error}", file=sys.stderr)
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="./stint",
-        description="Stint, the back end of a firm that sells its hours.",
-        epilog=arguments.EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+def _parser() -> Overview:
+    parser = Overview(prog="./stint", usage="./stint COMMAND [options]")
+    parser.add_argument("--version", action=PrintVersion)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser, prog="./stint")
     _add_processes(commands)
     _add_maintenance(commands)
     _add_data(commands)
@@ -87,24 +91,26 @@ def _parser() -> argparse.ArgumentParser:
 def _add_processes(commands: Commands) -> None:
     up = _command(commands, "up", _up, "start Postgres, RabbitMQ, API, workers and relay", "./stint up --port 8100")
     arguments.add_up(up)
+    ends = "stop the ./stint up that runs, started in whichever shell, and wait until it has ended"
+    arguments.add_stop(_command(commands, "stop", _in("ops.running.stop", loads_environment=False), ends, "./stint stop"))
+    shown = "show what the processes of ./stint up have logged, together and in order; also after its end"
+    logs = _command(commands, "logs", _in("ops.running.logs", loads_environment=False), shown, "./stint logs work relay -f")
+    arguments.add_logs(logs)
 
     test = "run the tests; further arguments go to pytest; --all adds the slow ones, -m unit runs those without servers"
     _command(commands, "test", _test, test, "./stint test -k reopening", passes_on=True)
     check = "lint, format, types, import ladder, words, docs and unit tests of the checkout; exit 1 says what to do"
     _command(commands, "check", _in("ops.check", loads_environment=False), check)
+    for name in ("faults", "mutants"):  # each has a parser of its own, with its own help
+        developers = commands.add_parser(name, add_help=False)
+        developers.set_defaults(command=_of_tests(f"tests.{name}"), passes_on=True, parser=developers)
 
-    faults = "run a simulated firm while servers and processes fail, then compare the database with what was answered"
-    _command(commands, "faults", _faults, faults, "./stint faults --minutes 10 --seed 7", passes_on=True)
-    mutants = "change a copy of the code in small ways, one at a time, and check that a test notices each; --list prints them"
-    _command(commands, "mutants", _mutants, mutants, "./stint mutants 'rescuer-*'", passes_on=True)
-
-    api = "run only the API; further arguments: --host HOST, --port N, --fd N for a listening socket that is inherited"
-    processes = "with N processes on one socket, which this command holds; SIGUSR2 restarts them in turn (default: 1)"
-    only_api = _command(commands, "api", _api, api, "./stint api --port 8001 --processes 2", passes_on=True)
-    only_api.add_argument("--processes", type=arguments.positive, default=1, metavar="N", help=processes)
-    work = "run only a worker; further arguments: --queues A,B, --threads N"
-    _command(commands, "work", _module("actors", "work"), work, "./stint work --queues timers,bills", passes_on=True)
-    _command(commands, "relay", _module("actors", "relay"), "run only a relay", "./stint relay", passes_on=True)
+    api = "run only the API"
+    arguments.add_api(_command(commands, "api", _api, api, "./stint api --port 8001 --processes 2"))
+    work = "run only a worker, which handles messages"
+    arguments.add_work(_command(commands, "work", _work, work, "./stint work --queues timers,bills"))
+    relay = "run only a relay, which publishes messages, and rescues, replays and prunes them"
+    _command(commands, "relay", _relay, relay, "./stint relay")
 
 
 def _add_maintenance(commands: Commands) -> None:
@@ -162,13 +168,9 @@ def _command(
     example: str = "",
     *,
     passes_on: bool = False,
-) -> argparse.ArgumentParser:
+) -> Parser:
     parser = commands.add_parser(
-        name,
-        help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}.",
-        epilog=f"example: {example}" if example else None,
-        allow_abbrev=False,
+        name, description=f"{summary[0].upper()}{summary[1:]}.", epilog=f"example: {example}" if example else None
     )
     parser.set_defaults(command=command, passes_on=passes_on, parser=parser)
     directory = "the installation's directory (default: .stint in the checkout)"
@@ -187,13 +189,23 @@ def _api(args: argparse.Namespace) -> int:
     passes is used like one that `--fd` names."""
     from ops.up.api_processes import passed_fd, run
 
-    _load_environment(args, "DATABASE_URL", "AMQP_URL")
-    _check_version()
-    if (fd := passed_fd(os.environ)) is not None:
-        args.rest = [*args.rest, "--fd", str(fd)]
-    if args.processes == 1:
-        return _become("api", *args.rest)
-    return run(args.rest, count=args.processes, directory=State(args.state).directory)
+    _load_and_check(args)
+    if (inherited := passed_fd(os.environ)) is not None:
+        args.fd = inherited
+    if args.processes > 1:
+        return run(host=args.host, port=args.port, fd=args.fd, count=args.processes, directory=State(args.state).directory)
+    socket = ["--fd", str(args.fd)] if args.fd is not None else ["--host", args.host, "--port", str(args.port)]
+    return _become("api", *socket)
+
+
+def _work(args: argparse.Namespace) -> int:
+    _load_and_check(args)
+    return _become("actors", "work", *(["--queues", args.queues] if args.queues else []), "--threads", str(args.threads))
+
+
+def _relay(args: argparse.Namespace) -> int:
+    _load_and_check(args)
+    return _become("actors", "relay")
 
 
 def _test(args: argparse.Namespace) -> int:
@@ -212,30 +224,21 @@ def _parallel(rest: Sequence[str]) -> list[str]:
     return ["-n", str(min(6, 3 * (os.cpu_count() or 1)))]
 
 
-def _faults(args: argparse.Namespace) -> int:
-    os.chdir(CHECKOUT)
-    return _become("tests.faults", *args.rest)
-
-
-def _mutants(args: argparse.Namespace) -> int:
-    os.chdir(CHECKOUT)
-    return _become("tests.mutants", *args.rest)
-
-
-def _module(*start: str) -> Callable[[argparse.Namespace], int]:
-    """A command that becomes `python -m START …`, with the environment of the running Stint."""
+def _of_tests(module: str) -> Callable[[argparse.Namespace], int]:
+    """A command that becomes `python -m MODULE …`, in the checkout."""
 
     def run_module(args: argparse.Namespace) -> int:
-        _load_environment(args, "DATABASE_URL", "AMQP_URL")
-        _check_version()
-        return _become(*start, *args.rest)
+        os.chdir(CHECKOUT)
+        return _become(module, *args.rest)
 
     return run_module
 
 
-def _check_version() -> None:
+def _load_and_check(args: argparse.Namespace) -> None:
+    """Loads the environment of the running Stint, and refuses a database of a version that this one cannot run on."""
     from schemas.postgres.migrate import check_version
 
+    _load_environment(args, "DATABASE_URL", "AMQP_URL")
     asyncio.run(check_version(os.environ["DATABASE_URL"]))
 
 

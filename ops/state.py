@@ -69,6 +69,14 @@ class State:
             finally:
                 self._remove_run()
 
+    def pid(self) -> int | None:
+        """The process of the `up` that runs or starts here, or None. The number that an ended one left is ignored."""
+        while self._is_locked():
+            if text := (self.directory / "lock").read_text().strip():
+                return int(text)
+            time.sleep(0.02)  # it has locked the file, and writes its number next
+        return None
+
     def running(self) -> Run | None:
         """The `up` that runs now, or None. The file that a killed one left is ignored."""
         if not self._is_locked():

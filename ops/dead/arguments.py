@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from ops.arguments import positive, rate, when, with_state
+from ops.command_line.arguments import positive, rate, when, with_state
 
 
 def add_actions(dead: argparse.ArgumentParser) -> None:
@@ -14,7 +14,7 @@ def add_actions(dead: argparse.ArgumentParser) -> None:
     actions = dead.add_subparsers(title="actions", metavar="ACTION", dest="action")
 
     def action(name: str, summary: str) -> argparse.ArgumentParser:
-        parser = with_state(actions.add_parser(name, help=summary, description=summary, allow_abbrev=False))
+        parser = with_state(actions.add_parser(name, help=summary, description=summary))
         parser.add_argument("--json", **as_json)
         return parser
 

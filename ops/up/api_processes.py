@@ -4,7 +4,6 @@ A process that is killed, or restarted, leaves the socket open: connections wait
 accepts them, and none is refused.
 """
 
-import argparse
 import asyncio
 import os
 import secrets
@@ -12,7 +11,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -140,21 +139,16 @@ def directory_of_metrics(state: Path) -> Iterator[Path]:
         yield Path(directory)
 
 
-def run(rest: Sequence[str], *, count: int, directory: Path) -> int:
+def run(*, host: str, port: int, fd: int | None, count: int, directory: Path) -> int:
     """`./stint api --processes N`: runs that many API processes on one socket until a signal arrives. SIGUSR2 restarts them in
     turn. `directory` is the state directory. Returns the exit code; raises CommandError when they cannot start."""
-    parser = argparse.ArgumentParser(prog="./stint api")
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--fd", type=int)
-    arguments = parser.parse_args(rest)
-    if arguments.fd is not None:
+    if fd is not None:
         try:
-            listening = listening_socket(arguments.fd)
+            listening = listening_socket(fd)
         except ValueError as error:
             raise CommandError(str(error)) from error
     else:
-        listening = bind(arguments.host, arguments.port)
+        listening = bind(host, port)
         listen(listening)
     os.environ["PYTHONPATH"] = str(CHECKOUT)
     with listening, directory_of_metrics(directory) as metrics:

@@ -11,6 +11,7 @@ from collections import deque
 from pathlib import Path
 
 _LARGEST_LOG_BYTES = 10_000_000
+_LATEST_BYTES = 250_000  # of the end of a log, in which its latest lines are looked for
 _BURST_LINES, _BURST_SECONDS = 20, 10.0
 _LOUD_LEVELS = {"WARNING", "ERROR", "CRITICAL", "FATAL"}
 
@@ -49,15 +50,45 @@ class Terminal:
                 self._pending.appendleft(line[written:])
 
 
+class LogReader:
+    """Reads whole lines of one log file: those that are there, and those that follow. The file may be emptied meanwhile."""
+
+    def __init__(self, log: Path, *, from_start: bool = False) -> None:
+        self.log = log
+        self.position = 0 if from_start else _size(log)
+        self._rest = b""
+
+    def latest(self, count: int) -> list[str]:
+        """The last lines before those that `new_lines` returns."""
+        start = max(0, self.position - _LATEST_BYTES)
+        with open(self.log, "rb") as file:
+            file.seek(start)
+            *lines, self._rest = file.read(self.position - start).split(b"\n")
+        return [line.decode(errors="replace") for line in lines[1 if start else 0 :][-count:]]
+
+    def new_lines(self) -> list[str]:
+        """The lines since the last call."""
+        size = _size(self.log)
+        if size < self.position:  # it was emptied
+            self.position, self._rest = 0, b""
+        if size == self.position:
+            return []
+        with open(self.log, "rb") as file:
+            file.seek(self.position)
+            new = file.read(size - self.position)
+        self.position = size
+        *lines, self._rest = (self._rest + new).split(b"\n")
+        return [line.decode(errors="replace") for line in lines]
+
+
 class LogView:
-    """Reads the new lines of one process's log file, and limits its size."""
+    """What to show of one process's log file, whose size this limits."""
 
     def __init__(self, name: str, log: Path, *, verbose: bool) -> None:
         self.name = name
         self.log = log
         self.verbose = verbose
-        self._position = _size(log)
-        self._rest = b""
+        self._reader = LogReader(log)
         self._burst_end = 0.0
         self._burst_lines = 0
 
@@ -72,20 +103,13 @@ class LogView:
         return [f"{self.name:<12} | {text}" for text in shown]
 
     def _read(self) -> list[str]:
-        size = _size(self.log)
-        if size <= self._position:
-            return []
-        with open(self.log, "rb") as file:
-            file.seek(self._position)
-            new = file.read(size - self._position)
-        self._position = size
-        if size > _LARGEST_LOG_BYTES:
+        lines = self._reader.new_lines()
+        if self._reader.position > _LARGEST_LOG_BYTES:
             # The process keeps the file open and appends to it, so the file is emptied instead of renamed.
             shutil.copyfile(self.log, self.log.with_name(f"{self.log.name}.1"))
             os.truncate(self.log, 0)
-            self._position = 0
-        *lines, self._rest = (self._rest + new).split(b"\n")
-        return [line.decode(errors="replace") for line in lines]
+            self._reader.position = 0
+        return lines
 
     def _limit(self, lines: list[str]) -> list[str]:
         now = time.monotonic()

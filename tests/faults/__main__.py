@@ -17,10 +17,12 @@ from tests.faults.driver import Report, run
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="./stint faults", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=3, metavar="N", help="of bad weather (default: 3)")
-    parser.add_argument("--seed", default=str(random.randrange(10**6)), metavar="S", help="repeats the weather of another run")
-    parser.add_argument("--consultants", type=int, default=8, metavar="N", help="at work at once, beside others (default: 8)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there, too")
+    parser.add_argument("--minutes", type=float, default=3, metavar="N", help="minutes of failures (default: 3)")
+    seed = "the seed that another run has printed: the same failures in the same order (default: a new one)"
+    parser.add_argument("--seed", default=str(random.randrange(10**6)), metavar="S", help=seed)
+    people = "consultants who work at the same time, beside admins and customers' users (default: 8)"
+    parser.add_argument("--consultants", type=int, default=8, metavar="N", help=people)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the report to FILE (default: only if it fails)")
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}: ./stint faults --minutes {arguments.minutes:g} --seed {arguments.seed}", file=sys.stderr)
     home = Path(tempfile.mkdtemp(prefix="stint-faults-"))

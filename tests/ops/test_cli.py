@@ -1,11 +1,16 @@
 """The command line: valid and invalid arguments, and errors."""
 
+import argparse
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ops import cli
+from ops.command_line.parser import Parser
+from ops.state import CHECKOUT
 
 pytestmark = pytest.mark.processes
 
@@ -32,7 +37,6 @@ def became(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
 @pytest.mark.parametrize(
     "words",
     [
-        [],
         ["nonsense"],
         ["up", "--port", "0"],
         ["up", "--port", "70000"],
@@ -57,6 +61,94 @@ def test_what_is_not_understood_exits_2_with_the_usage(words: list[str], capsys:
         cli.main(words)
     assert exit_.value.code == 2
     assert capsys.readouterr().err.startswith("usage: ./stint")
+
+
+def parsers() -> dict[str, Parser]:
+    """The parser of each command."""
+    [commands] = [action for action in cli._parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    return dict(commands.choices)
+
+
+def usage_error(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """What the command prints when it does not understand its arguments."""
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(words)
+    assert exit_.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["docter"], "did you mean doctor?"),
+        (["nonsense"], "there is no command 'nonsense': ./stint --help lists the commands"),
+        (["dead", "shwo", "1"], "did you mean show?"),
+        (["token", "--roel", "internal_admin"], "the following arguments are required: --role, --email; did you mean --role?"),
+        (["up", "--prot=1"], "unknown arguments: --prot=1; did you mean --port?"),
+        (["dead", "replay", "--al"], "unknown arguments: --al; did you mean --all?"),
+        (["user", "add", "a@b.c", "--role", "internal_amin"], "there is no 'internal_amin': did you mean internal_admin?"),
+        (["work", "--treads", "2"], "did you mean --threads?"),
+    ],
+)
+def test_a_mistyped_word_has_the_one_that_is_meant(words: list[str], meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    error = usage_error(words, capsys)
+    assert error.startswith("usage: ./stint ") and error.endswith(f"{meant}\n")
+
+
+def test_without_a_command_the_help_is_printed_and_is_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 2
+    bare = capsys.readouterr()
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["--help"])
+    assert exit_.value.code == 0
+    shown = capsys.readouterr().out
+    assert (bare.out, bare.err) == ("", shown)
+    lines = shown.splitlines()
+    assert len(lines) <= 24 and max(map(len, lines)) <= 80
+    assert [name for name in parsers() if not any(name in re.split(r"[ ,]+", line) for line in lines)] == []
+
+
+def test_help_is_also_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["help", "dead", "show"], ["dead", "show", "--help"]):
+        with pytest.raises(SystemExit):
+            cli.main(words)
+    shown = capsys.readouterr().out
+    assert shown.count("usage: ./stint dead show") == 2
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["--version"])
+    assert exit_.value.code == 0
+    version = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["version"]
+    assert capsys.readouterr().out == f"stint {version}\n"
+
+
+@pytest.mark.parametrize("command", ["api", "work", "stop", "logs"])
+def test_each_option_of_a_part_says_its_default(command: str) -> None:
+    without_default = {"-h", "--fd", "-f", "--raw"}
+    options = [action for action in parsers()[command]._actions if action.option_strings]
+    assert len(options) > 2
+    for action in options:
+        assert "(default: " in str(action.help) or action.option_strings[0] in without_default, action.option_strings
+
+
+def test_help_of_what_the_tests_run_is_theirs(became: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(".")
+    for words in (["faults", "--help"], ["faults", "--minutes", "2"], ["mutants", "-h"]):
+        cli.main(words)
+    assert became == [("tests.faults", "--help"), ("tests.faults", "--minutes", "2"), ("tests.mutants", "-h")]
+
+
+def test_an_error_is_printed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["user", "list", "--json", "--state", str(tmp_path)]
+    assert cli.main(words) == 1
+    piped = capsys.readouterr()
+    assert "No Stint runs" in piped.out and piped.err.startswith("stint: No Stint runs")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert cli.main(words) == 1
+    on_a_terminal = capsys.readouterr()
+    assert (on_a_terminal.out, on_a_terminal.err) == (piped.out, "")
 
 
 @pytest.mark.parametrize("command", ["up", "test", "api", "work", "relay", "migrate", "verify", "token", "user"])
@@ -110,7 +202,9 @@ def test_a_chosen_number_of_test_processes_is_used(
 @pytest.mark.parametrize(
     ("words", "module"),
     [
-        (["api", "--port", "1", "--host", "::"], ("api", "--port", "1", "--host", "::")),
+        (["api", "--port", "1", "--host", "::"], ("api", "--host", "::", "--port", "1")),
+        (["api", "--fd", "5"], ("api", "--fd", "5")),
+        (["work"], ("actors", "work", "--threads", "4")),
         (["work", "--queues", "timers", "--threads", "2"], ("actors", "work", "--queues", "timers", "--threads", "2")),
         (["relay"], ("actors", "relay")),
     ],

@@ -4,23 +4,6 @@ import argparse
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-EXAMPLES = """\
-examples:
-  ./stint up                                  everything, at http://127.0.0.1:8000
-  ./stint up --port 8100 --state /tmp/second  a second installation on the same machine
-  ./stint up --sandbox                        with stand-ins for Xero and Slack, to see bills arrive and type /task
-  ./stint check                               lint, types, words and unit tests, in seconds
-  ./stint test                                the tests; `./stint test --all` with the slow ones
-  ./stint console a@example.com               a link that signs them in to the console, once
-  ./stint token --role internal_admin --email a@example.com
-  ./stint user add jo@example.com --name Jo
-  ./stint demo                                a firm to look at: customers, consultants, a year of hours
-  ./stint doctor                              what is wrong, why, and what to do
-  ./stint dead                                dead letters; ./stint dead replay sends them again
-  ./stint verify                              check the invariants of the database
-  ./stint xero check --fresh                  compare approved bills with the time entries in Xero
-"""
-
 
 def add_up(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=port, default=8000, metavar="N", help="the API's port on 127.0.0.1 (default: 8000)")
@@ -29,6 +12,37 @@ def add_up(parser: argparse.ArgumentParser) -> None:
     processes = "API processes that share the port; while one is killed or restarted, the others answer (default: 2)"
     parser.add_argument("--api-processes", type=positive, default=2, metavar="N", help=processes)
     parser.add_argument("--verbose", action="store_true", help="show everything that the processes log, not only warnings")
+
+
+def add_api(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", default="127.0.0.1", metavar="HOST", help="the address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=port, default=8000, metavar="N", help="the port to listen on (default: 8000)")
+    inherited = "a descriptor of a listening socket that this process has inherited, instead of --host and --port"
+    parser.add_argument("--fd", type=descriptor, metavar="N", help=inherited)
+    processes = "so many processes on one socket, which this command holds; SIGUSR2 restarts them in turn (default: 1)"
+    parser.add_argument("--processes", type=positive, default=1, metavar="N", help=processes)
+
+
+def add_work(parser: argparse.ArgumentParser) -> None:
+    queues = "the queues to serve, separated by commas: timers, bills, xero, slack, mail (default: all)"
+    parser.add_argument("--queues", metavar="A,B", help=queues)
+    threads = "messages that are handled at the same time, each with a connection to Postgres (default: 4)"
+    parser.add_argument("--threads", type=positive, default=4, metavar="N", help=threads)
+
+
+def add_stop(parser: argparse.ArgumentParser) -> None:
+    longest = "wait so many seconds at most for its end (default: 60)"
+    parser.add_argument("--timeout", type=positive, default=60, metavar="SECONDS", help=longest)
+
+
+def add_logs(parser: argparse.ArgumentParser) -> None:
+    parts = "only these: api, work, relay, postgres, rabbitmq, or one process, such as work-bills (default: all)"
+    parser.add_argument("parts", nargs="*", metavar="PART", help=parts)
+    parser.add_argument("-f", "--follow", action="store_true", help="go on with what is logged from now on, until Ctrl-C")
+    parser.add_argument(
+        "-n", "--lines", type=positive, default=50, metavar="N", help="begin with the last N lines (default: 50)"
+    )
+    parser.add_argument("--raw", action="store_true", help="the lines as they are in the files, such as JSON")
 
 
 def add_recompute(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +81,7 @@ def add_token(parser: argparse.ArgumentParser) -> None:
 def add_xero_actions(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
     check = "bills against time entries in Xero: what agrees, differs, is missing or is too many; exit 3 unless all agree"
-    checking = with_state(actions.add_parser("check", help=check, description=check, allow_abbrev=False))
+    checking = with_state(actions.add_parser("check", help=check, description=check))
     checking.add_argument(
         "--start-date", type=day, metavar="DAY", help="first day, inclusive (default: a year before the last)"
     )
@@ -83,22 +97,22 @@ def add_xero_actions(parser: argparse.ArgumentParser) -> None:
 
 def add_user_actions(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
-    add = with_state(actions.add_parser("add", help="add a user", allow_abbrev=False))
+    add = with_state(actions.add_parser("add", help="add a user"))
     add.add_argument("email")
     add.add_argument("--name", help="the name to show")
     add.add_argument(
         "--role", choices=["internal_user", "internal_admin"],
         help="default: internal_user for a new or removed user; others keep their role",
     )  # fmt: skip
-    listing = with_state(actions.add_parser("list", help="list the users", allow_abbrev=False))
+    listing = with_state(actions.add_parser("list", help="list the users"))
     listing.add_argument("--json", action="store_true", help="as JSON")
-    remove = with_state(actions.add_parser("remove", help="remove a user", allow_abbrev=False))
+    remove = with_state(actions.add_parser("remove", help="remove a user"))
     remove.add_argument("email")
     remove.add_argument("--stop-timer", action="store_true", help="also stop the user's running timer")
     remove.add_argument(
         "--end-time", type=moment, metavar="T", help="when the timer ended: 2026-11-23T17:30:00Z (default: now)"
     )
-    sign_out = with_state(actions.add_parser("sign-out", help="end all sessions of a user", allow_abbrev=False))
+    sign_out = with_state(actions.add_parser("sign-out", help="end all sessions of a user"))
     sign_out.add_argument("email")
 
 
@@ -135,14 +149,22 @@ def rate(text: str) -> float:
 
 
 def with_state(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """Accepts `--state` after the action as well. Without it there, the value given before the action is kept."""
+    """Accepts `--state` after the action as well. Without it there, the value given before the action is kept. Errors in the
+    action's arguments are reported with the action's usage."""
     parser.add_argument("--state", type=Path, default=argparse.SUPPRESS, metavar="DIR", help=argparse.SUPPRESS)
+    parser.set_defaults(parser=parser)
     return parser
 
 
 def port(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
         raise argparse.ArgumentTypeError(f"{text} is not a port: use a number from 1 to 65535")
+    return int(text)
+
+
+def descriptor(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text} is not the number of a file descriptor")
     return int(text)
 
 

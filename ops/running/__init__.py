@@ -1,0 +1,1 @@
+"""Commands about the `./stint up` that runs: to stop it, and to read its logs."""

@@ -1,0 +1,140 @@
+"""`./stint stop` and `./stint logs`."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ops import cli
+from ops.running.logs import _readable
+from ops.state import State
+from ops.up.log_view import LogReader
+from tests.support.up import CHECKOUT, WITHOUT_SERVERS
+
+pytestmark = pytest.mark.processes
+
+# Locks the directory as `./stint up` does, until a signal arrives.
+LOCK = """
+import signal, sys
+from pathlib import Path
+from ops.state import State
+with State(Path(sys.argv[1])).lock():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    print("locked", flush=True)
+    signal.pause()
+"""
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process that has locked the state directory."""
+    argv = [sys.executable, "-P", "-c", LOCK, str(tmp_path)]
+    environment = WITHOUT_SERVERS | {"PYTHONPATH": str(CHECKOUT)}
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, env=environment) as process:
+        try:
+            assert process.stdout and process.stdout.readline() == b"locked\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def stop(state: Path) -> int:
+    return cli.main(["stop", "--state", str(state), "--timeout", "20"])
+
+
+def test_what_another_shell_has_started_is_stopped_and_awaited(
+    tmp_path: Path, locked: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert State(tmp_path).pid() == locked.pid
+    assert stop(tmp_path) == 0
+    assert locked.wait(1) == 0
+    asked, stopped = capsys.readouterr().out.splitlines()
+    assert asked == f"Asked the Stint on {tmp_path} to stop: process {locked.pid}."
+    assert stopped.startswith("It has stopped, after ")
+    assert (tmp_path / "lock").read_text() == f"{locked.pid}\n"  # its number stays, and names nothing any more
+    assert stop(tmp_path) == 0
+    assert capsys.readouterr().out == f"No Stint runs on {tmp_path}: there is nothing to stop.\n"
+
+
+def test_a_number_of_another_process_is_not_stopped(
+    tmp_path: Path, locked: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In another container, the number in the lock is that of a process of that container."""
+    with subprocess.Popen(["/bin/sleep", "60"]) as other:
+        try:
+            for pid in (other.pid, 2**22 - 1):
+                (tmp_path / "lock").write_text(f"{pid}\n")
+                assert stop(tmp_path) == 1
+                assert "runs in another container" in capsys.readouterr().err
+            assert other.poll() is None and locked.poll() is None
+        finally:
+            other.kill()
+
+
+def logs(state: Path, *words: str) -> int:
+    return cli.main(["logs", "--state", str(state), *words])
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    """A state directory with logs of three processes, whose lines alternate."""
+    (tmp_path / "logs").mkdir()
+
+    def line(second: int, message: str, **fields: str) -> str:
+        return json.dumps({"level": "INFO", "message": message, "at": f"2026-03-02T09:00:{second:02}+00:00", **fields}) + "\n"
+
+    (tmp_path / "logs/api-1.log").write_text(line(1, "one") + line(4, "four", path="/x"))
+    (tmp_path / "logs/work-bills.log").write_text(line(3, "three", level="ERROR", exc_info="Trace\nOSError: gone\x1b[2J"))
+    (tmp_path / "logs/postgres.log").write_text("2026-03-02 09:00:02.5 UTC [7] LOG:  two\n\tand more\n")
+    return tmp_path
+
+
+def test_logs_of_all_parts_are_in_order_and_readable(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert logs(written) == 0
+    assert capsys.readouterr().out == (
+        "api-1        | 2026-03-02T09:00:01 INFO one\n"
+        "postgres     | 2026-03-02 09:00:02.5 UTC [7] LOG:  two\n"
+        "postgres     | \tand more\n"
+        "work-bills   | 2026-03-02T09:00:03 ERROR three\nTrace\nOSError: gone\\x1b[2J\n"
+        "api-1        | 2026-03-02T09:00:04 INFO four path=/x\n"
+    )
+    assert logs(written, "-n", "1", "api", "--raw") == 0
+    assert json.loads(capsys.readouterr().out)["message"] == "four"
+
+
+def test_parts_are_named_as_processes_or_as_their_kind(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert logs(written, "work", "postgres", "-n", "9") == 0
+    assert {line.split(" ")[0] for line in capsys.readouterr().out.splitlines() if " | " in line} == {"work-bills", "postgres"}
+    assert logs(written, "wrok") == 1
+    assert capsys.readouterr().err == "stint: There is no log of wrok: did you mean work?\n"
+    assert logs(written / "nowhere") == 1
+    assert "There are no logs in" in capsys.readouterr().err
+
+
+def test_what_follows_is_read_once_also_after_the_file_was_emptied(written: Path) -> None:
+    file = written / "logs/api-1.log"
+    reader = LogReader(file)
+    assert len(reader.latest(9)) == 2
+    with open(file, "a") as log:
+        log.write("half a ")
+        log.flush()
+        assert reader.new_lines() == []
+        log.write("line\n")
+    assert reader.new_lines() == ["half a line"]
+    file.write_text("new\n")
+    assert (reader.new_lines(), reader.new_lines()) == (["new"], [])
+
+
+def test_an_error_is_red_on_a_terminal_unless_that_is_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = json.dumps({"level": "ERROR", "message": "lost", "at": "2026-03-02T09:00:01.123456+00:00"})
+    plain = "2026-03-02T09:00:01.123 ERROR lost"
+    assert _readable(line) == plain
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert _readable(line) == f"\033[31m{plain}\033[0m"
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert _readable(line) == plain
