@@ -119,7 +119,10 @@ def _add_maintenance(commands: Commands) -> None:
     page = "print docs/schema.md: the tables of the database as diagrams, with a line each"
     _command(commands, "schema", _in("ops.schema_page"), page, "./stint schema > docs/schema.md")
     rotate = "encrypt all secrets in the database again, with the first key of SECRET_KEY"
-    _command(commands, "rotate-keys", _in("ops.rotate_keys"), rotate, "SECRET_KEY=new,old ./stint rotate-keys")
+    _command(commands, "rotate-keys", _in("ops.encryption.rotate"), rotate, "SECRET_KEY=new,old ./stint rotate-keys")
+    reset = "SECRET_KEY is lost: give up what it encrypted, so that Stint works with another one; says before what that is"
+    resetting = _command(commands, "reset-secrets", _in("ops.encryption.reset"), reset, "./stint reset-secrets --yes")
+    resetting.add_argument("--yes", action="store_true", help="do it without a question")
     recompute = "recalculate all time bills, and assign bills to entries without one; the workers of the running Stint do it"
     example = "./stint recompute --dry-run --start-date 2026-01-01"
     arguments.add_recompute(_command(commands, "recompute", _in("ops.recompute"), recompute, example))

@@ -34,7 +34,7 @@ def run_console(args: argparse.Namespace) -> int:
     run = State(args.state).own_run()
     if run is None:
         raise CommandError("No ./stint up runs here, and the link works only on its machine. Sign in at /console with a code.")
-    return _run(_link(args.email, run.url))
+    return _run(make_link(args.email, run.url))
 
 
 def run_user(args: argparse.Namespace) -> int:
@@ -81,31 +81,20 @@ async def make_token(*, role: str, email: str, customer_id: UUID | None = None) 
             raise CommandError(str(error)) from None
 
 
-async def token_of_first_admin(email: str) -> str | None:
-    """A token for the admin of a new installation, who is created. None if somebody has removed that user or given them another
-    role since, and if the users are in a user pool."""
+async def ensure_first_admin(email: str) -> bool:
+    """Creates the admin of a new installation. False if somebody has removed that user or given them another role since, and if
+    the users are in a user pool."""
     if settings().uses_external_identity:
-        return None
+        return False
     async with await connect(settings()) as conn, conn.transaction():
         account = await local_accounts.find(conn, email)
-        if account is not None and (account.revoked or account.role != "internal_admin"):
-            return None
-        return await local_accounts.issue_token(conn, NewAccount(email, _name_of(email), "internal_admin"), settings())
+        if account is None:
+            account = await local_accounts.create(conn, NewAccount(email, _name_of(email), "internal_admin"))
+        return not account.revoked and account.role == "internal_admin"
 
 
-async def link_of_first_admin(email: str, url: str) -> str | None:
-    """A link that signs the admin of a new installation in to the console at that URL. None as for `token_of_first_admin`,
-    which has created the user."""
-    if settings().uses_external_identity:
-        return None
-    async with await connect(settings()) as conn, conn.transaction():
-        account = await local_accounts.find(conn, email)
-        if account is None or account.revoked or account.role != "internal_admin":
-            return None
-        return f"{url}/console/link?token={await console_sessions.create_link(conn, account.id)}"
-
-
-async def _link(email: str, url: str) -> str:
+async def make_link(email: str, url: str) -> str:
+    """A link that signs the user in to the console at that URL, once. Raises CommandError for a user without access."""
     async with await connect(settings()) as conn, conn.transaction():
         account = await local_accounts.find(conn, _checked(email))
         if account is None or account.revoked or users.parse_role(account.role) is None:

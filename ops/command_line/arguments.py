@@ -19,7 +19,7 @@ def add_api(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=port, default=8000, metavar="N", help="the port to listen on (default: 8000)")
     inherited = "a descriptor of a listening socket that this process has inherited, instead of --host and --port"
     parser.add_argument("--fd", type=descriptor, metavar="N", help=inherited)
-    processes = "so many processes on one socket, which this command holds; SIGUSR2 restarts them in turn (default: 1)"
+    processes = "the number of processes on one socket, which this command holds; SIGUSR2 restarts them in turn (default: 1)"
     parser.add_argument("--processes", type=positive, default=1, metavar="N", help=processes)
 
 
@@ -31,7 +31,7 @@ def add_work(parser: argparse.ArgumentParser) -> None:
 
 
 def add_stop(parser: argparse.ArgumentParser) -> None:
-    longest = "wait so many seconds at most for its end (default: 60)"
+    longest = "seconds to wait at most for its end (default: 60)"
     parser.add_argument("--timeout", type=positive, default=60, metavar="SECONDS", help=longest)
 
 

@@ -23,7 +23,7 @@ Stint, the back end of a firm that sells its hours.
   verify      check the invariants of the database
   demo        fill an empty installation with a firm to look at
   migrate     apply the missing migrations to the database
-  keys        rotate-signing-key, rotate-keys
+  keys        rotate-signing-key, rotate-keys, reset-secrets
   one part    api, work, relay: for another supervisor than ./stint up
   developers  test, check, faults, mutants, bench, schema
 
@@ -34,8 +34,8 @@ Stint, the back end of a firm that sells its hours.
 class Parser(argparse.ArgumentParser):
     """A parser whose errors have the nearest known option or command."""
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, allow_abbrev=False, **named)
+    def __init__(self, **named: Any) -> None:
+        super().__init__(allow_abbrev=False, **named)
         self._given: list[str] = []
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]

@@ -29,6 +29,7 @@ class Terminal:
     def __init__(self) -> None:
         self._pending: deque[bytes] = deque(maxlen=2000)
         self._closed = sys.stdout is None  # started with it closed
+        self.is_terminal = not self._closed and sys.stdout.isatty()
         self._descriptor = -1 if self._closed else sys.stdout.fileno()
 
     def say(self, text: str) -> None:

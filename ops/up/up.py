@@ -2,25 +2,23 @@
 
 import asyncio
 import os
-import shlex
 import shutil
 import socket
 import time
-from urllib.parse import urlsplit
 
 from ops.errors import CommandError
 from ops.sandbox.processes import SlackProcess, XeroProcess, check_without
-from ops.state import CHECKOUT, DEFAULT, Run, State
+from ops.state import CHECKOUT, Run, State
 from ops.up.api_processes import ApiProcesses, bind, listen, restart_on_signal, unusable
 from ops.up.external_servers import http_status, wait_for_postgres, wait_for_rabbitmq
 from ops.up.mailbox import Mailbox
 from ops.up.postgres import Postgres
 from ops.up.processes import Child, Program, until
 from ops.up.rabbitmq import RabbitMQ
+from ops.up.summary import ADMIN, Summary
 from ops.up.supervisor import Supervisor
 
 _WORKERS = {"work timers": "timers", "work bills": "bills", "work calls": "xero,slack,mail"}
-_ADMIN = "admin@example.com"
 _FIRM = "firm@example.com"  # receives leads when all mail is caught
 _RABBITMQ_SECONDS = 15  # the longest time that the API's start waits for RabbitMQ
 
@@ -107,15 +105,48 @@ class _Up:
             self.supervisor.spawn(self.supervisor.keep_running(process))
         restart_on_signal(self.supervisor, self.api)
         await self._wait_until_ready()
-        from ops.users import link_of_first_admin, token_of_first_admin
+        await self._report_ready()
 
-        token = await token_of_first_admin(_ADMIN)
-        if self.xero and token:
-            await self.xero.connect(self.url, token)
+    async def _report_ready(self) -> None:
+        """Creates the first admin, connects the stand-ins, and says how to reach everything. A link that signs in is printed
+        only on a terminal: what else standard output is, may be kept and read by others."""
+        from ops.users import ensure_first_admin, make_link, make_token
+
+        has_admin = await ensure_first_admin(ADMIN)
+        can_sign = await self._check_secrets()
+        if self.xero and has_admin and can_sign:
+            await self.xero.connect(self.url, await make_token(role="internal_admin", email=ADMIN))
         if self.slack:
-            await until(self.slack.is_ready)  # the status names its page
+            await until(self.slack.is_ready)  # the summary names its page
+        link = await make_link(ADMIN, self.url) if has_admin and self.supervisor.terminal.is_terminal else None
         self.supervisor.started = True
-        self.supervisor.terminal.say(self._status(await link_of_first_admin(_ADMIN, self.url)))
+        summary = Summary(
+            state=self.state.directory,
+            url=self.url,
+            seconds=time.monotonic() - self.started,
+            has_admin=has_admin,
+            link=link,
+            own_postgres=self.postgres is not None,
+            own_rabbitmq=self.rabbitmq is not None,
+            mailbox=self.mailbox.directory if self.mailbox else None,
+            xero_sandbox=self.xero.url if self.xero else None,
+            slack_sandbox=self.slack.url if self.slack else None,
+        )
+        self.supervisor.terminal.say(summary.text())
+
+    async def _check_secrets(self) -> bool:
+        """Whether SECRET_KEY decrypts all secrets in the database. If not, it says so, and everything runs that can."""
+        from schemas.diagnosis import secrets
+        from schemas.postgres.connection import connect
+        from schemas.settings import settings
+
+        async with await connect(settings()) as conn:
+            found = await secrets.unreadable(conn, settings())
+        if found:
+            self.say(
+                f"SECRET_KEY does not decrypt {found.named}: docs/operations.md, SECRET_KEY does not decrypt, says what to do"
+            )
+        return not found
 
     async def _start_rabbitmq(self) -> None:
         """Returns when its URL is known: the other processes start while it boots."""
@@ -188,58 +219,6 @@ class _Up:
                 next_report += 30
             await asyncio.sleep(0.05)
 
-    def _status(self, link: str | None) -> str:
-        return f"""
-Stint is ready after {time.monotonic() - self.started:.1f} s
-
-  Console   {self._which_link(link)}
-  API       {self.url}
-  Docs      {self.url}/docs
-  State     {self.state.directory}
-  Postgres  {_where(os.environ["DATABASE_URL"], own=self.postgres)}
-  RabbitMQ  {_where(os.environ["AMQP_URL"], own=self.rabbitmq)}
-  Mail      {f"caught as files in {self.mailbox.directory}" if self.mailbox else _where(os.environ["SMTP_URL"], own=None)}
-  Xero      {self._which_xero()}
-  Slack     {self._which_slack()}
-
-  Try it:   {self._call(link)}
-  Stop it:  Ctrl-C, or kill {os.getpid()}
-"""
-
-    def _which_link(self, link: str | None) -> str:
-        from schemas.settings import settings
-
-        if settings().uses_external_identity:
-            return f"{self.url}/console; users sign in at the user pool"
-        again = f"./stint console {_ADMIN if link else 'you@example.com'}{self._option}"
-        if link is None:
-            return f"{self.url}/console ({_ADMIN} was removed, or is no admin any more; {again})"
-        return f"{link}\n            (signs in {_ADMIN}, an admin, once within ten minutes; again: {again})"
-
-    def _call(self, link: str | None) -> str:
-        if link is None:
-            return f"curl {self.url}/health/ready"
-        stint = shlex.quote(str(CHECKOUT / "stint"))
-        token = f"{stint} token --role internal_admin --email {_ADMIN}{self._option}"
-        return f'curl -H "Authorization: Bearer $({token})" {self.url}/api/me'
-
-    @property
-    def _option(self) -> str:
-        """For other commands: the state, unless it is where they look for it."""
-        return "" if self.state.directory == DEFAULT else f" --state {shlex.quote(str(self.state.directory))}"
-
-    def _which_xero(self) -> str:
-        if self.xero:
-            return f"a sandbox: nothing is sent to Xero, {self.xero.url} shows what would have been"
-        if os.environ.get("XERO_CLIENT_ID"):
-            return "yours, once an admin connects it"
-        return "not set up: docs/xero.md; --sandbox has a stand-in"
-
-    def _which_slack(self) -> str:
-        if self.slack:
-            return f"a sandbox: type /task at {self.slack.url}"
-        return "yours" if os.environ.get("SLACK_BOT_TOKEN") else "not set up: docs/slack.md; --sandbox has a stand-in"
-
     def _write_run(self) -> None:
         """Updates run.json. If RabbitMQ had to change its port at its first start, it also restarts the processes that know the
         old one."""
@@ -278,13 +257,3 @@ def _check_port(port: int, *, what: str) -> None:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise unusable(port, error, what=what) from error
-
-
-def _where(url: str, *, own: Child | None) -> str:
-    """A server's address without its password."""
-    parts = urlsplit(url)
-    if own and parts.query:
-        return f"private, psql '{url}'"
-    place = parts.hostname or "localhost"
-    place = f"{place}:{parts.port}" if parts.port else place
-    return f"private, {place}" if own else f"yours, {place}{parts.path}"

@@ -44,6 +44,14 @@ def diagnose(status: InstallationStatus) -> list[Finding]:
                 "let chrony or systemd-timesyncd set the clock of that host; then restart the process that is named",
             )
         )
+    if status.unreadable_secrets:
+        findings.append(
+            Finding(
+                f"SECRET_KEY does not decrypt {status.unreadable_secrets.named}.",
+                "nobody can sign in, or nothing is sent to Xero; tokens that were signed before are valid until they expire",
+                "set SECRET_KEY to the key that encrypted it; if it is lost: docs/operations.md, SECRET_KEY does not decrypt",
+            )
+        )
     findings += of_bills_in_xero(status)
     if emails := status.timers_without_access:
         findings.append(

@@ -3,6 +3,8 @@
 import socket
 from dataclasses import dataclass, field
 
+from schemas.diagnosis import secrets
+from schemas.diagnosis.secrets import Unreadable
 from schemas.identity import leftovers, user_pool
 from schemas.masking import Redactor
 from schemas.outbox import clocks, heartbeats, metrics
@@ -37,6 +39,7 @@ class InstallationStatus:
     xero_differs: int = 0  # bills whose time entries were changed in Xero by hand
     xero_waiting: list[WaitingBills] = field(default_factory=list)  # bills that wait until a person acts
     timers_without_access: list[str] = field(default_factory=list)  # the addresses of their users
+    unreadable_secrets: Unreadable = field(default_factory=Unreadable)  # what SECRET_KEY does not decrypt
 
     def alive(self, kind: str, queue: str | None = None) -> list[Process]:
         """The living processes of that kind; with `queue`, only those that serve it."""
@@ -53,6 +56,7 @@ async def read(conn: Connection, settings: Settings, status: InstallationStatus 
     found = await lists.list_groups(conn, Redactor(settings))
     status.dead, status.groups, status.unrecognized = found.dead, len(found.items), found.unrecognized
     status.stray_entries = await strays.stray_entries(conn, settings)
+    status.unreadable_secrets = await secrets.unreadable(conn, settings)
     status.timers_without_access = await leftovers.timers_without_access(conn)
     if settings.uses_external_identity:
         status.servers["user pool"] = await _user_pool(conn, settings)

@@ -99,9 +99,21 @@ def decrypt_key(pem: str, secret_key: str) -> rsa.RSAPrivateKey:
     raise WrongSecretKey("The signing keys in this database were encrypted with another SECRET_KEY: set that one.")
 
 
+async def is_readable(conn: Connection, secret_key: str) -> bool:
+    """Whether SECRET_KEY decrypts the key that signs. True if there is none yet."""
+    pem = await conn.value(
+        "SELECT private_pem FROM signing_keys WHERE retired_at IS NULL ORDER BY created_at DESC LIMIT 1",
+    )
+    try:
+        return pem is None or bool(decrypt_key(pem, secret_key))
+    except WrongSecretKey:
+        return False
+
+
 async def reencrypt_keys(conn: Connection, secret_key: str) -> int:
-    """Encrypts every signing key with the first key of SECRET_KEY, and returns how many there are."""
-    rows = await conn.all("SELECT kid, private_pem FROM signing_keys ORDER BY kid FOR NO KEY UPDATE")
+    """Encrypts the signing keys that are in use with the first key of SECRET_KEY, and returns how many there are. Of a retired
+    key only the public part is needed."""
+    rows = await conn.all("SELECT kid, private_pem FROM signing_keys WHERE retired_at IS NULL ORDER BY kid FOR NO KEY UPDATE")
     for kid, pem in rows:
         reencrypted = encrypt_key(decrypt_key(pem, secret_key), secret_key)
         await conn.execute("UPDATE signing_keys SET private_pem = %s WHERE kid = %s", (reencrypted, kid))

@@ -138,6 +138,7 @@ async def _lock(conn: Connection) -> UUID:
 
 async def clear(conn: Connection) -> None:
     """Deletes the organisation and its tokens. Queued bills become `not_connected` when their messages are handled."""
+    await _lock(conn)
     await _bind_mappings(conn)
     await conn.execute(
         f"""

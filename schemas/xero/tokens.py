@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from schemas.encryption import decrypt, encrypt
+from schemas.encryption import WrongSecretKey, decrypt, encrypt
 from schemas.postgres.connection import Connection
 from schemas.settings import Settings
 from schemas.xero import oauth
@@ -133,6 +133,25 @@ async def lock_refresh_token(conn: Connection, settings: Settings) -> str | None
     """Locks the connection until the transaction ends and returns its refresh token. None: Stint is not connected."""
     row = await conn.maybe("SELECT id, refresh_token FROM xero_connection WHERE tenant_id IS NOT NULL FOR UPDATE")
     return None if row is None else _decrypt(row[1], row[0], "refresh_token", settings)
+
+
+async def unreadable_organisation(conn: Connection, settings: Settings) -> str | None:
+    """The name of the connected organisation, if SECRET_KEY does not decrypt the tokens for it, else None."""
+    row = await conn.maybe(
+        """
+        SELECT id, access_token, refresh_token, coalesce(tenant_name, tenant_id)
+        FROM xero_connection WHERE tenant_id IS NOT NULL
+        """
+    )
+    if row is None:
+        return None
+    connection_id, access_token, refresh_token, name = row
+    try:
+        _decrypt(access_token, connection_id, "access_token", settings)
+        _decrypt(refresh_token, connection_id, "refresh_token", settings)
+    except WrongSecretKey:
+        return str(name)
+    return None
 
 
 async def reencrypt(conn: Connection, settings: Settings) -> int:

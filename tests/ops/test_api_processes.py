@@ -164,7 +164,7 @@ def test_a_descriptor_that_is_no_listening_socket_is_refused_in_words(tmp_path: 
         for fd, why in ((file.fileno(), "is no socket"), (silent.fileno(), "does not listen"), (9_999, "is no socket"),
                         (-1, "is no socket"), (10**20, "is no socket")):  # fmt: skip
             with pytest.raises(CommandError, match=f"--fd {fd} .*{why}"):
-                run([f"--fd={fd}"], count=2, directory=tmp_path)
+                run(host="127.0.0.1", port=0, fd=fd, count=2, directory=tmp_path)
 
 
 def test_the_socket_of_systemd_is_taken_by_the_process_that_it_is_for() -> None:

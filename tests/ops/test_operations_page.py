@@ -13,6 +13,7 @@ import pytest
 
 from ops import cli
 from schemas.diagnosis.findings import diagnose
+from schemas.diagnosis.secrets import Unreadable
 from schemas.diagnosis.status import InstallationStatus
 from schemas.messages import SendMail
 from schemas.outbox.heartbeats import LateHandler, Process
@@ -142,11 +143,12 @@ def test_whatever_the_doctor_finds_has_a_section() -> None:
                 wrong_clocks=["the host b (600 s ahead of Postgres)"],
                 stray_entries=["e with 60 minutes in project p, marked as bill b"],
                 timers_without_access=["jo@example.com"],
+                unreadable_secrets=Unreadable(signing_key=True, organisation="The firm"),
             )
         ),
         *diagnose(InstallationStatus(servers={"Postgres": "ok", "API": "is not ready: Busy"}, processes=[worker]))[:1],
     ]
-    assert len(found) == 20
+    assert len(found) == 21
     headings = re.findall(r"^### (.*)$", PAGE.partition("## Alerts")[2], re.MULTILINE)
     sections = [words_in(part) for heading in headings for part in heading.split(" and ")]
     assert [finding.what for finding in found if not any(section <= words_in(finding.what) for section in sections)] == []

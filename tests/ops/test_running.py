@@ -10,9 +10,9 @@ import pytest
 
 from ops import cli
 from ops.running.logs import _readable
-from ops.state import State
+from ops.state import CHECKOUT, State
 from ops.up.log_view import LogReader
-from tests.support.up import CHECKOUT, WITHOUT_SERVERS
+from tests.support.up import WITHOUT_SERVERS
 
 pytestmark = pytest.mark.processes
 

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from ops import users
+from ops.errors import CommandError
 from tests.support.given import Given
 from tests.support.installation import Installation
 
@@ -23,15 +24,16 @@ def test_a_token_is_for_a_customer_that_is_there(given: Given, stint: Installati
         assert (done.returncode, done.stdout) == (1, "") and nowhere in done.stderr and "GET /api/customers" in done.stderr
 
 
-def test_a_removed_first_admin_gets_no_token_and_no_link(
+def test_a_removed_first_admin_stays_removed_and_gets_no_link(
     given: Given, stint: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(users, "settings", lambda: stint.settings)
     email = given.admin().email
-    assert asyncio.run(users.token_of_first_admin(email)) and asyncio.run(users.link_of_first_admin(email, stint.url))
+    assert asyncio.run(users.ensure_first_admin(email)) and asyncio.run(users.make_link(email, stint.url))
     assert stint.command("user", "remove", email).returncode == 0
-    assert asyncio.run(users.token_of_first_admin(email)) is None
-    assert asyncio.run(users.link_of_first_admin(email, stint.url)) is None
+    assert not asyncio.run(users.ensure_first_admin(email))
+    with pytest.raises(CommandError, match="has no account, or no access"):
+        asyncio.run(users.make_link(email, stint.url))
     assert stint.value("SELECT revoked_at IS NOT NULL FROM users WHERE email = %s", email)
 
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.processes
 
 @pytest.fixture(scope="module")
 def shared_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    up = Up(tmp_path_factory.mktemp("up") / "with space")
+    up = Up(tmp_path_factory.mktemp("up") / "with space", on_a_terminal=True)
     try:
         yield up
     finally:
@@ -209,19 +209,53 @@ def test_sigterm_ends_all_of_it_and_open_streams_do_not_delay_that(up: Up) -> No
     assert seconds < 6  # the API alone would wait 8 s for a stream that does not end
 
 
-def test_up_starts_again_and_gives_its_first_admin_nothing_back(database_url: str, amqp_url_apart: str, tmp_path: Path) -> None:
+def test_up_starts_again_and_gives_its_first_admin_nothing_back_and_a_lost_secret_key_is_replaced(
+    database_url: str, amqp_url_apart: str, tmp_path: Path
+) -> None:
     up = Up(tmp_path / "state", *ONE_API).start(DATABASE_URL=new_database(database_url), AMQP_URL=amqp_url_apart)
+    option = ("--state", str(up.state))
+    signing = ("token", "--role", "internal_admin", "--email", "jo@example.com", *option)
+
+    def status_with(token: str) -> int:
+        return httpx2.get(f"{up.url}/api/me", headers={"Authorization": f"Bearer {token}"}).status_code
+
     try:
-        words = ("user", "add", "--role", "internal_user", "admin@example.com")
-        changed = command(*words, "--state", str(up.state))
+        # a log may be kept and read by others: what signs in is only printed on a terminal
+        assert "token=" not in up.said() and f"./stint console admin@example.com --state {up.state}" in up.said()
+        changed = command("user", "add", "--role", "internal_user", "admin@example.com", *option)
         assert changed.returncode == 0, changed.stderr
+        token = command(*signing).stdout.strip()
         with psycopg.connect(up.run_json()["database_url"]) as conn:
+            conn.execute(
+                """
+                UPDATE xero_connection SET tenant_id = 'org', tenant_name = 'The firm', connection_id = 'c', expires_at = now(),
+                    access_token = 'of the key before', refresh_token = 'of the key before', connected_at = now()
+                """
+            )
             before = conn.execute("SELECT role, revoked_at, access_version FROM users").fetchall()
-        up.end(signal.SIGTERM)
-        up.start()
+        stopped = command("stop", *option)
+        assert stopped.returncode == 0 and "It has stopped" in stopped.stdout, stopped.stderr
+        assert up.process.wait(1) == 0
+        logged = command("logs", "relay", *option)
+        assert logged.stdout.startswith("relay        | "), logged.stderr
+
+        up.start(SECRET_KEY="another key than the one before", XERO_CLIENT_ID="an app", XERO_CLIENT_SECRET="its secret")
         assert "(admin@example.com was removed, or is no admin any more; ./stint console you@example.com" in up.said()
         with psycopg.connect(up.run_json()["database_url"]) as conn:
             assert conn.execute("SELECT role, revoked_at, access_version FROM users").fetchall() == before
+        lost = "SECRET_KEY does not decrypt the signing key and Xero's tokens for The firm"
+        assert lost in up.said() and f"{lost}." in command("doctor", *option).stdout
+        assert "another SECRET_KEY" in command(*signing).stderr and status_with(token) == 200
+        refused = command("reset-secrets", *option)
+        assert refused.returncode == 1 and "Nothing was changed" in refused.stderr
+        assert refused.stdout.startswith(lost) and "connect Xero again" in refused.stdout
+        assert "another SECRET_KEY" in command(*signing).stderr
+        given_up = command("reset-secrets", "--yes", *option)
+        assert given_up.returncode == 0 and "A new key signs tokens" in given_up.stdout, given_up.stderr
+        assert [status_with(each) for each in (token, command(*signing).stdout.strip())] == [200, 200]
+        assert "Xero is not connected." in (judged := command("doctor", *option).stdout) and lost not in judged
+        assert "nothing to give up" in command("reset-secrets", *option).stdout
+        assert command("rotate-keys", *option).returncode == 0
     finally:
         if up.runs():
             up.end(signal.SIGTERM)

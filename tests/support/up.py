@@ -3,14 +3,17 @@
 import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ops.state import CHECKOUT
 from tests.support.fork_server import run
@@ -29,8 +32,9 @@ ONE_API = ("--api-processes", "1")  # for tests to which their number does not m
 class Up:
     """A `./stint up` with its own state and port."""
 
-    def __init__(self, state: Path, *words: str) -> None:
+    def __init__(self, state: Path, *words: str, on_a_terminal: bool = False) -> None:
         self.state = state
+        self.on_a_terminal = on_a_terminal
         self.words = words
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -41,7 +45,7 @@ class Up:
     def start(self, **environment: str) -> "Up":
         """Starts it, with this environment and that of the last start."""
         self.environment |= environment
-        with open(self.output, "wb") as output:
+        with self._opened() as output:
             self.process = subprocess.Popen(
                 stint("up", "--port", str(self.port), "--state", str(self.state), *self.words),
                 env=WITHOUT_SERVERS | self.environment | {"PYTHONPATH": str(CHECKOUT)},
@@ -51,6 +55,23 @@ class Up:
         until(lambda: "Stop it:" in self.said() or self.process.poll() is not None, seconds=90)
         assert self.process.poll() is None, self.said()
         return self
+
+    def _opened(self) -> IO[bytes]:
+        """What it writes to: a new file, or a terminal, of which another thread writes everything to the file."""
+        output = open(self.output, "wb")
+        if not self.on_a_terminal:
+            return output
+        shown, terminal = pty.openpty()
+
+        def copy() -> None:
+            with output, suppress(OSError):  # EIO: nobody has the terminal open any more
+                while text := os.read(shown, 65536):
+                    output.write(text.replace(b"\r\n", b"\n"))
+                    output.flush()
+            os.close(shown)
+
+        threading.Thread(target=copy, daemon=True).start()
+        return open(terminal, "wb")
 
     def runs(self) -> bool:
         return hasattr(self, "process") and self.process.poll() is None

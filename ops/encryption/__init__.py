@@ -1,0 +1,1 @@
+"""Commands about SECRET_KEY, which encrypts the secrets in Postgres."""
