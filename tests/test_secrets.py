@@ -135,6 +135,7 @@ def stint(
         },
     )
     try:
+        installation.rows("DELETE FROM signing_keys RETURNING 1")  # of the usual SECRET_KEY
         yield installation.start().wait_until_ready()
     finally:
         installation.stop()

@@ -1,15 +1,13 @@
 """Servers of their own for tests that stop servers."""
 
-import asyncio
 import zlib
 from collections.abc import Iterator
 
-import psycopg
 import pytest
 
 from ops.up.servers import Servers
-from schemas.postgres.migrate import migrate
-from tests.support.installation import Installation, emptied, with_database
+from tests.support.installation import Installation, emptied
+from tests.support.servers import make_template
 
 
 @pytest.fixture(scope="session")
@@ -17,9 +15,7 @@ def started_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server
     home = tmp_path_factory.mktemp("servers")
     home.chmod(0o711)
     with Servers(home, durable=False) as running:
-        with psycopg.connect(running.database_url, autocommit=True) as conn:
-            conn.execute("CREATE DATABASE stint_template")
-        asyncio.run(migrate(with_database(running.database_url, "stint_template")))
+        make_template(running.database_url)
         yield running
 
 

@@ -10,6 +10,7 @@ from uuid import uuid4
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from schemas.identity.signing_keys import decrypt_key
 from tests.support.installation import SECRET_KEY, Installation
 
 Claims = dict[str, Any]
@@ -22,9 +23,7 @@ class Mint:
     def __init__(self, stint: Installation, issuer: str = "urn:stint:local") -> None:
         self.issuer = issuer
         self.kid, pem = stint.rows("SELECT kid, private_pem FROM signing_keys ORDER BY created_at DESC LIMIT 1")[0]
-        key = serialization.load_pem_private_key(pem.encode(), password=SECRET_KEY.encode())
-        assert isinstance(key, rsa.RSAPrivateKey)
-        self._key = key
+        self._key = decrypt_key(pem, SECRET_KEY)
 
     def claims(self, **changes: Any) -> Claims:
         """An admin's ID token; a claim set to ABSENT is left out. `role` and `customer` are the custom claims."""

@@ -6,12 +6,12 @@ import pytest
 
 from tests.outbox.probes import Probes, running_probes
 from tests.support import servers
-from tests.support.installation import Installation, new_database
+from tests.support.installation import Installation, emptied, new_database
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shared_probes(database_url: str, worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Probes]:
-    amqp_url = servers.addresses().amqp_urls[f"{worker_id}-probes"]
+    amqp_url = emptied(servers.addresses().amqp_urls[f"{worker_id}-probes"])
     installation = Installation(new_database(database_url), amqp_url, tmp_path_factory.mktemp("probes"))
     try:
         with running_probes(installation) as probes:
@@ -22,7 +22,7 @@ def shared_probes(database_url: str, worker_id: str, tmp_path_factory: pytest.Te
 
 @pytest.fixture
 def probes(shared_probes: Probes) -> Iterator[Probes]:
-    """Probes with an empty outbox. The tests of a pytest worker share their relay and worker; what a test has ended is started
+    """Probes with an empty outbox. The tests of a module share their relay and worker; what a test has ended is started
     again."""
     yield shared_probes
     for name in ("relay", "work"):

@@ -9,11 +9,11 @@ from tests.slack.at_home import AtHome
 from tests.support import servers
 from tests.support.apis import Another, apis_over
 from tests.support.given import Given, Json, Person
-from tests.support.installation import Installation, new_database
+from tests.support.installation import Installation, emptied, new_database
 from tests.support.slack_sandbox import Member, SlackSandbox, running_slack_sandbox
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def sandbox() -> Iterator[SlackSandbox]:
     with running_slack_sandbox() as sandbox:
         yield sandbox
@@ -27,12 +27,13 @@ def slack(sandbox: SlackSandbox) -> Iterator[SlackSandbox]:
     sandbox.configure(**SETTINGS)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stint(
     sandbox: SlackSandbox, database_url: str, worker_id: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installation]:
-    """An installation with its own database and vhost."""
-    amqp_url = servers.addresses().amqp_urls[f"{worker_id}-slack"]
+    """An installation with its own database and vhost, for the tests of one module: an idle one would cost in half a minute
+    what its start costs."""
+    amqp_url = emptied(servers.addresses().amqp_urls[f"{worker_id}-slack"])
     directory = tmp_path_factory.mktemp("slack")
     # Commands are answered by their result, also on a machine that stalls for a second.
     times = {"STINT_SLACK_ACCESS_SECONDS": "0.5", "STINT_SLACK_LATE_SECONDS": "30"}

@@ -1,14 +1,22 @@
 """Coroutines for tests in whose thread an event loop runs: that of Playwright, between any two of its calls."""
 
 import asyncio
+import threading
 from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
 def run_apart(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The result of the coroutine, which a thread of its own runs."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, coroutine).result()
+    """The result of the coroutine, which the event loop of another thread runs: always the same one, so that a connection can
+    be used by several coroutines, one after the other."""
+    return asyncio.run_coroutine_threadsafe(coroutine, _loop()).result()
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="apart", daemon=True).start()
+    return loop

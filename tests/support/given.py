@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import httpx2
 
-from schemas.identity import local_accounts, sign_in_codes
+from schemas.identity import sign_in_codes
 from schemas.identity.local_accounts import NewAccount
 from schemas.messages import SendCode
 from schemas.postgres.connection import connect
@@ -67,7 +67,9 @@ class Given:
     def person(self, role: str = "internal_user", customer_id: str | None = None, email: str | None = None) -> Person:
         """A new user, or the one with that address, with a token of that role (`none`: a token without a role)."""
         email = email or f"{secrets.token_hex(5)}@example.com"
-        return self.with_token(run_apart(_token(self.stint, role=role, email=email, customer_id=customer_id)), email)
+        claim, customer = None if role == "none" else role, UUID(customer_id) if customer_id else None
+        token = self.stint.tokens.issue(NewAccount(email, email.partition("@")[0], claim, customer), self.stint.settings)
+        return self.with_token(token, email)
 
     def with_token(self, token: str, email: str = "") -> Person:
         client = self.client({"Authorization": f"Bearer {token}"})
@@ -182,11 +184,3 @@ async def _code(stint: Installation, email: str) -> str:
         mail = await sign_in_codes.issue_code(conn, asked, secret_key=settings.secret_key.get_secret_value())
     assert mail is not None, f"{email} may sign in"
     return str(re.findall(r"\b\d{6}\b", " ".join(mail.paragraphs))[0])
-
-
-async def _token(stint: Installation, *, role: str, email: str, customer_id: str | None) -> str:
-    """A token as `./stint token` prints it, without starting a process."""
-    claim, customer = None if role == "none" else role, UUID(customer_id) if customer_id else None
-    new = NewAccount(email, email.partition("@")[0], claim, customer)
-    async with await connect(stint.settings) as conn, conn.transaction():
-        return await local_accounts.issue_token(conn, new, stint.settings)

@@ -22,10 +22,13 @@ import pika
 import psycopg
 
 from ops.sandbox.slack.workspace import SIGNING_SECRET
+from ops.verify import verify
 from schemas.messages import QUEUES
 from schemas.postgres.connection import ACCESS_CHANGED, LEASE_SECONDS
 from schemas.settings import Settings
+from tests.support.apart import run_apart
 from tests.support.fork_server import Process, run
+from tests.support.tokens import Tokens
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SECRET_KEY = "a secret for tests: 32 bytes long"
@@ -84,6 +87,7 @@ class Installation:
         self.processes: dict[str, Process | subprocess.Popen[bytes]] = {}
         # True: start its processes with a new Python; False: as forks, which start faster (tests/support/fork_server.py)
         self.new_processes = False
+        self.tokens = Tokens()
         self._reading: psycopg.Connection[Any] | None = None
         self._one_reads = threading.Lock()
 
@@ -149,6 +153,7 @@ class Installation:
         if self._reading is not None:
             self._reading.close()
             self._reading = None
+        self.tokens.close()
 
     def log(self, name: str) -> str:
         path = self._log_file(name)
@@ -196,9 +201,8 @@ class Installation:
         return run(["ops.cli", *arguments], cwd=CHECKOUT, env=os.environ | self.environment)
 
     def verify(self) -> None:
-        """Asserts that `./stint verify` finds nothing wrong."""
-        result = self.command("verify")
-        assert result.returncode == 0, result.stdout + result.stderr
+        """Asserts that what `./stint verify` looks for is not there."""
+        assert run_apart(verify(self.settings)) == []
 
 
 @lru_cache(maxsize=8)  # reading them takes 20 ms, and each new person needs them
@@ -207,12 +211,19 @@ def _settings(environment: frozenset[tuple[str, str]]) -> Settings:
     return Settings(**values)
 
 
+def start_stand_in(command: list[str]) -> Process:
+    """A stand-in for another server. Its errors are in a file of the run's directory."""
+    log = Path(os.environ["STINT_TEST_HOME"]) / f"{command[0]}.log"
+    return Process(command, cwd=CHECKOUT, env=os.environ, log=log)
+
+
 def emptied(amqp_url: str) -> str:
     """The same virtual host, without the queues of the Stint that had it before: that had another database."""
     with pika.BlockingConnection(pika.URLParameters(amqp_url)) as connection:
+        channel = connection.channel()
         for queue in QUEUES:
-            connection.channel().queue_delete(queue)
-            connection.channel().queue_delete(f"{queue}.XQ")
+            channel.queue_delete(queue)
+            channel.queue_delete(f"{queue}.XQ")
     return amqp_url
 
 

@@ -218,15 +218,23 @@ def _is_abandoned(place: Path) -> bool:
 
 
 def make_template(database_url: str) -> None:
-    """Makes the migrated database that `new_database` clones."""
+    """Makes the migrated database that `new_database` clones, with a key that signs tokens: to make one takes an installation,
+    and to decrypt it each process, a tenth of a second of a processor."""
     import psycopg
 
+    from schemas.identity.signing_keys import ensure_key
+    from schemas.postgres.connection import Connection
     from schemas.postgres.migrate import migrate
-    from tests.support.installation import with_database
+    from tests.support.installation import SECRET_KEY, with_database
+
+    async def fill(url: str) -> None:
+        await migrate(url)
+        async with await Connection.connect(url, autocommit=True) as conn:
+            await ensure_key(conn, SECRET_KEY)
 
     with psycopg.connect(database_url, autocommit=True) as conn:
         conn.execute(f"CREATE DATABASE {TEMPLATE}".encode())
-    asyncio.run(migrate(with_database(database_url, TEMPLATE)))
+    asyncio.run(fill(with_database(database_url, TEMPLATE)))
 
 
 def _tidy(place: Path, found: Addresses) -> None:

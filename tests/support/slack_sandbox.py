@@ -2,8 +2,6 @@
 
 import json
 import secrets
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +13,8 @@ from ops.sandbox.slack import requests
 from ops.sandbox.slack.requests import SignedRequest
 from ops.sandbox.slack.stand_in import environment
 from ops.sandbox.slack.workspace import check_message, new_hook, new_trigger
-from tests.support.installation import CHECKOUT, Installation, eventually, free_port
+from tests.support.fork_server import Process
+from tests.support.installation import Installation, eventually, free_port, start_stand_in
 
 Json = dict[str, Any]
 
@@ -28,7 +27,7 @@ class SlackSandbox:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._http = httpx2.Client(base_url=self.url, timeout=20)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -36,8 +35,8 @@ class SlackSandbox:
         return environment(self.url) | {"APP_URL": "https://app.example"}
 
     def start(self) -> "SlackSandbox":
-        command = [sys.executable, "-m", "ops.sandbox.slack.stand_in", "--port", str(self.port), "--app", self._app_url]
-        self._process = subprocess.Popen(command, cwd=CHECKOUT)
+        command = ["ops.sandbox.slack.stand_in", "--port", str(self.port), "--app", self._app_url]
+        self._process = start_stand_in(command)
         eventually(self._answers, why="the stand-in Slack answers")
         return self
 

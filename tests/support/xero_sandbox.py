@@ -1,7 +1,5 @@
 """The stand-in Xero for tests: a process, and methods that tell it what to do."""
 
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +8,8 @@ from typing import Any
 import httpx2
 
 from ops.sandbox.xero.stand_in import environment
-from tests.support.installation import CHECKOUT, eventually, free_port
+from tests.support.fork_server import Process
+from tests.support.installation import eventually, free_port, start_stand_in
 
 Json = dict[str, Any]
 
@@ -23,12 +22,10 @@ class XeroSandbox:
         self.url = f"http://127.0.0.1:{self.port}"
         self._state = ["--state", str(state)] if state else []
         self._http = httpx2.Client(base_url=self.url, timeout=10)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
 
     def start(self) -> "XeroSandbox":
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "ops.sandbox.xero.stand_in", "--port", str(self.port), *self._state], cwd=CHECKOUT
-        )
+        self._process = start_stand_in(["ops.sandbox.xero.stand_in", "--port", str(self.port), *self._state])
         eventually(self._answers, why="the stand-in Xero answers")
         return self
 

@@ -83,6 +83,7 @@ def test_many_streams_need_one_connection_and_little_memory(running_api: Install
     people = given_own.people(50)
     by = people[0]
     task = given_own.task(by)
+    running_api.tokens.close()  # a connection that the API does not have
     before = resident_bytes(running_api)
 
     async def main() -> list[float]:

@@ -1,4 +1,5 @@
-"""A stand-in Xero and an installation that uses it: shared by the tests of a pytest worker, or started for one test."""
+"""A stand-in Xero and an installation that uses it: shared by the tests of a module, or started for one test. Idle ones would
+cost in half a minute what their start costs, and a worker of pytest runs modules of many folders in between."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ import pytest
 from tests.support import servers
 from tests.support.firm_with_xero import UNFINISHED_BILLS, Firm
 from tests.support.given import Given
-from tests.support.installation import Installation, eventually, new_database
+from tests.support.installation import Installation, emptied, eventually, new_database
 from tests.support.xero_sandbox import XeroSandbox, running_xero
 
 # short timeouts and intervals, so that tests take seconds instead of minutes
@@ -28,7 +29,7 @@ def url(database_url: str) -> str:
     return new_database(database_url)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shared_xero() -> Iterator[XeroSandbox]:
     with running_xero() as sandbox:
         yield sandbox
@@ -45,11 +46,11 @@ def running_with(xero: XeroSandbox, database_url: str, amqp_url: str, directory:
         installation.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shared(
     shared_xero: XeroSandbox, database_url: str, worker_id: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installation]:
-    amqp_url = servers.addresses().amqp_urls[f"{worker_id}-xero"]
+    amqp_url = emptied(servers.addresses().amqp_urls[f"{worker_id}-xero"])
     with running_with(shared_xero, database_url, amqp_url, tmp_path_factory.mktemp("xero")) as installation:
         yield installation
 

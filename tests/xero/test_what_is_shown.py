@@ -9,30 +9,18 @@ from typing import Any
 import pytest
 
 from schemas.mail.templates import without_links
-from tests.support import servers
 from tests.support.firm_with_xero import Firm
 from tests.support.given import Given, Json
-from tests.support.installation import Installation, emptied, eventually
+from tests.support.installation import Installation, eventually
 from tests.support.xero_sandbox import XeroSandbox
-from tests.xero.conftest import running_with
-
-
-@pytest.fixture(scope="module")
-def alone(
-    shared_xero: XeroSandbox, database_url: str, worker_id: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Installation]:
-    """An installation without the bills of other modules: `./stint doctor` counts all."""
-    amqp_url = emptied(servers.addresses().amqp_urls[f"{worker_id}-own"])
-    with running_with(shared_xero, database_url, amqp_url, tmp_path_factory.mktemp("shown")) as installation:
-        yield installation
 
 
 @pytest.fixture
-def firm(alone: Installation, shared_xero: XeroSandbox) -> Iterator[Firm]:
+def firm(shared: Installation, shared_xero: XeroSandbox) -> Iterator[Firm]:
     shared_xero.reset()
     shared_xero.disable_limits()
-    given = Given(alone)
-    yield Firm.new(alone, shared_xero, given)
+    given = Given(shared)
+    yield Firm.new(shared, shared_xero, given)
     shared_xero.clear_faults()
     given.close()
 
