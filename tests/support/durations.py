@@ -1,7 +1,10 @@
 """How long modules of tests take."""
 
+IN_BROWSER = "tests/console/browser"
+
 # The modules that take longest, in seconds of `./stint test --all` with four workers. Only their order matters.
 SECONDS = {
+    IN_BROWSER: 220,
     "tests/ops/test_bench.py": 170,
     "tests/ops/test_up.py": 177,
     "tests/xero/test_sync.py": 154,
@@ -63,10 +66,13 @@ SECONDS = {
 }
 
 
-def module_of(nodeid: str) -> str:
-    return nodeid.partition("::")[0]
+def scope_of(nodeid: str) -> str:
+    """The tests that one worker of pytest runs together: the test's module; of those in a browser the whole folder, which
+    shares a browser."""
+    module = nodeid.partition("::")[0]
+    return IN_BROWSER if module.startswith(f"{IN_BROWSER}/") else module
 
 
 def seconds_of(nodeid: str) -> int:
     """How long the test's module takes, if it takes long."""
-    return SECONDS.get(module_of(nodeid), 0)
+    return SECONDS.get(scope_of(nodeid), 0)

@@ -1,5 +1,6 @@
-"""Which worker of pytest runs which tests: whole modules, because tests of a module share what it starts. The exclusive tests
-come first, each lane in a worker of its own, then the modules that take longest, so that none of them runs alone at the end."""
+"""Which worker of pytest runs which tests: whole modules, because tests of a module share what it starts, and all tests
+in a browser. The exclusive tests come first, each lane in a worker of its own, then what takes longest, so that none of it runs
+alone at the end."""
 
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from tests.support.durations import module_of
+from tests.support.durations import scope_of
 from tests.support.exclusive import read_lanes
 
 
@@ -27,4 +28,4 @@ class Schedule(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         lane = self._lanes.get(nodeid)
-        return module_of(nodeid) if lane is None else f"lane {lane}"
+        return scope_of(nodeid) if lane is None else f"lane {lane}"

@@ -83,5 +83,11 @@ def test_without_exclusive_tests_the_first_modules_come_first(tmp_path: Path) ->
     assert [tests[0] for tests in run(tmp_path, items, 2)] == ["tests/test_long.py::test_0", "tests/test_short.py::test_0"]
 
 
+def test_all_tests_in_a_browser_run_in_one_worker(tmp_path: Path) -> None:
+    items = [Item(f"tests/console/browser/test_{name}.py::test_{number}") for name in "abc" for number in range(4)]
+    ran = run(tmp_path, [*items[:8], *module("a", *[None] * 4), *items[8:]], 3)
+    assert [item.nodeid for item in items] in ran
+
+
 def test_the_modules_that_take_long_exist() -> None:
-    assert [path for path in SECONDS if not (CHECKOUT / path).is_file()] == []
+    assert [path for path in SECONDS if not (CHECKOUT / path).exists()] == []
