@@ -2,6 +2,7 @@
 
 import logging
 
+from actors.runtime import server_watch
 from actors.runtime.external_calls import ExternalCall
 from actors.runtime.handlers import handles
 from schemas.identity import sign_in_codes
@@ -38,4 +39,8 @@ async def _deliver(mail: SendMail, call: ExternalCall) -> None:
         logger.warning(
             "sending this mail again: the last attempt failed; if only its response was lost, the mail arrives twice"
         )
-    await smtp.deliver(mail, message_id=call.id, settings=settings())
+    try:
+        await smtp.deliver(mail, message_id=call.id, settings=settings())
+    except Exception as error:
+        server_watch.mail_state.failed(error)
+        raise

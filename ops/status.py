@@ -11,13 +11,14 @@ from rich.console import Console
 from rich.table import Table
 
 from ops.state import Run, State
+from schemas.diagnosis import mail, rabbitmq
 from schemas.diagnosis.status import InstallationStatus, read
 from schemas.postgres.connection import connect
 from schemas.postgres.migrate import pending
 from schemas.settings import Settings, settings
 
 CONNECT_SECONDS = 3.0
-PORTS = {"amqp": 5672, "amqps": 5671, "smtp": 25, "smtps": 465, "http": 80, "https": 443}
+PORTS = {"http": 80, "https": 443}
 
 
 def run(args: argparse.Namespace) -> int:
@@ -37,9 +38,9 @@ async def collect(settings: Settings, *, api_url: str | None, run: Run | None = 
     status = InstallationStatus()
     probes = {
         "Postgres": _read_database(settings, status),
-        "RabbitMQ": _probe(settings.amqp_url),
+        "RabbitMQ": rabbitmq.probe(settings.amqp_url),
         "API": _probe_api(api_url),
-        "mail": _probe(settings.smtp_url.get_secret_value() if settings.smtp_url else None),
+        "mail": mail.probe(settings.smtp_url.get_secret_value() if settings.smtp_url else None),
     }
     status.servers = dict(zip(probes, await asyncio.gather(*probes.values()), strict=True)) | status.servers
     if run is not None and status.servers["API"] == status.servers["Postgres"] == "ok":

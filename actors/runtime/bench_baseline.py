@@ -19,8 +19,8 @@ import pika
 import psycopg
 from pika.channel import Channel
 
-from actors.runtime.amqp import Amqp
 from actors.runtime.broker import decode_reference, queue_arguments
+from schemas.rabbitmq.amqp import Amqp
 from schemas.settings import Settings, settings
 
 QUEUE = "baseline"

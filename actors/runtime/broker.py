@@ -22,9 +22,9 @@ from dramatiq.common import xq_name
 from dramatiq.errors import ConnectionClosed
 from pika.exceptions import AMQPError
 
-from actors.runtime.amqp import HEARTBEAT_SECONDS, Amqp, QueueUnusable
 from schemas.messages import QUEUES
 from schemas.postgres.connection import Connection
+from schemas.rabbitmq.amqp import HEARTBEAT_SECONDS, Amqp, QueueUnusable
 from schemas.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,6 @@ from typing import Any
 from dramatiq.common import xq_name
 from pika.spec import Basic, BasicProperties
 
-from actors.runtime.amqp import Amqp
 from actors.runtime.broker import decode_reference, xq_arguments
 from actors.runtime.failures import record_failure
 from schemas.messages import MODELS, QUEUES
@@ -23,6 +22,7 @@ from schemas.outbox.failed_attempts import Failure
 from schemas.outbox.heartbeats import process_name
 from schemas.outbox.outbox import Record
 from schemas.postgres.connection import Connection, connect
+from schemas.rabbitmq.amqp import Amqp
 from schemas.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -21,17 +21,18 @@ from uuid import UUID
 import psycopg
 from pika.exceptions import AMQPError
 
-from actors.runtime.amqp import Amqp, ConnectionLost
 from actors.runtime.broker import declare_queues, encode_reference
 from actors.runtime.dead_letter_queues import drain
 from actors.runtime.heartbeat import beat
 from actors.runtime.replay_runner import advance_replays
 from actors.runtime.rescuer import rescue
+from actors.runtime.server_watch import BrokerState, watch_broker
 from schemas.messages import QUEUES
 from schemas.outbox.heartbeats import Report
 from schemas.outbox.outbox import CHANNEL
 from schemas.postgres.connection import Connection, connect
 from schemas.postgres.readiness import wait_for_database
+from schemas.rabbitmq.amqp import Amqp, ConnectionLost
 from schemas.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class Relay:
         self._settings = settings
         self._wake = asyncio.Event()
         self._other_queues: list[str] = []  # the last findings of `declare_queues`
+        self._broker = BrokerState()
 
     async def run(self) -> None:
         """Runs until it is cancelled. Outages of Postgres and RabbitMQ are survived; any other exception ends the process."""
@@ -92,10 +94,12 @@ class Relay:
             tasks.create_task(self._keep_running("rescue", lambda: rescue(self._settings)))
             tasks.create_task(self._keep_running("drain", lambda: drain(self._settings)))
             tasks.create_task(self._keep_running("replays", lambda: advance_replays(self._settings)))
+            tasks.create_task(watch_broker(self._settings.broker_url, self._broker))
             tasks.create_task(beat(self._settings, kind="relay", queues=[], report=self._report))
 
     def _report(self) -> Report:
-        return Report(other_queues=list(self._other_queues))
+        problem = self._broker.problem
+        return Report(other_queues=list(self._other_queues), problems={"RabbitMQ": str(problem)} if problem else {})
 
     async def _keep_running(self, name: str, job: Callable[[], Awaitable[None]]) -> None:
         """Runs the job again whenever Postgres or RabbitMQ fails, and logs the outage from time to time."""
@@ -105,6 +109,8 @@ class Relay:
                 await job()
             except ConnectionLost as error:
                 reason = f"RabbitMQ: {error}"
+                if error.problem.code == "unconfirmed":
+                    self._broker.unconfirmed = error.problem
             except (TimeoutError, OSError, AMQPError) as error:
                 reason = f"RabbitMQ: {type(error).__name__}"
             except psycopg.Error as error:  # unreachable, or a lock timeout: neither may end the relay
@@ -174,6 +180,8 @@ class Relay:
         """Requeues what RabbitMQ has refused or not confirmed in time. Returns how many messages it has confirmed since the
         last call. Raises ConnectionLost if it has refused messages: a queue was deleted, and connecting declares it again."""
         confirmed, refused = outgoing.take_settled()
+        if confirmed:
+            self._broker.unconfirmed = None
         if refused:
             await requeue_refused(conn, refused)
             if not outgoing.amqp.lost.done():
@@ -210,8 +218,9 @@ class Outgoing:
         connection is given up if it has no confirm of a queue for CONFIRM_SECONDS: a quorum queue without a leader never
         confirms. A connection that confirms slowly is kept, because to publish everything again would slow it more."""
         overdue = time.monotonic() - CONFIRM_SECONDS
-        if any(waiting and self._moved_at[queue] < overdue for queue, waiting in self._waiting.items()):
-            self.amqp.abandon("no confirm")
+        late = [queue for queue, waiting in self._waiting.items() if waiting and self._moved_at[queue] < overdue]
+        if late:
+            self.amqp.abandon(f"no confirm of {', '.join(late)} within {CONFIRM_SECONDS} s", "unconfirmed")
         confirmed, self._confirmed = self._confirmed, 0
         refused, self._refused = self._refused, []
         return confirmed, refused

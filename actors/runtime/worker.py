@@ -15,6 +15,7 @@ import pika.exceptions
 from dramatiq.broker import Broker, MessageProxy
 from dramatiq.common import xq_name
 
+from actors.runtime import server_watch
 from actors.runtime.attempts import AttemptRunner
 from actors.runtime.broker import OutboxBroker
 from actors.runtime.deliveries import Delivery
@@ -87,8 +88,7 @@ class WorkerProcess:
         if not (asyncio.run(wait_for_database(self._settings, self.stopping.is_set)) and self._wait_for_queues()):
             return 0
         self._worker.start()
-        heartbeat = beat(self._settings, kind="work", queues=sorted(self._queues), report=self._report)
-        threading.Thread(target=asyncio.run, args=(heartbeat,), daemon=True).start()
+        threading.Thread(target=asyncio.run, args=(self._beat(),), daemon=True).start()
         logger.info("working on %s", ", ".join(sorted(self._queues)))
         healthy = True
         while healthy and not self.stopping.wait(1):
@@ -102,8 +102,17 @@ class WorkerProcess:
         self._broker.close()
         return 0 if healthy else 1
 
+    async def _beat(self) -> None:
+        """Sends heartbeats, and watches the mail server if this worker sends mail."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(beat(self._settings, kind="work", queues=sorted(self._queues), report=self._report))
+            if "mail" in self._queues and (url := self._settings.smtp_url) is not None:
+                tasks.create_task(server_watch.watch_mail(url.get_secret_value(), server_watch.mail_state))
+
     def _report(self) -> Report:
-        return Report(late_handlers=[late for runner in list(self._runners) if (late := runner.late_handler()) is not None])
+        late = [handler for runner in list(self._runners) if (handler := runner.late_handler()) is not None]
+        problem = server_watch.mail_state.problem
+        return Report(late_handlers=late, problems={"mail": problem} if problem else {})
 
     def _wait_for_queues(self) -> bool:
         """True once the relay has declared the queues; False if the process is stopped before that."""

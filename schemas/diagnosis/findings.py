@@ -4,7 +4,7 @@ from schemas.diagnosis.bills_in_xero import of_bills_in_xero
 from schemas.diagnosis.finding import Finding
 from schemas.diagnosis.processes import of_processes
 from schemas.diagnosis.queues import of_other_queues, of_queue
-from schemas.diagnosis.servers import of_server
+from schemas.diagnosis.servers import of_server, with_reports
 from schemas.diagnosis.status import InstallationStatus
 
 
@@ -12,7 +12,7 @@ def diagnose(status: InstallationStatus) -> list[Finding]:
     """What is wrong. A cause comes before its consequences."""
     findings = [
         of_server(name, state, status.cures.get(name))
-        for name, state in status.servers.items()
+        for name, state in with_reports(status).items()
         if state not in ("ok", "not set")
     ]
     if status.servers.get("Postgres") != "ok":  # all that follows is read from Postgres

@@ -1,10 +1,26 @@
 """What is wrong with a server that Stint uses, or with its own API."""
 
+from schemas.diagnosis import mail, rabbitmq
 from schemas.diagnosis.finding import Finding
+from schemas.diagnosis.status import InstallationStatus
+
+
+def with_reports(status: InstallationStatus) -> dict[str, str]:
+    """The states of the servers; of one that is ok, or was not looked at, what a process says that cannot use it."""
+    servers = dict(status.servers)
+    for process in status.processes:
+        for name, problem in process.problems.items():
+            if process.alive and servers.get(name, "ok") == "ok":
+                servers[name] = (mail if name == "mail" else rabbitmq).state_of(problem)
+    return servers
 
 
 def of_server(name: str, state: str, cure: str | None) -> Finding:
     """The finding for a server whose `state` is not ok. `cure`: what to do, if that is known."""
+    if name == "RabbitMQ":
+        return rabbitmq.of_rabbitmq(state)
+    if name == "mail":
+        return mail.of_mail(state)
     if state == "lacks migrations":
         return Finding("The database lacks migrations.", "a newer version of Stint runs on it", "./stint migrate")
     if state.startswith("has refused"):
@@ -31,10 +47,6 @@ def of_server(name: str, state: str, cure: str | None) -> Finding:
             "the API answers 503 and workers wait; nothing is lost",
             "start it, or fix DATABASE_URL and restart Stint",
         ),
-        "RabbitMQ": (
-            "the API works as usual; the work that it accepts waits in Postgres",
-            "start it, or fix AMQP_URL and restart Stint",
-        ),
         "API": ("no client is served", "./stint up, or ./stint api; its log says why it ended"),
         "user pool": (
             "users who are disabled or deleted there keep Slack and mails in the meantime; nobody loses access",
@@ -47,10 +59,6 @@ def of_server(name: str, state: str, cure: str | None) -> Finding:
         "Slack": (
             "confirmations and reminders wait; they are posted automatically once Slack gives access",
             cure or "docs/operations.md, Slack",
-        ),
-        "mail": (
-            "each mail is retried for about an hour, then it is a dead letter",
-            "start the mail server, or fix SMTP_URL and restart Stint",
         ),
     }[name]
     return Finding(f"{name} {state}.", why, do)

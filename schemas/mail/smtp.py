@@ -33,25 +33,21 @@ MAX_SUBJECT_LENGTH = 150
 MAX_ADDRESS_LENGTH = 1_000  # with the name before it
 
 
+class LoginRefused(Exception):
+    """The mail server refuses the user or the password of SMTP_URL, with this answer."""
+
+    def __init__(self, answer: str) -> None:
+        super().__init__(f"the mail server refuses the login of SMTP_URL: {answer}")
+        self.answer = answer
+
+
 async def deliver(mail: SendMail, *, message_id: UUID, settings: Settings) -> None:
-    """Sends the mail. Raises NonRetryable when the server refuses it with 5xx, and when SMTP_URL is not set."""
+    """Sends the mail. Raises NonRetryable when the server refuses it with 5xx, and when SMTP_URL is not set. Other errors are
+    worth a retry: LoginRefused, and those of aiosmtplib and of the system."""
     message = compose(mail, message_id=message_id, sender=settings.mail_from)
     if settings.smtp_url is None:
         raise NonRetryable("SMTP_URL is not set: name a mail server, restart, and replay this message.")
-    server = urlsplit(settings.smtp_url.get_secret_value())
-    user = unquote(server.username) if server.username else None
-    implicit = server.scheme == "smtps"
-    client = aiosmtplib.SMTP(
-        hostname=server.hostname,
-        port=server.port or (465 if implicit else 25),
-        username=user,
-        password=unquote(server.password) if server.password else None,
-        use_tls=implicit,
-        # None: TLS where it is offered. A password goes over the network encrypted, or not at all.
-        start_tls=None if implicit or user is None or server.hostname in LOOPBACK else True,
-        tls_context=_tls_context(),
-        timeout=settings.stint_mail_seconds,
-    )
+    client = _client(settings.smtp_url.get_secret_value(), timeout=settings.stint_mail_seconds)
     try:
         try:
             await client.connect()
@@ -61,11 +57,58 @@ async def deliver(mail: SendMail, *, message_id: UUID, settings: Settings) -> No
                 await client.quit(timeout=QUIT_SECONDS)
         finally:
             client.close()
+    except aiosmtplib.SMTPAuthenticationError as error:
+        # not about this mail: it is sent once the password is right
+        raise LoginRefused(f"{error.code} {error.message}") from error
     except aiosmtplib.SMTPRecipientsRefused as error:
         refused = error.recipients[0]
         _raise_for(refused.code, refused.message, error)
     except aiosmtplib.SMTPResponseException as error:
         _raise_for(error.code, error.message, error)
+
+
+async def problem(url: str, *, seconds: float) -> str | None:
+    """Connects to the mail server of SMTP_URL, and logs in if that has a user. Returns None, or why it cannot be used, as
+    `refused: the server's answer` or `unreachable: the error`. `seconds`: for each of its answers."""
+    client = _client(url, timeout=seconds)
+    try:
+        await client.connect()
+        with suppress(aiosmtplib.SMTPException):
+            await client.quit(timeout=QUIT_SECONDS)
+    except (aiosmtplib.SMTPException, OSError, ValueError) as error:
+        return describe_problem(error) or f"unreachable: {error}"
+    finally:
+        client.close()
+    return None
+
+
+def describe_problem(error: Exception) -> str | None:
+    """Why the mail server cannot be used, as in `problem`; None for an error that may be about one mail."""
+    if isinstance(error, LoginRefused):
+        return f"refused: {error.answer}"
+    if isinstance(error, aiosmtplib.SMTPAuthenticationError):
+        return f"refused: {error.code} {error.message}"
+    if isinstance(error, aiosmtplib.SMTPConnectError | OSError):
+        return f"unreachable: {type(error.__cause__ or error).__name__}"
+    return None
+
+
+def _client(url: str, *, timeout: float) -> aiosmtplib.SMTP:
+    """A client of the mail server of SMTP_URL, which is not connected yet."""
+    server = urlsplit(url)
+    user = unquote(server.username) if server.username else None
+    implicit = server.scheme == "smtps"
+    return aiosmtplib.SMTP(
+        hostname=server.hostname,
+        port=server.port or (465 if implicit else 25),
+        username=user,
+        password=unquote(server.password) if server.password else None,
+        use_tls=implicit,
+        # None: TLS where it is offered. A password goes over the network encrypted, or not at all.
+        start_tls=None if implicit or user is None or server.hostname in LOOPBACK else True,
+        tls_context=_tls_context(),
+        timeout=timeout,
+    )
 
 
 @cache

@@ -7,8 +7,8 @@ import warnings
 
 import pytest
 
-from actors.runtime import amqp
-from actors.runtime.amqp import Amqp, ConnectionLost
+from schemas.rabbitmq import amqp
+from schemas.rabbitmq.amqp import Amqp, ConnectionLost
 
 QUEUE = "of-test-amqp"
 

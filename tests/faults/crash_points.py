@@ -17,9 +17,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from actors.runtime import attempts, broker, relay
-from actors.runtime.amqp import Amqp
 from schemas.hours import time_entries
 from schemas.outbox import outbox
+from schemas.rabbitmq.amqp import Amqp
 
 POINTS = (
     "claimed", "published", "confirmed", "received", "called", "locked", "handled", "settled", "committed", "acknowledged",

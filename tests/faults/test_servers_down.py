@@ -1,5 +1,6 @@
 """RabbitMQ stopped, killed, emptied, out of memory; Postgres restarted: a stop is answered and has its effect exactly once."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -13,6 +14,7 @@ import httpx2
 import pytest
 
 from ops.up.servers import Servers
+from schemas.diagnosis import rabbitmq
 from tests.faults import rabbit
 from tests.faults.test_kills import check, is_over, keep_alive
 from tests.support.given import Given, Json, Person
@@ -190,17 +192,25 @@ def test_a_rabbitmq_that_takes_nothing_delays_no_stop_and_loses_none(
     task = given.task(admin)
     people = given.people(4)
     stops = [stop_once(person, task)[0] for person in people]
-    for alarm in (rabbit.memory_alarm, rabbit.disk_alarm):
+    reported = "SELECT problems->>'RabbitMQ' FROM heartbeats WHERE kind = 'relay' AND problems ? 'RabbitMQ'"
+    for alarm, reason, cure in (
+        (rabbit.memory_alarm, "low on memory", "set_vm_memory_high_watermark"),
+        (rabbit.disk_alarm, "low on disk", "set_disk_free_limit"),
+    ):
         alarm(servers.rabbitmq, True)
         try:
             with live_times(stint) as live:
                 measured = [stop_once(person, task) for _ in range(5) for person in people]
             stops += [stop for stop, _ in measured]
             assert max(seconds for _, seconds in measured) < 1 + live.slowest
-            time.sleep(1)
+            eventually(lambda: stint.rows(reported), seconds=40, why="the relay's heartbeat has the alarm")
+            assert stint.value(reported) == f"blocked: {reason}"
+            state = asyncio.run(rabbitmq.probe(servers.amqp_url))
+            assert state == f"blocks publishers: {reason}" and cure in rabbitmq.of_rabbitmq(state).do
             assert not is_over(stint)
         finally:
             alarm(servers.rabbitmq, False)
+        eventually(lambda: not stint.rows(reported), seconds=40, why="it is over")
     for _ in range(3):  # and all connections are closed by force while that is worked off
         rabbit.close_connections(servers.rabbitmq)
         stops += [stop_once(person, task)[0] for person in people]

@@ -12,6 +12,7 @@ import httpx2
 import pytest
 
 from ops import cli
+from schemas.diagnosis import mail, rabbitmq
 from schemas.diagnosis.findings import diagnose
 from schemas.diagnosis.secrets import Unreadable
 from schemas.diagnosis.status import InstallationStatus
@@ -147,8 +148,10 @@ def test_whatever_the_doctor_finds_has_a_section() -> None:
             )
         ),
         *diagnose(InstallationStatus(servers={"Postgres": "ok", "API": "is not ready: Busy"}, processes=[worker]))[:1],
+        *(rabbitmq.of_rabbitmq(rabbitmq.state_of(f"{code}: words")) for code in rabbitmq.WORDS),
+        mail.of_mail(mail.state_of("refused: words")),
     ]
-    assert len(found) == 21
+    assert len(found) == 27
     headings = re.findall(r"^### (.*)$", PAGE.partition("## Alerts")[2], re.MULTILINE)
     sections = [words_in(part) for heading in headings for part in heading.split(" and ")]
     assert [finding.what for finding in found if not any(section <= words_in(finding.what) for section in sections)] == []

@@ -14,7 +14,6 @@ from pika.frame import Method
 from pika.spec import Basic
 
 from actors.runtime import relay, rescuer
-from actors.runtime.amqp import Amqp, ConnectionLost
 from actors.runtime.broker import declare_queues, describe_difference, queue_arguments, xq_arguments
 from actors.runtime.relay import BATCH, IN_FLIGHT, Claimed, Outgoing
 from schemas.diagnosis.finding import Finding
@@ -25,6 +24,7 @@ from schemas.outbox import heartbeats, outbox
 from schemas.outbox.dead_letters import replays
 from schemas.outbox.dead_letters.replays import NewReplay
 from schemas.postgres.connection import Connection
+from schemas.rabbitmq.amqp import Amqp, ConnectionLost
 from schemas.settings import Settings
 from tests.outbox.rows import QUEUE, connected, message, over, states
 from tests.support.installation import SECRET_KEY, emptied, new_database

@@ -36,6 +36,7 @@ class MailServer:
     answers: dict[str, list[str]] = field(default_factory=dict)
     mails: list[Mail] = field(default_factory=list)
     passwords: list[tuple[str, str]] = field(default_factory=list)
+    refuses_passwords: bool = False
     connections: int = 0
     port: int = 0
 
@@ -102,7 +103,7 @@ class MailServer:
 
     def check(self, _server: SMTP, _session: Session, _envelope: Envelope, _mechanism: str, data: Any) -> AuthResult:
         self.passwords.append((data.login.decode(), data.password.decode()))
-        return AuthResult(success=True)
+        return AuthResult(success=not self.refuses_passwords, handled=False)
 
     def protocol(self, loop: asyncio.AbstractEventLoop) -> SMTP:
         self.connections += 1

@@ -1,7 +1,9 @@
 """An AMQP connection with one channel, for asyncio (pika): publishes with confirms, consumes, declares queues."""
 
 import asyncio
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
@@ -15,11 +17,29 @@ OPEN_SECONDS = 10
 CLOSE_SECONDS = 1  # RabbitMQ does not answer while it is blocked by an alarm
 NOT_FOUND = 404
 PRECONDITION_FAILED = 406  # AMQP's code for: it exists with other arguments
+CONFIRM_SECONDS = 3  # how long `problem` waits for RabbitMQ's confirm
+NO_QUEUE = "stint.no-queue"
 HEARTBEAT_SECONDS = 15  # unless the URL sets another; a peer that is silent for longer is considered dead
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why RabbitMQ cannot be used. `code`: `unreachable`, `refused` (the login, or the virtual host), `tls`, `blocked` (by an
+    alarm: it accepts no messages), or `unconfirmed`. `details`: what RabbitMQ or the system says."""
+
+    code: str
+    details: str
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.details}"
 
 
 class ConnectionLost(Exception):
     """The connection is lost, or could not be opened. Messages without a confirm may or may not have arrived."""
+
+    def __init__(self, text: str, code: str = "unreachable") -> None:
+        super().__init__(text)
+        self.problem = Problem(code, text)
 
 
 class QueueUnusable(Exception):
@@ -35,7 +55,9 @@ class Amqp:
     def __init__(self) -> None:
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # its socket is closed
-        self.blocked = False  # by a memory or disk alarm: RabbitMQ accepts no messages until the alarm is over
+        # RabbitMQ accepts no messages until its alarm is over; its reason, such as "low on memory", or ""
+        self.blocked = ""
+        self._blocked = asyncio.Event()
         self._connection: AsyncioConnection
         self._channel: Channel
         self._tag = 0
@@ -56,7 +78,7 @@ class Amqp:
         def failed(_: Any, reason: BaseException) -> None:
             self._ended.set_result(None)
             if not opened.done():
-                opened.set_exception(ConnectionLost(str(reason) or type(reason).__name__))
+                opened.set_exception(_lost(reason))
 
         def closed(_: Any, reason: BaseException) -> None:
             self._ended.set_result(None)
@@ -72,8 +94,8 @@ class Amqp:
         try:
             async with asyncio.timeout(OPEN_SECONDS):
                 await opened
-                self._connection.add_on_connection_blocked_callback(lambda *_: setattr(self, "blocked", True))
-                self._connection.add_on_connection_unblocked_callback(lambda *_: setattr(self, "blocked", False))
+                self._connection.add_on_connection_blocked_callback(lambda _, frame: self._set_blocked(frame.method.reason))
+                self._connection.add_on_connection_unblocked_callback(lambda *_: self._set_blocked(""))
                 self._channel = await self._open_channel()
                 self._channel.add_on_close_callback(lambda _, reason: self._on_lost(reason))
                 self._channel.add_on_return_callback(self._on_return)
@@ -149,6 +171,24 @@ class Amqp:
         except pika.exceptions.AMQPError as error:
             self._on_lost(error)
 
+    async def problem(self) -> Problem | None:
+        """Why RabbitMQ accepts no messages now; None: it does. An empty one is published to no queue, and RabbitMQ drops it: it
+        tells of its alarms only those who publish."""
+        confirmed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.publish(NO_QUEUE, b"", "", lambda stored: None if confirmed.done() else confirmed.set_result(stored))
+        blocked = asyncio.ensure_future(self._blocked.wait())
+        try:
+            waiting: set[asyncio.Future[Any]] = {confirmed, blocked, self.lost}
+            await asyncio.wait(waiting, timeout=CONFIRM_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            blocked.cancel()
+        if self.blocked:
+            return Problem("blocked", self.blocked)
+        if self.lost.done():
+            lost = self.lost.exception()
+            return lost.problem if isinstance(lost, ConnectionLost) else None
+        return None if confirmed.done() else Problem("unconfirmed", f"no confirm within {CONFIRM_SECONDS} s")
+
     async def consume(
         self, queue: str, on_message: Callable[[Basic.Deliver, BasicProperties, bytes], None], *, prefetch: int
     ) -> None:
@@ -164,14 +204,17 @@ class Amqp:
         if not self.lost.done():
             self._channel.basic_ack(delivery_tag)
 
-    def abandon(self, reason: str) -> None:
-        """Starts to close the connection. Everything that still waits on it gets ConnectionLost."""
-        self._on_lost(ConnectionLost(reason))
+    def abandon(self, reason: str, code: str = "unreachable") -> None:
+        """Starts to close the connection. Everything that still waits on it gets ConnectionLost, with that code."""
+        self._on_lost(ConnectionLost(reason, code))
 
     async def close(self) -> None:
-        """Closes the connection, and waits until it is closed: at most CLOSE_SECONDS."""
+        """Closes the connection, and waits until it is closed: at most CLOSE_SECONDS. After that only its socket is closed."""
         self.abandon("closed")
         await asyncio.wait({self._ended}, timeout=CLOSE_SECONDS)
+        transport: Any = getattr(self._connection, "_transport", None)
+        if transport is not None and not self._ended.done():
+            transport.abort()
 
     async def _open_channel(self) -> Channel:
         self._check()
@@ -197,11 +240,17 @@ class Amqp:
             return future.result()
         raise ConnectionLost(str(self.lost.exception() or "the connection was lost"))
 
+    def _set_blocked(self, reason: Any) -> None:
+        self.blocked = str(reason)
+        if self.blocked:
+            self._blocked.set()
+        else:
+            self._blocked.clear()
+
     def _on_lost(self, reason: Any) -> None:
         if self.lost.done():
             return
-        lost = reason if isinstance(reason, ConnectionLost) else ConnectionLost(str(reason) or type(reason).__name__)
-        self.lost.set_exception(lost)
+        self.lost.set_exception(reason if isinstance(reason, ConnectionLost) else _lost(reason))
         unconfirmed, self._unconfirmed = self._unconfirmed, {}
         for _, on_confirm in unconfirmed.values():
             on_confirm(False)
@@ -220,3 +269,27 @@ class Amqp:
             if on_confirm is not None:
                 on_confirm(acked and message_id not in self._returned)
             self._returned.discard(message_id)
+
+
+def _lost(reason: BaseException) -> ConnectionLost:
+    """What pika says of a connection that is lost, or could not be opened: the innermost cause has the words."""
+    causes = list(_causes(reason))
+    for cause in causes:
+        if isinstance(cause, pika.exceptions.ProbableAuthenticationError | pika.exceptions.ProbableAccessDeniedError):
+            # its text contains RabbitMQ's words in quotes: (403) 'ACCESS_REFUSED - Login was refused …'
+            refusal = str(cause).partition("'")[2].rpartition("'")[0] or str(cause)
+            return ConnectionLost(refusal, "refused")
+        if isinstance(cause, ssl.SSLError):
+            return ConnectionLost(getattr(cause, "verify_message", "") or str(cause), "tls")
+        if isinstance(cause, pika.exceptions.ConnectionBlockedTimeout):
+            return ConnectionLost(str(cause), "blocked")
+    last = causes[-1]
+    return ConnectionLost(f"{type(last).__name__}: {last}" if str(last) else type(last).__name__)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, and those that it contains."""
+    yield error
+    inner = [*error.args, *getattr(error, "exceptions", ()), getattr(error, "exception", None)]
+    for each in dict.fromkeys(one for one in inner if isinstance(one, BaseException)):
+        yield from _causes(each)

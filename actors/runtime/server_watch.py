@@ -1,0 +1,70 @@
+"""Watches servers for the heartbeats of relays and workers.
+
+RabbitMQ, on a connection of its own: an alarm is known only to those who publish, and a relay may have nothing to publish for
+hours. The mail server: at the start of a worker, and again and again while it cannot be used.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from pika.exceptions import AMQPError
+
+from schemas.mail import smtp
+from schemas.rabbitmq.amqp import Amqp, ConnectionLost, Problem
+
+EVERY_SECONDS = 5.0
+MAIL_SECONDS, MAIL_TIMEOUT_SECONDS = 15.0, 5.0
+
+
+@dataclass
+class BrokerState:
+    """What a relay knows of RabbitMQ. `watched`: by the connection that watches it; `unconfirmed`: by the one that publishes,
+    which is given up if a queue confirms nothing."""
+
+    watched: Problem | None = None
+    unconfirmed: Problem | None = None
+
+    @property
+    def problem(self) -> Problem | None:
+        return self.watched or self.unconfirmed
+
+
+async def watch_broker(url: str, state: BrokerState) -> None:
+    """Keeps `watched` current. Never returns; survives outages of RabbitMQ."""
+    while True:
+        try:
+            async with await Amqp.open(url) as amqp:
+                while not amqp.lost.done():
+                    state.watched = await amqp.problem()
+                    await asyncio.wait({amqp.lost}, timeout=EVERY_SECONDS)
+                await amqp.lost
+        except ConnectionLost as error:
+            # RabbitMQ closes a connection that it has blocked for a minute
+            if not (state.watched is not None and state.watched.code == error.problem.code == "blocked"):
+                state.watched = error.problem
+        except (TimeoutError, OSError, AMQPError) as error:
+            state.watched = Problem("unreachable", type(error).__name__)
+        await asyncio.sleep(EVERY_SECONDS)
+
+
+@dataclass
+class MailState:
+    """Why the mail server cannot be used, as `code: details`; None: it can."""
+
+    problem: str | None = None
+
+    def failed(self, error: Exception) -> None:
+        """After a mail that was not delivered."""
+        self.problem = smtp.describe_problem(error) or self.problem
+
+
+mail_state = MailState()  # of this process
+
+
+async def watch_mail(url: str, state: MailState) -> None:
+    """Never returns."""
+    state.problem = await smtp.problem(url, seconds=MAIL_TIMEOUT_SECONDS)
+    while True:
+        await asyncio.sleep(MAIL_SECONDS)
+        if state.problem is not None:
+            state.problem = await smtp.problem(url, seconds=MAIL_TIMEOUT_SECONDS)

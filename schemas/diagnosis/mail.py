@@ -1,0 +1,33 @@
+"""What is wrong with the mail server."""
+
+from urllib.parse import urlsplit
+
+from schemas.diagnosis.finding import Finding
+
+PROBE_SECONDS = 3.0
+REFUSES = "refuses the login"
+
+
+async def probe(url: str | None) -> str:
+    """Connects to the mail server, and logs in if SMTP_URL has a user. Returns the state for `InstallationStatus.servers`."""
+    if not url:
+        return "not set"
+    from schemas.mail.smtp import problem  # importing aiosmtplib takes a while
+
+    found = await problem(url, seconds=PROBE_SECONDS)
+    return "ok" if found is None else state_of(found, urlsplit(url).hostname)
+
+
+def state_of(problem: str, host: str | None = None) -> str:
+    """The state in words of `code: details`, as in the heartbeat of a worker."""
+    code, _, details = problem.partition(": ")
+    return f"{REFUSES}: {details}" if code == "refused" else f"does not answer{f' at {host}' if host else ''}: {details}"
+
+
+def of_mail(state: str) -> Finding:
+    """The finding for a mail server whose `state` is not ok."""
+    if state.startswith(REFUSES):
+        do = "set the user and the password in SMTP_URL to those of the mail server and restart Stint"
+    else:
+        do = "start the mail server, or fix SMTP_URL and restart Stint"
+    return Finding(f"mail {state}.", "each mail is retried for about an hour, then it is a dead letter", do)

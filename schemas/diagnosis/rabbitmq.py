@@ -1,0 +1,66 @@
+"""What is wrong with RabbitMQ: as a command finds it that logs in, and as the relays find it."""
+
+import asyncio
+from urllib.parse import urlsplit
+
+from schemas.diagnosis.finding import Finding
+
+PROBE_SECONDS = 5.0
+WORDS = {
+    "unreachable": "does not answer",
+    "refused": "refuses the login",
+    "tls": "has a certificate that is not accepted",
+    "blocked": "blocks publishers",
+    "unconfirmed": "does not confirm messages",
+}
+RESTART = "and restart Stint"
+
+
+async def probe(url: str | None) -> str:
+    """Logs in and publishes a message that RabbitMQ drops. Returns the state for `InstallationStatus.servers`."""
+    if not url:
+        return "not set"
+    from schemas.rabbitmq.amqp import Amqp, ConnectionLost  # importing pika takes 0.1 s
+
+    host = urlsplit(url).hostname
+    try:
+        async with asyncio.timeout(PROBE_SECONDS), await Amqp.open(url) as amqp:
+            problem = await amqp.problem()
+    except ConnectionLost as error:
+        problem = error.problem
+    except (TimeoutError, OSError, ValueError) as error:
+        return f"does not answer at {host}: {type(error).__name__}"
+    if problem is None:
+        return "ok"
+    if problem.code == "unreachable":
+        return f"does not answer at {host}: {problem.details}"
+    return state_of(str(problem))
+
+
+def state_of(problem: str) -> str:
+    """The state in words of `code: details`, as in the heartbeat of a relay."""
+    code, _, details = problem.partition(": ")
+    return f"{WORDS.get(code, code)}: {details}"
+
+
+def of_rabbitmq(state: str) -> Finding:
+    """The finding for a RabbitMQ whose `state` is not ok."""
+    why = "the API works as usual; the work that it accepts waits in Postgres"
+    return Finding(f"RabbitMQ {state}.", why, _cure(state))
+
+
+def _cure(state: str) -> str:
+    if state.startswith(WORDS["refused"]):
+        return (
+            f"set the user, the password and the virtual host of AMQP_URL to those of RabbitMQ {RESTART}; or there: "
+            "rabbitmqctl change_password USER PASSWORD, and set_permissions -p VHOST USER '.*' '.*' '.*'"
+        )
+    if state.startswith(WORDS["tls"]):
+        return f"renew the certificate of RabbitMQ, or let AMQP_URL name the authority that has signed it {RESTART}"
+    if state.startswith(WORDS["unconfirmed"]):
+        return "a queue has no majority of its nodes: rabbitmqctl cluster_status shows them; start those that are down"
+    if state.startswith(WORDS["blocked"]):
+        memory = "end what uses the memory of its host, or raise the limit: rabbitmqctl set_vm_memory_high_watermark 0.6"
+        disk = "free space on the disk of its data, or lower the limit: rabbitmqctl set_disk_free_limit 1GB"
+        return " And: ".join([memory] * ("memory" in state) + [disk] * ("disk" in state)) or "rabbitmqctl alarms"
+    return f"start it, or fix AMQP_URL {RESTART}"

@@ -1,0 +1,99 @@
+"""The doctor logs in to RabbitMQ and to the mail server, and so do relays and workers for their heartbeats: a server that
+accepts connections and refuses the login is named, with what to do."""
+
+import asyncio
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+import pytest
+
+from actors.runtime import server_watch
+from actors.runtime.server_watch import BrokerState, MailState
+from schemas.diagnosis import mail, rabbitmq
+from schemas.diagnosis.findings import diagnose
+from schemas.diagnosis.status import InstallationStatus
+from schemas.messages import SendMail
+from schemas.outbox.heartbeats import Process
+from tests.outbox import probe
+from tests.support.installation import Installation, eventually
+from tests.support.smtp import mail_server
+
+
+def test_a_wrong_password_and_a_missing_virtual_host_of_rabbitmq_are_named(amqp_url: str) -> None:
+    parts = urlsplit(amqp_url)
+    of_another = parts._replace(netloc=f"{parts.username}:wrong@{parts.hostname}:{parts.port}").geturl()
+    assert asyncio.run(rabbitmq.probe(amqp_url)) == "ok"
+    assert asyncio.run(rabbitmq.probe(None)) == "not set"
+    state = asyncio.run(rabbitmq.probe(of_another))
+    assert state.startswith("refuses the login: ACCESS_REFUSED") and "wrong" not in state
+    finding = rabbitmq.of_rabbitmq(state)
+    assert finding.what.startswith("RabbitMQ refuses the login") and "AMQP_URL" in finding.do
+    assert "vhost" in asyncio.run(rabbitmq.probe(parts._replace(path="/nowhere").geturl()))
+    away = asyncio.run(rabbitmq.probe("amqp://u:p@127.0.0.1:1/"))
+    assert away == "does not answer at 127.0.0.1: ConnectionRefusedError: [Errno 111] Connection refused"
+    assert rabbitmq.of_rabbitmq(away).do.startswith("start it")
+
+    async def watched(url: str) -> str:
+        state = BrokerState()
+        task = asyncio.create_task(server_watch.watch_broker(url, state))
+        async with asyncio.timeout(20):
+            while state.problem is None:  # noqa: ASYNC110 - it sets no event
+                await asyncio.sleep(0.01)
+        task.cancel()
+        return str(state.problem)
+
+    reported = asyncio.run(watched(of_another))
+    assert reported.startswith("refused: ACCESS_REFUSED")
+    # a page or a command that does not look at RabbitMQ itself has it from the relay
+    at = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+    problems = {"RabbitMQ": reported}
+    relay = Process(process="here:1", kind="relay", queues=[], started_at=at, seen_at=at, alive=True, problems=problems)
+    [found, *_] = diagnose(InstallationStatus(servers={"Postgres": "ok"}, processes=[relay]))
+    assert found.what == finding.what
+
+
+def test_a_wrong_password_of_the_mail_server_is_named_and_no_mail_is_lost_by_it(own: Installation) -> None:
+    with mail_server(refuses_passwords=True) as server:
+        url = f"smtp://stint:wrong-one@127.0.0.1:{server.port}"
+        state = asyncio.run(mail.probe(url))
+        assert state == "refuses the login: 535 5.7.8 Authentication credentials invalid"
+        assert mail.of_mail(state).do.startswith("set the user and the password in SMTP_URL")
+        assert asyncio.run(mail.probe(server.url)) == "ok", "without a user nobody logs in"
+        assert asyncio.run(mail.probe("smtp://127.0.0.1:1")) == "does not answer at 127.0.0.1: ConnectionRefusedError"
+
+        own.environment["SMTP_URL"] = url
+        own.start("relay", "work:mail")
+        with own.sql() as conn:
+            [message] = probe.enqueue(conn, SendMail(to="jo@example.com", subject="Hello", paragraphs=("One",)))
+        problem = "SELECT problems->>'mail' FROM heartbeats WHERE kind = 'work' AND problems ? 'mail'"
+        eventually(lambda: own.rows(problem), seconds=40)
+        assert own.value(problem).startswith("refused: 535")
+        failed = "SELECT count(*) FROM message_attempts WHERE message_id = %s"
+        with own.sql() as conn:
+            eventually(lambda: conn.execute(failed, (message,)).fetchone() != (0,), seconds=40)
+        assert own.value("SELECT count(*) FROM messages WHERE state = 'dead'") == 0
+        server.refuses_passwords = False
+        server.next_to("jo@example.com")
+
+
+def test_the_mail_server_is_looked_at_again_while_it_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_watch, "MAIL_SECONDS", 0.01)
+
+    async def watched() -> None:
+        with mail_server(refuses_passwords=True) as server:
+            state = MailState()
+            task = asyncio.create_task(server_watch.watch_mail(f"smtp://stint:right@127.0.0.1:{server.port}", state))
+            async with asyncio.timeout(20):
+                while state.problem is None:  # noqa: ASYNC110 - it sets no event
+                    await asyncio.sleep(0.01)
+                server.refuses_passwords = False
+                while state.problem is not None:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                used = server.connections
+                await asyncio.sleep(0.1)
+            assert server.connections == used, "a server that can be used is left alone"
+            state.failed(OSError("later"))
+            assert state.problem == "unreachable: OSError"
+            task.cancel()
+
+    asyncio.run(watched())
