@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 EVERY_SECONDS = 2.0
 LOG_INTERVAL_SECONDS = 20  # between two errors of the same job
+PRUNE_SECONDS = 10.0  # nothing waits for it
 REMINDERS_SECONDS = 10.0  # they are planned minutes ahead, and the working hours of all people are read for that
 
 
@@ -48,9 +49,11 @@ async def rescue(settings: Settings) -> None:
     async with await connect(settings) as conn:
         await sync_epochs.adopt(conn)  # also if the server has an epoch: a table may have been restored from a dump since then
         seen: Snapshot | None = None
-        plan_at = 0.0
+        plan_at = prune_at = 0.0
         while True:
-            await rescue_once(conn, settings)
+            prunes = time.monotonic() >= prune_at
+            if not await rescue_once(conn, settings, prunes=prunes) and prunes:
+                prune_at = time.monotonic() + PRUNE_SECONDS
             with logged("App Homes"):
                 seen = await changes.publish_changed(conn, seen, settings)
             if time.monotonic() >= plan_at:
@@ -76,8 +79,10 @@ def logged(job: str) -> Iterator[None]:
             logger.error("a job of the rescuer failed and is tried again: %s", what, extra={"traceback": frames})
 
 
-async def rescue_once(conn: Connection, settings: Settings) -> None:
-    """One round of the jobs that keep nothing between two rounds."""
+async def rescue_once(conn: Connection, settings: Settings, *, prunes: bool = True) -> bool:
+    """One round of the jobs that keep nothing between two rounds; pruning only if `prunes`. Returns whether there may be more
+    to prune than one round does."""
+    is_unfinished = False
     with logged("positions"):
         await sync_epochs.record_position(conn)
     with logged("unpublished messages"):
@@ -101,8 +106,10 @@ async def rescue_once(conn: Connection, settings: Settings) -> None:
         await nudges.plan(conn, settings)
     with logged("queue samples"):
         await queue_samples.record(conn)
-    with logged("pruning"):
-        await prune(conn, days=settings.stint_prune_days)
+    if prunes:
+        with logged("pruning"):
+            is_unfinished = await prune(conn, days=settings.stint_prune_days)
+    return is_unfinished
 
 
 async def requeue_unpublished(conn: Connection) -> int:
@@ -222,9 +229,9 @@ PRUNE_RULES = (
 )
 
 
-async def prune(conn: Connection, *, days: float) -> None:
+async def prune(conn: Connection, *, days: float) -> bool:
     """One round of pruning. Messages, recompute jobs and replays are kept for `days` after their end; dead messages are never
-    deleted."""
-    for rule in PRUNE_RULES:
-        await conn.execute(rule.statement, {"days": days})
-    await replays.prune(conn, days=days)
+    deleted. Returns whether there may be more to delete."""
+    deleted = [(await conn.execute(rule.statement, {"days": days})).rowcount for rule in PRUNE_RULES]
+    one_more = await replays.prune(conn, days=days)
+    return one_more or any(count == rule.limit for count, rule in zip(deleted, PRUNE_RULES, strict=True))

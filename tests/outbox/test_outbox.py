@@ -254,5 +254,5 @@ def test_done_messages_are_pruned_after_thirty_days_and_dead_ones_never(probes: 
     probes.conn.execute(rows)
     left = "SELECT state, count(*) FROM messages GROUP BY state ORDER BY state"
     expected = [("dead", 2), ("discarded", 2), ("done", 1)]
-    eventually(lambda: probes.conn.execute(left).fetchall() == expected)
+    eventually(lambda: probes.conn.execute(left).fetchall() == expected, seconds=60, why="a relay prunes every 10 seconds")
     assert probes.value("SELECT count(*) FROM unrecognized_messages WHERE reason = 'unknown'") == 2

@@ -236,6 +236,23 @@ def test_a_round_of_the_rescuer_does_all_of_it(url: str) -> None:
     assert over(url, rescue) == (["ready"] * 3, 0, True, True)
 
 
+def test_a_round_without_pruning_deletes_nothing_and_one_that_has_reached_its_limit_says_so(url: str) -> None:
+    async def rescue(conn: Connection) -> tuple[list[bool], list[int]]:
+        await conn.execute("INSERT INTO recompute_jobs (dry_run, finished_at) SELECT true, now() - interval '99 days'")
+        await conn.execute(
+            "INSERT INTO replays (who, reason, state, ended_at)"
+            " SELECT 'a', 'b', 'done', now() - interval '99 days' FROM generate_series(1, 2)"
+        )
+        said, left = [], []
+        for prunes in (False, True, True, True):
+            said.append(await rescuer.rescue_once(conn, settings(url), prunes=prunes))
+            left.append(await conn.value("SELECT (SELECT count(*) FROM recompute_jobs) + (SELECT count(*) FROM replays)"))
+        return said, left
+
+    # one job and one replay in a round; the last round finds nothing
+    assert over(url, rescue) == ([False, True, True, False], [3, 1, 0, 0])
+
+
 def test_a_job_of_the_rescuer_that_fails_is_logged_and_keeps_no_other_from_running(
     url: str, caplog: pytest.LogCaptureFixture
 ) -> None:

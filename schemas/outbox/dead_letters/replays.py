@@ -169,24 +169,27 @@ async def advance(conn: Connection) -> bool:
     return bool(running)
 
 
-async def prune(conn: Connection, *, days: float) -> None:
-    """Deletes a replay that ended that long ago. How many messages had which outcome is added to replay_totals, and each
-    message keeps the replay in its own history."""
-    await conn.execute(
+async def prune(conn: Connection, *, days: float) -> bool:
+    """Deletes a replay that ended that long ago, and returns whether there was one. How many messages had which outcome is
+    added to replay_totals, and each message keeps the replay in its own history."""
+    found: bool = await conn.value(
         """
         WITH deleted AS (
             DELETE FROM replays WHERE id IN (
                 SELECT id FROM replays WHERE ended_at < clock_timestamp() - make_interval(secs => %s) ORDER BY ended_at LIMIT 1
                 FOR UPDATE SKIP LOCKED)
             RETURNING id
+        ), added AS (
+            INSERT INTO replay_totals AS t (outcome, messages)
+            SELECT l.outcome, count(*) FROM deleted JOIN replay_messages l ON l.replay_id = deleted.id
+            WHERE l.outcome IS NOT NULL GROUP BY l.outcome ORDER BY l.outcome
+            ON CONFLICT (outcome) DO UPDATE SET messages = t.messages + excluded.messages
         )
-        INSERT INTO replay_totals AS t (outcome, messages)
-        SELECT l.outcome, count(*) FROM deleted JOIN replay_messages l ON l.replay_id = deleted.id WHERE l.outcome IS NOT NULL
-        GROUP BY l.outcome ORDER BY l.outcome
-        ON CONFLICT (outcome) DO UPDATE SET messages = t.messages + excluded.messages
+        SELECT EXISTS (SELECT FROM deleted)
         """,
         (days * 86_400,),
     )
+    return found
 
 
 async def outcomes(conn: Connection) -> dict[str, int]:
