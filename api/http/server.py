@@ -10,6 +10,7 @@ import struct
 import sys
 import termios
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -124,11 +125,27 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.server_state: StoppableState = StoppableState()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ends = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             report_ready()
+
+    async def main_loop(self) -> None:
+        """Runs until a signal ends the server. uvicorn's own looks for that ten times a second; once is enough for the header
+        `Date`."""
+        self._loop = asyncio.get_running_loop()
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._ends.wait()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._ends.set)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.server_state.stopping = True

@@ -1,6 +1,7 @@
-"""The HTTP server: when it stops, it answers what has arrived; and how long a request has waited."""
+"""The HTTP server: when it stops, it answers what has arrived; how long a request has waited; what it costs while idle."""
 
 import asyncio
+import re
 import socket
 import time
 from collections.abc import AsyncIterator, Coroutine
@@ -15,6 +16,7 @@ from api.http.bench_baseline import app
 from api.http.server import Server, ServerProtocol
 from ops.up.processes import until
 from schemas.starting import listening_socket
+from tests.support.installation import Installation, eventually
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: stint\r\n\r\n"
 WAIT_SECONDS = 0.2
@@ -158,3 +160,17 @@ def test_the_time_that_a_request_has_waited_in_the_kernel_is_known() -> None:
                 await head(client)
 
     run(test())
+
+
+def test_an_idle_process_wakes_up_a_few_times_a_second(stint: Installation) -> None:
+    main_thread = Path(f"/proc/{stint.processes['api'].pid}/task/{stint.processes['api'].pid}/status")
+
+    def in_a_second() -> int:
+        counts = []
+        for pause in (1, 0):
+            [count] = re.findall(r"^voluntary_ctxt_switches:\s+(\d+)$", main_thread.read_text(), re.MULTILINE)
+            counts.append(int(count))
+            time.sleep(pause)
+        return counts[1] - counts[0]
+
+    eventually(lambda: in_a_second() < 12, why="other work of the process is over soon")
