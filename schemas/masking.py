@@ -1,6 +1,7 @@
 """Masks secrets in the bodies, errors and tracebacks of messages before they are shown to anybody."""
 
 import re
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -24,21 +25,29 @@ _SECRET_NAME = re.compile(
 _NAMED = r"(?:pass(?:word|wd|phrase)|pwd|secret|token|cookie|credentials?|api[_-]?key|private[_-]?key|signature)"
 _BETWEEN = rf"{_NAMED}\\*+[\"']?+\s*+[=:]\s*+[bBuUrR]?"
 _KEY_NAME = "[A-Z ]{0,40}PRIVATE KEY-----"
-_PATTERNS = [
+# In lower case, what each text has that matches the pattern: one of these. To look for them first takes a tenth of the time.
+_NAMES = (
+    *("password", "passwd", "passphrase", "pwd", "secret", "token", "cookie", "credential", "signature"),
+    *("apikey", "api_key", "api-key", "privatekey", "private_key", "private-key"),
+)
+_PATTERNS: list[tuple[tuple[str, ...], re.Pattern[str]]] = [
     # a JWT; the lookahead shows that a dot follows, before the run is searched for its start
-    re.compile(r"((?<![\w-])(?=[\w-]*+\.[\w-])[\w-]*?\b)eyJ[\w-]{8,}+\.[\w-]++(?:\.[\w-]*+)*+"),
-    re.compile(r"((?:bearer|basic)\s++)[\w.~+/=-]{8,}+", re.IGNORECASE),  # an Authorization header
-    re.compile(r"((?<=[a-z0-9+.-])://[^\s/:@\"'\\]*+:)[^\s/@\"'\\]++(?=@)", re.IGNORECASE),  # the password in a URL
-    re.compile(r"()\bx(?:ox[a-z]|app)-[\w-]{8,}+"),  # a token of Slack's
-    re.compile(r"()\bhttps://hooks\.slack(?:-gov)?\.com/[\w/-]++"),  # who has this URL can post to the channel for a while
-    re.compile(rf"()-----BEGIN {_KEY_NAME}(?:[^-]|-(?!----(?:BEGIN|END)))*+-----END {_KEY_NAME}"),
-    re.compile(rf"()-----BEGIN {_KEY_NAME}[\w\s+/=\\]*+"),  # a private key that was cut off
+    (("eyj",), re.compile(r"((?<![\w-])(?=[\w-]*+\.[\w-])[\w-]*?\b)eyJ[\w-]{8,}+\.[\w-]++(?:\.[\w-]*+)*+")),
+    (("bearer", "basic"), re.compile(r"((?:bearer|basic)\s++)[\w.~+/=-]{8,}+", re.IGNORECASE)),  # an Authorization header
+    # the password in a URL
+    (("://",), re.compile(r"((?<=[a-z0-9+.-])://[^\s/:@\"'\\]*+:)[^\s/@\"'\\]++(?=@)", re.IGNORECASE)),
+    (("xox", "xapp-"), re.compile(r"()\bx(?:ox[a-z]|app)-[\w-]{8,}+")),  # a token of Slack's
+    # who has this URL can post to the channel for a while
+    (("https://hooks.slack",), re.compile(r"()\bhttps://hooks\.slack(?:-gov)?\.com/[\w/-]++")),
+    (("-----begin ",), re.compile(rf"()-----BEGIN {_KEY_NAME}(?:[^-]|-(?!----(?:BEGIN|END)))*+-----END {_KEY_NAME}")),
+    (("-----begin ",), re.compile(rf"()-----BEGIN {_KEY_NAME}[\w\s+/=\\]*+")),  # a private key that was cut off
     # A quoted value, up to the closing quote. Within JSON in JSON, a quote has one, three or seven backslashes. Of each quote
     # only the last one in a line can be without its end.
-    re.compile(rf"({_BETWEEN}(?P<quote>\\{{0,7}}[\"']))[^\r\n]*?(?<!\\)(?=(?P=quote))", re.IGNORECASE),
+    (_NAMES, re.compile(rf"({_BETWEEN}(?P<quote>\\{{0,7}}[\"']))[^\r\n]*?(?<!\\)(?=(?P=quote))", re.IGNORECASE)),
     # an unquoted value, or one whose quote is never closed
-    re.compile(rf"({_BETWEEN}(?:\\*+[\"'])?)[^\s\"'\\&,;)}}\]]++", re.IGNORECASE),
+    (_NAMES, re.compile(rf"({_BETWEEN}(?:\\*+[\"'])?)[^\s\"'\\&,;)}}\]]++", re.IGNORECASE)),
 ]
+_LONGEST_CACHED = 100  # characters of a name
 
 
 class Redactor:
@@ -50,10 +59,13 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """The text with secrets masked."""
+        # of other alphabets, some letters match ASCII ones in another case
+        lower = text.lower() if text.isascii() else None
         for secret in self._own_secrets:
             text = text.replace(secret, MASK)
-        for pattern in _PATTERNS:
-            text = pattern.sub(rf"\g<1>{MASK}", text)
+        for needed, pattern in _PATTERNS:
+            if lower is None or any(part in lower for part in needed):
+                text = pattern.sub(rf"\g<1>{MASK}", text)
         return text
 
     def json(self, value: Any, name: str = "") -> Any:
@@ -62,7 +74,7 @@ class Redactor:
             return {key: self.json(item, key) for key, item in value.items()}
         if isinstance(value, list):
             return [self.json(item, name) for item in value]
-        if value is not None and not isinstance(value, bool) and _SECRET_NAME.search(_snake_case(name)):
+        if value is not None and not isinstance(value, bool) and _is_secret_name(name):
             return MASK
         return self.text(value) if isinstance(value, str) else value
 
@@ -96,8 +108,16 @@ def leftover_mask(edited: Any, original: Any, path: str = "body") -> str | None:
     return None if edited == original or (isinstance(original, frozenset) and edited in original) else path
 
 
-def _snake_case(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+def _is_secret_name(name: str) -> bool:
+    return _cached_secret_name(name) if len(name) <= _LONGEST_CACHED else _looks_secret(name)
+
+
+def _looks_secret(name: str) -> bool:
+    snake_case = re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+    return _SECRET_NAME.search(snake_case) is not None
+
+
+_cached_secret_name = lru_cache(maxsize=1_000)(_looks_secret)  # most names are those of the same few models
 
 
 def _secrets_of(settings: Settings) -> tuple[str, ...]:

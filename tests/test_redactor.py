@@ -25,6 +25,10 @@ REDACTOR = Redactor(
         "https://hooks.slack.com/commands/T1/planted", "eyJhbGciOiJI.planted0.planted1", "password=planted",
         '"api_key": "planted words"', "client_secret: 'planted'", "X-Refresh-Token=planted;",
         "-----BEGIN PRIVATE KEY-----\nplanted\n-----END PRIVATE KEY-----",
+        "PASSWD=planted", "Passphrase: planted", "pwd=planted", "Credentials=planted", "credential=planted", "Cookie: planted",
+        "SECRET=planted", "signature=planted", "PRIVATE-KEY=planted", "private_key=planted", "privateKey=planted",
+        "api-key=planted", "APIKEY=planted", "Basic planted0000", "BEARER planted0000", "xapp-1-planted00",
+        "https://hooks.slack-gov.com/x/planted", "é password=planted", "pa\u017f\u017fword=planted", "to\u212aen=planted",
     ],
 )  # fmt: skip
 def test_a_secret_in_a_text_is_masked_and_what_surrounds_it_stays(text: str) -> None:
