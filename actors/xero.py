@@ -87,7 +87,7 @@ async def _record_failure(call: ExternalCall, pending: PendingCall, error: XeroE
     if reschedules or is_recheck:
         return
     if pending.call.kind is CallKind.create_entry and isinstance(error, Refused) and not isinstance(error, Unauthorized):
-        raise NonRetryable(str(error), refusal=error.refusal) from None
+        raise NonRetryable(str(error)) from None
     raise failure from None
 
 

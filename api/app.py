@@ -125,6 +125,7 @@ ROUTES: list[tuple[str, str, HTTPRouteHandler]] = [
     ("DELETE", "/api/dead-letters/replays/{replay_id:str}", dead_letters.cancel_replay),
     ("POST", "/api/dead-letters/discard", dead_letters.discard_dead_letters),
     ("POST", "/api/dead-letters/restore", dead_letters.restore_dead_letters),
+    ("POST", "/api/dead-letters/trigger", dead_letters.trigger_work),
     ("GET", "/api/dead-letters/{letter_id:str}", dead_letters.get_dead_letter),
     ("POST", "/api/dead-letters/{letter_id:str}/edit", dead_letters.edit_dead_letter),
     # sync, for clients that work offline

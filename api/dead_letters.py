@@ -18,11 +18,16 @@ from schemas.base import Instant
 from schemas.errors import Invalid
 from schemas.hours.entry_rules import EntryRules, check_edited
 from schemas.masking import Redactor
-from schemas.outbox.dead_letters import actions, details, lists, replays
-from schemas.outbox.dead_letters.actions import Action, ActionResult, Edit
+from schemas.outbox import triggers
+from schemas.outbox.dead_letters import actions, details, edits, groups, lists, replays
+from schemas.outbox.dead_letters.actions import Action, ActionResult, check_reason
 from schemas.outbox.dead_letters.details import DeadLetterDetail
-from schemas.outbox.dead_letters.lists import DeadLetter, DeadLetterFilter, DeadLetterState, Groups
+from schemas.outbox.dead_letters.edits import Edit
+from schemas.outbox.dead_letters.groups import Groups
+from schemas.outbox.dead_letters.lists import DeadLetter
 from schemas.outbox.dead_letters.replays import NewReplay, Replay, Replays
+from schemas.outbox.dead_letters.selecting import DeadLetterFilter, DeadLetterState
+from schemas.outbox.triggers import Trigger, Triggered
 from schemas.postgres.listing import Page
 
 Since = Annotated[
@@ -104,9 +109,20 @@ async def list_dead_letters(request: ApiRequest, list_query: NamedDependency[Dea
 
 @get("/api/dead-letters/groups", summary="List groups of dead letters", guards=[require_admin])
 async def list_dead_letter_groups(request: ApiRequest) -> Groups:
-    """Dead letters grouped by actor, error, and the innermost stack frame in Stint's own code, the latest death first."""
+    """Dead letters grouped by actor, error, the innermost stack frame in Stint's own code, and the words of the error, the
+    latest death first; and unrecognized messages grouped by queue and reason."""
     async with request.database.connection() as conn:
-        return await lists.list_groups(conn, Redactor(request.settings))
+        return await groups.list_groups(conn, Redactor(request.settings))
+
+
+@post("/api/dead-letters/trigger", summary="Have work done again", guards=[require_admin], status_code=202)
+async def trigger_work(request: ApiRequest, data: JSONBody[Trigger]) -> Triggered:
+    """Has the sums of one time bill recalculated, one time bill synced to Xero, or the entries of one task moved to the right
+    time bills, though nothing has failed. Each can be done any number of times with the same effect. A message that waits
+    already is not doubled, and a dead letter of this work is replayed. The history of the message names you and the reason."""
+    who = request.user.email or str(request.user.id)
+    async with request.database.transaction() as conn:
+        return await triggers.trigger(conn, data, who=who, created_by=request.user.id)
 
 
 @get("/api/dead-letters/{letter_id:str}", summary="Read a dead letter", guards=[require_admin])
@@ -119,8 +135,9 @@ async def get_dead_letter(request: ApiRequest, letter_id: FromPath[UUID]) -> Dea
 
 @post("/api/dead-letters/replay", summary="Replay dead letters", guards=[require_admin], status_code=202)
 async def replay_dead_letters(request: ApiRequest, data: JSONBody[NewReplay]) -> Replay:
-    """Sends a selection again, which is fixed now: at `ratePerSecond`, and after a `canary`, if they are given. With `dryRun`
-    nothing is sent. Messages that are not dead are skipped, so that two replays do nothing twice."""
+    """Sends a selection again, which is fixed now: at `ratePerSecond`, and after a `canary`, if that is given. At any
+    rate few are under way at a time, so that other messages do not wait for them. With `dryRun` nothing is sent.
+    Messages that are not dead are skipped, so that two replays do nothing twice."""
     async with request.database.transaction() as conn:
         return await replays.start_replay(conn, data, who=request.user.email or str(request.user.id))
 
@@ -140,24 +157,31 @@ async def get_replay(request: ApiRequest, replay_id: FromPath[UUID]) -> Replay:
         return await replays.get_replay(conn, replay_id)
 
 
+CancelReason = Annotated[
+    str | None, QueryParameter(name="reason", max_length=500, description="Why, recorded with your address")
+]
+
+
 @delete("/api/dead-letters/replays/{replay_id:str}", summary="Cancel a replay", guards=[require_admin])
-async def cancel_replay(request: ApiRequest, replay_id: FromPath[UUID]) -> None:
+async def cancel_replay(request: ApiRequest, replay_id: FromPath[UUID], reason: CancelReason = None) -> None:
     """Ends a running replay; messages that were not sent stay dead. 409 for a replay that has ended."""
+    if reason is not None:
+        check_reason(reason)
     async with request.database.transaction() as conn:
-        await replays.cancel(conn, replay_id)
+        await replays.cancel(conn, replay_id, who=request.user.email or str(request.user.id), reason=reason)
 
 
 @post("/api/dead-letters/discard", summary="Discard dead letters", guards=[require_admin], status_code=200)
 async def discard_dead_letters(request: ApiRequest, data: JSONBody[Action]) -> ActionResult:
     """Discards dead letters whose work nobody needs, and unrecognized messages. They are kept, and can be restored. A filter
-    discards what it lists."""
+    discards what it lists. With `dryRun` nothing is changed."""
     async with request.database.transaction() as conn:
         return await actions.discard(conn, data, who=request.user.email or str(request.user.id))
 
 
 @post("/api/dead-letters/restore", summary="Restore discarded dead letters", guards=[require_admin], status_code=200)
 async def restore_dead_letters(request: ApiRequest, data: JSONBody[Action]) -> ActionResult:
-    """Makes discarded dead letters dead again."""
+    """Makes discarded dead letters dead again. With `dryRun` nothing is changed."""
     async with request.database.transaction() as conn:
         return await actions.restore(conn, data, who=request.user.email or str(request.user.id))
 
@@ -174,5 +198,5 @@ async def edit_dead_letter(request: ApiRequest, letter_id: FromPath[UUID], data:
     redactor = Redactor(request.settings)
     async with request.database.transaction() as conn:
         check = partial(check_edited, rules=EntryRules.of(request.settings))
-        await actions.edit(conn, letter_id, data, redactor, check=check, who=request.user.email or str(request.user.id))
+        await edits.edit(conn, letter_id, data, redactor, check=check, who=request.user.email or str(request.user.id))
         return await details.get_detail(conn, letter_id, redactor)

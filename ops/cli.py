@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from ops.command_line import arguments
 from ops.command_line.parser import Overview, Parser, PrintVersion
-from ops.dead.arguments import add_actions
+from ops.dead.arguments import add_actions, add_trigger
 from ops.errors import CommandError, close_stdout_if_unread, explains_itself
 from ops.state import CHECKOUT, DEFAULT, State
 
@@ -161,6 +161,9 @@ def _add_diagnosis(commands: Commands) -> None:
     dead = "find, understand and replay dead letters: messages whose retries are exhausted or pointless"
     example = "./stint dead replay --group G --canary 1 --reason fixed --watch"
     add_actions(_command(commands, "dead", _in("ops.dead.run"), dead, example))
+    again = "have work done again for one thing: the sums of a time bill, its sync to Xero, the bills of a task's entries"
+    example = "./stint trigger sync_bill ID --reason 'its entry was deleted in Xero'"
+    add_trigger(_command(commands, "trigger", _in("ops.dead.trigger"), again, example))
 
 
 def _command(

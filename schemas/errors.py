@@ -80,12 +80,8 @@ class RetryAfter(Exception):
 
 
 class NonRetryable(Exception):
-    """Raised in a handler: a retry cannot help, so the message is dead at once. `refusal`: the words with which another system
-    refused the call. Dead letters with other words are another group."""
-
-    def __init__(self, detail: str, *, refusal: str = "") -> None:
-        super().__init__(detail)
-        self.refusal = refusal
+    """Raised in a handler: a retry cannot help, so the message is dead at once. Dead letters whose errors have other words are
+    another group."""
 
 
 class InvalidBody(NonRetryable):

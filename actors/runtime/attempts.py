@@ -216,7 +216,6 @@ def failure_from(error: BaseException) -> Failure:
         traceback="".join(traceback.format_exception(error))[-MAX_TRACEBACK_LENGTH:],
         worker=process_name(),
         frame=_frame_of(error),
-        refusal=str(getattr(error, "refusal", "")),
         uncounted=isinstance(error, (RetryAfter, *CONTENTION)),
         final=isinstance(error, NonRetryable),
         delay_seconds=error.seconds if isinstance(error, RetryAfter) else None,

@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 from schemas.outbox import alerts
-from schemas.outbox.dead_letters import replays
+from schemas.outbox.dead_letters import replay_steps
 from schemas.postgres.connection import connect
 from schemas.settings import Settings
 
@@ -17,7 +17,7 @@ async def advance_replays(settings: Settings) -> None:
     """Advances running replays in a loop, until the connection to Postgres is lost."""
     async with await connect(settings) as conn:
         while True:
-            busy = await replays.advance(conn)
+            busy = await replay_steps.advance(conn)
             async with conn.transaction():
                 for alert in await alerts.send_alerts(conn, settings):
                     logger.error("%s", alert)

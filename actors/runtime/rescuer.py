@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from actors.runtime.failures import record_failure
 from schemas.identity import user_pool
 from schemas.outbox import outbox, queue_samples
-from schemas.outbox.dead_letters import replays
+from schemas.outbox.dead_letters import groups, replays
 from schemas.outbox.failed_attempts import Failure
 from schemas.outbox.heartbeats import process_name
 from schemas.outbox.outbox import Record
@@ -36,6 +36,7 @@ from schemas.xero.checks import chain
 logger = logging.getLogger(__name__)
 
 EVERY_SECONDS = 2.0
+REGROUPINGS = 10  # of groups.REGROUPED dead letters, in one round
 LOG_INTERVAL_SECONDS = 20  # between two errors of the same job
 PRUNE_SECONDS = 10.0  # nothing waits for it
 REMINDERS_SECONDS = 10.0  # they are planned minutes ahead, and the working hours of all people are read for that
@@ -104,6 +105,10 @@ async def rescue_once(conn: Connection, settings: Settings, *, prunes: bool = Tr
         await planning.plan(conn, settings)
     with logged("nudges"):
         await nudges.plan(conn, settings)
+    with logged("groups of dead letters"):
+        for _ in range(REGROUPINGS):
+            if not await groups.regroup(conn):
+                break
     with logged("queue samples"):
         await queue_samples.record(conn)
     if prunes:
@@ -200,8 +205,14 @@ class PruneRule:
 
 
 PRUNE_RULES = (
+    # a message whose body a person has changed is kept, with what was changed
     PruneRule(
-        "messages", "id", "state = 'done' AND done_at < clock_timestamp() - make_interval(secs => %(days)s * 86400)", "done_at"
+        "messages",
+        "id",
+        "state = 'done' AND done_at < clock_timestamp() - make_interval(secs => %(days)s * 86400)"
+        " AND (replays = 0 OR NOT EXISTS ("
+        "SELECT FROM message_events e WHERE e.message_id = messages.id AND e.action = 'edit'))",
+        "done_at",
     ),
     # one job per round: its rows in recompute_changes, up to one per bill, are deleted with it
     PruneRule(

@@ -15,6 +15,7 @@ Stint, the back end of a firm that sells its hours.
   status      show queues, workers, servers and dead letters
   doctor      say what is wrong, why, and what to do
   dead        find, understand and replay dead letters
+  trigger     have work done again for one thing, such as a time bill
   console     print a link that signs a person in to the console, once
   token       print a token for the API
   user        add, list or remove the firm's own users, or sign one out

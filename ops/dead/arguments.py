@@ -1,9 +1,11 @@
-"""The command line of `./stint dead`."""
+"""The command lines of `./stint dead` and `./stint trigger`."""
 
 import argparse
 from typing import Any
 
 from ops.command_line.arguments import positive, rate, when, with_state
+
+EXITS = "exit 3 if any failed again, 5 if it was cancelled or most were skipped"
 
 
 def add_actions(dead: argparse.ArgumentParser) -> None:
@@ -31,13 +33,15 @@ def add_actions(dead: argparse.ArgumentParser) -> None:
     replay = action("replay", "send dead letters again")
     _add_selection(replay)
     replay.add_argument("--dry-run", action="store_true", help="only count the dead letters that would be sent")
-    replay.add_argument("--rate", type=rate, metavar="N", help="at most N a second")
+    replay.add_argument("--rate", type=rate, metavar="N", help="at most N a second (default: 100)")
     replay.add_argument("--canary", type=positive, metavar="N", help="send N first; if one of them fails, send no more")
-    replay.add_argument("--watch", action="store_true", help="show its progress to the end; exit 3 if any failed again")
+    replay.add_argument("--watch", action="store_true", help=f"show its progress to the end; {EXITS}")
 
     action("replays", "the replays, running ones first")
-    action("watch", "show the progress of a replay to its end").add_argument("id")
-    action("cancel", "stop a replay; what it has not sent yet stays a dead letter").add_argument("id")
+    action("watch", f"show the progress of a replay to its end; {EXITS}").add_argument("id")
+    cancel = action("cancel", "stop a replay; what it has not sent yet stays a dead letter")
+    cancel.add_argument("id")
+    cancel.add_argument("--reason", metavar="WHY", help="why; recorded with your name and host")
 
     edit = action("edit", "correct the body of a dead letter, and replay it")
     edit.add_argument("id")
@@ -46,19 +50,32 @@ def add_actions(dead: argparse.ArgumentParser) -> None:
     edit.add_argument("--reason", metavar="WHY", help="why; required")
     edit.add_argument("--dry-run", action="store_true", help="only show what would change, and whether the body is valid")
 
-    _add_selection(action("discard", "hide dead letters that are not needed any more; they are not deleted"))
-    _add_selection(action("restore", "make discarded messages dead letters again"))
+    for name, summary in (
+        ("discard", "hide dead letters that are not needed any more; they are not deleted"),
+        ("restore", "make discarded messages dead letters again"),
+    ):
+        changing = action(name, summary)
+        _add_selection(changing)
+        changing.add_argument("--dry-run", action="store_true", help="change nothing, only count what would be changed")
 
     export = action("export", "complete dead letters, one JSON object a line")
     _add_filter(export)
     export.add_argument("--in-state", choices=["dead", "discarded"], default="dead", help="default: dead")
 
 
+def add_trigger(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `./stint trigger`."""
+    parser.add_argument("kind", choices=["recompute_bill", "sync_bill", "move_entries"], help="which work")
+    parser.add_argument("id", help="the id of the time bill; of the task for move_entries")
+    parser.add_argument("--reason", metavar="WHY", help="why; required, and recorded with your name and host")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
 def _add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("ids", nargs="*", metavar="ID", help="ids of dead letters, or their first characters")
     _add_filter(parser)
     parser.add_argument("--all", action="store_true", help="all of them")
-    parser.add_argument("--reason", metavar="WHY", help="why; required, and recorded with your user name")
+    parser.add_argument("--reason", metavar="WHY", help="why; required, and recorded with your name and host")
 
 
 def _add_filter(parser: argparse.ArgumentParser) -> None:

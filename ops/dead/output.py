@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from schemas.outbox.dead_letters.details import DeadLetterDetail, difference
-from schemas.outbox.dead_letters.lists import Groups
+from schemas.outbox.dead_letters.groups import Groups
 from schemas.outbox.dead_letters.replays import Replay, Replays
 
 Json = dict[str, Any]
@@ -28,6 +28,15 @@ def print_groups(found: Groups) -> None:
         _table(heads, rows)
         for group in found.items[:5]:
             print(f"  {group.fingerprint}  {_one_line(group.example)}")
+    if found.unrecognized_groups:
+        of_unrecognized = [
+            (
+                group.fingerprint, group.queue, f"{group.count:,}", _ago(group.first), _ago(group.last),
+                _one_line(group.error, _width() - 70),
+            )
+            for group in found.unrecognized_groups
+        ]  # fmt: skip
+        _table(("group", "unrecognized in", "messages", "first", "last", "why it was not accepted"), of_unrecognized)
     print(f"{found.dead:,} dead letters in {len(found.items)} groups; {found.unrecognized:,} unrecognized messages.")
     if found.items:
         print("Next: ./stint dead list --group GROUP, ./stint dead show ID; fix the cause; ./stint dead replay --group GROUP "
@@ -81,6 +90,8 @@ def print_detail(found: DeadLetterDetail) -> None:
         print(f"\nerror: {_escape_control(found.error or '')}")
     for event in found.history:
         print(f"\n{_at(event.at)} {event.action} by {_escape_control(event.who)}: {_escape_control(event.reason)}")
+        if event.before is not None:
+            print_difference(event.before, event.after, changes=True)
 
 
 def print_replay(found: Replay) -> None:
@@ -92,6 +103,9 @@ def print_replay(found: Replay) -> None:
         print("No dead letter matches; nothing was sent.")
         return
     print(f"replay {found.id}: {found.state}; {counts_of(found)}")
+    if found.state == "cancelled":
+        why = f": {_escape_control(found.cancelled_because)}" if found.cancelled_because else "; no reason was given"
+        print(f"It was cancelled by {_escape_control(found.cancelled_by or 'somebody')}{why}.")
     if found.stopped_because:
         left = found.selected - found.sent - found.skipped
         print(f"It was stopped: {found.stopped_because}. Not sent, still dead letters: {left:,}.")

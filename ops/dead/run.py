@@ -1,11 +1,11 @@
 """`./stint dead`: dead letters in a terminal. It uses only Postgres, so it works while the API and RabbitMQ are down.
 
-Exit codes for scripts: 0 success, 3 some messages failed again, 4 nothing matched; 1 and 2 as with every command.
+Exit codes for scripts: 0 success, 3 some messages failed again, 4 nothing matched, 5 a replay was cancelled or has skipped most
+of its messages; 1 and 2 as with every command.
 """
 
 import argparse
 import asyncio
-import getpass
 import json
 import sys
 from collections.abc import Awaitable, Callable
@@ -16,20 +16,23 @@ from pydantic import BaseModel
 
 from ops.dead import output, selection
 from ops.dead.selection import NOTHING_MATCHED
+from ops.dead.terminal import command_errors, who
 from ops.errors import CommandError
 from ops.progress import progress
-from schemas.errors import Invalid, NotFound, StintError
 from schemas.hours.entry_rules import EntryRules, check_edited
 from schemas.masking import Redactor
-from schemas.outbox.dead_letters import actions, details, lists, replays
-from schemas.outbox.dead_letters.actions import Action, Edit
+from schemas.outbox.dead_letters import actions, details, edits, groups, lists, replays
+from schemas.outbox.dead_letters.actions import Action, check_reason
+from schemas.outbox.dead_letters.edits import Edit
 from schemas.outbox.dead_letters.replays import NewReplay, Replay
 from schemas.postgres.connection import Connection, connect
 from schemas.postgres.listing import Page
 from schemas.settings import settings
 
 SOME_FAILED = 3
+NOT_ALL_SENT = 5
 DONE = {"discard": "Discarded", "restore": "Restored"}
+WOULD = {"discard": "would be discarded", "restore": "would be dead letters again"}
 POLL_SECONDS = 0.3
 NO_RELAY_SECONDS = 8  # after these it prints that no relay has taken the replay
 
@@ -54,18 +57,12 @@ def run(args: argparse.Namespace) -> int:
         async with await connect(settings()) as conn:
             return await commands[args.action or "groups"](conn, args)
 
-    try:
+    with command_errors():
         return asyncio.run(act())
-    except Invalid as error:
-        raise CommandError("; ".join(f"{fault.path}: {fault.message}" for fault in error.errors)) from error
-    except NotFound as error:
-        raise CommandError(error.detail, code=NOTHING_MATCHED) from error
-    except StintError as error:
-        raise CommandError(error.detail) from error
 
 
 async def _groups(conn: Connection, args: argparse.Namespace) -> int:
-    found = await lists.list_groups(conn, Redactor(settings()))
+    found = await groups.list_groups(conn, Redactor(settings()))
     if args.json:
         _print_json(found)
     else:
@@ -96,15 +93,16 @@ async def _replay(conn: Connection, args: argparse.Namespace) -> int:
     body = {
         "select": await selection.select(conn, args),
         "reason": args.reason or "",
-        "ratePerSecond": args.rate,
         "canary": args.canary,
         "dryRun": args.dry_run,
     }
+    if args.rate is not None:
+        body["ratePerSecond"] = args.rate
     if args.dry_run:
         body["reason"] = args.reason or "dry run"
     new = selection.parse(NewReplay, body)
     async with conn.transaction():
-        replay = await replays.start_replay(conn, new, who=_who())
+        replay = await replays.start_replay(conn, new, who=who())
     if replay.selected == 0:
         return _print_replay(args, replay, NOTHING_MATCHED)
     if args.watch and not args.dry_run:
@@ -127,8 +125,10 @@ async def _watch(conn: Connection, args: argparse.Namespace) -> int:
 
 async def _cancel(conn: Connection, args: argparse.Namespace) -> int:
     replay_id = await selection.replay_id(conn, args.id)
+    if args.reason is not None:
+        check_reason(args.reason)
     async with conn.transaction():
-        await replays.cancel(conn, replay_id)
+        await replays.cancel(conn, replay_id, who=who(), reason=args.reason)
     return _print_replay(args, await replays.get_replay(conn, replay_id), 0)
 
 
@@ -149,7 +149,14 @@ async def _follow(conn: Connection, replay: Replay, args: argparse.Namespace) ->
     except (KeyboardInterrupt, asyncio.CancelledError):
         print(f"The replay continues: ./stint dead watch {replay.id}, or ./stint dead cancel {replay.id}.", file=sys.stderr)
         raise
-    return _print_replay(args, replay, SOME_FAILED if replay.failed_again or replay.state == "stopped" else 0)
+    return _print_replay(args, replay, _outcome(replay))
+
+
+def _outcome(replay: Replay) -> int:
+    """The exit code for a replay that has ended."""
+    if replay.failed_again or replay.state == "stopped":
+        return SOME_FAILED
+    return NOT_ALL_SENT if replay.state == "cancelled" or replay.skipped * 2 > replay.selected else 0
 
 
 def _print_replay(args: argparse.Namespace, replay: Replay, code: int) -> int:
@@ -173,19 +180,22 @@ async def _edit(conn: Connection, args: argparse.Namespace) -> int:
         output.print_difference(before.body, shown, changes=body != before.body)
     async with conn.transaction():
         if args.dry_run:
-            await actions.validated_body(conn, message_id, body, redactor, check=check)
+            await edits.validated_body(conn, message_id, body, redactor, check=check)
             return _print(json.dumps({"before": before.body, "after": shown}, indent=2) if args.json else "The body is valid.")
-        await actions.edit(conn, message_id, edit, redactor, check=check, who=_who())
+        await edits.edit(conn, message_id, edit, redactor, check=check, who=who())
     return await _show(conn, args) if args.json else _print("The body is valid, and the message is enqueued again.")
 
 
 async def _discard_or_restore(conn: Connection, args: argparse.Namespace) -> int:
-    action = selection.parse(Action, {"select": await selection.select(conn, args), "reason": args.reason or ""})
+    reason = args.reason or ("dry run" if args.dry_run else "")
+    action = selection.parse(Action, {"select": await selection.select(conn, args), "reason": reason, "dryRun": args.dry_run})
     act = actions.discard if args.action == "discard" else actions.restore
     async with conn.transaction():
-        result = await act(conn, action, who=_who())
+        result = await act(conn, action, who=who())
     if args.json:
         _print_json(result)
+    elif args.dry_run:
+        print(f"{result.count:,} {WOULD[args.action]}; nothing was changed.")
     else:
         print(f"{DONE[args.action]}: {result.count:,}.")
     return 0 if result.count else NOTHING_MATCHED
@@ -197,17 +207,12 @@ async def _export(conn: Connection, args: argparse.Namespace) -> int:
     with progress("export") as update:
         while True:
             page = json.loads(await lists.list_page(conn, Page(500, cursor), filters, redactor, state=args.in_state))
-            for item in page["items"]:
-                detail = await details.get_detail(conn, UUID(item["id"]), redactor)
+            for detail in await details.get_details(conn, [UUID(item["id"]) for item in page["items"]], redactor):
                 print(detail.model_dump_json())
                 count += 1
             update(count)
             if (cursor := page["nextCursor"]) is None:
                 return 0 if count else NOTHING_MATCHED
-
-
-def _who() -> str:
-    return f"{getpass.getuser()} (terminal)"
 
 
 def _print_json(model: BaseModel) -> None:

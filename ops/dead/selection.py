@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from ops.errors import CommandError
 from schemas import wording
-from schemas.outbox.dead_letters.lists import DeadLetterFilter
+from schemas.outbox.dead_letters.selecting import DeadLetterFilter
 from schemas.postgres.connection import Connection
 
 NOTHING_MATCHED = 4  # the exit code
@@ -71,7 +71,9 @@ def parse(model: type[Model], values: dict[str, Any]) -> Model:
     except ValidationError as error:
         first = wording.problems(model, error)[0]
         if first.path == "reason":
-            raise CommandError("A reason is required: --reason 'Xero is back'. It is recorded with your user name.") from None
+            raise CommandError(
+                "A reason is required: --reason 'Xero is back'. It is recorded with your name and host."
+            ) from None
         raise CommandError(first.message) from None
 
 

@@ -8,7 +8,7 @@ from schemas.diagnosis.secrets import Unreadable
 from schemas.identity import leftovers, user_pool
 from schemas.masking import Redactor
 from schemas.outbox import clocks, heartbeats, metrics
-from schemas.outbox.dead_letters import lists
+from schemas.outbox.dead_letters import groups
 from schemas.outbox.heartbeats import Process
 from schemas.outbox.metrics import QueueDepth
 from schemas.postgres.connection import Connection
@@ -53,7 +53,7 @@ async def read(conn: Connection, settings: Settings, status: InstallationStatus 
     status.processes = await heartbeats.processes(conn)
     own_seconds = await clocks.seconds_ahead(conn)
     status.wrong_clocks = clocks.wrong_clocks(status.processes, host=socket.gethostname(), own_seconds=own_seconds)
-    found = await lists.list_groups(conn, Redactor(settings))
+    found = await groups.list_groups(conn, Redactor(settings))
     status.dead, status.groups, status.unrecognized = found.dead, len(found.items), found.unrecognized
     status.stray_entries = await strays.stray_entries(conn, settings)
     status.unreadable_secrets = await secrets.unreadable(conn, settings)

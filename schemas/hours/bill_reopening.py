@@ -10,7 +10,8 @@ from schemas.hours.bill_sums import merge_emptied, recalculate
 from schemas.identity.users import User, lock_user
 from schemas.messages import MoveEntries, SyncBill
 from schemas.outbox import outbox
-from schemas.outbox.dead_letters.actions import BY_ITSELF, Action, Select, discard
+from schemas.outbox.dead_letters.actions import BY_ITSELF, Action, discard
+from schemas.outbox.dead_letters.selecting import Select
 from schemas.postgres.connection import Connection
 
 

@@ -1,45 +1,30 @@
 """Failed attempts: recorded with their traceback, then retried with backoff, or dead."""
 
-import hashlib
 from dataclasses import dataclass
 
 from schemas.messages import DEFAULT_MAX_ATTEMPTS, MODELS
+from schemas.outbox.dead_letters.fingerprints import fingerprint, message_of_group, normalized
 from schemas.outbox.outbox import Record, State
 from schemas.postgres.connection import Connection
 
 MAX_WAIT_SECONDS = 600.0
-MAX_REFUSAL_LENGTH = 300
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why an attempt failed. `frame`: the innermost stack frame in Stint's own code, as file:function. `refusal`: the words of
-    another system that refused the call. `uncounted`: does not count against max_attempts. `final`: the message is dead,
-    although attempts are left. `crash`: the worker died. `delay_seconds`: the wait before the retry, instead of the backoff."""
+    """Why an attempt failed. `frame`: the innermost stack frame in Stint's own code, as file:function. `uncounted`: does not
+    count against max_attempts. `final`: the message is dead, although attempts are left. `crash`: the worker died.
+    `delay_seconds`: the wait before the retry, instead of the backoff."""
 
     error_class: str
     error: str
     traceback: str
     worker: str
     frame: str = ""
-    refusal: str = ""
     uncounted: bool = False
     final: bool = False
     crash: bool = False
     delay_seconds: float | None = None
-
-
-def fingerprint(actor: str, failure: Failure) -> str:
-    """Identifies a group of dead letters: those with the same actor, error class and frame, and refused for the same reason."""
-    words = failure.refusal[:MAX_REFUSAL_LENGTH].lower().split()
-    # ids, addresses, numbers and times differ between refusals for the same reason
-    reason = " ".join("#" if any(c.isdigit() or c == "@" for c in word) else word for word in words)
-    text = (
-        f"{actor} {failure.error_class} {failure.frame} {reason}"
-        if reason
-        else f"{actor} {failure.error_class} {failure.frame}"
-    )
-    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
 
 
 async def record_failed_attempt(conn: Connection, record: Record, failure: Failure, *, base_seconds: float) -> State:
@@ -62,9 +47,12 @@ async def record_failed_attempt(conn: Connection, record: Record, failure: Failu
             failure.worker, failure.frame,
         ),
     )  # fmt: skip
-    group = fingerprint(record.actor, failure)
+    words = normalized(escape_unstorable(failure.error))
     if dead:
-        await _record_group(conn, group, record.actor, failure)
+        words = await message_of_group(conn, record.actor, failure.error_class, failure.frame, words)
+    group = fingerprint(record.actor, failure.error_class, failure.frame, words)
+    if dead:
+        await _record_group(conn, group, record.actor, failure, words)
     await conn.execute(
         f"""
         UPDATE messages
@@ -93,21 +81,23 @@ def _wait_seconds(record: Record, failure: Failure, attempts_left: int, *, base_
     return min(MAX_WAIT_SECONDS, doubled)
 
 
-async def _record_group(conn: Connection, group: str, actor: str, failure: Failure) -> None:
+async def _record_group(conn: Connection, group: str, actor: str, failure: Failure, words: str) -> None:
     """Records that messages of this group are dead. A group that was not seen for a day gets a new alert."""
     await conn.execute(
         # WHERE NOT EXISTS first: ON CONFLICT alone would lock the group's row, and all that fail at the same time would wait
         # for each other
         """
-        INSERT INTO failure_groups AS g (fingerprint, actor, error_class, frame)
-        SELECT %(group)s, %(actor)s, %(error_class)s, %(frame)s WHERE NOT EXISTS (
+        INSERT INTO failure_groups AS g (fingerprint, actor, error_class, frame, message)
+        SELECT %(group)s, %(actor)s, %(error_class)s, %(frame)s, %(message)s WHERE NOT EXISTS (
             SELECT FROM failure_groups WHERE fingerprint = %(group)s AND last_at >= now() - interval '1 minute')
         ON CONFLICT (fingerprint) DO UPDATE
         SET last_at = now(), alerted_at = CASE WHEN g.last_at > now() - interval '1 day' THEN g.alerted_at END
         WHERE g.last_at < now() - interval '1 minute'
         """,
-        {"group": group, "actor": actor, "error_class": failure.error_class, "frame": failure.frame},
-    )
+        {
+            "group": group, "actor": actor, "error_class": failure.error_class, "frame": failure.frame, "message": words,
+        },
+    )  # fmt: skip
 
 
 def escape_unstorable(text: str) -> str:

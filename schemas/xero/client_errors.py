@@ -37,11 +37,6 @@ class Refused(XeroError):
         self.fields, self.status = fields, status
 
     @property
-    def refusal(self) -> str:
-        """Xero's own words, which tell one group of dead letters from another."""
-        return str(self)
-
-    @property
     def may_be_for_user(self) -> bool:
         """Whether the user whom an entry names may be the reason: Xero names them, or no other field."""
         return self.status == 400 and (not self.fields or any("user" in text.lower() for text in (*self.fields, str(self))))

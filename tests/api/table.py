@@ -167,6 +167,7 @@ TABLE: dict[str, RouteCase] = {
     "POST /api/dead-letters/{letter_id}/edit": admins(422).with_body(body={}, reason="fixed"),
     "POST /api/dead-letters/discard": admins().with_body(select={"ids": [UNKNOWN_ID]}, reason="not needed"),
     "POST /api/dead-letters/restore": admins().with_body(select={"ids": [UNKNOWN_ID]}, reason="a mistake"),
+    "POST /api/dead-letters/trigger": admins(422).with_body(kind="sync_bill", id=UNKNOWN_ID, reason="wrong in Xero"),
     "DELETE /api/dead-letters/replays/{replay_id}": admins(409),  # it has ended
     # signs the sender out: nobody else may be refused after it
     "POST /auth/sign-out": everybody(204),

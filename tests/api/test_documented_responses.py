@@ -263,6 +263,8 @@ def check_dead_letters(checker: Checker, admin: Person, given: Given, customer: 
         check(admin, "DELETE", "/api/dead-letters/replays/{replay_id}")
     for action in ("discard", "restore"):
         check(admin, "POST", f"/api/dead-letters/{action}", {"select": {"ids": [first]}, "reason": "why not"})
+    for kind in ("sync_bill", "move_entries"):  # the second: 422, since the id is of a time bill
+        check(admin, "POST", "/api/dead-letters/trigger", {"kind": kind, "id": ids["bill_id"], "reason": "why"})
     check(admin, "POST", "/api/dead-letters/{letter_id}/edit", {"body": {**body, "to": 5}, "reason": "a typo"})  # 422
     check(admin, "POST", "/api/dead-letters/{letter_id}/edit", {"body": {**body, "to": f"d@{domain}"}, "reason": "a typo"})
 

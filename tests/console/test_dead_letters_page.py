@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import pytest
 
-from schemas.outbox.dead_letters import actions
-from schemas.outbox.dead_letters.actions import Select
+from schemas.outbox.dead_letters import selecting
+from schemas.outbox.dead_letters.selecting import Select
 from schemas.postgres.connection import Connection
 from tests.api.test_dead_letters import PLANTED, SECRETS
 from tests.api.test_dead_letters import dead_letter as plain_letter
@@ -178,11 +178,11 @@ def test_a_replay_is_previewed_started_and_followed_to_its_end(browser: Browser,
         "hx-get" not in progress.attributes and "Failed again 1" in progress.text and "1 of the 1 sent first" in progress.text
     )
     assert sorted(state(stint, message) for message in messages) == [("dead", 0), ("dead", 0), ("dead", 1)]
-    late = browser.post(f"{path}/cancel")
+    late = browser.post(f"{path}/cancel", {"reason": "too late"})
     assert "The replay has ended already: it is stopped." in late.text
 
 
-def test_a_running_replay_is_shown_first_followed_and_cancelled(browser: Browser, stint: Installation) -> None:
+def test_a_running_replay_is_shown_first_followed_and_cancelled(browser: Browser, admin: Person, stint: Installation) -> None:
     messages = [dead(stint, {**MAIL, "to": "nobody"}) for _ in range(2)]
     form = form_of(browser.get(f"{DEAD_LETTERS}/replay?ids={messages[0]}&ids={messages[1]}"), f"{DEAD_LETTERS}/replay")
     fields = {
@@ -202,9 +202,12 @@ def test_a_running_replay_is_shown_first_followed_and_cancelled(browser: Browser
     again = browser.get(f"{DEAD_LETTERS}/replay", ids=messages[1])
     assert "A replay that runs will send 1 of them anyway" in again.text or state(stint, messages[1])[1] == 1
 
-    cancelled = browser.submit(form_of(browser.get(path), f"{path}/cancel"))
+    refused = browser.submit(form_of(browser.get(path), f"{path}/cancel"), {"reason": "\u200b\u00a0"})
+    assert "Nothing was cancelled." in refused.text and "running" in refused.text
+    cancelled = browser.submit(form_of(browser.get(path), f"{path}/cancel"), {"reason": "the wrong group"})
+    assert f"It was cancelled by {admin.email}: the wrong group." in cancelled.text
     assert "The replay was cancelled." in cancelled.text and not list(cancelled.html.all("form", action=f"{path}/cancel"))
-    assert browser.post(f"{DEAD_LETTERS}/replays/{uuid4()}/cancel").status == 404
+    assert browser.post(f"{DEAD_LETTERS}/replays/{uuid4()}/cancel", {"reason": "why"}).status == 404
 
 
 ACTS = {"replay": "dead", "discard": "dead", "restore": "discarded"}  # and the state of what each is for
@@ -274,6 +277,10 @@ def test_discarded_letters_are_listed_and_restored_with_their_history(
             uuid4().hex,
         )
     )
+    reason = str(stint.value("SELECT reason FROM unrecognized_messages WHERE id = %s", unrecognized))
+    row = next(row for row in browser.get(DEAD_LETTERS).html.all("tr") if reason in row.text)
+    of_group = browser.get(row.one("th").one("a")["href"])
+    assert [box["value"] for box in of_group.html.all("input", type="checkbox")] == [unrecognized]
     listed = browser.get(f"{DEAD_LETTERS}/list", kind="unrecognized")
     assert unrecognized in [box["value"] for box in listed.html.all("input", type="checkbox")]
     assert not [button for button in listed.html.all("button") if "Replay" in button.text]
@@ -346,7 +353,9 @@ def test_a_body_is_checked_with_its_difference_then_saved_and_replayed(
     save = next(found for found in checked.html.all("form", action=path) if found.fields().get("step") == "save")
     saved = browser.submit(save)
     assert "The body was corrected, and the message is sent again." in saved.text
-    assert f"Corrected by {admin.email}" in saved.text and "a typo" in saved.text
+    assert f"Corrected by {admin.email}" in saved.text and "a typo" in saved.text and "hunter2" not in saved.answer.text
+    kept = [span.text for span in saved.html.one("pre", class_="difference").all("span") if "class" in span.attributes]
+    assert [line for line in kept if line[:1] in "+-"] == ['- "to": "jo@exampl.com"', '+ "to": "jo@example.com"']
     [(stored,)] = stint.rows("SELECT body FROM messages WHERE id = %s", message)
     assert (stored["to"], stored["paragraphs"]) == ("jo@example.com", ["password=hunter2-hunter2, hello"])
 
@@ -384,9 +393,9 @@ def test_a_preview_counts_what_an_action_would_concern(database_url: str) -> Non
             """
         )
         previews = [
-            await actions.preview(conn, Select(all=True), "dead", with_unrecognized=True),
-            await actions.preview(conn, Select(all=True), "dead"),
-            await actions.preview(conn, Select(all=True), "discarded", with_unrecognized=True),
+            await selecting.preview(conn, Select(all=True), "dead", with_unrecognized=True),
+            await selecting.preview(conn, Select(all=True), "dead"),
+            await selecting.preview(conn, Select(all=True), "discarded", with_unrecognized=True),
         ]
         return [(found.count, found.unrecognized, found.in_replays, found.by_actor) for found in previews]
 

@@ -1,7 +1,10 @@
 """`./stint dead` for scripts, and while only Postgres answers: exit codes, only JSON, no questions."""
 
+import asyncio
 import json
 import os
+import pwd
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +14,8 @@ from uuid import uuid4
 
 import pytest
 
+from tests.outbox.rows import connected
+from tests.support import firm_rows
 from tests.support.installation import CHECKOUT, Installation, new_database
 
 NOWHERE = "127.0.0.1:1"
@@ -65,9 +70,10 @@ ACTIONS = (
     "replay DEAD --reason fixed",
     "replays",
     "watch ENDED",
-    "cancel RUNNING",
+    "cancel RUNNING --reason wrong",
     "edit DEAD --set to=jo@example.com --dry-run",
     "edit DEAD --set to=jo@example.com --reason typo",
+    "discard DEAD --dry-run",
     "discard DEAD --reason unneeded",
     "restore DISCARDED --reason needed",
     "export --since 1h",
@@ -173,6 +179,78 @@ def test_an_edit_shows_what_changes_and_no_secret(alone: Installation) -> None:
     alone.rows('UPDATE messages SET body = body || \'{"subject": "token=abcdef"}\' WHERE id = %s RETURNING 1', row)
     assert "The change is in redacted text." in dead(alone, "edit", row, "--set", "subject=token=ghijkl", "--dry-run").stdout
     assert "Nothing changes." in dead(alone, "edit", row, "--set", "subject=token=•••", "--dry-run").stdout
+
+
+def test_who_acts_is_the_account_of_the_system_and_the_host_whatever_the_environment_says(
+    alone: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setitem(alone.environment, name, "admin")
+    row, running = dead_letter(alone), replay(alone, "running")
+    alone.rows("UPDATE replays SET total = 1 WHERE id = %s RETURNING 1", running)
+    assert dead(alone, "discard", row, "--reason", "unneeded").returncode == 0
+    told = dead(alone, "cancel", running, "--reason", "the wrong group").stdout
+    who = f"{pwd.getpwuid(os.geteuid()).pw_name} on {socket.gethostname()} (terminal)"
+    assert f"It was cancelled by {who}: the wrong group." in told
+    assert alone.value("SELECT who FROM message_events WHERE message_id = %s", row) == who
+    refused = dead(alone, "cancel", replay(alone, "running"), "--reason", "\u00a0\u200b")
+    assert refused.returncode == 1 and "reason" in refused.stderr
+
+
+def test_a_replay_that_was_cancelled_or_has_skipped_most_is_no_success(alone: Installation) -> None:
+    codes = []
+    for state, outcomes in (
+        ("done", ["succeeded", "skipped"]), ("done", ["succeeded", "skipped", "skipped"]), ("cancelled", ["succeeded"]),
+        ("cancelled", ["failed"]), ("done", ["skipped"]),
+    ):  # fmt: skip
+        ended = replay(alone, state)
+        alone.rows(
+            "INSERT INTO replay_messages (replay_id, n, message_id, sent_at, outcome) SELECT %s, n, gen_random_uuid(),"
+            " CASE WHEN outcome <> 'skipped' THEN now() END, outcome FROM unnest(%s::text[]) WITH ORDINALITY AS o (outcome, n)"
+            " RETURNING 1",
+            ended, outcomes,
+        )  # fmt: skip
+        alone.rows("UPDATE replays SET total = %s WHERE id = %s RETURNING 1", len(outcomes), ended)
+        codes.append(dead(alone, "watch", ended).returncode)
+    assert codes == [0, 5, 5, 3, 5]
+
+
+def test_an_export_has_dead_letters_and_unrecognized_messages_in_the_order_of_the_list(alone: Installation) -> None:
+    mark = uuid4().hex
+    rows = [dead_letter(alone) for _ in range(2)]
+    alone.rows("UPDATE messages SET error = %s WHERE id::text = ANY(%s) RETURNING 1", mark, rows)
+    rows.append(
+        str(
+            alone.value(
+                "INSERT INTO unrecognized_messages (queue, reason, body, headers) VALUES ('mail', %s, 'x', '{}') RETURNING id",
+                mark,
+            )
+        )
+    )
+    exported = [json.loads(line) for line in dead(alone, "export", "--q", mark).stdout.splitlines()]
+    assert [line["id"] for line in exported] == rows[::-1]
+    assert [line["kind"] for line in exported] == ["unrecognized", "message", "message"]
+
+
+def test_work_is_triggered_with_a_reason(alone: Installation) -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return alone.command("trigger", *words)
+
+    unknown = run("sync_bill", str(uuid4()), "--reason", "why")
+    assert (unknown.returncode, unknown.stderr) == (1, "stint: id: There is no such time bill.\n")
+    assert "--reason" in run("sync_bill", str(uuid4()), "--reason", " ").stderr
+    assert "id" in run("sync_bill", "x", "--reason", "why").stderr
+    bill = asyncio.run(a_bill(alone.database_url))
+    told = json.loads(run("sync_bill", bill, "--reason", "wrong in Xero", "--json").stdout)
+    assert (told["actor"], told["result"]) == ("sync_bill", "enqueued")
+    assert "under way already" in run("sync_bill", bill, "--reason", "again").stdout
+    shown = dead(alone, "show", told["id"]).stdout
+    assert "trigger by " in shown and ": wrong in Xero" in shown and ": again" in shown
+
+
+async def a_bill(url: str) -> str:
+    async with connected(url) as conn:
+        return str(await firm_rows.bill(conn, await firm_rows.firm(conn)))
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

@@ -6,15 +6,26 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from pydantic import ValidationError
 
 from schemas.errors import Conflict, Invalid
 from schemas.masking import MASK, Redactor
 from schemas.messages import Message, MoveEntries
 from schemas.outbox import outbox
-from schemas.outbox.dead_letters import actions, replays
-from schemas.outbox.dead_letters.actions import Action, Edit, Select
-from schemas.outbox.dead_letters.lists import DeadLetterFilter
+from schemas.outbox.dead_letters import (
+    actions,
+    details,
+    edits,
+    groups,
+    replay_steps,
+    replays,
+    selecting,
+    unrecognized_messages,
+)
+from schemas.outbox.dead_letters.actions import Action
+from schemas.outbox.dead_letters.edits import Edit
 from schemas.outbox.dead_letters.replays import NewReplay, Replay
+from schemas.outbox.dead_letters.selecting import DeadLetterFilter, Select
 from schemas.postgres.connection import Connection
 from tests.outbox.rows import connected, message, over, states
 from tests.outbox.test_alert_groups import settings
@@ -37,9 +48,8 @@ async def one_of_each(conn: Connection) -> list[UUID]:
 
 
 async def replay_of(conn: Connection, **more: Any) -> Replay:
-    return await replays.start_replay(
-        conn, NewReplay.model_validate({"select": {"all": True}, "reason": "fixed", **more}), who="ann"
-    )
+    body = {"select": {"all": True}, "reason": "fixed", "ratePerSecond": None, **more}  # steps follow without pause
+    return await replays.start_replay(conn, NewReplay.model_validate(body), who="ann")
 
 
 async def settle(conn: Connection, *, dead: bool = False) -> None:
@@ -97,7 +107,7 @@ def test_only_a_dead_message_can_be_edited(state: str, url: str) -> None:
         message_id = await message(conn, state)
         corrected = Edit(body={"bill_ids": [str(message_id)]}, reason="a typo")
         with pytest.raises(Conflict, match="only a dead one"):
-            await actions.edit(conn, message_id, corrected, Redactor(settings(url)), check=anything, who="ann")
+            await edits.edit(conn, message_id, corrected, Redactor(settings(url)), check=anything, who="ann")
 
     over(url, check)
 
@@ -105,7 +115,7 @@ def test_only_a_dead_message_can_be_edited(state: str, url: str) -> None:
 def test_a_selection_needs_exactly_one_field() -> None:
     for select in (Select(), Select(all=True, group="g"), Select(ids=[UUID(int=1)], filter=DeadLetterFilter())):
         with pytest.raises(Invalid):
-            actions.selection_sql(select)
+            selecting.selection_sql(select)
 
 
 def test_a_filter_selects_only_what_meets_all_of_it(url: str) -> None:
@@ -127,7 +137,7 @@ def test_a_replay_is_of_the_messages_that_were_dead_when_it_was_started(url: str
         ids = await one_of_each(conn)
         replay = await replay_of(conn)
         late = await message(conn, "dead")
-        assert await replays.advance(conn)
+        assert await replay_steps.advance(conn)
         new = (await replays.get_replay(conn, replay.id or UUID(int=0))).new_since
         return replay.selected, await states(conn, *ids), await states(conn, late), new
 
@@ -140,7 +150,7 @@ def test_replays_are_listed_with_their_progress_those_that_run_first(url: str) -
         running = await replay_of(conn, ratePerSecond=0.001)
         ended = [await replay_of(conn) for _ in range(replays.LISTED)]
         for replay in ended:
-            await replays.cancel(conn, replay.id or UUID(int=0))
+            await replays.cancel(conn, replay.id or UUID(int=0), who="ann", reason=None)
         listed = (await replays.list_replays(conn)).items
         return [running.id, *(replay.id for replay in reversed(ended))], [replay.id for replay in listed], listed[0]
 
@@ -160,11 +170,11 @@ def test_a_canary_goes_first_and_stops_the_replay_when_it_fails(url: str) -> Non
             await message(conn, "dead")
         replay, seen = await replay_of(conn, canary=2), []
         for _ in range(3):
-            await replays.advance(conn)  # the canary is sent once, and then waited for
+            await replay_steps.advance(conn)  # the canary is sent once, and then waited for
         seen.append((await ended(conn, replay))[:2])
         await settle(conn, dead=True)
         for _ in range(3):
-            await replays.advance(conn)
+            await replay_steps.advance(conn)
         return [*seen, await ended(conn, replay), await conn.value("SELECT count(*) FROM messages WHERE state = 'dead'")]
 
     assert over(url, check) == [("running", 2), ("stopped", 2, 0, 2, 0), 5]
@@ -176,7 +186,7 @@ def test_after_a_canary_that_succeeded_the_rest_is_sent(url: str) -> None:
             await message(conn, "dead")
         replay = await replay_of(conn, canary=2)
         for _ in range(5):
-            await replays.advance(conn)
+            await replay_steps.advance(conn)
             await settle(conn)
         return await ended(conn, replay)
 
@@ -188,9 +198,9 @@ def test_a_message_that_died_again_has_failed_also_when_it_was_discarded_meanwhi
     async def check(conn: Connection) -> tuple[str, int, int, int, int]:
         await message(conn, "dead")
         replay = await replay_of(conn)
-        await replays.advance(conn)
+        await replay_steps.advance(conn)
         await conn.execute("UPDATE messages SET state = %s", (after,))
-        await replays.advance(conn)
+        await replay_steps.advance(conn)
         return await ended(conn, replay)
 
     assert over(url, check) == ("done", 1, 0, 1, 0)
@@ -201,9 +211,9 @@ def test_what_another_replay_has_sent_is_skipped(url: str) -> None:
         await message(conn, "dead")
         both = [await replay_of(conn), await replay_of(conn)]
         for _ in range(3):
-            await replays.advance(conn)
+            await replay_steps.advance(conn)
         await settle(conn)
-        await replays.advance(conn)
+        await replay_steps.advance(conn)
         return [await ended(conn, replay) for replay in both]
 
     assert over(url, check) == [("done", 1, 1, 0, 0), ("done", 0, 0, 0, 1)]
@@ -215,7 +225,7 @@ def test_a_replay_that_another_relay_is_advancing_is_left_to_it(url: str) -> Non
         replay = await replay_of(conn)
         async with connected(url) as other, other.transaction():
             await other.execute("SELECT FROM replays FOR UPDATE")
-            await replays.advance(conn)
+            await replay_steps.advance(conn)
         return await ended(conn, replay)
 
     assert over(url, check) == ("running", 0, 0, 0, 0)
@@ -235,7 +245,7 @@ def test_a_step_sends_no_more_than_the_rate_allows(url: str) -> None:
                 "UPDATE replay_messages SET sent_at = clock_timestamp() - make_interval(secs => %s) WHERE sent_at IS NOT NULL",
                 (idle,),
             )
-            await replays.advance(conn)
+            await replay_steps.advance(conn)
             took = time.monotonic() - began
             steps.append((idle, (await ended(conn, replay))[1] - before, took))
         return steps
@@ -244,25 +254,113 @@ def test_a_step_sends_no_more_than_the_rate_allows(url: str) -> None:
         assert min(burst, int(rate * idle)) <= sent <= min(burst, int(rate * (idle + took))), (idle, sent, took)
 
 
+def test_messages_of_a_replay_that_are_under_way_are_few_so_that_others_do_not_wait_for_them(url: str) -> None:
+    most = replay_steps.MOST_UNDER_WAY
+
+    async def check(conn: Connection) -> list[int]:
+        for _ in range(3 * most):
+            await message(conn, "dead")
+        replay, sent = await replay_of(conn, ratePerSecond=None), []
+
+        async def step(change: str) -> None:
+            await conn.execute(change)
+            await replay_steps.advance(conn)
+            sent.append((await ended(conn, replay))[1])
+
+        await step("SELECT 1")
+        await step("UPDATE messages SET state = 'sent', sent_at = now() WHERE state = 'ready'")
+        # what waits for its next attempt is not under way, and no handler either
+        await step("UPDATE messages SET state = 'ready', available_at = now() + interval '1 hour' WHERE state = 'sent'")
+        await step(
+            "UPDATE messages SET state = 'done', done_at = now() WHERE id IN"
+            " (SELECT id FROM messages WHERE state = 'ready' AND available_at <= now() LIMIT 5)"
+        )
+        return sent
+
+    assert over(url, check) == [most, most, 2 * most, 2 * most + 5]
+
+
+def test_without_another_rate_a_replay_sends_a_hundred_a_second() -> None:
+    assert NewReplay.model_validate({"select": {"all": True}, "reason": "fixed"}).rate_per_second == 100
+
+
+def test_an_edit_keeps_the_body_before_and_after(url: str) -> None:
+    async def check(conn: Connection) -> list[Any]:
+        dead = await message(conn, "dead")
+        before = await conn.value("SELECT body FROM messages WHERE id = %s", (dead,))
+        after = {"bill_ids": [str(UUID(int=7))]}
+        await edits.edit(conn, dead, Edit(body=after, reason="typo"), Redactor(settings(url)), check=anything, who="ann")
+        await conn.execute("UPDATE messages SET state = 'dead'")
+        await edits.edit(conn, dead, Edit(body=before, reason="undo"), Redactor(settings(url)), check=anything, who="jo")
+        history = (await details.get_detail(conn, dead, Redactor(settings(url)))).history
+        shown = [(event.action, event.who, event.before, event.after) for event in history]
+        return [shown, [("edit", "ann", before, after), ("replay", "ann", None, None), ("edit", "jo", after, before),
+                        ("replay", "jo", None, None)]]  # fmt: skip
+
+    shown, expected = over(url, check)
+    assert shown == expected
+
+
+BLANKS = [" ", "\t\n", "\u00a0", "\u200b", "\ufeff\u2060", "\u3164"]
+
+
+@pytest.mark.parametrize("reason", BLANKS)
+def test_a_reason_needs_a_character_that_can_be_seen(reason: str) -> None:
+    for model, more in ((Action, {}), (NewReplay, {}), (Edit, {"body": {}})):
+        with pytest.raises(ValidationError):
+            model.model_validate({"select": {"all": True}, "reason": reason} if not more else {"reason": reason, **more})
+    with pytest.raises(Invalid):
+        actions.check_reason(reason)
+    assert Action(select=Select(all=True), reason=f"x{reason}").reason == f"x{reason}"
+
+
+def test_a_dry_run_of_discarding_and_restoring_changes_nothing(url: str) -> None:
+    async def check(conn: Connection) -> list[Any]:
+        ids = [await message(conn, "dead"), await message(conn, "discarded"), await message(conn, "dead")]
+        await unrecognized_messages.record_unrecognized(conn, queue="bills", reason="unknown", body=b"x")
+        action = Action(select=Select(all=True), reason="why", dryRun=True)
+        counts = [(await act(conn, action, who="ann")).count for act in (actions.discard, actions.restore)]
+        left = "SELECT count(*) FROM message_events UNION ALL SELECT count(*) FROM unrecognized_message_events"
+        return [*counts, await states(conn, *ids), await conn.values(left)]
+
+    assert over(url, check) == [3, 1, ["dead", "discarded", "dead"], [0, 0]]
+
+
+def test_unrecognized_messages_are_grouped_and_selected_by_their_group(url: str) -> None:
+    async def check(conn: Connection) -> list[Any]:
+        for queue, reason, body in (("bills", "unknown id", b"a"), ("bills", "unknown id", b"b"), ("mail", "not JSON", b"c")):
+            await unrecognized_messages.record_unrecognized(conn, queue=queue, reason=reason, body=body)
+        found = (await groups.list_groups(conn, Redactor(settings(url)))).unrecognized_groups
+        chosen = next(group for group in found if group.queue == "bills")
+        example = await details.get_detail(conn, chosen.example, Redactor(settings(url)))
+        count = (await actions.discard(conn, Action(select=Select(group=chosen.fingerprint), reason="why"), who="ann")).count
+        left = await groups.list_groups(conn, Redactor(settings(url)))
+        return [[(group.queue, group.error, group.count) for group in found], example.fingerprint == chosen.fingerprint, count,
+                [group.queue for group in left.unrecognized_groups], left.unrecognized]  # fmt: skip
+
+    assert over(url, check) == [[("mail", "not JSON", 1), ("bills", "unknown id", 2)], True, 2, ["mail"], 1]
+
+
 def test_only_a_running_replay_can_be_cancelled_and_then_it_sends_nothing(url: str) -> None:
     async def check(conn: Connection) -> list[str]:
         dead = await message(conn, "dead")
         replay = await replay_of(conn)
         assert replay.id is not None
-        await replays.cancel(conn, replay.id)
-        await replays.advance(conn)
+        await replays.cancel(conn, replay.id, who="jo", reason="the wrong group")
+        await replay_steps.advance(conn)
         with pytest.raises(Conflict):
-            await replays.cancel(conn, replay.id)
-        return await states(conn, dead)
+            await replays.cancel(conn, replay.id, who="ann", reason="also")
+        found = await replays.get_replay(conn, replay.id)
+        return [*await states(conn, dead), found.state, str(found.cancelled_by), str(found.cancelled_because)]
 
-    assert over(url, check) == ["dead"]
+    assert over(url, check) == ["dead", "cancelled", "jo", "the wrong group"]
 
 
 def test_a_dry_run_sends_nothing(url: str) -> None:
     async def check(conn: Connection) -> tuple[int, bool, list[str]]:
         dead = await message(conn, "dead")
         replay = await replay_of(conn, dryRun=True)
-        return replay.selected, await replays.advance(conn), await states(conn, dead)
+        return replay.selected, await replay_steps.advance(conn), await states(conn, dead)
 
     assert over(url, check) == (1, False, ["dead"])
 
@@ -283,11 +381,9 @@ def test_an_edit_that_would_store_a_mask_is_refused(url: str) -> None:
         dead = await message(conn, "dead", actor="'send_mail'", queue="'mail'", body=body)
         edited = {"to": "jo@example.com", "subject": f"Hello {MASK}", "paragraphs": [f"password={MASK}"]}
         with pytest.raises(Invalid):
-            await actions.edit(
-                conn, dead, Edit(body=edited, reason="a typo"), Redactor(settings(url)), check=anything, who="ann"
-            )
+            await edits.edit(conn, dead, Edit(body=edited, reason="a typo"), Redactor(settings(url)), check=anything, who="ann")
         corrected = Edit(body=edited | {"subject": "Hello"}, reason="a typo")
-        await actions.edit(conn, dead, corrected, Redactor(settings(url)), check=anything, who="ann")
+        await edits.edit(conn, dead, corrected, Redactor(settings(url)), check=anything, who="ann")
         return str(await conn.value("SELECT body->'paragraphs'->>0 FROM messages WHERE id = %s", (dead,)))
 
     assert over(url, check) == "password=planted"

@@ -96,6 +96,24 @@ def test_a_rule_deletes_what_has_served_its_purpose_and_nothing_else(rule: rescu
     assert (left, due) == ((len(young),), (0,))
 
 
+def test_a_message_that_was_edited_is_kept(conn_url: str) -> None:
+    """Its history shows what was changed."""
+    with psycopg.connect(conn_url, autocommit=True) as conn:
+        conn.execute(
+            "INSERT INTO messages (id, actor, queue, body, max_attempts, state, replays, done_at)"
+            " SELECT gen_random_uuid(), 'edited', 'bills', to_jsonb(n), 5, 'done', 1, now() - interval '1 year'"
+            " FROM generate_series(1, 3) n"
+        )
+        conn.execute(
+            "INSERT INTO message_events (message_id, who, action, reason)"
+            " SELECT id, 'ann', (ARRAY['edit', 'replay', 'discard'])[body::int], 'typo' FROM messages WHERE actor = 'edited'"
+        )
+        conn.execute(rescuer.PRUNE_RULES[0].statement.encode(), {"days": 30})
+        left = conn.execute("SELECT body FROM messages WHERE actor = 'edited'").fetchall()
+        conn.execute("DELETE FROM messages WHERE actor = 'edited'")
+    assert left == [(1,)]
+
+
 def test_a_round_deletes_no_more_than_the_limit_the_oldest_first(conn_url: str) -> None:
     rule = rescuer.PruneRule("slack_deduplication", "key", "at < clock_timestamp() - interval '48 hours'", "at", 2)
     with psycopg.connect(conn_url, autocommit=True) as conn:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 
+from schemas.outbox.dead_letters.replay_steps import MOST_UNDER_WAY
 from tests.faults.test_events import frozen
 from tests.outbox.probe import Probe, ProbeChain
 from tests.outbox.probes import Probes
@@ -174,7 +175,7 @@ def test_messages_that_a_cancelled_replay_had_not_sent_stay_dead(probes: Probes)
     eventually(lambda: probes.value("SELECT count(*) FROM messages WHERE state = 'done'") == sent)
     assert probes.value("SELECT count(*) FROM messages WHERE state = 'dead'") == 30 - sent > 0
     eventually(
-        lambda: dead_command(probes, "watch", replay["id"])["succeeded"] == sent,
+        lambda: dead_command(probes, "watch", replay["id"], code=5)["succeeded"] == sent,
         why="the outcomes of messages that were sent are still recorded",
     )
     assert probes.stint.command("dead", "cancel", replay["id"]).returncode == 1
@@ -229,6 +230,30 @@ def test_workers_and_relays_record_heartbeats_and_handler_metrics(own_probes: Pr
         lambda: own_probes.value(handled) == 2,
         why=str(own_probes.conn.execute("SELECT * FROM handler_totals").fetchall()) + own_probes.stint.log("work")[-1500:],
     )
+
+
+@pytest.mark.slow
+def test_a_fresh_message_waits_for_few_messages_of_a_replay(probes: Probes) -> None:
+    """Counted in messages, not in seconds: a busy machine makes no difference."""
+    probes.conn.execute(
+        """
+        INSERT INTO messages (id, actor, queue, body, state, attempts, max_attempts, error)
+        SELECT gen_random_uuid(), 'probe', 'bills', jsonb_build_object('key', 'old'), 'dead', 5, 5, 'E: no'
+        FROM generate_series(1, 600)
+        """
+    )
+    dead_command(probes, "replay", "--all", "--reason", "fixed", "--rate", "10000")
+    eventually(lambda: probes.effects("old") >= 50, why="the replay is under way")
+    overtaken_by = []
+    for number in range(3):
+        before = probes.effects("old")
+        (fresh,) = probes.enqueue(Probe(key=f"fresh-{number}"))
+        probes.wait_for(fresh, "done")
+        done = "SELECT count(*) FROM probe o, probe f WHERE o.key = 'old' AND f.key = %s AND o.at < f.at"
+        overtaken_by.append(probes.value(done, f"fresh-{number}") - before)
+    print(f"messages of the replay that were handled before a fresh one: {overtaken_by}")
+    assert max(overtaken_by) <= 3 * MOST_UNDER_WAY, "those in the queue, and what other threads do meanwhile"
+    eventually(lambda: probes.effects("old") == 600, seconds=60, why="the replay has sent all of them")
 
 
 @pytest.mark.slow

@@ -15,10 +15,10 @@ from api.console.operations.selections import SelectionForm, filter_of, pairs_of
 from api.console.pages import page, redirect
 from api.dependencies import ApiRequest
 from schemas.base import Instant
-from schemas.outbox.dead_letters import actions, replays
-from schemas.outbox.dead_letters.actions import MAX_IDS, Action, Reason, Select, check_count
-from schemas.outbox.dead_letters.lists import DeadLetterState
-from schemas.outbox.dead_letters.replays import NewReplay
+from schemas.outbox.dead_letters import actions, replays, selecting
+from schemas.outbox.dead_letters.actions import Action, Reason
+from schemas.outbox.dead_letters.replays import DEFAULT_RATE, NewReplay
+from schemas.outbox.dead_letters.selecting import MAX_IDS, DeadLetterState, Select, check_count
 from schemas.postgres.connection import Connection
 
 NOTHING_CHOSEN = "Nothing is chosen. Choose dead letters in the list, or a group."
@@ -31,7 +31,7 @@ class ActionForm(SelectionForm):
     reason: Reason
     shown: Annotated[int, Field(ge=0)]
     shown_at: Instant
-    rate_per_second: Annotated[float | None, Field(gt=0, le=10_000)] = None
+    rate_per_second: Annotated[float, Field(gt=0, le=10_000)] = DEFAULT_RATE
     canary: Annotated[int | None, Field(ge=1, le=MAX_IDS)] = None
 
 
@@ -98,13 +98,14 @@ async def _show(request: ApiRequest, kind: Kind, chosen: Form[SelectionForm], se
         else:
             async with request.database.connection() as conn:
                 select = select_of(selection, filters, None)
-                found = await actions.preview(conn, select, kind.state, with_unrecognized=kind is not REPLAY)
+                found = await selecting.preview(conn, select, kind.state, with_unrecognized=kind is not REPLAY)
     return page(
         request,
         "dead-letters/act.html",
         status=422 if form.is_wrong else 200,
         kind=kind,
         form=form,
+        default_rate=int(DEFAULT_RATE),
         found=found,
         selection=pairs_of(chosen),
         letter_id=selection.ids[0] if selection is not None and len(selection.ids) == 1 else None,

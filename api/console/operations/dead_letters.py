@@ -16,7 +16,8 @@ from api.dependencies import ApiRequest
 from schemas.masking import Redactor
 from schemas.messages import MODELS, QUEUES
 from schemas.outbox import message_subjects
-from schemas.outbox.dead_letters import details, lists, replays
+from schemas.outbox.dead_letters import details, groups, lists, replays
+from schemas.outbox.dead_letters.details import difference
 from schemas.postgres.listing import Page
 
 PATH = "/console/dead-letters"
@@ -27,10 +28,15 @@ ROWS = 50  # of a page of the list
 async def show_groups(request: ApiRequest) -> Response[bytes]:
     """The groups of dead letters, and the replays that run."""
     async with request.database.connection() as conn:
-        found = await lists.list_groups(conn, Redactor(request.settings))
+        found = await groups.list_groups(conn, Redactor(request.settings))
         running = [replay for replay in (await replays.list_replays(conn)).items if replay.state == "running"]
     return page(
-        request, "dead-letters.html", groups=found.items, dead=found.dead, unrecognized=found.unrecognized, running=running
+        request,
+        "dead-letters.html",
+        groups=found.items,
+        dead=found.dead,
+        unrecognized=found.unrecognized_groups,
+        running=running,
     )
 
 
@@ -77,6 +83,7 @@ async def show_message(request: ApiRequest, letter_id: FromPath[UUID]) -> Respon
         subjects=subjects,
         created_by=created_by,
         body=as_text(message.body),
+        changes={n: difference(event.before, event.after)[2:] for n, event in enumerate(message.history) if event.before},
     )
 
 

@@ -19,9 +19,10 @@ from api.http.problems import BadRequest
 from schemas.errors import Conflict
 from schemas.hours.entry_rules import EntryRules, check_edited
 from schemas.masking import Redactor
-from schemas.outbox.dead_letters import actions, details
-from schemas.outbox.dead_letters.actions import Edit, Reason
+from schemas.outbox.dead_letters import details, edits
+from schemas.outbox.dead_letters.actions import Reason
 from schemas.outbox.dead_letters.details import DeadLetterDetail, difference
+from schemas.outbox.dead_letters.edits import Edit
 
 BOUNDS = Bounds(values=10_000)  # a message may have a list of a thousand ids
 
@@ -53,12 +54,12 @@ async def edit(request: ApiRequest, letter_id: FromPath[UUID]) -> Response[bytes
     with form.catching():
         async with request.database.transaction() as conn:
             if sent.step == "save":
-                await actions.edit(
+                await edits.edit(
                     conn, letter_id, Edit(body=body, reason=sent.reason), redactor, check=check,
                     who=request.user.email or str(request.user.id), shown_replays=sent.shown_replays,
                 )  # fmt: skip
             else:
-                await actions.validated_body(conn, letter_id, body, redactor, check=check, shown_replays=sent.shown_replays)
+                await edits.validated_body(conn, letter_id, body, redactor, check=check, shown_replays=sent.shown_replays)
         if sent.step == "save":
             return redirect(f"{PATH}/{letter_id}", "The body was corrected, and the message is sent again.")
         return _show(request, message, form, checked=body, changed=difference(message.body, redactor.json(body)))

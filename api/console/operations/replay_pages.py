@@ -6,11 +6,13 @@ from litestar import Response, get, post
 from litestar.params import FromPath
 
 from api.auth.auth import require_admin
+from api.console.forms import FormModel, read_form
 from api.console.operations.dead_letters import PATH
 from api.console.pages import fragment, is_htmx, page, redirect
 from api.dependencies import ApiRequest
 from schemas.errors import Conflict
 from schemas.outbox.dead_letters import replays
+from schemas.outbox.dead_letters.actions import Reason
 
 
 @get(f"{PATH}/replays", guards=[require_admin])
@@ -31,13 +33,21 @@ async def show_replay(request: ApiRequest, replay_id: FromPath[UUID]) -> Respons
     return page(request, "dead-letters/replay.html", replay=found)
 
 
+class CancelForm(FormModel):
+    """Why the replay is cancelled."""
+
+    reason: Reason
+
+
 @post(f"{PATH}/replays/{{replay_id:str}}/cancel", guards=[require_admin], status_code=303)
 async def cancel_replay(request: ApiRequest, replay_id: FromPath[UUID]) -> Response[bytes]:
     """Ends a replay; what was not sent stays a dead letter. Raises NotFound."""
-    target = f"{PATH}/replays/{replay_id}"
+    target, form = f"{PATH}/replays/{replay_id}", await read_form(request, CancelForm)
+    if form.value is None:
+        return redirect(target, f"Nothing was cancelled. {' '.join([*form.errors.values(), *form.general])}", kind="warning")
     try:
         async with request.database.transaction() as conn:
-            await replays.cancel(conn, replay_id)
+            await replays.cancel(conn, replay_id, who=request.user.email or str(request.user.id), reason=form.value.reason)
     except Conflict as error:
         return redirect(target, error.detail, kind="warning")
     return redirect(target, "The replay was cancelled. What it had not sent stays a dead letter.")

@@ -9,8 +9,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from api.console.forms import Form, FormModel
 from schemas.base import Instant
-from schemas.outbox.dead_letters.actions import MAX_IDS, Select, SelectShown
-from schemas.outbox.dead_letters.lists import DeadLetterFilter, DeadLetterState, Kind
+from schemas.outbox.dead_letters.lists import Kind
+from schemas.outbox.dead_letters.selecting import MAX_IDS, DeadLetterFilter, DeadLetterState, Select, SelectShown
 
 TIME_NEEDED = "Send a day and a time, such as 2026-11-25T09:30."
 SELECTION = ("ids", "all", "fingerprint", "actor", "queue", "since", "until", "q")

@@ -7,6 +7,7 @@ import asyncio
 import base64
 import difflib
 import json
+from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -18,7 +19,7 @@ from schemas.errors import NotFound
 from schemas.masking import Redactor
 from schemas.outbox.dead_letters.lists import Kind
 from schemas.outbox.outbox import State
-from schemas.postgres.connection import Connection, one_json
+from schemas.postgres.connection import Connection
 
 MAX_RELATED = 100  # messages in `caused`
 # Bytes of an unrecognized message that are shown. RabbitMQ takes 128 MB, and to mask that would block the process for long.
@@ -42,8 +43,13 @@ class DeadLetterEvent(Row):
 
     at: datetime
     who: str
-    action: Literal["replay", "discard", "restore", "edit"]
+    action: Annotated[
+        Literal["replay", "discard", "restore", "edit", "trigger"],
+        Field(description="trigger: a person has asked for this work again"),
+    ]
     reason: str
+    before: Annotated[Any, Field(description="of an edit: the body before it; null: not recorded by that version")]
+    after: Annotated[Any, Field(description="of an edit: the body after it")]
 
 
 class Related(Row):
@@ -107,8 +113,21 @@ class DeadLetterDetail(Row):
 
 async def get_detail(conn: Connection, letter_id: UUID, redactor: Redactor) -> DeadLetterDetail:
     """Everything about one message or unrecognized message. Raises NotFound."""
-    found = await one_json(
-        conn,
+    for found in await get_details(conn, [letter_id], redactor):
+        return found
+    raise NotFound("There is no such dead letter; GET /api/dead-letters, or ./stint dead list, lists them.")
+
+
+async def get_details(conn: Connection, letter_ids: Sequence[UUID], redactor: Redactor) -> list[DeadLetterDetail]:
+    """Everything about each of these messages and unrecognized messages, in this order. Unknown ids are left out."""
+    found = {detail.id: detail for detail in await _get_messages(conn, letter_ids, redactor)}
+    others = [letter_id for letter_id in letter_ids if letter_id not in found]
+    found |= {detail.id: detail for detail in await _get_unrecognized(conn, others, redactor)} if others else {}
+    return [found[letter_id] for letter_id in letter_ids if letter_id in found]
+
+
+async def _get_messages(conn: Connection, message_ids: Sequence[UUID], redactor: Redactor) -> list[DeadLetterDetail]:
+    found = await conn.values(
         f"""
         SELECT json_build_object(
             'id', m.id, 'kind', 'message', 'actor', m.actor, 'queue', m.queue, 'state', m.state, 'error', m.error,
@@ -125,13 +144,11 @@ async def get_detail(conn: Connection, letter_id: UUID, redactor: Redactor) -> D
                          FROM message_attempts a WHERE a.message_id = m.id),
             'history', (SELECT coalesce(json_agg({json_object(DeadLetterEvent, "e")} ORDER BY e.id), '[]')
                         FROM message_events e WHERE e.message_id = m.id))
-        FROM messages m WHERE m.id = %(id)s
+        FROM messages m WHERE m.id = ANY(%(ids)s)
         """,
-        {"id": letter_id},
+        {"ids": list(message_ids)},
     )
-    if found is None:
-        return await _get_unrecognized(conn, letter_id, redactor)
-    return DeadLetterDetail.model_validate(await asyncio.to_thread(lambda: redactor.json(json.loads(found))))
+    return await asyncio.to_thread(lambda: [DeadLetterDetail.model_validate(redactor.json(row)) for row in found])
 
 
 def difference(before: Any, after: Any) -> list[str]:
@@ -143,28 +160,32 @@ def difference(before: Any, after: Any) -> list[str]:
     return list(difflib.unified_diff(lines(before), lines(after), "before", "after", lineterm=""))
 
 
-async def _get_unrecognized(conn: Connection, message_id: UUID, redactor: Redactor) -> DeadLetterDetail:
-    row = await conn.maybe(
+async def _get_unrecognized(conn: Connection, message_ids: Sequence[UUID], redactor: Redactor) -> list[DeadLetterDetail]:
+    rows = await conn.all(
         f"""
-        SELECT queue, reason, substring(body FOR %s), octet_length(body), left(headers, %s), at, discarded_at,
+        SELECT id, queue, reason, substring(body FOR %(most)s), octet_length(body), left(headers, %(most)s), at, discarded_at,
+               left(md5(queue || ' ' || reason), 16),
                (SELECT coalesce(json_agg({json_object(DeadLetterEvent, "e")} ORDER BY e.id), '[]')
-                FROM unrecognized_message_events e WHERE e.message_id = m.id)
-        FROM unrecognized_messages m WHERE id = %s
+                FROM (SELECT *, NULL::jsonb AS before, NULL::jsonb AS after FROM unrecognized_message_events) e
+                WHERE e.message_id = m.id)
+        FROM unrecognized_messages m WHERE id = ANY(%(ids)s)
         """,
-        (MAX_SHOWN_BYTES, MAX_SHOWN_BYTES, message_id),
+        {"most": MAX_SHOWN_BYTES, "ids": list(message_ids)},
     )
-    if row is None:
-        raise NotFound("There is no such dead letter; GET /api/dead-letters, or ./stint dead list, lists them.")
-    queue, reason, body, size, headers, at, discarded_at, events = row
+    return await asyncio.to_thread(lambda: [_unrecognized_detail(row, redactor) for row in rows])
+
+
+def _unrecognized_detail(row: tuple[Any, ...], redactor: Redactor) -> DeadLetterDetail:
+    message_id, queue, reason, body, size, headers, at, discarded_at, fingerprint, events = row
     text = bytes(body).decode(errors="backslashreplace")
-    shown, shown_headers = await asyncio.to_thread(lambda: (_redact_unrecognized(text, redactor), redactor.text(headers)))
+    shown = _redact_unrecognized(text, redactor)
     is_whole = size == len(body)
     return DeadLetterDetail(
         id=message_id, kind="unrecognized", actor=None, queue=queue, state="dead" if discarded_at is None else "discarded",
-        error=redactor.text(reason), fingerprint=None, attempts=0, max_attempts=0, replays=0, created_at=at, created_by=None,
-        died_at=at, body=shown if is_whole else f"{shown}… ({size:,} bytes in all)",
+        error=redactor.text(reason), fingerprint=fingerprint, attempts=0, max_attempts=0, replays=0, created_at=at,
+        created_by=None, died_at=at, body=shown if is_whole else f"{shown}… ({size:,} bytes in all)",
         raw=base64.b64encode(body).decode() if is_whole and shown == text else None,
-        headers=shown_headers, bill=None, cause=None, caused=[], failures=[],
+        headers=redactor.text(headers), bill=None, cause=None, caused=[], failures=[],
         history=[DeadLetterEvent.model_validate(redactor.json(event)) for event in events],
     )  # fmt: skip
 
