@@ -129,6 +129,12 @@ def _add_maintenance(commands: Commands) -> None:
 
 
 def _add_data(commands: Commands) -> None:
+    archive = "write an archive of the database into a directory or a bucket of S3, while everything runs"
+    example = "./stint backup /var/backups/stint --keep 14"
+    arguments.add_backup(_command(commands, "backup", _in("ops.backup.run"), archive, example))
+    back = "put the database of an archive in the place of the present one, or only try whether that is possible"
+    example = "./stint restore /var/backups/stint --check"
+    arguments.add_restore(_command(commands, "restore", _in("ops.backup.restore"), back, example))
     fill = "fill an empty installation with a realistic firm: customers, consultants, a year of hours"
     arguments.add_demo(_command(commands, "demo", _in("ops.demo.run"), fill, "./stint demo --entries 100000"))
     measure = "measure Stint against baselines in the same run: raw SQL, raw RabbitMQ, a bare ASGI app"

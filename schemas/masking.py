@@ -59,7 +59,7 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """The text with secrets masked."""
-        # of other alphabets, some letters match ASCII ones in another case
+        # of other alphabets, some characters match ASCII ones in another case
         lower = text.lower() if text.isascii() else None
         for secret in self._own_secrets:
             text = text.replace(secret, MASK)

@@ -32,6 +32,7 @@ NOT_PASTED = {
     ("debugging.md", "./stint bench"): "takes a minute; tests/ops/test_bench.py runs it",
     ("performance.md", "./stint bench"): "takes minutes; tests/ops/test_bench.py runs it",
     ("operations.md", "$ ./stint"): "shows servers that fail: tests/ops/test_operations_page.py makes them and compares",
+    ("operations.md", "pgbackrest"): "needs a server of its own: tests/ops/test_pgbackrest.py runs these blocks",
     ("sandbox.md", ""): "needs the sandbox: tests/ops/test_up_sandbox.py pastes its sections",
 }
 # Names in backticks of the form a.b that are not Python's: fields of JSON, and names of other programs.

@@ -54,6 +54,35 @@ def add_recompute(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="the finished job as JSON")
 
 
+def add_backup(parser: argparse.ArgumentParser) -> None:
+    place = "a directory, or s3://BUCKET/PREFIX with AWS's usual credentials; each archive is a directory there"
+    parser.add_argument("place", metavar="DIR|s3://…", help=place)
+    keep = "afterwards delete the archives there beyond the latest N (default: delete none)"
+    parser.add_argument("--keep", type=positive, metavar="N", help=keep)
+    without = "leave out signing keys, sessions and Xero's tokens: after a restore an admin connects Xero again"
+    secrets = parser.add_mutually_exclusive_group()
+    secrets.add_argument("--without-keys", action="store_true", help=without)
+    own_key = "also put SECRET_KEY into the archive, encrypted under the text of FILE (16 characters or more)"
+    secrets.add_argument("--passphrase-file", type=Path, metavar="FILE", help=own_key)
+
+
+def add_restore(parser: argparse.ArgumentParser) -> None:
+    source = "where ./stint backup wrote to, for the latest archive there, or one archive"
+    parser.add_argument("source", metavar="DIR|s3://…", help=source)
+    how = parser.add_mutually_exclusive_group()
+    check = "restore into a new database, compare the rows, check the invariants, and delete it; exit 1 if rows break one"
+    how.add_argument("--check", action="store_true", help=check)
+    replace = "replace a database that is not empty; it is kept under another name"
+    how.add_argument("--replace", action="store_true", help=replace)
+    without = "leave out signing keys and Xero's tokens, for example because their SECRET_KEY is lost"
+    secrets = parser.add_mutually_exclusive_group()
+    secrets.add_argument("--without-keys", action="store_true", help=without)
+    its_key = "the passphrase of the archive, if its SECRET_KEY was another one"
+    secrets.add_argument("--passphrase-file", type=Path, metavar="FILE", help=its_key)
+    sessions = "keep sessions and tokens: only if nothing was changed since the backup, as for a move to another server"
+    parser.add_argument("--keep-sessions", action="store_true", help=sessions)
+
+
 def add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--entries", type=positive, default=10_000, metavar="N", help="time entries (default: 10000)")
     people = "consultants (default: as many as have that number of entries in a year); more of them have fewer weeks"

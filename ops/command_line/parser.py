@@ -22,6 +22,7 @@ Stint, the back end of a firm that sells its hours.
   xero        compare approved bills with Xero
   recompute   calculate time bills again
   verify      check the invariants of the database
+  backup      write an archive of the database; restore puts it back
   demo        fill an empty installation with a firm to look at
   migrate     apply the missing migrations to the database
   keys        rotate-signing-key, rotate-keys, reset-secrets

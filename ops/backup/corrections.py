@@ -1,0 +1,59 @@
+"""What a restored database needs that a running one does not: the world went on after the backup.
+
+Nothing has to be done for sync clients and live events: a restored database begins a sync epoch (decision 23). Nor for Xero:
+Stint looks for entries that the database does not know (decision 15).
+"""
+
+from pydantic import SecretStr
+
+from ops.backup.archives import Manifest
+from ops.backup.run import KEY_CONTEXT, KEYS
+from ops.encryption.rotate import rotate
+from ops.errors import CommandError
+from schemas.encryption import WrongSecretKey, decrypt, secret_keys
+from schemas.identity import users
+from schemas.postgres.connection import connect
+from schemas.settings import Settings
+
+
+async def correct(
+    settings: Settings, manifest: Manifest, *, without_keys: bool, keep_sessions: bool, passphrase: str | None
+) -> None:
+    """Corrects the restored database of DATABASE_URL, which nobody uses yet. Raises CommandError if its keys cannot be
+    decrypted."""
+    async with await connect(settings) as conn, conn.transaction():
+        # RabbitMQ may have lost the messages, or deliver them again: a delivery with an earlier number does nothing.
+        await conn.execute("UPDATE messages SET state = 'ready' WHERE state = 'sent'")
+        # The worker may have made its call: the next attempt finds out.
+        await conn.execute("UPDATE messages SET lease_until = clock_timestamp() WHERE state = 'calling'")
+        if without_keys or not manifest.keys:
+            for table in KEYS:
+                await conn.execute(f"DELETE FROM {table}")
+            await conn.execute("INSERT INTO xero_connection DEFAULT VALUES")
+        if not keep_sessions:
+            # the backup does not know who was removed or signed out since
+            ahead_seconds = users.CLOCK_SECONDS if settings.uses_external_identity else 0
+            for user_id in await conn.values("SELECT id FROM users ORDER BY id"):
+                await users.end_sessions(conn, user_id, ahead_seconds=ahead_seconds)
+    if manifest.keys and not without_keys:
+        await _encrypt_again(settings, manifest, passphrase)
+
+
+async def _encrypt_again(settings: Settings, manifest: Manifest, passphrase: str | None) -> None:
+    """Encrypts the keys under this installation's SECRET_KEY, which need not be that of the backup."""
+    own = settings.secret_key.get_secret_value()
+    try:
+        known = [own]
+        if manifest.secret_key is not None and passphrase is not None:
+            known += secret_keys(decrypt(manifest.secret_key, secret_key=passphrase, context=KEY_CONTEXT))
+        await rotate(settings.model_copy(update={"secret_key": SecretStr(",".join(known))}))
+    except WrongSecretKey as error:
+        if passphrase is not None and manifest.secret_key is not None:
+            raise CommandError(
+                "The passphrase is not that of the backup, or its keys are older than its SECRET_KEY."
+            ) from error
+        raise CommandError(
+            "The keys of this backup were encrypted under another SECRET_KEY. Put that one after this installation's "
+            "(SECRET_KEY=present,of_the_backup), or give the passphrase of the backup with --passphrase-file, or restore with "
+            "--without-keys: then all people sign in again, and an admin connects Xero again."
+        ) from error

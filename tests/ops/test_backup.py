@@ -1,0 +1,253 @@
+"""`./stint backup` and `./stint restore`, over databases without processes: what an archive contains, when there is none, and
+what a restore changes and keeps."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from schemas.identity import signing_keys
+from schemas.postgres.connection import Connection
+from tests.outbox.rows import message, over
+from tests.support import firm_rows
+from tests.support.fork_server import run
+from tests.support.installation import CHECKOUT, SECRET_KEY, eventually, new_database, with_database
+
+pytestmark = pytest.mark.processes
+
+Commands = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def url(database_url: str) -> Iterator[str]:
+    """A database with a firm, and with keys. It is deleted at the end, with those that restores have left."""
+    url = new_database(database_url)
+    over(url, filled)
+    yield url
+    name = str(conninfo_to_dict(url)["dbname"])
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        for (found,) in conn.execute("SELECT datname FROM pg_database WHERE datname LIKE %s", (f"{name}%",)).fetchall():
+            conn.execute(f'DROP DATABASE "{found}" WITH (FORCE)'.encode())
+
+
+async def filled(conn: Connection) -> None:
+    rows = await firm_rows.firm(conn)
+    await firm_rows.entry(conn, rows, await firm_rows.bill(conn, rows))
+    await firm_rows.connect_xero(conn)
+    await signing_keys.ensure_key(conn, SECRET_KEY)
+    link = "INSERT INTO sign_in_links VALUES ('x', %s, 1, now() + interval '1 hour')"
+    await conn.execute(link, (rows.user,))
+    await message(conn, "sent")
+    await conn.execute("UPDATE messages SET sent_at = now() - interval '1 day'")
+
+
+@pytest.fixture
+def stint(url: str, tmp_path: Path) -> Commands:
+    def command(*words: object, **environment: str) -> "subprocess.CompletedProcess[str]":
+        own = {"DATABASE_URL": url, "SECRET_KEY": SECRET_KEY} | environment
+        return run(["ops.cli", *map(str, words), "--state", str(tmp_path / "state")], cwd=CHECKOUT, env=os.environ | own)
+
+    return command
+
+
+def done(result: "subprocess.CompletedProcess[str]", code: int = 0) -> str:
+    assert result.returncode == code, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+def value(url: str, query: str) -> Any:
+    with psycopg.connect(url, autocommit=True) as conn:
+        row = conn.execute(query.encode()).fetchone()
+        return row and row[0]
+
+
+def databases(url: str) -> list[str]:
+    name = str(conninfo_to_dict(url)["dbname"])
+    with psycopg.connect(url) as conn:
+        return sorted(
+            found for (found,) in conn.execute("SELECT datname FROM pg_database WHERE datname LIKE %s", (f"{name}%",))
+        )
+
+
+@contextmanager
+def writing(url: str) -> Iterator[None]:
+    """Somebody writes rows meanwhile."""
+    ends = threading.Event()
+
+    def write() -> None:
+        with psycopg.connect(url, autocommit=True) as conn:
+            while not ends.wait(0.01):
+                conn.execute("INSERT INTO rate_limits VALUES (gen_random_uuid()::text, now())")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        yield
+    finally:
+        ends.set()
+        writer.join()
+
+
+def test_what_was_backed_up_comes_back_and_what_was_there_is_kept(url: str, stint: Commands, tmp_path: Path) -> None:
+    place = tmp_path / "backups"
+    with writing(url):
+        said = done(stint("backup", place))
+    [archive] = place.iterdir()
+    assert str(archive) in said and "SECRET_KEY" in said
+    assert {path.name: path.stat().st_mode & 0o777 for path in [archive, *archive.iterdir()]} == {
+        archive.name: 0o700, "database.dump": 0o600, "manifest.json": 0o600,
+    }  # fmt: skip
+    manifest = json.loads((archive / "manifest.json").read_text())
+    rows = {name: manifest["tables"][name] for name in ("time_entries", "signing_keys", "sign_in_links")}
+    assert (rows, manifest["keys"]) == ({"time_entries": 1, "signing_keys": 1, "sign_in_links": 0}, True)
+    before = (value(url, "SELECT access_version FROM users LIMIT 1"), value(url, "SELECT id FROM time_entries"))
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute("DELETE FROM time_entries")
+        refused = stint("restore", place)  # while somebody is connected
+        assert "not empty" in done(refused, 1) and len(databases(url)) == 1
+        checked = done(stint("restore", archive, "--check"))
+        assert "as many as were backed up" in checked and len(databases(url)) == 1
+        assert value(url, "SELECT count(*) FROM time_entries") == 0
+
+        said = done(stint("restore", place, "--replace"))
+        with pytest.raises(psycopg.OperationalError):
+            conn.execute("SELECT 1")
+
+    [name, kept] = databases(url)
+    assert kept.startswith(f"{name}_before_") and kept in said
+    after = (value(url, "SELECT access_version FROM users LIMIT 1"), value(url, "SELECT id FROM time_entries"))
+    assert after == (before[0] + 1, before[1])
+    assert value(url, "SELECT bool_and(sessions_after > now() - interval '1 minute') FROM users")
+    assert value(url, "SELECT state FROM messages WHERE actor = 'recompute_bills'") == "ready"
+    assert value(with_database(url, kept), "SELECT count(*) FROM time_entries") == 0
+    assert done(stint("verify"))
+
+
+def test_a_damaged_or_unfinished_archive_and_one_of_a_later_version_are_refused(
+    url: str, stint: Commands, tmp_path: Path
+) -> None:
+    place = tmp_path / "backups"
+    done(stint("backup", place))
+    [archive] = place.iterdir()
+    later, damaged, empty = (place / f"stint-2099010{number}T000000.000000Z" for number in (3, 2, 1))
+    for copy in (later, damaged):
+        shutil.copytree(archive, copy)
+    empty.mkdir()
+    manifest = json.loads((archive / "manifest.json").read_text())
+    (later / "manifest.json").write_text(json.dumps(manifest | {"migrations": [*manifest["migrations"], "9999_later"]}))
+    content = bytearray((damaged / "database.dump").read_bytes())
+    content[-1] ^= 1
+    (damaged / "database.dump").write_bytes(content)
+
+    assert "9999_later" in done(stint("restore", place, "--check"), 1)
+    assert "is damaged" in done(stint("restore", damaged, "--check"), 1)
+    assert "no manifest.json" in done(stint("restore", empty, "--check"), 1)
+    fewer = manifest | {"tables": manifest["tables"] | {"time_entries": 2}}
+    (later / "manifest.json").write_text(json.dumps(fewer))
+    assert "time_entries: 1 instead of 2" in done(stint("restore", place, "--replace"), 1)
+    assert len(databases(url)) == 1
+    done(stint("backup", place, "--keep", 2))
+    assert sorted(path.name for path in place.iterdir()) == sorted([damaged.name, empty.name, later.name])
+
+
+def test_keys_come_back_under_this_installations_secret_key_or_not_at_all(url: str, stint: Commands, tmp_path: Path) -> None:
+    place, passphrase, other = tmp_path / "backups", tmp_path / "passphrase", "another secret: 32 bytes long too"
+    passphrase.write_text("a passphrase that is long enough\n")
+    said = done(stint("backup", place, "--passphrase-file", passphrase))
+    assert "SECRET_KEY" not in said
+    assert SECRET_KEY not in (next(place.iterdir()) / "manifest.json").read_text()
+
+    assert "another SECRET_KEY" in done(stint("restore", place, "--check", SECRET_KEY=other), 1)
+    done(stint("restore", place, "--replace", "--passphrase-file", passphrase, SECRET_KEY=other))
+    assert "1 signing keys, 2 Xero tokens" in done(stint("rotate-keys", SECRET_KEY=other))
+
+    done(stint("restore", place, "--replace", "--without-keys", SECRET_KEY=other))
+    assert value(url, "SELECT (SELECT count(*) FROM signing_keys), tenant_id FROM xero_connection") == 0
+    assert value(url, "SELECT tenant_id FROM xero_connection") is None
+    bare = tmp_path / "bare"
+    done(stint("backup", bare, "--without-keys"))
+    assert b"access_token" in (next(bare.iterdir()) / "database.dump").read_bytes()
+    said = done(stint("restore", bare, "--replace"))
+    assert "connects Xero again" in said and value(url, "SELECT count(*) FROM xero_connection") == 1
+
+
+def started(url: str, *words: object, before: Callable[[], object]) -> "subprocess.Popen[str]":
+    """A command that runs `before` in its process first. Unlike a shell's, it can be interrupted in the background, too."""
+
+    def prepare() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        before()
+
+    environment = os.environ | {"DATABASE_URL": url, "SECRET_KEY": SECRET_KEY, "PYTHONPATH": str(CHECKOUT)}
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "ops.cli", *map(str, words)],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=prepare,
+    )
+
+
+def test_an_interrupted_backup_and_one_that_cannot_be_written_leave_nothing(url: str, stint: Commands, tmp_path: Path) -> None:
+    place = tmp_path / "backups"
+    with psycopg.connect(url) as conn:
+        conn.execute("LOCK TABLE leads IN ACCESS EXCLUSIVE MODE")  # the backup waits for it
+        with started(url, "backup", place, before=lambda: None) as process:
+            waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            eventually(lambda: value(url, waits), seconds=60)
+            assert len(list(place.glob(".stint-unfinished-*"))) == 1
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+    assert (process.returncode, list(place.iterdir())) == (130, []) and "nothing of it is kept" in said
+
+    # as with a full disk, writing fails after some kilobytes
+    with started(url, "backup", place, before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, 16_000))) as process:
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, list(place.iterdir())) == (1, []) and "nothing of it is kept: pg_dump failed" in said
+
+    leftover = place / ".stint-unfinished-x"
+    leftover.mkdir()
+    (leftover / "database.dump").write_text("of a backup that was killed")
+    done(stint("backup", place))
+    assert [path.name.startswith("stint-") for path in place.iterdir()] == [True]
+    (tmp_path / "file").write_text("")
+    assert "nothing of it is kept" in done(stint("backup", tmp_path / "file"), 1)
+
+
+def test_a_bucket_of_s3_has_whole_archives_only(url: str, stint: Commands) -> None:
+    from moto.server import ThreadedMotoServer  # a second
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "eu-central-1"}
+        aws = keys | {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_EC2_METADATA_DISABLED": "true"}
+        assert "cannot be used" in done(stint("backup", "s3://firm/backups", **aws), 1)
+        client = boto3.client(
+            "s3", region_name="eu-central-1", endpoint_url=aws["AWS_ENDPOINT_URL"], aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )  # fmt: skip
+        client.create_bucket(Bucket="firm", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+        client.put_object(Bucket="firm", Key="backups/stint-20990101T000000.000000Z/database.dump", Body=b"without a manifest")
+        for _ in range(2):
+            done(stint("backup", "s3://firm/backups", "--keep", 1, **aws))
+        keys_there = [item["Key"] for item in client.list_objects_v2(Bucket="firm")["Contents"]]
+        assert sorted(key.rpartition("/")[2] for key in keys_there) == ["database.dump", "database.dump", "manifest.json"]
+        assert "as many as were backed up" in done(stint("restore", "s3://firm/backups", "--check", **aws))
+        client.close()
+    finally:
+        server.stop()
