@@ -12,7 +12,12 @@ T = TypeVar("T")
 def run_apart(coroutine: Coroutine[Any, Any, T]) -> T:
     """The result of the coroutine, which the event loop of another thread runs: always the same one, so that a connection can
     be used by several coroutines, one after the other."""
-    return asyncio.run_coroutine_threadsafe(coroutine, _loop()).result()
+    with _one_makes:
+        loop = _loop()
+    return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
+
+
+_one_makes = threading.Lock()  # of several threads that are the first: `cache` would let each make a loop
 
 
 @cache
