@@ -34,6 +34,14 @@ def proxies(value: str) -> str:
     return ",".join(entries)
 
 
+def amqp_urls(value: str) -> list[str]:
+    """The URLs of AMQP_URL, which has commas or spaces between them. Raises ValueError if one begins with another scheme."""
+    urls = [url.rstrip(" ,;\t\n") for url in re.split(r"[,;\s](?=amqps?://)", value.strip())]
+    if not all(url.startswith(("amqp://", "amqps://")) for url in urls):
+        raise ValueError("each URL must begin with amqp:// or amqps://")
+    return urls
+
+
 def _check_proxy(entry: str) -> None:
     """Raises ValueError for anything but an address or a network. uvicorn would trust nobody, without a
     warning."""

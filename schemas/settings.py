@@ -22,7 +22,10 @@ class Settings(BaseSettings):
 
     # Postgres, RabbitMQ and the installation
     database_url: str = Field(description="PostgreSQL 15 or newer; a direct connection, since the relay uses LISTEN")
-    amqp_url: str | None = Field(None, description="RabbitMQ 3.10 or newer; only the API runs without it")
+    amqp_url: str | None = Field(
+        None,
+        description="RabbitMQ 3.10 or newer; the URLs of a cluster have commas between them; only the API runs without it",
+    )
     stint_queue_type: Literal["quorum", "classic"] = Field(
         "quorum",
         description="the type of the queues that the relay creates: quorum for a cluster of RabbitMQ; classic is faster on a "

@@ -8,6 +8,7 @@ This overrides and uses private names of Dramatiq; tests/actors/test_dramatiq.py
 
 import json
 import logging
+import threading
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,15 +17,17 @@ from typing import Any
 from uuid import UUID
 
 import dramatiq
+import pika
 from dramatiq.broker import MessageProxy
 from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
 from dramatiq.common import xq_name
 from dramatiq.errors import ConnectionClosed
-from pika.exceptions import AMQPError
+from pika.exceptions import AMQPConnectionError, AMQPError
 
 from schemas.messages import QUEUES
 from schemas.postgres.connection import Connection
-from schemas.rabbitmq.amqp import HEARTBEAT_SECONDS, Amqp, QueueUnusable
+from schemas.rabbitmq.amqp import Amqp, QueueUnusable
+from schemas.rabbitmq.hosts import hosts_of
 from schemas.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -92,9 +95,12 @@ class OutboxConsumer(_RabbitmqConsumer):
         self.connection: Any = None  # the base class sets it, and may fail after that
         try:
             super().__init__(*arguments)  # type: ignore[no-untyped-call]
+        except OSError as error:  # such as the certificate of a server: Dramatiq expects pika's errors only
+            raise ConnectionClosed(error) from error  # type: ignore[no-untyped-call]
         except BaseException:
             self._close_connection()
             raise
+        self.broker.remember(self.connection)
         self.logger.addFilter(_without_traceback)
         self._latest: tuple[bytes, dict[str, Any]] = b"", {}
         self.iterator = self._remember_raw(self.iterator)
@@ -153,10 +159,42 @@ class OutboxBroker(RabbitmqBroker):
     """Without delay queues and without Dramatiq's middleware, which can both lose messages; never creates a queue."""
 
     def __init__(self, amqp_url: str) -> None:
-        super().__init__(url=amqp_url, middleware=[])
-        # RabbitMQ proposes 60 seconds, and then a dead connection is noticed only after two minutes
-        parameters: Any = self.parameters
-        parameters.heartbeat = parameters.heartbeat or HEARTBEAT_SECONDS
+        self._hosts = hosts_of(amqp_url)
+        self._order = threading.local()  # `parameters`: what this thread tried last
+        super().__init__(middleware=[])
+
+    @property
+    def parameters(self) -> list[pika.URLParameters]:
+        """The servers, for one attempt of this thread to connect: pika tries one after the other."""
+        self._order.parameters = self._hosts.in_order()
+        return self._order.parameters  # type: ignore[no-any-return]
+
+    @parameters.setter
+    def parameters(self, _: Any) -> None:
+        """The base class sets what it connects to once, and reads it for each connection."""
+
+    @property
+    def connection(self) -> Any:
+        known = getattr(self.state, "connection", None)
+        try:
+            opened: Any = super().connection
+        except OSError as error:
+            raise AMQPConnectionError(error) from error
+        if opened is not known:
+            self.remember(opened)
+        return opened
+
+    @connection.deleter
+    def connection(self) -> None:
+        RabbitmqBroker.connection.fdel(self)  # type: ignore[attr-defined]
+
+    def remember(self, connection: pika.BlockingConnection) -> None:
+        """Which server this thread's new connection leads to; those before it could not be used."""
+        used = connection._impl.params
+        for parameters in self._order.parameters:
+            if (parameters.host, parameters.port) == (used.host, used.port):
+                return self._hosts.worked(parameters)
+            self._hosts.failed(parameters)
 
     @property
     def consumer_class(self) -> type[OutboxConsumer]:

@@ -24,6 +24,7 @@ from actors.runtime.heartbeat import beat
 from schemas.messages import MODELS
 from schemas.outbox.heartbeats import Report
 from schemas.postgres.readiness import wait_for_database
+from schemas.rabbitmq.hosts import hosts_of
 from schemas.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ class WorkerProcess:
         logged = False
         while not self.stopping.is_set():
             try:
-                with pika.BlockingConnection(pika.URLParameters(self._settings.broker_url)) as connection:
+                with pika.BlockingConnection(hosts_of(self._settings.broker_url).in_order()) as connection:
                     channel = connection.channel()
                     for queue in self._queues:
                         channel.queue_declare(queue, passive=True)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from ops.errors import CommandError
+from schemas.setting_values import amqp_urls
 
 Say = Callable[[str], None]
 
@@ -26,15 +27,21 @@ async def wait_for_postgres(database_url: str, say: Say) -> None:
 
 
 async def wait_for_rabbitmq(amqp_url: str, say: Say) -> None:
-    """Returns when a server listens at AMQP_URL. Says once that it waits."""
-    host, port = _address(amqp_url)
+    """Returns when a server listens at AMQP_URL, at one of its URLs if it has several. Says once that it waits."""
+    addresses = _addresses(amqp_url)
 
     async def attempt() -> None:
-        async with asyncio.timeout(5):
-            _, writer = await asyncio.open_connection(host, port)
-        writer.close()
+        tried = await asyncio.gather(*(_connect(*address) for address in addresses), return_exceptions=True)
+        if all(tried):
+            raise next(error for error in tried if error)
 
-    await _wait_for(f"the RabbitMQ of AMQP_URL at {host}:{port}", attempt, say)
+    await _wait_for(f"the RabbitMQ of AMQP_URL at {' or '.join(f'{host}:{port}' for host, port in addresses)}", attempt, say)
+
+
+async def _connect(host: str, port: int) -> None:
+    async with asyncio.timeout(5):
+        _, writer = await asyncio.open_connection(host, port)
+    writer.close()
 
 
 async def http_status(url: str, path: str) -> int | None:
@@ -63,12 +70,12 @@ async def _wait_for(name: str, attempt: Callable[[], Awaitable[None]], say: Say)
             await asyncio.sleep(0.5)
 
 
-def _address(amqp_url: str) -> tuple[str, int]:
+def _addresses(amqp_url: str) -> list[tuple[str, int]]:
+    """Host and port of each URL."""
     try:
-        parts = urlsplit(amqp_url)
-        port = parts.port or (5671 if parts.scheme == "amqps" else 5672)
+        urls = [urlsplit(url) for url in amqp_urls(amqp_url)]
+        return [(url.hostname or "localhost", url.port or (5671 if url.scheme == "amqps" else 5672)) for url in urls]
     except ValueError as error:
-        raise CommandError(f"AMQP_URL is not a URL: {error}.") from error
-    if parts.scheme not in ("amqp", "amqps"):
-        raise CommandError("AMQP_URL is not the URL of a RabbitMQ: write amqp://user:password@host:5672/vhost.")
-    return parts.hostname or "localhost", port
+        raise CommandError(
+            f"AMQP_URL is not the URL of a RabbitMQ: {error}. Write amqp://user:password@host:5672/vhost."
+        ) from error

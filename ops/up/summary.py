@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ops.state import CHECKOUT, DEFAULT
+from schemas.setting_values import amqp_urls
 
 ADMIN = "admin@example.com"  # the first one of a new installation
 
@@ -36,7 +37,7 @@ Stint is ready after {self.seconds:.1f} s
   Docs      {self.url}/docs
   State     {self.state}
   Postgres  {_where(os.environ["DATABASE_URL"], own=self.own_postgres)}
-  RabbitMQ  {_where(os.environ["AMQP_URL"], own=self.own_rabbitmq)}
+  RabbitMQ  {", ".join(_where(url, own=self.own_rabbitmq) for url in amqp_urls(os.environ["AMQP_URL"]))}
   Mail      {f"caught as files in {self.mailbox}" if self.mailbox else _where(os.environ["SMTP_URL"])}
   Xero      {self._xero()}
   Slack     {self._slack()}

@@ -4,6 +4,8 @@ import asyncio
 from urllib.parse import urlsplit
 
 from schemas.diagnosis.finding import Finding
+from schemas.setting_values import amqp_urls
+from schemas.settings import SettingsMissing
 
 PROBE_SECONDS = 5.0
 WORDS = {
@@ -22,13 +24,15 @@ async def probe(url: str | None) -> str:
         return "not set"
     from schemas.rabbitmq.amqp import Amqp, ConnectionLost  # importing pika takes 0.1 s
 
-    host = urlsplit(url).hostname
     try:
+        host = ", ".join(urlsplit(each).hostname or "localhost" for each in amqp_urls(url))
         async with asyncio.timeout(PROBE_SECONDS), await Amqp.open(url) as amqp:
             problem = await amqp.problem()
     except ConnectionLost as error:
         problem = error.problem
-    except (TimeoutError, OSError, ValueError) as error:
+    except (SettingsMissing, ValueError) as error:
+        return f"cannot be looked for: {error}".rstrip(".")
+    except OSError as error:  # a TimeoutError is one
         return f"does not answer at {host}: {type(error).__name__}"
     if problem is None:
         return "ok"

@@ -9,7 +9,7 @@ import select
 import socket
 from contextlib import suppress
 from functools import partial
-from typing import Any, TypeVar, overload
+from typing import Any, Self, TypeVar, overload
 from weakref import ref
 
 import psycopg
@@ -19,6 +19,7 @@ from psycopg.errors import Diagnostic
 from psycopg.rows import class_row
 from psycopg_pool import PoolClosed, PoolTimeout
 
+from schemas.servers.postgres_hosts import Host, hosts_of
 from schemas.settings import Settings
 
 MARGIN_SECONDS = 3.0  # added to the statement timeout, for the network
@@ -42,6 +43,28 @@ class Connection(AsyncConnection[tuple[Any, ...]]):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.add_notice_handler(partial(_read_notice, ref(self)))  # a reference to itself would keep it until a collection
+
+    @classmethod
+    async def connect(cls, conninfo: str = "", **options: Any) -> Self:
+        """psycopg's `connect`, which tries those of several hosts first that could be used lately. Raises
+        psycopg.OperationalError if none can be used, and its subclass ConnectionTimeout if none answers."""
+        known = hosts_of(conninfo)
+        in_order = await known.in_order()
+        if not in_order:
+            return await super().connect(conninfo, **options)
+        failures: list[psycopg.OperationalError] = []
+        for host in in_order:
+            try:
+                conn = await super().connect(conninfo, **options | known.options() | host.options())
+            except psycopg.OperationalError as error:
+                known.failures.failed(host)
+                failures.append(error)
+            else:
+                known.failures.worked(host)
+                return conn
+        silent = all(isinstance(failure, psycopg.errors.ConnectionTimeout) for failure in failures)
+        error_class = psycopg.errors.ConnectionTimeout if silent else psycopg.OperationalError
+        raise error_class("; ".join(_describe(*pair) for pair in zip(in_order, failures, strict=True)))
 
     def take_must_wait(self) -> bool:
         """Whether `wait_for_leases` is needed before anybody is answered. False afterwards."""
@@ -122,6 +145,10 @@ class Connection(AsyncConnection[tuple[Any, ...]]):
         poll = select.poll()
         poll.register(self.fileno(), select.POLLIN)
         return bool(poll.poll(0))
+
+
+def _describe(host: Host, failure: Exception) -> str:
+    return f"{host.name}{f' ({host.address})' if host.address else ''}: {' '.join(str(failure).split())}"
 
 
 def _read_notice(conn: "ref[Connection]", notice: Diagnostic) -> None:

@@ -34,10 +34,12 @@ class LivenessMonitor:
         connect: Callable[[], Awaitable[Connection]],
         connections: WeakSet[Connection],
         any_checked_out: Callable[[], bool],
+        connect_seconds: Callable[[], float] = lambda: LivenessMonitor.CONNECT_SECONDS,
     ) -> None:
         """`connections` are all connections to abort; `any_checked_out` tells whether one that others may wait for is in
-        use."""
+        use; `connect_seconds` is the longest time of an attempt to connect, after which Postgres is unresponsive."""
         self._connect, self._connections, self._any_checked_out = connect, connections, any_checked_out
+        self._connect_seconds = connect_seconds
         self._started: dict[object, float] = {}  # when each tracked piece of work started, oldest first
         self._running: asyncio.Task[None] | None = None
         self._waits: set[asyncio.Timeout] = set()
@@ -142,7 +144,7 @@ class LivenessMonitor:
 
     async def _connect_probe(self) -> Connection:
         try:
-            async with asyncio.timeout(self.CONNECT_SECONDS):
+            async with asyncio.timeout(self._connect_seconds()):
                 return await self._connect()
         except TimeoutError:
             raise psycopg.errors.ConnectionTimeout from None

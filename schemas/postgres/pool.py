@@ -23,6 +23,7 @@ from schemas.postgres.connection import (
     wait_for_leases,
 )
 from schemas.postgres.liveness import LivenessMonitor
+from schemas.servers.postgres_hosts import hosts_of
 from schemas.settings import Settings
 
 # The sizes of the two pools: for most requests, and for those that must not queue behind them. In addition, an API process has
@@ -42,7 +43,12 @@ class Database:
     def __init__(self, settings: Settings, *, size: int = POOL_SIZE) -> None:
         self._settings = settings
         self._all: WeakSet[Connection] = WeakSet()
-        self._monitor = LivenessMonitor(lambda: connect(settings), self._all, any_checked_out=lambda: self._queued.in_use > 0)
+        self._monitor = LivenessMonitor(
+            lambda: connect(settings),
+            self._all,
+            any_checked_out=lambda: self._queued.in_use > 0,
+            connect_seconds=lambda: hosts_of(settings.database_url).longest_seconds(LivenessMonitor.CONNECT_SECONDS),
+        )
         self._pool, self._unqueued_pool = self._new_pool(2, size), self._new_pool(1, UNQUEUED_SIZE)
         self._queued = Checkouts("queued", self._pool, size, self._monitor)
         self._unqueued = Checkouts("unqueued", self._unqueued_pool, UNQUEUED_SIZE, self._monitor)

@@ -13,13 +13,14 @@ from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.channel import Channel
 from pika.spec import Basic, BasicProperties
 
+from schemas.rabbitmq.hosts import hosts_of
+
 OPEN_SECONDS = 10
 CLOSE_SECONDS = 1  # RabbitMQ does not answer while it is blocked by an alarm
 NOT_FOUND = 404
 PRECONDITION_FAILED = 406  # AMQP's code for: it exists with other arguments
 CONFIRM_SECONDS = 3  # how long `problem` waits for RabbitMQ's confirm
 NO_QUEUE = "stint.no-queue"
-HEARTBEAT_SECONDS = 15  # unless the URL sets another; a peer that is silent for longer is considered dead
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,31 @@ class Amqp:
         self._returned: set[str] = set()
 
     @classmethod
-    async def open(cls, url: str) -> "Amqp":
-        """A connection with a channel in confirm mode. Raises ConnectionLost if RabbitMQ cannot be reached."""
+    async def open(cls, amqp_url: str) -> "Amqp":
+        """A connection with a channel in confirm mode, to one of the servers of AMQP_URL. Raises ConnectionLost if none can be
+        reached."""
+        hosts = hosts_of(amqp_url)
+        failures: list[tuple[str, ConnectionLost]] = []
+        for parameters in await asyncio.to_thread(hosts.in_order):
+            try:
+                opened = await cls._open_at(parameters)
+            except ConnectionLost as error:
+                hosts.failed(parameters)
+                failures.append((f"{parameters.host}:{parameters.port}", error))
+            else:
+                hosts.worked(parameters)
+                return opened
+        last = failures[-1][1]
+        raise (
+            last
+            if len(failures) == 1
+            else ConnectionLost("; ".join(f"{address}: {error}" for address, error in failures), last.problem.code)
+        )
+
+    @classmethod
+    async def _open_at(cls, parameters: pika.URLParameters) -> "Amqp":
         self = cls()
         self.lost.add_done_callback(lambda future: future.exception())  # asyncio would log an exception that nobody retrieves
-        parameters = pika.URLParameters(url)
-        parameters.heartbeat = parameters.heartbeat or HEARTBEAT_SECONDS
-        parameters.socket_timeout = parameters.stack_timeout = 5
         parameters.blocked_connection_timeout = 60
         opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 

@@ -5,10 +5,12 @@ and actors/runtime/worker.py to fit, and only then raise the upper bound in pypr
 """
 
 import inspect
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
 import dramatiq
+import pika
 import pytest
 from dramatiq.broker import MessageProxy
 from dramatiq.brokers import rabbitmq
@@ -80,7 +82,8 @@ def test_a_consumer_has_the_attributes_that_are_used_and_gives_messages_their_ra
     properties = type("Properties", (), {"headers": {"x": "y"}})
 
     class Connection:
-        def __init__(self, **_: Any) -> None: ...
+        def __init__(self, *, parameters: list[pika.URLParameters]) -> None:
+            self._impl = SimpleNamespace(params=parameters[0])
 
         def channel(self) -> Channel:
             return Channel((method, properties, body))

@@ -1,0 +1,1 @@
+"""Which of several servers of one kind is tried first."""
