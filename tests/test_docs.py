@@ -14,7 +14,7 @@ import pytest
 
 from ops.state import CHECKOUT
 from schemas.postgres.migrate import MIGRATIONS
-from tests.support.installation import new_database
+from tests.support.installation import new_database_without_key
 from tests.support.pages import Block, assert_prints, blocks, paste, steps
 from tests.support.up import Up
 
@@ -192,7 +192,7 @@ def up(database_url: str, amqp_url_apart: str, tmp_path_factory: pytest.TempPath
     """On the servers of the tests."""
     up = Up(tmp_path_factory.mktemp("docs") / "state")
     try:
-        yield up.start(DATABASE_URL=new_database(database_url), AMQP_URL=amqp_url_apart)
+        yield up.start(DATABASE_URL=new_database_without_key(database_url), AMQP_URL=amqp_url_apart)
     finally:
         if up.process.poll() is None:
             up.end(signal.SIGTERM)

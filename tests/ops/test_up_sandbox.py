@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from ops.state import CHECKOUT
-from tests.support.installation import eventually, new_database
+from tests.support.installation import eventually, new_database_without_key
 from tests.support.pages import assert_prints, blocks, paste, steps
 from tests.support.up import ONE_API, Up, command, runs
 
@@ -28,7 +28,7 @@ def up(database_url: str, amqp_url_apart: str, tmp_path_factory: pytest.TempPath
     up = Up(tmp_path_factory.mktemp("up") / "with space", "--sandbox", *ONE_API)
     try:
         yield up.start(
-            DATABASE_URL=new_database(database_url),
+            DATABASE_URL=new_database_without_key(database_url),
             AMQP_URL=amqp_url_apart,
             XERO_CLIENT_ID="somebody's real app",
             XERO_API_URL="http://127.0.0.1:9",

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.support.installation import new_database
+from tests.support.installation import new_database_without_key
 from tests.support.up import ONE_API, Up, command
 
 pytestmark = pytest.mark.processes
@@ -25,7 +25,7 @@ def test_a_command_in_another_shell_judges_by_the_settings_of_the_running_up(
     tmp_path: Path, database_url: str, amqp_url_apart: str
 ) -> None:
     up = Up(tmp_path / "state", *ONE_API)
-    up.start(DATABASE_URL=new_database(database_url), AMQP_URL=amqp_url_apart, **ENVIRONMENT)
+    up.start(DATABASE_URL=new_database_without_key(database_url), AMQP_URL=amqp_url_apart, **ENVIRONMENT)
     try:
         option = ("--state", str(up.state))
 
@@ -54,7 +54,7 @@ def test_a_command_in_another_shell_judges_by_the_settings_of_the_running_up(
         made = command("token", "--role", "internal_admin", "--email", "a@example.com", *option)
         assert made.returncode == 0, made.stderr
 
-        other = new_database(database_url)
+        other = new_database_without_key(database_url)
         without_key = command("user", "list", *option, DATABASE_URL=other)
         assert without_key.returncode == 1 and "SECRET_KEY" in without_key.stderr and "Traceback" not in without_key.stderr
         assert servers(DATABASE_URL=other, SECRET_KEY="s" * 16) == {

@@ -236,6 +236,14 @@ def new_database(database_url: str, name: str | None = None) -> str:
     return with_database(database_url, name)
 
 
+def new_database_without_key(database_url: str) -> str:
+    """One whose tokens are signed with a key that the first Stint in it makes, and encrypts with a SECRET_KEY of its own."""
+    url = new_database(database_url)
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute("DELETE FROM signing_keys")
+    return url
+
+
 def with_database(database_url: str, name: str) -> str:
     head, _, query = database_url.partition("?")
     return f"{head.rpartition('/')[0]}/{name}{'?' if query else ''}{query}"
