@@ -110,6 +110,9 @@ def _chosen(names: list[str] | None) -> list[Comparison]:
 def _measure(stage: Stage, plan: Plan, chosen: list[Comparison]) -> list[Line]:
     lines = []
     for comparison in chosen:
+        if not stage.up.is_running():  # not yet, or the comparison before has ended it
+            stage.say("starting Stint with ./stint up")
+            stage.up.start()
         stage.say(f"{comparison.name}: {comparison.what}")
         lines += comparison.measure(stage, plan)
     return lines

@@ -16,6 +16,7 @@ from typing import cast
 
 import uvloop
 
+ANSWER_SECONDS = 30.0
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
@@ -76,7 +77,8 @@ class Client(asyncio.Protocol):
 
 
 async def load(host: str, port: int, clients: list[list[bytes]], *, warm_up: float, seconds: float) -> dict[str, float]:
-    """Keeps every client busy for `warm_up` and then `seconds`. Raises RuntimeError when an answer is not 2xx."""
+    """Keeps every client busy for `warm_up` and then `seconds`, or until the first answer if that comes later. Raises
+    RuntimeError when an answer is not 2xx, or none comes within ANSWER_SECONDS more."""
     loop, measurements = asyncio.get_running_loop(), Measurements()
     protocols = []
     for requests in clients:
@@ -85,6 +87,9 @@ async def load(host: str, port: int, clients: list[list[bytes]], *, warm_up: flo
     await asyncio.sleep(warm_up)
     started, cpu, measurements.counting = time.perf_counter(), time.process_time(), True
     await asyncio.sleep(seconds)
+    ends = time.perf_counter() + ANSWER_SECONDS
+    while not measurements.seconds and measurements.failure is None and time.perf_counter() < ends:  # noqa: ASYNC110 (rare)
+        await asyncio.sleep(0.01)
     measurements.counting = False
     elapsed, cpu = time.perf_counter() - started, time.process_time() - cpu
     if measurements.failure is not None:
@@ -92,7 +97,7 @@ async def load(host: str, port: int, clients: list[list[bytes]], *, warm_up: flo
     for protocol in protocols:
         protocol.close()
     if not (count := len(measurements.seconds)):
-        raise RuntimeError(f"no answer within {seconds:g} s")
+        raise RuntimeError(f"no answer within {elapsed:.0f} s")
     ordered = sorted(measurements.seconds)
     return {
         "sent": measurements.sent,

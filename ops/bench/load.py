@@ -11,8 +11,8 @@ from ops.bench.cpu import Processes, milliseconds
 from ops.bench.installation import Installation
 from ops.bench.rounds import Side
 
-WARM_UP_SECONDS = 0.5
-FIRST_SECONDS = 1.0
+WARM_UP_SECONDS = 0.5  # at most an eighth of what is measured
+FIRST_SECONDS = 1.0  # at most a quarter of it
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ def request(method: str, path: str, *, token: str | None = None) -> str:
 def load(stage: Installation, url: str, clients: list[list[str]], *, seconds: float) -> Load:
     """Keeps one connection for each client busy with the client's requests."""
     parts = urlsplit(url)
-    todo = {"host": parts.hostname, "port": parts.port, "clients": clients, "warm_up": WARM_UP_SECONDS, "seconds": seconds}
+    times = {"warm_up": min(WARM_UP_SECONDS, seconds / 8), "seconds": seconds}
+    todo = {"host": parts.hostname, "port": parts.port, "clients": clients, **times}
     file = stage.home / "load.json"
     file.write_text(json.dumps(todo))
     return Load(**stage.measure_module("ops.bench.generator", str(file)))
@@ -67,7 +68,7 @@ class Server:
         """Measures one round: requests a second. Before the first, a load that does not count opens connections and prepares
         statements."""
         if not self.loads:
-            load(self._stage, self.url, self._clients, seconds=min(FIRST_SECONDS, seconds))
+            load(self._stage, self.url, self._clients, seconds=min(FIRST_SECONDS, seconds / 4))
             self._drain()
         before = self._processes.read()
         self.loads.append(load(self._stage, self.url, self._clients, seconds=seconds))

@@ -47,8 +47,8 @@ class Stage(Installation):
         return child
 
     def open(self, *, entries: int, peer: bool = False) -> None:
-        """Starts the servers, fills the database, and starts Stint; with `peer` also the peer, on a copy of the database.
-        Raises CommandError when a server is not available here."""
+        """Starts the servers and fills the database; with `peer` also starts the peer, on a copy of the database. Raises
+        CommandError when a server is not available here."""
         self.say("starting a private Postgres and RabbitMQ")
         self.servers.start().wait()
         self.up.environment["AMQP_URL"] = self.servers.amqp_url
@@ -56,8 +56,6 @@ class Stage(Installation):
         self.fill(entries)
         if peer:
             self._start_peer()
-        self.say("starting Stint with ./stint up")
-        self.up.start()
 
     def close(self) -> None:
         """Stops everything that still runs, and removes `home`."""

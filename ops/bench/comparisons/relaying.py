@@ -42,7 +42,6 @@ def measure(stage: Stage, plan: Plan) -> list[Line]:
     _seconds_of_relaying(stage, 100)  # without measuring: the relay connects and declares its queues
     figures = alternate(stage.say, "relay", plan, {"Stint": ours, "pika": baseline})
     relay.stop()
-    stage.up.start()
     what = f"{count:,} messages due on one queue, until the last is delivered to a sink"
     spent = {kind: statistics.median(one[kind] for one in cpu) for kind in cpu[0]}
     side = Side(what, "messages/s", figures["Stint"], spent)
