@@ -1,0 +1,219 @@
+"""ops/alerts: each rule fires within a minute of its outage, by what /metrics says then, and no other does; each has a section
+in docs/operations.md; rules and dashboard use only metrics that exist. Prometheus's own promtool evaluates the rules."""
+
+import asyncio
+import json
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from uuid import UUID
+
+import httpx2
+import pytest
+
+from ops.errors import CommandError
+from ops.up.debian_packages import Packages, cached, can_download, unpacked
+from schemas.messages import QUEUES
+from schemas.outbox import heartbeats, metrics
+from schemas.outbox.dead_letters.unrecognized_messages import record_unrecognized
+from schemas.outbox.heartbeats import LateHandler, Report
+from schemas.postgres.connection import Connection
+from tests.outbox.rows import ACTOR, connected, message
+from tests.support import servers
+from tests.support.installation import CHECKOUT, Installation, new_database
+
+RULES = CHECKOUT / "ops/alerts/stint.rules.yaml"
+TEXT = RULES.read_text()
+ALERTS = re.findall(r'- alert: "(.*)"', TEXT)
+SECTIONS = re.findall(r"^### (.*)$", (CHECKOUT / "docs/operations.md").read_text(), re.MULTILINE)
+DASHBOARD = json.loads((CHECKOUT / "ops/alerts/grafana.json").read_text())
+OF_THE_DASHBOARD = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+PROMETHEUS = Packages("prometheus", ("prometheus",), megabytes=25)
+STEP, OVER, END = 15, 20, 48  # seconds between scrapes; the outage ends after 20 of them
+Series = dict[str, float]
+Outage = Callable[[Connection], Awaitable[None]]
+
+
+def test_each_alert_is_named_as_its_section_and_names_it() -> None:
+    assert [name for name in ALERTS if name not in SECTIONS] == [] and len(ALERTS) > 20
+    anchors = [re.sub(r"[^\w -]", "", name.lower()).replace(" ", "-") for name in ALERTS]
+    assert re.findall(r'section: "docs/operations.md#(.*)"', TEXT) == anchors
+
+
+def test_rules_and_dashboard_use_only_metrics_that_exist(stint: Installation) -> None:
+    types = re.findall(r"^# TYPE (stint_\w+) (\w+)", httpx2.get(f"{stint.url}/metrics").text, re.MULTILINE)
+    known = {name for name, _ in types}
+    known |= {f"{name}_{part}" for name, kind in types if kind == "histogram" for part in ("bucket", "count", "sum")}
+    used = set(re.findall(r"stint_\w+", " ".join([*re.findall(r"expr: (.*)", TEXT), *OF_THE_DASHBOARD])))
+    assert used - known == set()
+
+
+@pytest.fixture(scope="module")
+def promtool() -> Path:
+    """Debian's, unpacked into the user's cache, or the one that is installed."""
+    if not (found := cached(PROMETHEUS, servers.KEPT) / "usr/bin/promtool").exists():
+        if installed := shutil.which("promtool"):
+            return Path(installed)
+        if not can_download():
+            pytest.skip("no promtool is installed here, and without apt it cannot be downloaded")
+        try:
+            asyncio.run(unpacked(PROMETHEUS, servers.KEPT, lambda _: None))
+        except CommandError as error:
+            pytest.skip(f"no promtool is installed here, and Debian's could not be downloaded: {str(error).splitlines()[-1]}")
+    return found
+
+
+async def _alive(conn: Connection) -> None:
+    for kind, queues in (("api", []), ("relay", []), ("work", list(QUEUES))):
+        await _beat(conn, kind, queues)
+
+
+async def _beat(conn: Connection, kind: str, queues: list[str], report: Report | None = None) -> None:
+    await heartbeats.beat(conn, process=f"here:{kind}", kind=kind, queues=queues, started=time.monotonic(), report=report)
+
+
+def _problem(server: str, code: str) -> Outage:
+    kind, queues = ("relay", []) if server == "RabbitMQ" else ("work", list(QUEUES))
+    return lambda conn: _beat(conn, kind, queues, Report(problems={server: f"{code}: words"}))
+
+
+def _sql(statement: str) -> Outage:
+    async def change(conn: Connection) -> None:
+        await conn.execute(statement)
+
+    return change
+
+
+async def _late_handler(conn: Connection) -> None:
+    late = LateHandler(actor=ACTOR, message_id=UUID(int=1), seconds=99)
+    await _beat(conn, "work", list(QUEUES), Report(late_handlers=[late]))
+
+
+async def _old_message(conn: Connection) -> None:
+    await message(conn, "sent", created_at="now() - interval '61 seconds'", available_at="now() - interval '1 hour'")
+
+
+async def _dead_letter(conn: Connection) -> None:
+    await message(conn, "dead", died_at="now()")
+
+
+# by the section: what Postgres has in the outage
+IN_POSTGRES: dict[str, Outage] = {
+    "RabbitMQ does not answer": _problem("RabbitMQ", "unreachable"),
+    "RabbitMQ refuses the login": _problem("RabbitMQ", "refused"),
+    "RabbitMQ blocks publishers": _problem("RabbitMQ", "blocked"),
+    "RabbitMQ does not confirm messages": _problem("RabbitMQ", "unconfirmed"),
+    "RabbitMQ has a certificate that is not accepted": _problem("RabbitMQ", "tls"),
+    "Mail does not answer": _problem("mail", "unreachable"),
+    "Mail refuses the login": _problem("mail", "refused"),
+    "No relay is alive": _sql("DELETE FROM heartbeats WHERE kind = 'relay'"),
+    "No worker is alive for a queue": _sql("UPDATE heartbeats SET queues = '{bills}' WHERE kind = 'work'"),
+    "A handler runs longer than its deadline": _late_handler,
+    "Messages wait too long": _old_message,
+    "Dead letters": _dead_letter,
+    "Unrecognized messages": lambda conn: record_unrecognized(conn, queue="mail", reason="rejected", body=b"x"),
+    "Xero and Slack": _sql(
+        """
+        UPDATE xero_connection SET tenant_id = 't', connection_id = 'c', access_token = 'a', refresh_token = 'r',
+            expires_at = now(), needs_reconnect_at = now()
+        """
+    ),
+    "User pool was last read": _sql("UPDATE user_pool_readings SET read_at = now() - interval '151 seconds'"),
+}
+
+
+def parsed(lines: list[str]) -> Series:
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if not line.startswith("#"))}
+
+
+async def measured(url: str) -> tuple[Series, dict[str, Series]]:
+    """The metrics of Postgres when nothing is wrong, and in each outage."""
+    async with connected(url) as conn:
+        await _alive(conn)
+        healthy, found = parsed(await metrics.metrics(conn)), {}
+        for name, outage in IN_POSTGRES.items():
+            async with conn.transaction(force_rollback=True):
+                await _alive(conn)
+                await outage(conn)
+                found[name] = parsed(await metrics.metrics(conn))
+    return healthy, found
+
+
+def in_the_process(healthy: Series) -> dict[str, tuple[Series, int]]:
+    """The outages that an API process counts itself, and a frozen process, which takes a quarter of a minute, made from what it
+    says otherwise: what changes, and by how much a counter grows between two scrapes."""
+    waits = next(name for name in healthy if name.startswith("stint_connection_waits{"))
+    answers = re.sub(
+        r'status="\d+"', 'status="503"', next(name for name in healthy if name.startswith("stint_requests_total{"))
+    )
+    return {
+        "Postgres does not answer": ({"stint_postgres_up": 0}, 0),
+        "API does not answer": ({'up{job="stint"}': 0}, 0),
+        "API is not ready": ({waits: 3}, 0),
+        "A process is frozen": ({'stint_frozen{kind="work"}': 1}, 0),
+        "Answers with 5xx": ({answers: 0}, 5),
+        "Live events end, or are many": ({'stint_listeners_ended_total{why="slow"}': 0}, 10),
+        "Attempts fail, or handlers grow slow": ({'stint_attempts_failed_total{actor="sync_bill"}': 0}, 5),
+        "Replayed messages fail again": ({'stint_replayed_total{outcome="failed"}': 0}, 1),
+    }
+
+
+def one_test(name: str, healthy: Series, changed: Series, growth: int) -> dict[str, object]:
+    """A unit test for promtool: an outage of five minutes. Its alerts fire within a minute, or two for what is counted over
+    time, and are over a minute after it, or six."""
+    series = []
+    for each in healthy | changed:
+        before, during = healthy.get(each), changed.get(each, healthy.get(each))
+        values = [before] + [during] * (OVER - 1) + [before] * (END - OVER)
+        if growth and each in changed:
+            start = before or 0.0
+            values = [start + growth * min(at, OVER) for at in range(END)]
+        # a series that ends is stale; one that has not begun is absent
+        texts = [
+            "_" if value is None and at == 0 else "stale" if value is None else f"{value:g}" for at, value in enumerate(values)
+        ]
+        series.append({"series": each, "values": " ".join(texts)})
+    firing = 'count by (alertname) (ALERTS{alertstate="firing"})'
+    fires = [{"labels": f'{{alertname="{name}"}}', "value": 1}]
+    begun, over = (120, 360) if growth else (75 if name == "API is not ready" else 60, 60)
+    return {
+        "interval": f"{STEP}s",
+        "name": name,
+        "input_series": series,
+        "promql_expr_test": [
+            {"expr": f"{firing} / {firing}", "eval_time": f"{STEP + begun}s", "exp_samples": fires},
+            {"expr": firing, "eval_time": f"{STEP * OVER + over}s", "exp_samples": []},
+        ],
+    }
+
+
+def test_each_alert_fires_in_its_outage_and_only_then(
+    promtool: Path, stint: Installation, database_url: str, tmp_path: Path
+) -> None:
+    process = parsed(httpx2.get(f"{stint.url}/metrics").text.splitlines())
+    healthy, outages = asyncio.run(measured(new_database(database_url)))
+    healthy |= {name: value for name, value in process.items() if re.match("stint_(postgres_up|connection|requests)", name)}
+    healthy |= {'up{job="stint"}': 1}
+    healthy = {name: value for name, value in healthy.items() if "_bucket{" not in name and "_created" not in name}
+    tests = [one_test("", healthy, {}, 0)]
+    tests[0]["promql_expr_test"] = [{"expr": 'ALERTS{alertstate="firing"}', "eval_time": "6m", "exp_samples": []}]
+    for name in IN_POSTGRES:
+        changed = {each: value for each, value in outages[name].items() if healthy.get(each) != value}
+        tests.append(one_test(name, healthy, changed, 0))
+    tests += [one_test(name, healthy, *outage) for name, outage in in_the_process(healthy).items()]
+    assert {each["name"] for each in tests} - {""} == set(ALERTS)
+
+    record = {"groups": [{"name": "d", "rules": [{"record": f"r{n}", "expr": e} for n, e in enumerate(OF_THE_DASHBOARD)]}]}
+    (tmp_path / "dashboard.yaml").write_text(json.dumps(record))
+    plan = {"rule_files": [str(RULES)], "evaluation_interval": f"{STEP}s", "tests": tests}
+    (tmp_path / "outages.yaml").write_text(json.dumps(plan))
+    run([promtool, "check", "rules", RULES, tmp_path / "dashboard.yaml"])
+    run([promtool, "test", "rules", tmp_path / "outages.yaml"])
+
+
+def run(command: list[Path | str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
