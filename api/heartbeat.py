@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 import psycopg
 
+from schemas.diagnosis import outages
 from schemas.outbox import heartbeats
 from schemas.outbox.heartbeats import EVERY_SECONDS, process_name
 from schemas.postgres.connection import connect
@@ -19,17 +20,18 @@ FIRST_SECONDS = 2.0  # the longest that the start of a process waits for its fir
 @asynccontextmanager
 async def beating(settings: Settings) -> AsyncIterator[None]:
     """Records a heartbeat every few seconds while the block runs, and the first one before: a process that reports that it is
-    ready counts as alive. While Postgres is away, the block begins without it."""
+    ready counts as alive. While Postgres is away, the block begins without it. Meanwhile it looks for outages to tell."""
     tried = asyncio.Event()
-    task = asyncio.create_task(_beat(settings, tried))
+    tasks = {asyncio.create_task(_beat(settings, tried)), asyncio.create_task(outages.watch(settings))}
     try:
         with suppress(TimeoutError):
             async with asyncio.timeout(FIRST_SECONDS):
                 await tried.wait()
         yield
     finally:
-        task.cancel()
-        await asyncio.wait({task})  # it has a connection
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)  # they have connections
 
 
 async def _beat(settings: Settings, tried: asyncio.Event) -> None:

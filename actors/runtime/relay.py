@@ -27,6 +27,7 @@ from actors.runtime.heartbeat import beat
 from actors.runtime.replay_runner import advance_replays
 from actors.runtime.rescuer import rescue
 from actors.runtime.server_watch import BrokerState, watch_broker
+from schemas.diagnosis import outages
 from schemas.messages import QUEUES
 from schemas.outbox.heartbeats import Report
 from schemas.outbox.outbox import CHANNEL
@@ -94,6 +95,7 @@ class Relay:
             tasks.create_task(self._keep_running("rescue", lambda: rescue(self._settings)))
             tasks.create_task(self._keep_running("drain", lambda: drain(self._settings)))
             tasks.create_task(self._keep_running("replays", lambda: advance_replays(self._settings)))
+            tasks.create_task(outages.watch(self._settings))
             tasks.create_task(watch_broker(self._settings.broker_url, self._broker))
             tasks.create_task(beat(self._settings, kind="relay", queues=[], report=self._report))
 

@@ -211,6 +211,20 @@ def dead_letters(*, to: str, actor: str, error: str, frame: str, fingerprint: st
 
 
 @_template
+def outage(*, to: str, queue: str, cure: str, is_over: bool) -> SendMail:
+    """To the person on call: an outage has begun, or is over. `queue`: what is concerned, such as `worker for bills`; `cure`:
+    what is wrong, and what to do."""
+    if is_over:
+        was = cure.partition(" What to do")[0]
+        return SendMail(to=to, subject=f"Stint: {queue} is back", paragraphs=(f"This is over: {was}",))
+    return SendMail(
+        to=to,
+        subject=f"Stint: {queue} is down",
+        paragraphs=(cure, "You get one more mail when it is over. See docs/operations.md."),
+    )
+
+
+@_template
 def unrecognized_messages(*, to: str, queue: str, reason: str, message_id: UUID, url: str) -> SendMail:
     """To the person on call: an unrecognized message of a kind that is new, or did not occur for a day. The mail contains no
     text from the message, because anybody may have written it. `url`: its page in the console."""

@@ -211,7 +211,7 @@ def fingerprint(stint: Installation) -> dict[str, tuple[int, int]]:
     tables = stint.rows(
         """
         SELECT tablename FROM pg_tables WHERE schemaname = 'public'
-            AND tablename NOT IN ('rate_limits', 'heartbeats', 'handler_totals', 'queue_samples', 'sync_epochs')
+            AND tablename NOT IN ('rate_limits', 'heartbeats', 'handler_totals', 'queue_samples', 'sync_epochs', 'outages')
         """
     )
     each = " UNION ALL ".join(

@@ -1,0 +1,152 @@
+"""Outages that the people on call are told of, once, and when they are over: no relay is alive any more, no worker of a queue,
+or RabbitMQ cannot be used.
+
+Other mail goes through the queue `mail`, which may be what is broken. So these mails and posts are sent by the process that has
+found the outage: an API process or a relay, whichever is first. Nothing is told twice, unless a process ends between the answer
+of the mail server and the next statement.
+"""
+
+import asyncio
+import logging
+from uuid import uuid4
+
+import psycopg
+
+from schemas.diagnosis.findings import diagnose
+from schemas.diagnosis.servers import with_reports
+from schemas.diagnosis.status import InstallationStatus
+from schemas.mail import templates
+from schemas.messages import QUEUES
+from schemas.outbox import heartbeats
+from schemas.outbox.metrics import QueueDepth
+from schemas.postgres.connection import Connection, connect, is_unreachable
+from schemas.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+EVERY_SECONDS = 5.0
+# an outage is told when it has lasted for that long, and its end when that has: a restart is neither
+LASTING_SECONDS = 20.0
+TRY_AGAIN_SECONDS = 60.0
+SLACK_SECONDS = 10.0
+
+
+async def watch(settings: Settings) -> None:
+    """Looks and tells in a loop, if there is somebody to tell. Never returns; survives outages of Postgres."""
+    while settings.ops_email is not None or settings.ops_slack_channel is not None:
+        try:
+            async with await connect(settings) as conn:
+                while True:
+                    await look(conn, settings)
+                    await asyncio.sleep(EVERY_SECONDS)
+        except (psycopg.Error, TimeoutError, OSError) as error:
+            if not is_unreachable(error):
+                logger.error("looking for outages failed: %s", type(error).__name__)
+        await asyncio.sleep(EVERY_SECONDS)
+
+
+async def look(conn: Connection, settings: Settings) -> None:
+    """One round: records what has begun and what is over, and tells what has lasted."""
+    down, up = await _find(conn)
+    async with conn.transaction():
+        for what, words in down.items():
+            await conn.execute(
+                """
+                INSERT INTO outages AS o (what, words) VALUES (%s, %s)
+                ON CONFLICT (what) DO UPDATE SET words = excluded.words, over_at = NULL
+                """,
+                (what, words),
+            )
+        await conn.execute("DELETE FROM outages WHERE what = ANY(%s) AND NOT is_told", (list(up),))
+        await conn.execute(
+            "UPDATE outages SET over_at = clock_timestamp() WHERE what = ANY(%s) AND over_at IS NULL", (list(up),)
+        )
+    for _ in range(len(QUEUES) + 2):
+        row = await _claim(conn)
+        if row is None:
+            return
+        what, words, is_over = row
+        if not await _tell(settings, what, words, is_over=is_over):
+            continue
+        if is_over:
+            await conn.execute("DELETE FROM outages WHERE what = %s", (what,))
+        else:
+            await conn.execute("UPDATE outages SET is_told = true, try_at = clock_timestamp() WHERE what = %s", (what,))
+
+
+async def _find(conn: Connection) -> tuple[dict[str, str], set[str]]:
+    """What is down, each with a finding's text, and what is up. What never ran, and what ended a day ago, is neither."""
+    processes = await heartbeats.processes(conn)
+    status = InstallationStatus(servers={"Postgres": "ok"}, processes=processes)
+    status.queues = [QueueDepth(name=queue) for queue in QUEUES]
+    findings = diagnose(status)
+
+    def words(beginning: str) -> str:
+        return next((f"{each.what} What to do: {each.do}" for each in findings if each.what.startswith(beginning)), beginning)
+
+    down, up = {}, set()
+    for what, kind, queue, beginning in (
+        ("relay", "relay", None, "No relay is alive."),
+        *((f"worker for {queue}", "work", queue, f"No worker is alive for the queue {queue}.") for queue in QUEUES),
+    ):
+        if status.alive(kind, queue):
+            up.add(what)
+        elif any(process.kind == kind and (queue is None or queue in process.queues) for process in processes):
+            down[what] = words(beginning)
+    if "RabbitMQ" in with_reports(status):
+        down["RabbitMQ"] = words("RabbitMQ ")
+    elif "relay" in up:
+        up.add("RabbitMQ")
+    return down, up
+
+
+async def _claim(conn: Connection) -> tuple[str, str, bool] | None:
+    """An outage to tell, or whose end is to be told, for this process alone for a minute: `what`, the words, and whether it is
+    over."""
+    return await conn.maybe(
+        """
+        UPDATE outages SET try_at = clock_timestamp() + make_interval(secs => %(again)s) WHERE what = (
+            SELECT what FROM outages
+            WHERE try_at <= clock_timestamp()
+              AND CASE WHEN is_told THEN over_at ELSE since END < clock_timestamp() - make_interval(secs => %(lasting)s)
+            ORDER BY since LIMIT 1 FOR UPDATE SKIP LOCKED)
+        RETURNING what, words, is_told
+        """,
+        {"again": TRY_AGAIN_SECONDS, "lasting": LASTING_SECONDS},
+    )
+
+
+async def _tell(settings: Settings, what: str, words: str, *, is_over: bool) -> bool:
+    """By mail and in Slack. False: neither worked, so it is tried again."""
+    logger.error("%s", f"Outage over: {what}" if is_over else f"Outage: {what}: {words}")
+    told = [await _mail(settings, what, words, is_over=is_over), await _post(settings, what, words, is_over=is_over)]
+    return any(told)
+
+
+async def _mail(settings: Settings, what: str, words: str, *, is_over: bool) -> bool:
+    if settings.ops_email is None:
+        return False
+    from schemas.mail import smtp  # importing it takes a while
+
+    mail = templates.outage(to=settings.ops_email, queue=what, cure=words, is_over=is_over)
+    try:
+        await smtp.deliver(mail, message_id=uuid4(), settings=settings)
+    except Exception as error:  # whatever it is: it is logged, and tried again
+        logger.error("the mail about an outage could not be sent: %s", type(error).__name__)
+        return False
+    return True
+
+
+async def _post(settings: Settings, what: str, words: str, *, is_over: bool) -> bool:
+    if settings.ops_slack_channel is None or settings.slack_bot_token is None:
+        return False
+    from schemas.slack.client import open_client
+
+    text = f"Stint: {what} is back." if is_over else f"Stint: {words}"
+    try:
+        async with open_client(settings) as slack:
+            await slack.post(settings.ops_slack_channel, text, [], message_id=uuid4(), seconds=SLACK_SECONDS)
+    except Exception as error:
+        logger.error("the post about an outage could not be sent: %s", type(error).__name__)
+        return False
+    return True

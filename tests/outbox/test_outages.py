@@ -1,0 +1,94 @@
+"""The people on call are told of outages of relays, workers and RabbitMQ, once, and when they are over."""
+
+import asyncio
+import time
+
+import pytest
+
+from schemas.diagnosis import outages
+from schemas.messages import QUEUES
+from schemas.outbox import heartbeats
+from schemas.outbox.heartbeats import Report
+from schemas.postgres.connection import Connection
+from schemas.settings import Settings
+from tests.outbox.rows import connected, over
+from tests.support.installation import SECRET_KEY, new_database
+from tests.support.smtp import MailServer, mail_server
+
+OPS = "ops@example.com"
+
+
+@pytest.fixture
+def url(database_url: str) -> str:
+    return new_database(database_url)
+
+
+def settings(url: str, server: MailServer) -> Settings:
+    return Settings(database_url=url, secret_key=SECRET_KEY, ops_email=OPS, smtp_url=server.url)
+
+
+async def beat(conn: Connection, kind: str, queues: tuple[str, ...] = (), problem: str | None = None) -> None:
+    report = Report(problems={"RabbitMQ": problem} if problem else {})
+    await heartbeats.beat(
+        conn, process=f"here:{kind}", kind=kind, queues=list(queues), started=time.monotonic(), report=report
+    )  # fmt: skip
+
+
+def test_an_outage_is_told_once_and_when_it_is_over(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def rounds(conn: Connection) -> None:
+        with mail_server() as server:
+            known = settings(url, server)
+
+            async def told(*, lasts: bool = True) -> list[str]:
+                """The subjects of the mails of three processes that look at the same time, twice."""
+                monkeypatch.setattr(outages, "LASTING_SECONDS", 0.0 if lasts else 60.0)
+                before = len(server.mails)
+                async with connected(url) as two, connected(url) as three:
+                    for _ in range(2):
+                        await asyncio.gather(*(outages.look(each, known) for each in (conn, two, three)))
+                return sorted(str(mail.message["Subject"]) for mail in server.mails[before:])
+
+            assert await told() == [], "nothing ever ran"
+            await beat(conn, "relay")
+            await beat(conn, "work", QUEUES)
+            assert await told() == []
+            await conn.execute("UPDATE heartbeats SET seen_at = seen_at - interval '20 seconds' WHERE kind = 'relay'")
+            assert await told(lasts=False) == [], "it may be a restart"
+            assert await told() == ["Stint: relay is down"]
+            assert "./stint relay" in server.to(OPS)[0]
+            assert await told() == []
+            await beat(conn, "relay", problem="blocked: low on memory")
+            assert await told(lasts=False) == []
+            assert await told() == ["Stint: RabbitMQ is down", "Stint: relay is back"]
+            assert "set_vm_memory_high_watermark" in server.to(OPS)[-1] + server.to(OPS)[-2]
+            await beat(conn, "relay")
+            await beat(conn, "work", ("timers",))
+            # a worker of the other queues ran, and has ended
+            await conn.execute(
+                """
+                INSERT INTO heartbeats (process, kind, queues, started_at, seen_at)
+                VALUES ('here:2', 'work', '{mail}', now(), now() - interval '1 hour')
+                """
+            )
+            assert await told() == ["Stint: RabbitMQ is back", "Stint: worker for mail is down"]
+            assert await conn.values("SELECT what FROM outages") == ["worker for mail"]
+
+    over(url, rounds)
+
+
+def test_a_mail_about_an_outage_that_was_not_accepted_is_sent_later(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outages, "LASTING_SECONDS", 0.0)
+
+    async def rounds(conn: Connection) -> None:
+        with mail_server() as server:
+            server.answers["DATA"] = ["451 later"]
+            await beat(conn, "relay", problem="unreachable: ConnectionRefusedError")
+            for _ in range(3):
+                await outages.look(conn, settings(url, server))
+            assert server.mails == []
+            await conn.execute("UPDATE outages SET try_at = now()")  # a minute later
+            for _ in range(3):
+                await outages.look(conn, settings(url, server))
+            assert [str(mail.message["Subject"]) for mail in server.mails] == ["Stint: RabbitMQ is down"]
+
+    over(url, rounds)
