@@ -80,12 +80,9 @@ class Settings(BaseSettings):
     mail_from: str = Field("Stint <stint@localhost>", description="the sender of all mail")
     ops_email: str | None = Field(
         None,
-        description="gets mail about new kinds of dead letters and unrecognized messages, and about outages of relays, workers "
-        "and RabbitMQ; default: only the log shows them",
+        description="gets mail about new kinds of dead letters, unrecognized messages, outages; default: only the log has them",
     )
-    ops_slack_channel: str | None = Field(
-        None, description="the id of a channel in Slack, C…, that is told of outages of relays, workers and RabbitMQ"
-    )
+    ops_slack_channel: str | None = Field(None, description="the id of a channel in Slack, C…, that is told of these outages")
     firm_email: str | None = Field(None, description="gets a mail about each lead; default: leads are only stored")
 
     # Slack

@@ -37,7 +37,7 @@ MOST_MODULES = 15  # in a package, with its __init__.py
 ONLY_IN = {"litestar": "api", "uvicorn": "api", "dramatiq": "actors"}
 # and those that only the modules of the domain import that speak to what is outside
 CLIENTS = {
-    "pika": {"rabbitmq/amqp.py", "rabbitmq/hosts.py"},
+    "pika": {"rabbitmq/problems.py", "rabbitmq/amqp.py", "rabbitmq/hosts.py"},
     "aiosmtplib": {"mail/smtp.py"},
     "boto3": {"identity/cognito.py"},
     "botocore": {"identity/cognito.py"},

@@ -33,7 +33,8 @@ from schemas.outbox.heartbeats import Report
 from schemas.outbox.outbox import CHANNEL
 from schemas.postgres.connection import Connection, connect
 from schemas.postgres.readiness import wait_for_database
-from schemas.rabbitmq.amqp import Amqp, ConnectionLost
+from schemas.rabbitmq.amqp import Amqp
+from schemas.rabbitmq.problems import ConnectionLost
 from schemas.settings import Settings
 
 logger = logging.getLogger(__name__)

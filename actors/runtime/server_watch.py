@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pika.exceptions import AMQPError
 
 from schemas.mail import smtp
-from schemas.rabbitmq.amqp import Amqp, ConnectionLost, Problem
+from schemas.rabbitmq.amqp import Amqp
+from schemas.rabbitmq.problems import ConnectionLost, Problem
 
 EVERY_SECONDS = 5.0
 MAIL_SECONDS, MAIL_TIMEOUT_SECONDS = 15.0, 5.0

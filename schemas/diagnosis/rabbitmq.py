@@ -22,7 +22,8 @@ async def probe(url: str | None) -> str:
     """Logs in and publishes a message that RabbitMQ drops. Returns the state for `InstallationStatus.servers`."""
     if not url:
         return "not set"
-    from schemas.rabbitmq.amqp import Amqp, ConnectionLost  # importing pika takes 0.1 s
+    from schemas.rabbitmq.amqp import Amqp  # importing pika takes 0.1 s
+    from schemas.rabbitmq.problems import ConnectionLost
 
     try:
         host = ", ".join(urlsplit(each).hostname or "localhost" for each in amqp_urls(url))

@@ -1,9 +1,7 @@
 """An AMQP connection with one channel, for asyncio (pika): publishes with confirms, consumes, declares queues."""
 
 import asyncio
-import ssl
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from itertools import takewhile
 from typing import Any
 
@@ -14,6 +12,7 @@ from pika.channel import Channel
 from pika.spec import Basic, BasicProperties
 
 from schemas.rabbitmq.hosts import hosts_of
+from schemas.rabbitmq.problems import ConnectionLost, Problem, lost
 
 OPEN_SECONDS = 10
 CLOSE_SECONDS = 1  # RabbitMQ does not answer while it is blocked by an alarm
@@ -21,26 +20,6 @@ NOT_FOUND = 404
 PRECONDITION_FAILED = 406  # AMQP's code for: it exists with other arguments
 CONFIRM_SECONDS = 3  # how long `problem` waits for RabbitMQ's confirm
 NO_QUEUE = "stint.no-queue"
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Why RabbitMQ cannot be used. `code`: `unreachable`, `refused` (the login, or the virtual host), `tls`, `blocked` (by an
-    alarm: it accepts no messages), or `unconfirmed`. `details`: what RabbitMQ or the system says."""
-
-    code: str
-    details: str
-
-    def __str__(self) -> str:
-        return f"{self.code}: {self.details}"
-
-
-class ConnectionLost(Exception):
-    """The connection is lost, or could not be opened. Messages without a confirm may or may not have arrived."""
-
-    def __init__(self, text: str, code: str = "unreachable") -> None:
-        super().__init__(text)
-        self.problem = Problem(code, text)
 
 
 class QueueUnusable(Exception):
@@ -97,7 +76,7 @@ class Amqp:
         def failed(_: Any, reason: BaseException) -> None:
             self._ended.set_result(None)
             if not opened.done():
-                opened.set_exception(_lost(reason))
+                opened.set_exception(lost(reason))
 
         def closed(_: Any, reason: BaseException) -> None:
             self._ended.set_result(None)
@@ -269,7 +248,7 @@ class Amqp:
     def _on_lost(self, reason: Any) -> None:
         if self.lost.done():
             return
-        self.lost.set_exception(reason if isinstance(reason, ConnectionLost) else _lost(reason))
+        self.lost.set_exception(reason if isinstance(reason, ConnectionLost) else lost(reason))
         unconfirmed, self._unconfirmed = self._unconfirmed, {}
         for _, on_confirm in unconfirmed.values():
             on_confirm(False)
@@ -288,27 +267,3 @@ class Amqp:
             if on_confirm is not None:
                 on_confirm(acked and message_id not in self._returned)
             self._returned.discard(message_id)
-
-
-def _lost(reason: BaseException) -> ConnectionLost:
-    """What pika says of a connection that is lost, or could not be opened: the innermost cause has the words."""
-    causes = list(_causes(reason))
-    for cause in causes:
-        if isinstance(cause, pika.exceptions.ProbableAuthenticationError | pika.exceptions.ProbableAccessDeniedError):
-            # its text contains RabbitMQ's words in quotes: (403) 'ACCESS_REFUSED - Login was refused …'
-            refusal = str(cause).partition("'")[2].rpartition("'")[0] or str(cause)
-            return ConnectionLost(refusal, "refused")
-        if isinstance(cause, ssl.SSLError):
-            return ConnectionLost(getattr(cause, "verify_message", "") or str(cause), "tls")
-        if isinstance(cause, pika.exceptions.ConnectionBlockedTimeout):
-            return ConnectionLost(str(cause), "blocked")
-    last = causes[-1]
-    return ConnectionLost(f"{type(last).__name__}: {last}" if str(last) else type(last).__name__)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, and those that it contains."""
-    yield error
-    inner = [*error.args, *getattr(error, "exceptions", ()), getattr(error, "exception", None)]
-    for each in dict.fromkeys(one for one in inner if isinstance(one, BaseException)):
-        yield from _causes(each)

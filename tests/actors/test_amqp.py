@@ -8,7 +8,8 @@ import warnings
 import pytest
 
 from schemas.rabbitmq import amqp
-from schemas.rabbitmq.amqp import Amqp, ConnectionLost
+from schemas.rabbitmq.amqp import Amqp
+from schemas.rabbitmq.problems import ConnectionLost
 
 QUEUE = "of-test-amqp"
 

@@ -15,8 +15,9 @@ from pika.exceptions import AMQPConnectionError
 
 from actors.runtime.broker import OutboxBroker, OutboxConsumer
 from schemas.rabbitmq import hosts as rabbitmq_hosts
-from schemas.rabbitmq.amqp import Amqp, ConnectionLost
+from schemas.rabbitmq.amqp import Amqp
 from schemas.rabbitmq.hosts import RabbitHosts, hosts_of
+from schemas.rabbitmq.problems import ConnectionLost
 from schemas.settings import SettingsMissing
 from tests.faults.proxy import target_of
 from tests.support.installation import free_port

@@ -24,7 +24,8 @@ from schemas.outbox import heartbeats, outbox
 from schemas.outbox.dead_letters import replays
 from schemas.outbox.dead_letters.replays import NewReplay
 from schemas.postgres.connection import Connection
-from schemas.rabbitmq.amqp import Amqp, ConnectionLost
+from schemas.rabbitmq.amqp import Amqp
+from schemas.rabbitmq.problems import ConnectionLost
 from schemas.settings import Settings
 from tests.outbox.rows import QUEUE, connected, message, over, states
 from tests.support.installation import SECRET_KEY, emptied, new_database
