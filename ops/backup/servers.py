@@ -85,7 +85,7 @@ class Server:
     @asynccontextmanager
     async def _without_sessions(self, *databases: str) -> AsyncIterator[None]:
         """Ends the sessions of these databases again and again."""
-        async with await Connection.connect(self.conn.info.dsn, autocommit=True) as conn:
+        async with await Connection.connect(self.url_of(self.conn.info.dbname), autocommit=True, connect_timeout=10) as conn:
 
             async def end_sessions() -> None:
                 while True:

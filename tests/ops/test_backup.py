@@ -1,6 +1,7 @@
 """`./stint backup` and `./stint restore`, over databases without processes: what an archive contains, when there is none, and
 what a restore changes and keeps."""
 
+import asyncio
 import json
 import os
 import resource
@@ -21,8 +22,10 @@ from psycopg.conninfo import conninfo_to_dict
 
 from schemas.identity import signing_keys
 from schemas.postgres.connection import Connection
+from schemas.postgres.migrate import migrate
 from tests.outbox.rows import message, over
 from tests.support import firm_rows
+from tests.support.clusters import Cluster, clusters
 from tests.support.fork_server import run
 from tests.support.installation import CHECKOUT, SECRET_KEY, eventually, new_database, with_database
 
@@ -251,3 +254,34 @@ def test_a_bucket_of_s3_has_whole_archives_only(url: str, stint: Commands) -> No
         client.close()
     finally:
         server.stop()
+
+
+@pytest.mark.slow
+def test_a_role_with_a_password_that_may_create_databases_is_enough_and_postgres_is_a_database_too(tmp_path: Path) -> None:
+    """As on a managed server; and as `./stint up` has it, whose database is called `postgres`."""
+    with clusters() as made:
+        one = made.keep(Cluster(made.home / "one").create())
+        rules = one.data / "pg_hba.conf"
+        rules.write_text(f"local all firm scram-sha-256\n{rules.read_text()}")
+        one.start()
+        with one.sql("postgres") as conn:
+            conn.execute("CREATE ROLE firm LOGIN PASSWORD 'a/secret'")
+            conn.execute("CREATE DATABASE firm OWNER firm")
+        own = one.url.replace("stint@/stint?", "firm:a%2Fsecret@/firm?")
+        for url in (one.url.replace("/stint?", "/postgres?"), own):
+            asyncio.run(migrate(url))
+            over(url, filled)
+            words = {"DATABASE_URL": url, "SECRET_KEY": SECRET_KEY}
+
+            def stint(*command: str, environment: dict[str, str] = words) -> "subprocess.CompletedProcess[str]":
+                state = ["--state", str(tmp_path / "state")]
+                return run(["ops.cli", *command, *state], cwd=CHECKOUT, env=os.environ | environment)
+
+            done(stint("backup", str(tmp_path / "backups")))
+            if url == own:
+                assert "CREATEDB" in done(stint("restore", str(tmp_path / "backups"), "--replace"), 1)
+                with one.sql("postgres") as conn:
+                    conn.execute("ALTER ROLE firm CREATEDB")
+            with psycopg.connect(url):  # its session ends
+                done(stint("restore", str(tmp_path / "backups"), "--replace"))
+            assert value(url, "SELECT count(*) FROM time_entries") == 1
