@@ -32,6 +32,8 @@ NOT_PASTED = {
     ("debugging.md", "./stint bench"): "takes a minute; tests/ops/test_bench.py runs it",
     ("performance.md", "./stint bench"): "takes minutes; tests/ops/test_bench.py runs it",
     ("operations.md", "$ ./stint"): "shows servers that fail: tests/ops/test_operations_page.py makes them and compares",
+    ("operations.md", "./stint backup backups"): "tests/ops/test_backup.py runs these commands, and compares the rows",
+    ("operations.md", "./stint restore backups"): "replaces the database: tests/ops/test_backup.py does that",
     ("operations.md", "pgbackrest"): "needs a server of its own: tests/ops/test_pgbackrest.py runs these blocks",
     ("sandbox.md", ""): "needs the sandbox: tests/ops/test_up_sandbox.py pastes its sections",
 }
