@@ -5,8 +5,8 @@ IN_BROWSER = "tests/console/browser"
 # The modules that take longest, in seconds of `./stint test --all` with four workers. Only their order matters.
 SECONDS = {
     IN_BROWSER: 220,
-    "tests/ops/test_bench.py": 170,
-    "tests/ops/test_up.py": 177,
+    "tests/ops/test_bench.py": 150,
+    "tests/ops/test_up.py": 130,
     "tests/xero/test_sync.py": 154,
     "tests/faults/test_network.py": 149,
     "tests/xero/test_changed_by_hand.py": 144,
