@@ -216,6 +216,6 @@ def create_context(settings: Settings) -> Context:
         subscribers=Subscribers(settings),
         responder=Responder(database, settings),
         outcomes=OutcomeWaiter(database),
-        readiness=Readiness(database),
+        readiness=Readiness(database, settings),
         outbox_metrics=OutboxMetrics(database, seconds=settings.stint_metrics_seconds),
     )

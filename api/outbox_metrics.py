@@ -3,9 +3,11 @@
 import asyncio
 import time
 
+from schemas.diagnosis import postgres_health
 from schemas.outbox import metrics
-from schemas.postgres.connection import PoolBusy, is_unreachable
+from schemas.postgres.connection import WRITES_REFUSED, Connection, PoolBusy, is_unreachable
 from schemas.postgres.pool import Database
+from schemas.postgres.server.writes import check_writable
 
 
 class OutboxMetrics:
@@ -38,4 +40,13 @@ class OutboxMetrics:
 
     async def _read_outbox(self) -> list[str]:
         async with self._database.connection(queued=False) as conn:
-            return await metrics.metrics(conn)
+            writable = ["# TYPE stint_postgres_writable gauge", f"stint_postgres_writable {int(await self._is_writable(conn))}"]
+            return [*writable, *postgres_health.lines(await postgres_health.read(conn)), *await metrics.metrics(conn)]
+
+    async def _is_writable(self, conn: Connection) -> bool:
+        try:
+            await check_writable(conn, disk=self._database.disk_was_full)
+        except WRITES_REFUSED as error:
+            self._database.note_refusal(error)
+            return False
+        return True

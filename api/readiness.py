@@ -3,24 +3,33 @@
 import asyncio
 import time
 
-from schemas.postgres.connection import PoolBusy, is_unreachable
+import psycopg
+
+from schemas.postgres.connection import PoolBusy, connect, is_unreachable
 from schemas.postgres.migrate import pending
 from schemas.postgres.pool import Database
+from schemas.postgres.server.pooler import POOLED, is_pooled
+from schemas.postgres.server.writes import check_writable
+from schemas.settings import Settings
 
 SHARED_SECONDS = 0.5  # checks start at least that far apart
+LACKS_MIGRATIONS = "The database lacks migrations; run ./stint migrate."
+READ_ONLY = "Postgres is read-only; ./stint doctor says why."
+DISK_FULL = "The disk of Postgres is full; ./stint doctor says where."
 
 
 class Readiness:
     """The problems that keep this process from serving, as the last check found them."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database, self._settings = database, settings
+        self._not_pooled = False  # once it is known, it stays
         self._check: asyncio.Task[tuple[str, ...]] | None = None
         self._started_at = float("-inf")
 
     async def problems(self) -> tuple[str, ...]:
-        """None if Postgres answers and has all migrations. Concurrent callers share a check, since the route is public and the
-        connections are few; a caller that is cancelled does not end it."""
+        """None if Postgres answers, stores changes and has all migrations. Concurrent callers share a check, since the route is
+        public and the connections are few; a caller that is cancelled does not end it."""
         now = time.monotonic()
         if self._check is None or (self._check.done() and now - self._started_at >= SHARED_SECONDS):
             self._started_at = now
@@ -29,16 +38,26 @@ class Readiness:
 
     async def _find_problems(self) -> tuple[str, ...]:
         try:
-            if await self._database.with_deadline(self._lacks_migrations()):
-                return ("The database lacks migrations; run ./stint migrate.",)
+            return await self._database.with_deadline(self._look())
+        except psycopg.errors.ReadOnlySqlTransaction:
+            return (READ_ONLY,)
+        except psycopg.errors.DiskFull:
+            return (DISK_FULL,)
         except Exception as error:
             if not is_unreachable(error):
                 raise
             if isinstance(error, PoolBusy):
                 return ("Busy: all connections of this process to Postgres are in use, and Postgres answers.",)
             return ("Postgres cannot be reached; check DATABASE_URL and the server.",)
-        return ()
 
-    async def _lacks_migrations(self) -> bool:
+    async def _look(self) -> tuple[str, ...]:
         async with self._database.connection(queued=False) as conn:
-            return await pending(conn)
+            if await pending(conn):
+                return (LACKS_MIGRATIONS,)
+            # at the disk only after a statement has found it full: that look costs 20 ms of the server
+            await check_writable(conn, disk=self._database.disk_was_full)
+            self._database.disk_was_full = False
+        if not self._not_pooled and await is_pooled(lambda: connect(self._settings)):
+            return (f"{POOLED}.",)
+        self._not_pooled = True
+        return ()

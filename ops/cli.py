@@ -247,11 +247,14 @@ def _of_tests(module: str) -> Callable[[argparse.Namespace], int]:
 
 
 def _load_and_check(args: argparse.Namespace) -> None:
-    """Loads the environment of the running Stint, and refuses a database of a version that this one cannot run on."""
+    """Loads the environment of the running Stint, and refuses a database that this version cannot run on, and a
+    pooler."""
     from schemas.postgres.migrate import check_version
+    from schemas.postgres.server.pooler import refuse_pooler
 
     _load_environment(args, "DATABASE_URL", "AMQP_URL")
     asyncio.run(check_version(os.environ["DATABASE_URL"]))
+    asyncio.run(refuse_pooler(os.environ["DATABASE_URL"]))
 
 
 def _in(module: str, function: str = "run", *, loads_environment: bool = True) -> Callable[[argparse.Namespace], int]:
@@ -269,8 +272,10 @@ def _in(module: str, function: str = "run", *, loads_environment: bool = True) -
 def _migrate(args: argparse.Namespace) -> int:
     _load_environment(args)
     from schemas.postgres.migrate import migrate
+    from schemas.postgres.server.pooler import refuse_pooler
     from schemas.settings import long_hours
 
+    asyncio.run(refuse_pooler(os.environ["DATABASE_URL"]))
     applied = asyncio.run(migrate(os.environ["DATABASE_URL"], long_hours=long_hours()))
     print("\n".join(f"applied {name}" for name in applied) or "nothing to do: the database is up to date")
     return 0

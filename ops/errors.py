@@ -15,14 +15,15 @@ class CommandError(Exception):
 
 
 def explains_itself(error: Exception) -> bool:
-    """Whether the error's text is enough without a traceback: wrong settings, an unreachable database or one of another
-    version, an unusable file."""
+    """Whether the error's text is enough without a traceback: wrong settings, an unreachable database, one of
+    another version or behind a pooler, an unusable file."""
     import psycopg
 
     from schemas.postgres.migrate import WrongVersion
+    from schemas.postgres.server.pooler import PooledTransactions
     from schemas.settings import SettingsMissing
 
-    return isinstance(error, SettingsMissing | WrongVersion | psycopg.Error | OSError)
+    return isinstance(error, SettingsMissing | WrongVersion | PooledTransactions | psycopg.Error | OSError)
 
 
 def close_stdout_if_unread() -> bool:

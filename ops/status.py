@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from ops.state import Run, State
-from schemas.diagnosis import mail, rabbitmq
+from schemas.diagnosis import mail, postgres_server, rabbitmq
 from schemas.diagnosis.status import InstallationStatus, read
 from schemas.postgres.connection import connect
 from schemas.postgres.migrate import pending
+from schemas.postgres.server.failures import explain
 from schemas.settings import Settings, settings
 
 CONNECT_SECONDS = 3.0
@@ -64,9 +65,13 @@ async def _read_database(settings: Settings, status: InstallationStatus) -> str:
                 status.lacks_migrations = True
                 return "lacks migrations"
             await read(conn, settings, status)
+            problem = await postgres_server.find_problem(conn, settings)
     except Exception as error:  # any error means that Postgres cannot be used, and is shown as its state
-        return f"does not answer: {type(error).__name__}"
-    return "ok"
+        problem = explain(error, settings.database_url)
+    if problem is None:
+        return "ok"
+    status.cures["Postgres"] = problem.cure
+    return problem.state
 
 
 async def _probe(url: str | None) -> str:

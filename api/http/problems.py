@@ -21,7 +21,7 @@ from schemas import wording
 from schemas.base import Row
 from schemas.customers.deletion import References
 from schemas.errors import Conflict, FieldProblem, Forbidden, Invalid, NotFound, RateLimited, StintError, Unavailable
-from schemas.postgres.connection import PoolBusy, is_unreachable
+from schemas.postgres.connection import WRITES_REFUSED, PoolBusy, is_unreachable
 from schemas.postgres.migrate import UNDEFINED
 
 logger = logging.getLogger(__name__)
@@ -49,6 +49,8 @@ DETAILS = {
     413: "The body is larger than this route accepts; only Slack's routes accept more than 256 KiB.",
 }
 DATABASE_AWAY = "The database cannot be reached. Nothing was changed; try again in a moment."
+NOTHING_STORED = "The database accepts no changes at the moment. Nothing was changed; try again soon."
+REFUSED_SECONDS = 5  # until a client asks again whether changes are accepted
 LACKS_MIGRATIONS = (
     "The database is of another version than this process. Nothing was changed; ./stint migrate adds what it lacks."
 )
@@ -176,6 +178,8 @@ def _allowed(error: HTTPException) -> str:
 def _database_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     if is_unreachable(error):
         logger.warning("Postgres is busy or away error=%s", type(error).__name__)
+        if isinstance(error, WRITES_REFUSED):
+            return _problem_response(request, 503, NOTHING_STORED, retry_after=REFUSED_SECONDS)
         if isinstance(error, PoolBusy):
             return _problem_response(
                 request,

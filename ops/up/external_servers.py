@@ -12,18 +12,26 @@ Say = Callable[[str], None]
 
 
 async def wait_for_postgres(database_url: str, say: Say) -> None:
-    """Returns when the Postgres of DATABASE_URL accepts a connection. Says once that it waits."""
+    """Returns when the Postgres of DATABASE_URL accepts a connection. Says once that it waits, and why. Raises CommandError if
+    Stint cannot work with it."""
     import psycopg
+
+    from schemas.postgres.server.failures import explain
+    from schemas.postgres.server.pooler import PooledTransactions, refuse_pooler
 
     async def attempt() -> None:
         try:
             await (await psycopg.AsyncConnection.connect(database_url, connect_timeout=5)).close()
         except psycopg.OperationalError as error:
-            raise OSError(str(error).strip().splitlines()[0]) from error
+            raise OSError(f"Postgres {explain(error, database_url).state}") from error
         except psycopg.Error as error:
             raise CommandError(f"DATABASE_URL is not the URL of a Postgres: {str(error).strip()}") from error
 
     await _wait_for("the Postgres of DATABASE_URL", attempt, say)
+    try:
+        await refuse_pooler(database_url)
+    except PooledTransactions as error:
+        raise CommandError(str(error)) from error
 
 
 async def wait_for_rabbitmq(amqp_url: str, say: Say) -> None:

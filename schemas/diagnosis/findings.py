@@ -2,6 +2,7 @@
 
 from schemas.diagnosis.bills_in_xero import of_bills_in_xero
 from schemas.diagnosis.finding import Finding
+from schemas.diagnosis.postgres_findings import of_postgres
 from schemas.diagnosis.processes import of_processes
 from schemas.diagnosis.queues import of_other_queues, of_queue
 from schemas.diagnosis.servers import of_server, with_reports
@@ -10,13 +11,15 @@ from schemas.diagnosis.status import InstallationStatus
 
 def diagnose(status: InstallationStatus) -> list[Finding]:
     """What is wrong. A cause comes before its consequences."""
+    has_postgres = status.servers.get("Postgres") == "ok"
     findings = [
         of_server(name, state, status.cures.get(name))
         for name, state in with_reports(status).items()
-        if state not in ("ok", "not set")
+        if state not in ("ok", "not set") and (has_postgres or not state.startswith("is not ready"))
     ]
-    if status.servers.get("Postgres") != "ok":  # all that follows is read from Postgres
+    if not has_postgres:  # all that follows is read from Postgres, or written to it by processes that run
         return findings
+    findings += of_postgres(status.postgres)
     findings += of_processes(status)
     findings += of_other_queues(status)
     findings += [finding for queue in status.queues if (finding := of_queue(status, queue))]

@@ -45,7 +45,7 @@ def of_server(name: str, state: str, cure: str | None) -> Finding:
     why, do = {
         "Postgres": (
             "the API answers 503 and workers wait; nothing is lost",
-            "start it, or fix DATABASE_URL and restart Stint",
+            cure or "start it, or fix DATABASE_URL and restart Stint",
         ),
         "API": ("no client is served", "./stint up, or ./stint api; its log says why it ended"),
         "user pool": (

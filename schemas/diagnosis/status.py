@@ -3,7 +3,8 @@
 import socket
 from dataclasses import dataclass, field
 
-from schemas.diagnosis import secrets
+from schemas.diagnosis import postgres_health, secrets
+from schemas.diagnosis.postgres_health import PostgresHealth
 from schemas.diagnosis.secrets import Unreadable
 from schemas.identity import leftovers, user_pool
 from schemas.masking import Redactor
@@ -40,6 +41,7 @@ class InstallationStatus:
     xero_waiting: list[WaitingBills] = field(default_factory=list)  # bills that wait until a person acts
     timers_without_access: list[str] = field(default_factory=list)  # the addresses of their users
     unreadable_secrets: Unreadable = field(default_factory=Unreadable)  # what SECRET_KEY does not decrypt
+    postgres: PostgresHealth = field(default_factory=PostgresHealth)
 
     def alive(self, kind: str, queue: str | None = None) -> list[Process]:
         """The living processes of that kind; with `queue`, only those that serve it."""
@@ -57,6 +59,7 @@ async def read(conn: Connection, settings: Settings, status: InstallationStatus 
     status.dead, status.groups, status.unrecognized = found.dead, len(found.items), found.unrecognized
     status.stray_entries = await strays.stray_entries(conn, settings)
     status.unreadable_secrets = await secrets.unreadable(conn, settings)
+    status.postgres = await postgres_health.read(conn)
     status.timers_without_access = await leftovers.timers_without_access(conn)
     if settings.uses_external_identity:
         status.servers["user pool"] = await _user_pool(conn, settings)

@@ -164,9 +164,17 @@ class PoolBusy(PoolTimeout):
     """All connections of this process are in use, and Postgres answers: waiting helps soon."""
 
 
-# Errors that mean that Postgres is not reachable: waiting may help. Some subclasses of OperationalError mean something else;
-# see STATEMENT_FAILED.
-UNREACHABLE: tuple[type[Exception], ...] = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed)
+# Errors of a Postgres that answers, and stores nothing now: it is read-only, for example a standby, or its disk is full.
+WRITES_REFUSED: tuple[type[Exception], ...] = (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.DiskFull)
+# Errors that mean that Postgres is not reachable, or stores nothing: waiting may help. Some subclasses of OperationalError mean
+# something else; see STATEMENT_FAILED.
+UNREACHABLE: tuple[type[Exception], ...] = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    PoolTimeout,
+    PoolClosed,
+    *WRITES_REFUSED,
+)
 # Errors of one statement: a timeout, a lock, a deadlock, a limit. Postgres is reachable.
 STATEMENT_FAILED: tuple[type[Exception], ...] = (
     psycopg.errors.QueryCanceled,
@@ -178,47 +186,57 @@ STATEMENT_FAILED: tuple[type[Exception], ...] = (
 
 
 def is_unreachable(error: BaseException) -> bool:
-    """Whether the error means that Postgres is not reachable, and not that a statement failed."""
+    """Whether the error means that Postgres is not reachable or stores nothing, and not that a statement failed."""
     return isinstance(error, UNREACHABLE) and not isinstance(error, STATEMENT_FAILED)
 
 
-def connection_options(settings: Settings) -> dict[str, Any]:
-    """psycopg's keyword arguments. They limit how long a connection keeps its locks, even if its process hangs or its machine
-    is gone."""
+# psycopg's keyword arguments for each connection
+CONNECTION_OPTIONS: dict[str, Any] = {
+    "autocommit": True,
+    "prepare_threshold": 1,
+    "connect_timeout": 5,
+    "application_name": "stint",
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+
+
+async def begin_session(conn: Connection, settings: Settings) -> None:
+    """Limits how long a new connection keeps its locks, even if its process hangs or its machine is gone. By a statement, since
+    PgBouncer refuses connections that ask for these settings in their startup message."""
+    conn.answer_timeout_seconds = settings.stint_statement_seconds + MARGIN_SECONDS
     milliseconds = int(settings.stint_statement_seconds * 1000)
-    return {
-        "autocommit": True,
-        "prepare_threshold": 1,
-        "connect_timeout": 5,
-        "application_name": "stint",
-        "keepalives_idle": 5,
-        "keepalives_interval": 2,
-        "keepalives_count": 3,
+    session = {
+        "timezone": "UTC",
+        "stint.long_seconds": settings.stint_long_hours * 3600,  # for the trigger that sets the flags of time entries
+        "statement_timeout": milliseconds,
+        "lock_timeout": min(10_000, milliseconds),
+        # a process that is frozen inside a transaction loses it, instead of keeping its locks
+        "idle_in_transaction_session_timeout": 15_000,
+        "client_connection_check_interval": 2_000,
+        # the server's side: the locks of a client that is gone are released within seconds
+        "tcp_keepalives_idle": 5,
+        "tcp_keepalives_interval": 2,
+        "tcp_keepalives_count": 3,
         "tcp_user_timeout": 10_000,
-        "options": " ".join(
-            f"-c {name}={value}"
-            for name, value in {
-                "timezone": "UTC",
-                "stint.long_seconds": settings.stint_long_hours * 3600,  # for the trigger that sets the flags of time entries
-                "statement_timeout": milliseconds,
-                "lock_timeout": min(10_000, milliseconds),
-                # a process that is frozen inside a transaction loses it, instead of keeping its locks
-                "idle_in_transaction_session_timeout": 15_000,
-                "client_connection_check_interval": 2_000,
-                # the server's side: the locks of a client that is gone are released within seconds
-                "tcp_keepalives_idle": 5,
-                "tcp_keepalives_interval": 2,
-                "tcp_keepalives_count": 3,
-                "tcp_user_timeout": 10_000,
-            }.items()
-        ),
     }
+    await conn.execute(
+        "SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS settings (name, value)",
+        (list(session), [str(value) for value in session.values()]),
+        prepare=False,
+    )
 
 
 async def connect(settings: Settings) -> Connection:
     """A connection outside the pool, for a worker thread or a command. Raises psycopg.OperationalError if Postgres is away."""
-    conn = await Connection.connect(settings.database_url, **connection_options(settings))
-    conn.answer_timeout_seconds = settings.stint_statement_seconds + MARGIN_SECONDS
+    conn = await Connection.connect(settings.database_url, **CONNECTION_OPTIONS)
+    try:
+        await begin_session(conn, settings)
+    except BaseException:
+        await conn.close()  # it does not suspend
+        raise
     return conn
 
 

@@ -100,6 +100,11 @@ async def pending(conn: AsyncConnection[tuple[object, ...]]) -> bool:
     return await cursor.fetchone() != (len(_NAMES), len(installed))
 
 
+async def unknown_migrations(conn: AsyncConnection[tuple[object, ...]]) -> list[str]:
+    """The migrations that the database has and this version lacks, in order."""
+    return sorted(await _applied_names(conn) - set(_NAMES))
+
+
 async def _applied_names(conn: AsyncConnection[tuple[object, ...]]) -> set[str]:
     try:
         cursor = await conn.execute("SELECT name::text FROM migrations")

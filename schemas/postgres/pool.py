@@ -3,26 +3,29 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from typing import Any
 from weakref import WeakSet
 
+import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from schemas.errors import Unavailable
 from schemas.postgres.checkouts import Checkouts, PoolState
 from schemas.postgres.connection import (
-    MARGIN_SECONDS,
+    CONNECTION_OPTIONS,
     STATEMENT_FAILED,
     UNREACHABLE,
+    WRITES_REFUSED,
     Connection,
     PoolBusy,
     Result,
+    begin_session,
     connect,
-    connection_options,
     wait_for_leases,
 )
 from schemas.postgres.liveness import LivenessMonitor
+from schemas.postgres.server.writes import check_writable
 from schemas.servers.postgres_hosts import hosts_of
 from schemas.settings import Settings
 
@@ -55,6 +58,8 @@ class Database:
         self._deadline_seconds = settings.stint_connect_seconds + 0.4
         self._bulk_slots = asyncio.Semaphore(max(1, size // 4))
         self._checking: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Task[None] | None = None
+        self.disk_was_full = False  # whether a statement has found the disk full, and no look has found space since
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def open(self) -> None:
@@ -77,7 +82,7 @@ class Database:
         return AsyncConnectionPool(
             self._settings.database_url,
             connection_class=Connection,
-            kwargs=connection_options(self._settings),
+            kwargs=CONNECTION_OPTIONS,
             configure=self._configure,
             min_size=least,
             max_size=most,
@@ -87,8 +92,8 @@ class Database:
         )
 
     async def _configure(self, conn: Connection) -> None:
-        conn.answer_timeout_seconds = self._settings.stint_statement_seconds + MARGIN_SECONDS
         self._all.add(conn)
+        await begin_session(conn, self._settings)
 
     @asynccontextmanager
     async def connection(self, *, queued: bool = True) -> AsyncIterator[Connection]:
@@ -101,11 +106,16 @@ class Database:
                 conn = await checkouts.take_now() or await self._wait_for(checkouts)
                 try:
                     yield conn
+                except WRITES_REFUSED:
+                    await conn.close()  # it does not suspend; another connection may lead to a server that stores changes
+                    raise
                 finally:
                     must_wait = conn.take_must_wait()
                     await checkouts.return_connection(conn)  # to its end, also if the request is cancelled
         except UNREACHABLE as error:
-            if not isinstance(error, (PoolBusy, *STATEMENT_FAILED)):
+            if isinstance(error, WRITES_REFUSED):
+                self.note_refusal(error)
+            elif not isinstance(error, (PoolBusy, *STATEMENT_FAILED)):
                 self._replace_dead_connections()
             raise
         finally:
@@ -188,6 +198,21 @@ class Database:
     def answers(self, *, seconds: float) -> bool:
         """Whether Postgres has answered within the last `seconds`, which are ANSWER_SECONDS or more."""
         return self._monitor.answered_since(time.monotonic() - seconds)
+
+    def note_refusal(self, error: Exception) -> None:
+        """Call it with an error of WRITES_REFUSED that happened on one of these connections, and was not raised within it."""
+        if isinstance(error, psycopg.errors.DiskFull):
+            self.disk_was_full = True
+        elif self._renewing is None or self._renewing.done():
+            self._renewing = asyncio.create_task(self._renew())
+
+    async def _renew(self) -> None:
+        """Replaces all connections if a new one may write: then only the sessions of the old ones are read-only."""
+        with suppress(*UNREACHABLE):
+            async with await connect(self._settings) as conn:
+                await check_writable(conn, disk=False)
+            await self._pool.drain()
+            await self._unqueued_pool.drain()
 
     def _replace_dead_connections(self) -> None:
         # after a restart of Postgres all idle connections are dead: replace them now, instead of at one failed request each

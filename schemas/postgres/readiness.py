@@ -10,6 +10,9 @@ import psycopg
 from schemas.postgres import functions
 from schemas.postgres.connection import connect
 from schemas.postgres.migrate import pending
+from schemas.postgres.server.failures import explain
+from schemas.postgres.server.pooler import POOLED, is_pooled
+from schemas.postgres.server.writes import check_writable
 from schemas.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -24,11 +27,14 @@ async def find_obstacle(settings: Settings) -> str | None:
         async with await connect(settings) as conn:
             if await pending(conn):
                 return LACKS_MIGRATIONS
+            await check_writable(conn, disk=False)
             with suppress(psycopg.errors.InsufficientPrivilege):  # only their owner may write the comments of functions
                 await functions.keep(conn)
-            return None
+        return POOLED if await is_pooled(lambda: connect(settings)) else None
+    except psycopg.errors.ReadOnlySqlTransaction:
+        return "Postgres is read-only"
     except psycopg.Error as error:
-        return f"Postgres: {type(error).__name__}"
+        return f"Postgres {explain(error, settings.database_url).state}"
 
 
 async def wait_for_database(settings: Settings, is_stopping: Callable[[], bool] = lambda: False) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import secrets
 import subprocess
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from api.readiness import DISK_FULL
 from ops.up.postgres import Postgres
 from schemas.postgres.migrate import migrate
 from tests.faults.test_servers_down import insist_on_stops
@@ -82,7 +84,14 @@ def test_a_full_disk_refuses_clearly_and_loses_nothing(
             break
         made.append(answer.json()["id"])
     assert answer.status_code == 503 and "Retry-After" in answer.headers, answer.text
+    assert "The database accepts no changes at the moment." in answer.json()["detail"]
     assert "disk" not in answer.text.lower() and "postgres" not in answer.text.lower()
+    if postgres.is_running():
+        ready = admin.http.get("/health/ready")
+        assert ready.status_code == 503 and ready.json()["problems"] == [DISK_FULL]
+        assert "stint_postgres_writable 0" in admin.http.get("/metrics").text
+        [finding] = json.loads(stint.command("doctor", "--json").stdout)
+        assert finding["what"] == f"Postgres has a full disk: no space is left at {postgres.data}."
 
     ballast.unlink()
     if not postgres.is_running():  # without space for its log it ends, and its supervisor starts it again
@@ -92,5 +101,6 @@ def test_a_full_disk_refuses_clearly_and_loses_nothing(
     eventually(lambda: stint.value("SELECT count(*) = 0 FROM messages WHERE state <> 'done'"), seconds=60)
     assert answered == {row[0] for row in stint.rows("SELECT id::text FROM time_entries")}
     assert set(made) <= {row[0] for row in stint.rows("SELECT id::text FROM tasks")}
+    assert stint.value("SELECT count(*) FROM message_attempts") == 0
     assert all(stint.is_running(name) for name in ("api", "relay", "work"))
     stint.verify()

@@ -9,16 +9,20 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import httpx2
+import psycopg
 import pytest
 
 from ops import cli
 from schemas.diagnosis import mail, rabbitmq
 from schemas.diagnosis.findings import diagnose
+from schemas.diagnosis.postgres_findings import of_postgres
+from schemas.diagnosis.postgres_health import Holder, PostgresHealth, Slot, Standby
 from schemas.diagnosis.secrets import Unreadable
 from schemas.diagnosis.status import InstallationStatus
 from schemas.messages import SendMail
 from schemas.outbox.heartbeats import LateHandler, Process
 from schemas.outbox.metrics import QueueDepth
+from schemas.postgres.server.failures import explain
 from tests.outbox import probe
 from tests.support.installation import CHECKOUT, Installation, eventually
 from tests.support.smtp import mail_server
@@ -115,6 +119,25 @@ def test_every_screen_on_the_page_is_what_the_command_prints(own: Installation) 
     assert {name for name in measured if not name.endswith("_created")} == set(re.findall(r"\bstint_\w+", PAGE))
 
 
+REFUSALS = (
+    "connection refused",
+    'FATAL:  password authentication failed for user "x"',
+    'FATAL:  database "x" does not exist',
+)
+STATES = ("is read-only: it is a standby", "has a full disk: no space is left", "is behind a pooler that assigns connections")
+UNWELL = PostgresHealth(
+    connections=99,
+    connections_most=100,
+    transaction_ids_age=2_000_000_000,
+    holders=[Holder("the prepared transaction x", 9_999.0, "ROLLBACK PREPARED 'x'")],
+    slots=[Slot("gone", 2**30, too_much=True)],
+    standbys=[Standby("late", 2**30, 1.0)],
+    synchronous_names="a",
+    synchronous_missing=1,
+    unknown_migrations=["9999_later"],
+)
+
+
 def test_whatever_the_doctor_finds_has_a_section() -> None:
     """All words of the section's heading are in the finding's text."""
     servers = {"RabbitMQ": "does not answer", "API": "does not answer", "mail": "does not answer"}
@@ -131,7 +154,12 @@ def test_whatever_the_doctor_finds_has_a_section() -> None:
     )
     frozen = worker.model_copy(update={"alive": False, "frozen": True})
     found = [
-        *diagnose(InstallationStatus(servers={"Postgres": "does not answer: OperationalError"})),
+        *(
+            diagnose(InstallationStatus(servers={"Postgres": refusal.state}))[0]
+            for refusal in (explain(psycopg.OperationalError(text), "dbname=x") for text in REFUSALS)
+        ),
+        *(diagnose(InstallationStatus(servers={"Postgres": state}))[0] for state in STATES),
+        *of_postgres(UNWELL),
         *diagnose(InstallationStatus(servers={"Postgres": "lacks migrations"}, lacks_migrations=True)),
         *diagnose(
             InstallationStatus(
@@ -151,7 +179,7 @@ def test_whatever_the_doctor_finds_has_a_section() -> None:
         *(rabbitmq.of_rabbitmq(rabbitmq.state_of(f"{code}: words")) for code in rabbitmq.WORDS),
         mail.of_mail(mail.state_of("refused: words")),
     ]
-    assert len(found) == 27
+    assert len(found) == 39
     headings = re.findall(r"^### (.*)$", PAGE.partition("## Alerts")[2], re.MULTILINE)
     sections = [words_in(part) for heading in headings for part in heading.split(" and ")]
     assert [finding.what for finding in found if not any(section <= words_in(finding.what) for section in sections)] == []

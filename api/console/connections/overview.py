@@ -10,7 +10,7 @@ from api.console.forms import Form
 from api.console.pages import page
 from api.dependencies import ApiRequest
 from schemas.outbox import heartbeats, metrics
-from schemas.postgres import server
+from schemas.postgres.server import description
 from schemas.slack.access import loss
 from schemas.xero import sending
 from schemas.xero.access import status
@@ -37,7 +37,7 @@ async def connections_page(request: ApiRequest, form: Form[Any], *, code: int = 
         processes = await heartbeats.processes(conn)
         depths = await metrics.queue_depths(conn)
         began = time.perf_counter()
-        postgres = await server.describe(conn)
+        postgres = await description.describe(conn)
         milliseconds = (time.perf_counter() - began) * 1000
     relays = [process for process in processes if process.kind == "relay" and process.alive]
     values: dict[str, Any] = {

@@ -1,0 +1,176 @@
+"""What the server of Postgres shows of its own health: connections, transaction ids, what keeps old rows, and replication."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from schemas.postgres.connection import Connection
+from schemas.postgres.migrate import unknown_migrations
+
+
+@dataclass(frozen=True)
+class Holder:
+    """What keeps rows that were deleted or changed from being removed, and for how long."""
+
+    what: str
+    seconds: float
+    cure: str
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A replication slot that nobody reads and that keeps WAL. `too_much`: more than max_wal_size, or it has lost some."""
+
+    name: str
+    kept_bytes: int
+    too_much: bool
+
+
+@dataclass(frozen=True)
+class Standby:
+    """A standby that is connected. `behind_bytes`: of WAL that it has not replayed; `silent_seconds`: since its last report."""
+
+    name: str
+    behind_bytes: int
+    silent_seconds: float
+
+
+@dataclass(frozen=True)
+class PostgresHealth:
+    """As of one look. The ages of transaction ids and of multixacts are of the database in which they are oldest."""
+
+    connections: int = 0
+    connections_most: int = 0  # without those that are reserved for superusers
+    users_of_connections: Sequence[str] = ()  # the three application names with the most, each with its number
+    transaction_ids_age: int = 0
+    multixacts_age: int = 0
+    oldest_database: str = ""
+    holders: Sequence[Holder] = ()  # the oldest first
+    slots: Sequence[Slot] = ()
+    standbys: Sequence[Standby] = ()
+    synchronous_names: str = ""
+    synchronous_missing: int = 0
+    unknown_migrations: Sequence[str] = ()  # of a newer version of Stint
+
+    @property
+    def held_seconds(self) -> float:
+        """How long old rows have been kept."""
+        return max((holder.seconds for holder in self.holders), default=0.0)
+
+
+async def read(conn: Connection) -> PostgresHealth:
+    """The health of the server of this connection. What the role of DATABASE_URL may not see counts as well: the membership in
+    pg_monitor shows it all."""
+    connections, most = await conn.one(
+        """
+        SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
+               current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+               - coalesce(current_setting('reserved_connections', true), '0')::int
+        """
+    )
+    users = await conn.values(
+        """
+        SELECT count(*) || ' of ' || coalesce(nullif(application_name, ''), usename::text, 'others') FROM pg_stat_activity
+        WHERE backend_type = 'client backend'
+        GROUP BY coalesce(nullif(application_name, ''), usename::text, 'others') ORDER BY count(*) DESC LIMIT 3
+        """
+    )
+    ids, multixacts, database = await conn.one(
+        """
+        SELECT max(age(datfrozenxid)), max(mxid_age(datminmxid)),
+               (array_agg(datname::text ORDER BY greatest(age(datfrozenxid), mxid_age(datminmxid)) DESC))[1]
+        FROM pg_database
+        """
+    )
+    names = await conn.value("SELECT current_setting('synchronous_standby_names')")
+    return PostgresHealth(
+        connections=connections,
+        connections_most=most,
+        users_of_connections=users,
+        transaction_ids_age=ids,
+        multixacts_age=multixacts,
+        oldest_database=database,
+        holders=await _holders(conn),
+        slots=await conn.all(_SLOTS, row=Slot),
+        standbys=await conn.all(_STANDBYS, row=Standby),
+        synchronous_names=names,
+        synchronous_missing=await _missing(conn, names),
+        unknown_migrations=await unknown_migrations(conn),
+    )
+
+
+_HOLDERS = """
+    SELECT format('a transaction of the process %s (%s)', pid, coalesce(nullif(application_name, ''), usename::text)) AS what,
+           extract(epoch FROM clock_timestamp() - xact_start)::float AS seconds,
+           format('SELECT pg_terminate_backend(%s)', pid) AS cure
+    FROM pg_stat_activity WHERE backend_xmin IS NOT NULL AND backend_type <> 'walsender' AND pid <> pg_backend_pid()
+    UNION ALL
+    SELECT format('the prepared transaction %s', gid), extract(epoch FROM clock_timestamp() - prepared)::float,
+           format('in the database %I: ROLLBACK PREPARED %L', database, gid)
+    FROM pg_prepared_xacts
+    ORDER BY seconds DESC NULLS LAST LIMIT 3
+"""
+_SLOTS = """
+    SELECT slot_name::text AS name, pg_wal_lsn_diff(last, restart_lsn)::bigint AS kept_bytes,
+           wal_status <> 'reserved' AS too_much
+    FROM pg_replication_slots, (
+        SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END AS last) AS wal
+    WHERE NOT active AND restart_lsn IS NOT NULL ORDER BY slot_name
+"""
+_STANDBYS = """
+    SELECT coalesce(nullif(application_name, ''), client_addr::text, pid::text) AS name,
+           pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::bigint AS behind_bytes,
+           extract(epoch FROM clock_timestamp() - reply_time)::float AS silent_seconds
+    FROM pg_stat_replication WHERE NOT pg_is_in_recovery() AND replay_lsn IS NOT NULL AND reply_time IS NOT NULL ORDER BY 1
+"""
+
+
+async def _holders(conn: Connection) -> list[Holder]:
+    found = await conn.all(_HOLDERS)
+    return [Holder(what, seconds, cure) for what, seconds, cure in found if seconds is not None]
+
+
+async def _missing(conn: Connection, names: str) -> int:
+    """How many synchronous standbys commits wait for that are not connected. 0 if the role may not see that."""
+    needed = _needed(names)
+    if not needed or not await conn.value("SELECT pg_has_role('pg_read_all_stats', 'USAGE')"):
+        return 0
+    there = await conn.value(
+        "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND sync_state IN ('sync', 'quorum')"
+    )
+    return max(0, needed - int(there))
+
+
+def _needed(names: str) -> int:
+    """How many standbys a value of synchronous_standby_names makes each commit wait for: `a, b` is 1, `FIRST 2 (a, b, c)`,
+    `ANY 2 (a, b, c)` and `2 (a, b, c)` are 2."""
+    before, bracket, _ = names.partition("(")
+    number = before.split()[-1:]
+    return int(number[0]) if bracket and number and number[0].isdecimal() else int(bool(names.strip()))
+
+
+def lines(health: PostgresHealth) -> list[str]:
+    """The metrics, in Prometheus's text format."""
+
+    def escaped(name: str) -> str:
+        return name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+    behind = {escaped(standby.name): standby.behind_bytes for standby in health.standbys}
+    kept = {escaped(slot.name): slot.kept_bytes for slot in health.slots}
+    return [
+        "# TYPE stint_postgres_connections gauge",
+        f"stint_postgres_connections {health.connections}",
+        "# TYPE stint_postgres_connections_most gauge",
+        f"stint_postgres_connections_most {health.connections_most}",
+        "# TYPE stint_postgres_transaction_ids_age gauge",
+        f"stint_postgres_transaction_ids_age {health.transaction_ids_age}",
+        "# TYPE stint_postgres_multixacts_age gauge",
+        f"stint_postgres_multixacts_age {health.multixacts_age}",
+        "# TYPE stint_postgres_held_seconds gauge",
+        f"stint_postgres_held_seconds {health.held_seconds:.1f}",
+        "# TYPE stint_postgres_standbys_missing gauge",
+        f"stint_postgres_standbys_missing {health.synchronous_missing}",
+        "# TYPE stint_postgres_standby_behind_bytes gauge",
+        *(f'stint_postgres_standby_behind_bytes{{standby="{name}"}} {count}' for name, count in behind.items()),
+        "# TYPE stint_postgres_slot_bytes gauge",
+        *(f'stint_postgres_slot_bytes{{slot="{name}"}} {count}' for name, count in kept.items()),
+    ]

@@ -1,0 +1,193 @@
+"""What `./stint doctor` says of a real Postgres that is unwell, and that each cure ends it."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+
+import psycopg
+import pytest
+
+from ops.status import collect
+from schemas.diagnosis.finding import Finding
+from schemas.diagnosis.findings import diagnose
+from schemas.diagnosis.postgres_findings import Limits, of_postgres
+from schemas.diagnosis.postgres_health import PostgresHealth, lines, read
+from schemas.postgres.connection import Connection
+from schemas.postgres.server.failures import explain
+from schemas.settings import Settings
+from tests.support.clusters import Cluster, Clusters, clusters
+from tests.support.installation import SECRET_KEY, eventually
+
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
+
+SETTINGS = "max_prepared_transactions = 5", "max_wal_size = 32MB", "autovacuum_naptime = 1s"
+HBA = """
+local all pw scram-sha-256
+local all shut reject
+local all all trust
+local replication all trust
+"""
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[Clusters]:
+    with clusters() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def primary(made: Clusters) -> Cluster:
+    return made.new_with_stint("primary", *SETTINGS)
+
+
+def health(cluster: Cluster) -> PostgresHealth:
+    async def look() -> PostgresHealth:
+        async with await Connection.connect(cluster.url, autocommit=True) as conn:
+            return await read(conn)
+
+    return asyncio.run(look())
+
+
+def found(cluster: Cluster, *, but: Limits | None = None) -> list[Finding]:
+    return of_postgres(health(cluster), but)
+
+
+def carry_out(cluster: Cluster, *statements: str) -> None:
+    with cluster.sql() as conn:
+        for statement in statements:
+            conn.execute(statement.encode())
+
+
+def test_a_healthy_server_has_no_finding(primary: Cluster) -> None:
+    assert found(primary) == []
+    assert "stint_postgres_connections_most 57" in lines(health(primary))
+
+
+def test_connections_that_run_out_are_reported(primary: Cluster) -> None:
+    with ExitStack() as many:
+        for _ in range(50):
+            many.enter_context(psycopg.connect(primary.url, application_name="report"))
+        [finding] = found(primary)
+        assert finding.what.startswith("Connections of Postgres are running out: 5") and "50 of report" in finding.what
+    eventually(lambda: not found(primary))
+
+
+def test_what_keeps_old_rows_is_named_with_what_ends_it(primary: Cluster) -> None:
+    briefly = Limits(held_seconds=0.2)
+    carry_out(primary, "BEGIN", "CREATE TABLE kept ()", "PREPARE TRANSACTION 'it''s old'")
+    with closing(psycopg.connect(primary.url, application_name="report")) as conn:
+        conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        conn.execute("SELECT 1")
+        eventually(lambda: len(found(primary, but=briefly)) == 2)
+        prepared, session = found(primary, but=briefly)
+        assert found(primary) == []
+        assert "the prepared transaction it's old" in prepared.what and "(report)" in session.what
+        carry_out(primary, prepared.do.partition("in the database stint: ")[2], session.do.partition("end it: ")[2])
+        eventually(lambda: found(primary, but=briefly) == [])
+
+
+def test_a_slot_that_nobody_reads_is_reported_once_it_keeps_too_much(primary: Cluster) -> None:
+    carry_out(primary, "SELECT pg_create_physical_replication_slot('gone', true)")
+    assert found(primary) == []
+    for _ in range(4):
+        carry_out(primary, "SELECT pg_logical_emit_message(false, 'x', 'x')", "SELECT pg_switch_wal()")
+    [finding] = found(primary)
+    assert finding.what.startswith("A replication slot of Postgres keeps WAL: gone")
+    assert any(line.startswith('stint_postgres_slot_bytes{slot="gone"}') for line in lines(health(primary)))
+    carry_out(primary, finding.do.partition("if there is none any more: ")[2])
+    assert found(primary) == []
+
+
+def test_standbys_that_are_behind_or_missing_are_reported(made: Clusters, primary: Cluster) -> None:
+    carry_out(primary, "ALTER SYSTEM SET synchronous_standby_names = 'FIRST 1 (near, far)'", "SELECT pg_reload_conf()")
+    eventually(lambda: found(primary))
+    [missing] = found(primary)
+    assert missing.what.startswith("A synchronous standby of Postgres is missing: 1 of those that")
+    standby = made.keep(
+        primary.base_backup("near", f"primary_conninfo = 'host={primary.sockets} user=stint application_name=near'")
+    )
+    standby.touch("standby.signal")
+    standby.start()
+    eventually(lambda: found(primary) == [], why="it is there")
+
+    little = Limits(behind_bytes=1_000_000)
+    [receiver] = standby.processes("walreceiver")
+    os.kill(receiver, signal.SIGSTOP)
+    carry_out(primary, "SELECT pg_logical_emit_message(false, 'x', repeat('x', 3000000))")
+    eventually(lambda: found(primary, but=little))
+    assert found(primary, but=little)[0].what.startswith("A standby of Postgres is behind: near, by ")
+    os.kill(receiver, signal.SIGCONT)
+    eventually(lambda: found(primary, but=little) == [])
+
+    standby.stop()
+    eventually(lambda: found(primary), why="it is missing")
+    assert "stint_postgres_standbys_missing 1" in lines(health(primary))
+    carry_out(primary, *missing.do.partition("written meanwhile: ")[2].split("; "))
+    eventually(lambda: found(primary) == [])
+
+
+def test_a_newer_versions_database_is_named(primary: Cluster) -> None:
+    carry_out(primary, "INSERT INTO migrations (name) VALUES ('9999_later')")
+    assert [finding.what.partition(":")[0] for finding in found(primary)] == ["The database is of a newer version of Stint"]
+    carry_out(primary, "DELETE FROM migrations WHERE name = '9999_later'")
+
+
+def test_transaction_ids_that_run_out_are_reported_until_old_rows_are_frozen(made: Clusters) -> None:
+    old = made.new_with_stint("old", *SETTINGS)
+    old.stop()
+    next_id = 1_100_000_000 - 1_100_000_000 % 1_048_576  # the first id of a file of pg_xact
+    old.run("pg_resetwal", f"--next-transaction-id={next_id}", "-D", old.data)
+    (old.data / "pg_xact" / f"{next_id // 1_048_576:04X}").write_bytes(bytes(262_144))
+    old._give_all(old.data)
+    old.start(until_ready=False)
+    eventually(old.answers, seconds=30)
+    [finding] = found(old)
+    assert finding.what.startswith("Transaction ids of Postgres are running out: the oldest of the database ")
+    old.run("vacuumdb", "--all", "--freeze", "-h", old.sockets, "-U", "stint")
+    eventually(lambda: found(old) == [], seconds=40, why="autovacuum freezes the template, which nobody can connect to")
+
+
+def test_why_postgres_lets_nobody_in_is_named(primary: Cluster) -> None:
+    (primary.data / "pg_hba.conf").write_text(HBA)
+    carry_out(
+        primary,
+        "CREATE ROLE pw LOGIN PASSWORD 'right'",
+        "CREATE ROLE shut LOGIN",
+        "CREATE ROLE asleep",
+        "CREATE ROLE full_up LOGIN CONNECTION LIMIT 0",
+        "SELECT pg_reload_conf()",
+    )
+
+    def url(user: str, database: str = "stint") -> str:
+        return primary.url.replace("stint@/stint?", f"{user}@/{database}?")
+
+    expected = {
+        url("pw:falsch"): "does not let Stint in: the password of the user pw is wrong",
+        url("nobody"): "does not let Stint in: it has no user nobody, or not one that may log in",
+        url("asleep"): "does not let Stint in: it has no user asleep, or not one that may log in",
+        url("stint", "other"): "does not let Stint in: it has no database other, or the user stint may not use it",
+        url("shut"): "does not let Stint in: its pg_hba.conf admits no user shut from this machine",
+        url("full_up"): "does not let Stint in: all its connections are in use",
+        "postgresql://stint:secret@127.0.0.1:1/stint": "does not answer: none runs at 127.0.0.1:1",
+        "postgresql://stint@/stint?host=/nowhere": "does not answer: none runs at /nowhere",
+        "postgresql://stint@no-such-host.invalid/stint": "does not answer: no machine has the name no-such-host.invalid",
+        "postgresql:/stint:secret": "does not answer: DATABASE_URL is not the URL of a Postgres",
+    }
+    eventually(lambda: refusal(url("pw:falsch")) != "")
+    assert {address: refusal(address) for address in expected} == expected
+    assert explain(TimeoutError(), "postgresql://h/x").state == "does not answer: h does not react"
+    settings = Settings(database_url=url("pw:falsch"), secret_key=SECRET_KEY)
+    [finding, *_] = diagnose(asyncio.run(collect(settings, api_url=None)))
+    assert finding.what == f"Postgres {expected[url('pw:falsch')]}." and "ALTER ROLE pw PASSWORD" in finding.do
+
+
+def refusal(url: str) -> str:
+    try:
+        psycopg.connect(url, connect_timeout=5).close()
+    except psycopg.Error as error:
+        shown = explain(error, url)
+        assert "secret" not in f"{shown}" and "falsch" not in f"{shown}"
+        return shown.state
+    return ""
