@@ -50,7 +50,7 @@ class Run:
     def said(self) -> str:
         return self._said.read_text()
 
-    def wait_for(self, words: str, *, seconds: float = 90) -> "Run":
+    def wait_for(self, words: str, *, seconds: float = 300) -> "Run":
         end = time.monotonic() + seconds
         while words not in self.said():
             assert self.process.poll() is None and time.monotonic() < end, self.said()
@@ -141,6 +141,7 @@ def test_json_goes_to_standard_output_alone(capsys: pytest.CaptureFixture[str], 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM] if FULL else [signal.SIGTERM])
 def test_a_signal_in_the_middle_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
     run = Run(tmp_path, *TINY, "--only", "me").wait_for("me: ")
