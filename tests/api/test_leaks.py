@@ -1,5 +1,6 @@
-"""No answer contains data of another customer: every GET route is requested with every pair of its parameters, and the answers
-are searched for all texts and ids of the other customer's rows, and for what is wrong at the firm with bills of one's own."""
+"""No answer contains data of another customer: every GET route is requested with every parameter, and with pairs of them (a
+sample of the pairs without STINT_TEST_FULL=1), and the answers are searched for all texts and ids of the other customer's rows,
+and for what is wrong at the firm with bills of one's own."""
 
 import base64
 import re
@@ -8,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Any
+from zlib import crc32
 
 import httpx2
 import pytest
@@ -19,6 +21,7 @@ from tests.api.tenants import Tenant, filled, operations, parameters, tenant, wi
 from tests.support.answers import Json
 from tests.support.given import Given, Person
 from tests.support.installation import Installation, new_database
+from tests.support.sizes import sample
 from tests.sync.streams import subscribed, wait_for_all_changes
 
 ROLES = ["customer_admin", "customer_user"]
@@ -136,7 +139,7 @@ def test_no_answer_contains_data_of_another_customer(role: str, secrets: Secrets
         method, _, template = route.partition(" ")
         if method == "GET" and not TABLE[route].is_stream:
             for path in paths(template, secrets):
-                for query in queries(route, operation, secrets):
+                for query in queries(route, operation, secrets, of=role):
                     assert_keeps_secrets(person.http.get(path, params=query), secrets, path, query)
                     requests += 1
     assert requests > 250
@@ -174,14 +177,17 @@ def paths(template: str, secrets: Secrets) -> Iterator[str]:
         yield filled(template, {name: ids[name] for name, ids in zip(names, chosen, strict=True)})
 
 
-def queries(route: str, operation: Json, secrets: Secrets) -> Iterator[dict[str, str]]:
-    """No parameter, each one, and each pair, with every value that could find something, and with `enrich`."""
+def queries(route: str, operation: Json, secrets: Secrets, *, of: str) -> Iterator[dict[str, str]]:
+    """No parameter, each one, and a sample of the pairs, with every value that could find something, and with `enrich`."""
     known = [parameter for parameter in operation.get("parameters", []) if parameter["in"] == "query"]
     enrich = {"enrich": "true"} if any(parameter["name"] == "enrich" for parameter in known) else {}
     tried = {parameter["name"]: values(route, parameter, secrets) for parameter in known}
     yield {}
     for count in (0, 1, 2):
-        for names in combinations(sorted(set(tried) - set(enrich)), count):
+        chosen_names = list(combinations(sorted(set(tried) - set(enrich)), count))
+        if count == 2:
+            chosen_names = list(sample(chosen_names, crc32(f"{route} {of}".encode())))
+        for names in chosen_names:
             for chosen in product(*(tried[name] for name in names)):
                 yield dict(zip(names, chosen, strict=True)) | enrich
 

@@ -13,7 +13,7 @@ import pytest
 from schemas.hours.recompute.chunks import ENTRIES
 from tests.faults.retrying_client import PatientClient, PatientGiven, Traffic
 from tests.support.given import Given, Json, Person
-from tests.support.installation import Installation, eventually
+from tests.support.installation import Installation, eventually, new_database
 from tests.support.sizes import FULL
 
 ENTRIES_OF_A_FIRM = 120_000 if FULL else 60_000
@@ -24,11 +24,12 @@ APPROVED = "SELECT id, seconds, version, approved_at, updated_at FROM time_bills
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def firm(own: Installation) -> Iterator[tuple[Installation, Given]]:
-    """Months of hours, of which most of those not approved are on no bill, and other bills have wrong sums."""
-    assert own.command("demo", "--entries", str(ENTRIES_OF_A_FIRM)).returncode == 0
-    with own.sql() as conn:
+@pytest.fixture(scope="module")
+def filled(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A database with months of hours, of which most of those not approved are on no bill, and other bills have wrong sums."""
+    made = Installation(new_database(database_url), "amqp://127.0.0.1:1", tmp_path_factory.mktemp("filled"))
+    assert made.command("demo", "--entries", str(ENTRIES_OF_A_FIRM)).returncode == 0
+    with made.sql() as conn:
         conn.execute(
             """
             UPDATE time_entries e SET bill_id = NULL FROM time_bills b
@@ -38,7 +39,16 @@ def firm(own: Installation) -> Iterator[tuple[Installation, Given]]:
         conn.execute(
             "UPDATE time_bills SET seconds = seconds + 60 WHERE status <> 'approved' AND hashtext(id::text || 'x') % 4 = 0"
         )
-    assert own.value("SELECT count(*) FROM time_entries WHERE bill_id IS NULL") > ENTRIES  # more than one chunk
+    assert made.value("SELECT count(*) FROM time_entries WHERE bill_id IS NULL") > ENTRIES  # more than one chunk
+    name = str(made.value("SELECT current_database()"))
+    made.stop()
+    return name
+
+
+@pytest.fixture
+def firm(own: Installation, filled: str, database_url: str) -> Iterator[tuple[Installation, Given]]:
+    """An installation whose database is a copy of that one."""
+    own.database_url = own.environment["DATABASE_URL"] = new_database(database_url, template=filled)
     own.start("api", *PARTS).wait_until_ready()
     traffic = Traffic()
     given = PatientGiven(own, traffic)  # a machine that stalls for two seconds may get a 503

@@ -7,6 +7,7 @@ With each killed process the requests are lost that it had accepted: Slack shows
 """
 
 import asyncio
+import itertools
 import os
 import signal
 import statistics
@@ -39,20 +40,22 @@ KILL_SECONDS = 5.0 if FULL else 2.5
 KILLS = 6 if FULL else 2
 KINDS = ("status", "list", "note", "title")
 LOST = "was restarted before"
+FIRST = itertools.count(1_000_000, 1_000_000)
 # test_slack.py tests these states in each run, with more users at once
 only_in_full = pytest.mark.skipif(not FULL, reason="STINT_TEST_FULL=1 measures it")
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def slack() -> Iterator[SlackSandbox]:
     with running_slack_sandbox() as sandbox:
         yield sandbox
 
 
-@pytest.fixture
-def stint(servers: Servers, slack: SlackSandbox, tmp_path: Path) -> Iterator[Installation]:
-    """An installation with two API processes behind one socket."""
+@pytest.fixture(scope="module")
+def stint(servers: Servers, slack: SlackSandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """An installation with two API processes behind one socket, which their supervisor starts again when a test kills one."""
+    tmp_path = tmp_path_factory.mktemp("load")
     for server in (servers.rabbitmq, servers.postgres):
         if not server.is_running():
             server.start()
@@ -95,7 +98,7 @@ class Crowd:
     slack: SlackSandbox
     channels: dict[str, str]  # of each person, by their id in Slack
     sent: list[Sent] = field(default_factory=list)
-    first: int = 0  # the number in the title of the first command
+    first: int = 0  # the number in the title of the first command: each test has numbers of its own
 
     async def type(self, count: int, *, until: Callable[[], bool] = lambda: True) -> None:
         """Sends at least that many commands, and goes on until then, each over a connection of its own as Slack does."""
@@ -137,7 +140,7 @@ def crowd(stint: Installation, slack: SlackSandbox, given: Given) -> Crowd:
         channels[slack.user(person.email)] = slack.channel()
     crowd = Crowd(stint, slack, channels)
     asyncio.run(crowd.type(PEOPLE * len(KINDS)))  # Stint knows them, and each process is warm
-    crowd.sent, crowd.first = [], 1_000_000
+    crowd.sent, crowd.first = [], next(FIRST)
     return crowd
 
 

@@ -227,12 +227,12 @@ def emptied(amqp_url: str) -> str:
     return amqp_url
 
 
-def new_database(database_url: str, name: str | None = None) -> str:
-    """Creates a migrated database and returns its URL."""
+def new_database(database_url: str, name: str | None = None, *, template: str = "stint_template") -> str:
+    """Creates a migrated database, or a copy of another one that nobody uses, and returns its URL."""
     name = name or f"t{secrets.token_hex(6)}"
     with psycopg.connect(database_url, autocommit=True) as conn:
         # a copy of the files takes half the CPU time of the copy through the WAL that is Postgres's default
-        conn.execute(f"CREATE DATABASE {name} TEMPLATE stint_template STRATEGY FILE_COPY".encode())
+        conn.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY".encode())
     return with_database(database_url, name)
 
 

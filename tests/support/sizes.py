@@ -29,7 +29,7 @@ OUTAGE_SECONDS = 40 if FULL else 5  # of Postgres: longer than two requests in a
 
 STOPS, KILLS = (1_000, 50) if FULL else (200, 12)  # of workers and relay
 APPROVALS, APPROVAL_KILLS = (500, 50) if FULL else (100, 6)
-STORM_BILLS, STORM_KILLS = (500, 50) if FULL else (60, 4)  # while Xero fails often
+STORM_BILLS, STORM_KILLS = (500, 50) if FULL else (40, 4)  # while Xero fails often
 STORM_LAG, STORM_LATE = (10, 20) if FULL else (1, 4)  # seconds that Xero's lists are behind, and that it executes requests late
 MODEL_HISTORIES = 10_000 if FULL else 400 if ALL else 200  # of one bill and its entry in Xero
 API_KILLS = 30 if FULL else 6
@@ -49,12 +49,12 @@ REMOVALS = 1_000 if FULL else 200 if ALL else 50  # of users who send requests a
 
 STREAMS = 1_000 if FULL else 200  # of live events, open at the same time
 
-DEAD_LETTERS = 200 if FULL else 25  # of each of five kinds
+DEAD_LETTERS = 200 if FULL else 10  # of each of five kinds
 JUNK_LEADS = 10_000 if FULL else 800
 PLANNED_ENTRIES = 1_000_000 if FULL else 300_000  # in the tables whose plans are looked at
 PLANNED_ROWS = 100_000 if FULL else 30_000  # of each kind, in the tables whose plans of a sync are looked at
 WAITING_BILLS = 1_000 if FULL else 520  # for Xero: more than one chunk of 500
 CRASH_HISTORIES = 40 if FULL else 4  # in each, Postgres crashes or is restored five times
 HISTORIES = 500 if FULL else 12  # of two desktops
-SLACK_REQUESTS = 1_000 if FULL else 300  # a hundred at a time
+SLACK_REQUESTS = 1_000 if FULL else 150  # a hundred at a time
 MUTATIONS = 10_000 if FULL else 2_000  # of what Slack sends
