@@ -1,6 +1,11 @@
 """What the API says, in the words of pages: a person calls no paths."""
 
-INSTEAD = {"start again at auth-url": "connect Xero again", "try again at auth-url": "connect Xero again"}
+INSTEAD = {
+    "start again at auth-url": "connect Xero again",
+    "try again at auth-url": "connect Xero again",
+    " (xeroProjectId)": "",
+    " (xeroTaskId)": "",
+}
 NO_ACCESS = "a person without access"  # instead of a name that cannot be chosen any more
 HINTS = ("; GET ", "; PATCH ", "; /docs ")  # each begins what only a client of the API can do
 

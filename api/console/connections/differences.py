@@ -27,7 +27,7 @@ from schemas.xero.sending import BillsToSend
 PATH = f"{CONNECTIONS}/xero/differences"
 PAGE_SIZE, FIRST_DAYS = 100, 31
 _INSTANT: TypeAdapter[datetime] = TypeAdapter(Instant)
-SHOWS = [("different", "all that does not agree"), ("undecided", "what waits for a decision")]
+SHOWS = [("different", "all that differs"), ("undecided", "what is undecided")]
 
 
 class DaysFilter(FormModel):

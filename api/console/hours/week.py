@@ -8,7 +8,6 @@ from litestar import Response, get
 
 from api.auth.auth import require_internal
 from api.console.forms import Form, FormModel, read_query, valid_query
-from api.console.hours.local_times import to_local
 from api.console.hours.shown_week import ShownWeek
 from api.console.pages import fragment, page
 from api.console.words import NO_ACCESS
@@ -134,7 +133,7 @@ async def hours_page(
         is_complete=all(entry.is_recorded for entry in entries),
         timer=timer,
         is_forgotten=timer is not None and timer.seconds >= settings.stint_nudge_hours * 3600,
-        ends=[(reason, to_local(end, settings.stint_timezone)) for reason, end in since.ends(calendar.zone)] if since else [],
+        ends=since.ends(calendar.zone) if since else [],
         people=people,
         owner_name=next((name for user_id, name in people if user_id == view.owner_id), NO_ACCESS),
         tasks=tasks,

@@ -19,6 +19,7 @@ from schemas.outbox import message_subjects
 from schemas.outbox.dead_letters import details, groups, lists, replays
 from schemas.outbox.dead_letters.details import difference
 from schemas.postgres.listing import Page
+from schemas.xero import choices
 
 PATH = "/console/dead-letters"
 ROWS = 50  # of a page of the list
@@ -76,12 +77,15 @@ async def show_message(request: ApiRequest, letter_id: FromPath[UUID]) -> Respon
         message = await details.get_detail(conn, letter_id, Redactor(request.settings))
         subjects = await message_subjects.find_subjects(conn, message.body)
         created_by = await message_subjects.person_name(conn, message.created_by)
+        mapped_to = [message.bill.xero_project_id, message.bill.xero_task_id] if message.bill is not None else []
+        names = await choices.names_of(conn, mapped_to) if mapped_to else {}
     return page(
         request,
         "dead-letters/message.html",
         message=message,
         subjects=subjects,
         created_by=created_by,
+        names=names,
         body=as_text(message.body),
         changes={n: difference(event.before, event.after)[2:] for n, event in enumerate(message.history) if event.before},
     )
