@@ -239,7 +239,9 @@ def test_the_filters_are_in_the_url_and_rubbish_is_an_error_beside_its_field(wee
     assert shown(customer=other["id"]) == [False, False]
     empty = week.show(customer=other["id"])
     assert "No bill of this week fits the filters." in empty.text
-    assert "not in this week" in empty.html.one("select", id="f-customer").text
+    assert empty.html.one("select", id="f-customer").one("option", selected=True).text == other["name"]
+    # another customer is chosen after the pillar
+    assert "pillar=" not in week.show(customer=other["id"], pillar=week.task["pillarId"]).html.one("a", rel="next")["href"]
 
     for field, value in {
         "week": "yesterday", "customer": "x", "person": "1", "pillar": "-", "status": "paid",
@@ -249,6 +251,32 @@ def test_the_filters_are_in_the_url_and_rubbish_is_an_error_beside_its_field(wee
     assert week.show(week="9000-01-01").status == 200 and week.show(week="1899-01-01").status == 422
     assert week.show(week="2026-13-01").status == 422
     assert "Bills of earlier weeks are still pending." in week.show(week="2026-03-09").text
+
+
+def test_a_page_has_eighty_people_and_a_link_to_a_day_leads_to_the_page_of_its_person(week: Week) -> None:
+    """A firm of hundreds: a page of all of them would take a second."""
+    [bill] = week.bills(week.ada)
+    made = week.stint.rows(
+        "INSERT INTO users (id, email, name, role) SELECT gen_random_uuid(), n || '@many.example', '!' || n, 'internal_user'"
+        " FROM generate_series(100, 219) n RETURNING id"
+    )
+    first = week.show(customer="")
+    assert len(list(form(first).all("th", scope="row"))) == 81, "and the total"
+    assert "People 1 to 80 of" in first.text and "Total of these people" in first.text and "!219" not in form(first).text
+    second = week.browser.get(form(first).one("a", rel="next")["href"])
+    assert "People 81 to" in second.text and name(week.ada) in form(second).text and bill in "".join(seen(second))
+    assert week.browser.get(form(second).one("a", rel="prev")["href"]).text == first.text
+
+    shown = week.show(customer="", open=opened(MONDAY, week.ada))
+    assert "People 81 to" in shown.text and "1:00 billed" in shown.html.one("section", id="open").text
+    htmx = {"HX-Request": "true"}
+    part = week.browser.get("/console/approve", headers=htmx, week=MONDAY, open=opened(MONDAY, week.ada))
+    assert "<main" not in part.answer.text and "1:00 billed" in part.html.text
+    approved = week.browser.submit(form(second), {"bills": [value for value in seen(second) if bill in value]})
+    assert "Approved 1 bill." in approved.text and "People 81 to" in approved.text
+    assert "People 81 to" in week.show(customer="", page=99).text, "the last page"
+    assert week.show(page=0).status == 422
+    week.stint.rows("DELETE FROM users WHERE id = ANY(%s) RETURNING 1", [user_id for (user_id,) in made])
 
 
 def test_a_day_that_has_not_come_is_not_offered(week: Week) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from schemas.hours.weeks import bills as week_bills
 from schemas.hours.weeks import own
+from schemas.hours.weeks.bills import GridFilter
 from schemas.postgres.connection import Connection
 from tests.hours.test_list_plans import SMALL_TABLE, Firm, Recorded, buffers, explained, firm_of, nodes, recording
 from tests.support.once_per_run import once
@@ -27,7 +28,8 @@ def test_a_week_of_everybodys_bills_reads_only_that_week(all_entries: Firm) -> N
 
     async def read() -> int:
         async with await Connection.connect(all_entries.url, autocommit=True, cursor_factory=recording(recorded, b"")) as conn:
-            people = await week_bills.read_week(conn, first)
+            ids = [user_id for user_id, _ in await week_bills.list_people(conn, first, GridFilter())]
+            people = await week_bills.read_week(conn, first, ids)
             bills = [bill for person in people for bill in person.bills]
             await week_bills.read_entries(conn, [bill.id for bill in bills[:5]])
             await week_bills.first_pending_day(conn, before=first)
@@ -37,7 +39,7 @@ def test_a_week_of_everybodys_bills_reads_only_that_week(all_entries: Firm) -> N
             return len(bills)
 
     count = asyncio.run(read())
-    assert count > 50 and len(recorded.statements) == 5
+    assert count > 50 and len(recorded.statements) == 6
     with psycopg.connect(all_entries.url, autocommit=True, prepare_threshold=None) as conn:
         sizes: dict[str, float] = dict(conn.execute("SELECT relname, reltuples FROM pg_class WHERE relkind = 'r'").fetchall())
         for query, parameters in recorded.statements:

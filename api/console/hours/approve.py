@@ -1,7 +1,7 @@
 """Approve: a week of time bills as a grid of people and days. An admin approves exactly the bills and versions that the page
 showed; what has changed since is refused, and shown again."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -22,9 +22,10 @@ from schemas.hours.time_bills import Status
 from schemas.hours.weeks import bills
 from schemas.hours.weeks.grid import Cell, Grid, PersonWeek, make_grid
 from schemas.identity import working_hours
-from schemas.postgres.connection import Connection
+from schemas.reports.choices import Choice, choices
 
 LARGEST = 2**53
+MOST_PEOPLE = 80  # on one page
 NOT_SHOWN = "This is not a list of bills that this page has shown; open the page again."
 DONE = {"approved": "Approved.", "rejected": "Rejected. The person gets your reason.", "pending": "The bill is pending again."}
 WITHDRAWN = "The bill is being withdrawn from Xero, and is pending once its entry there is deleted."
@@ -155,35 +156,55 @@ async def _show(
     decided: Decided | None = None,
     refused: Refused | None = None,
 ) -> Response[bytes]:
-    view = await _view(request, query)
+    view, settings = await _view(request, query), request.settings
+    opens_day = is_htmx(request) and status == 200
     async with request.database.connection() as conn:
-        grid = await _read_grid(conn, view, request)
+        offered = await choices(conn, view.filters.customer_id)
+        view = _without_other_pillar(view, offered)
+        people = await bills.list_people(conn, view.first, view.filters)
+        view, ids = _page_of(people, view, only_opened=opens_day)
+        calendars = await working_hours.read_calendars(conn, ids, settings=settings)
+        today = await bill_approval.get_today(conn, settings.stint_timezone)
+        week = await bills.read_week(conn, view.first, ids)
+        grid = make_grid(week, calendars, view.filters, first=view.first, today=today)
         person, cell = _opened(grid, view)
         values: dict[str, Any] = {
             "view": view,
             "grid": grid,
-            "choices": {
-                "person": _with_chosen(grid.person_names, view.filters.user_id),
-                "customer": _with_chosen(grid.customer_names, view.filters.customer_id),
-                "pillar": _with_chosen(grid.pillar_names, view.filters.pillar_id),
-            },
             "person": person,
             "cell": cell,
             "entries": await bills.read_entries(conn, [bill.id for bill in cell.bills]) if cell is not None else {},
             "decided": decided,
             "refused": refused,
         }
-        if is_htmx(request) and status == 200:
+        if opens_day:
             return fragment(request, "approve/open.html", **values)
-        earlier = await bills.first_pending_day(conn, before=view.first)
-    return page(request, "approve.html", status=status, filters=query, seen=seen or Form(), earlier=earlier, **values)
+        values["earlier"] = await bills.first_pending_day(conn, before=view.first)
+    chosen = {"person": view.filters.user_id, "customer": view.filters.customer_id, "pillar": view.filters.pillar_id}
+    values["choices"] = {kind: _names(offered, kind, chosen[kind]) for kind in chosen}
+    values |= {"people": len(people), "most_people": MOST_PEOPLE}
+    return page(request, "approve.html", status=status, filters=query, seen=seen or Form(), **values)
 
 
-async def _read_grid(conn: Connection, view: ApproveView, request: ApiRequest) -> Grid:
-    people = await bills.read_week(conn, view.first)
-    today = await bill_approval.get_today(conn, request.settings.stint_timezone)
-    calendars = await working_hours.read_calendars(conn, [person.id for person in people], settings=request.settings)
-    return make_grid(people, calendars, view.filters, first=view.first, today=today)
+def _without_other_pillar(view: ApproveView, offered: list[Choice]) -> ApproveView:
+    """Without a pillar that is not one of the chosen customer: another customer was chosen after it."""
+    filters = view.filters
+    if filters.customer_id is None or any(choice.id == filters.pillar_id for choice in offered):
+        return view
+    return replace(view, filters=replace(filters, pillar_id=None))
+
+
+def _page_of(people: list[tuple[UUID, str]], view: ApproveView, *, only_opened: bool) -> tuple[ApproveView, list[UUID]]:
+    """The ids of the people of one page, and the view with its number: that of the query, or of the person who is open.
+    `only_opened`: without the others."""
+    ids = [user_id for user_id, _ in people]
+    opened = view.opened[0] if view.opened is not None else None
+    number = view.page or (ids.index(opened) // MOST_PEOPLE + 1 if opened in ids else 1)
+    number = min(number, max(1, -(-len(ids) // MOST_PEOPLE)))
+    view = replace(view, page=number if number > 1 else None)
+    if only_opened:
+        return view, [opened] if opened in ids else []
+    return view, ids[(number - 1) * MOST_PEOPLE : number * MOST_PEOPLE]
 
 
 def _opened(grid: Grid, view: ApproveView) -> tuple[PersonWeek | None, Cell | None]:
@@ -192,7 +213,8 @@ def _opened(grid: Grid, view: ApproveView) -> tuple[PersonWeek | None, Cell | No
     return person, person.of_day(view.opened[1]) if person is not None and view.opened is not None else None
 
 
-def _with_chosen(names: list[tuple[UUID, str]], chosen: UUID | None) -> list[tuple[UUID, str]]:
-    """The names to choose from. What is chosen is among them, also if this week does not have it."""
+def _names(offered: list[Choice], kind: str, chosen: UUID | None) -> list[tuple[UUID, str]]:
+    """The names to choose from. What is chosen is among them, also if nothing else is known of it."""
+    names = [(choice.id, choice.name) for choice in offered if choice.kind == kind]
     is_missing = chosen is not None and all(found != chosen for found, _ in names)
-    return [(chosen, "not in this week"), *names] if chosen is not None and is_missing else names
+    return [(chosen, "without bills"), *names] if chosen is not None and is_missing else names

@@ -2,20 +2,23 @@
 
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 from uuid import UUID
+
+from pydantic import Field
 
 from api.console.forms import FormModel
 from api.console.hours.shown_week import ShownWeek
 from schemas.base import Day
 from schemas.hours.time_bills import Status
-from schemas.hours.weeks.grid import GridFilter
+from schemas.hours.weeks.bills import GridFilter
 from schemas.identity.work_calendar import monday
 
 
 class ApproveQuery(FormModel):
     """The query of the page. `week`: any day of it; without one, the week of yesterday, which is the last week on a Monday.
-    `open`: the person and the day whose bills are shown, as `ID.2026-03-02`."""
+    `open`: the person and the day whose bills are shown, as `ID.2026-03-02`; `page`: of the people, from 1; without one,
+    that of the person who is open."""
 
     week: Day | None = None
     customer: UUID | None = None
@@ -23,21 +26,23 @@ class ApproveQuery(FormModel):
     person: UUID | None = None
     status: Status | None = None
     open: str | None = None
+    page: Annotated[int | None, Field(ge=1, le=10_000)] = None
 
 
 @dataclass(frozen=True)
 class ApproveView(ShownWeek):
-    """What the page shows: its week, the filters, and the person and the day that are open."""
+    """What the page shows: its week, the filters, the person and the day that are open, and the page of the people."""
 
     PATH: ClassVar[str] = "/console/approve"
     filters: GridFilter
     opened: tuple[UUID, date] | None = None
+    page: int | None = None
 
     @classmethod
     def of(cls, query: ApproveQuery, today: date) -> "ApproveView":
         """By the query."""
         filters = GridFilter(query.customer, query.pillar, query.person, query.status)
-        return cls(monday(query.week or today - timedelta(days=1)), filters, _parse_open(query.open or ""))
+        return cls(monday(query.week or today - timedelta(days=1)), filters, _parse_open(query.open or ""), query.page)
 
     @property
     def query(self) -> dict[str, Any]:
@@ -49,6 +54,7 @@ class ApproveView(ShownWeek):
             "person": found.user_id,
             "status": found.status,
             "open": f"{self.opened[0]}.{self.opened[1]}" if self.opened is not None else None,
+            "page": self.page,
         }
 
     def opening(self, user_id: UUID, day: date) -> str:

@@ -24,8 +24,8 @@ class ShownWeek:
         return {"week": self.first}
 
     def week(self, weeks: int) -> str:
-        """The link to the week `weeks` weeks later, without a day that is open."""
-        return self.link(week=self.first + timedelta(weeks=weeks), open=None)
+        """The link to the week `weeks` weeks later, at its beginning, without a day that is open."""
+        return self.link(week=self.first + timedelta(weeks=weeks), open=None, page=None)
 
     def link(self, path: str = "", **changes: Any) -> str:
         """The path below that of the page, with the present query and these values instead of its own. None: without it."""

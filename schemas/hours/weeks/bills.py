@@ -54,6 +54,29 @@ class WeekBill:
 
 
 @dataclass(frozen=True)
+class GridFilter:
+    """Which bills are shown; None: all."""
+
+    customer_id: UUID | None = None
+    pillar_id: UUID | None = None
+    user_id: UUID | None = None
+    status: Status | None = None
+
+    @property
+    def is_of_bills(self) -> bool:
+        """Whether some bills of a person may be hidden, so that their sums are not all of their hours."""
+        return (self.customer_id, self.pillar_id, self.status) != (None, None, None)
+
+    def shows(self, bill: WeekBill) -> bool:
+        """Whether the bill is shown, if its person is."""
+        return (
+            self.customer_id in (None, bill.customer_id)
+            and self.pillar_id in (None, bill.pillar_id)
+            and self.status in (None, bill.status)
+        )
+
+
+@dataclass(frozen=True)
 class PersonBills:
     """A person with their bills of a week, by day, customer and pillar."""
 
@@ -77,11 +100,39 @@ class BillEntry:
     long: bool
 
 
-async def read_week(conn: Connection, first: date) -> list[PersonBills]:
-    """The bills of the seven days from the first one on, by person: of everybody who has some, and of the firm's own people
-    with access who have none. In the order of their names."""
-    rows = await conn.all(
+async def list_people(conn: Connection, first: date, filters: GridFilter) -> list[tuple[UUID, str]]:
+    """Ids and names, in the order of the names: of everybody who has such bills on the seven days from the first one on; and if
+    the filters hide no bills, of the firm's own people with access who have none."""
+    people: list[tuple[UUID, str]] = await conn.all(
         f"""
+        SELECT u.id, coalesce(nullif(u.name, ''), u.email) FROM users u
+        WHERE (%(user)s::uuid IS NULL OR u.id = %(user)s) AND (
+            NOT %(of_bills)s AND {INTERNAL} AND u.revoked_at IS NULL
+            OR u.id IN (
+                SELECT b.user_id FROM time_bills b
+                WHERE b.date BETWEEN %(first)s AND %(last)s AND b.deleted_at IS NULL
+                  AND (%(customer)s::uuid IS NULL OR b.customer_id = %(customer)s)
+                  AND (%(pillar)s::uuid IS NULL OR b.pillar_id = %(pillar)s)
+                  AND (%(status)s::text IS NULL OR b.status = %(status)s)))
+        ORDER BY lower(coalesce(nullif(u.name, ''), u.email)), u.id
+        """,
+        {
+            "first": first,
+            "last": first + WEEK,
+            "of_bills": filters.is_of_bills,
+            "user": filters.user_id,
+            "customer": filters.customer_id,
+            "pillar": filters.pillar_id,
+            "status": filters.status,
+        },
+    )
+    return people
+
+
+async def read_week(conn: Connection, first: date, people: Collection[UUID]) -> list[PersonBills]:
+    """The bills of these people, of the seven days from the first one on. In the order of their names."""
+    rows = await conn.all(
+        """
         SELECT u.id, coalesce(nullif(u.name, ''), u.email), b.id, b.version, b.date, b.status, b.stale, b.seconds, b.minutes,
                b.memo, b.rejection_note, coalesce(nullif(a.name, ''), a.email), b.xero_status, b.customer_id, c.name,
                b.pillar_id, p.name, f.entries, f.overlapping, f.long,
@@ -93,7 +144,8 @@ async def read_week(conn: Connection, first: date) -> list[PersonBills]:
                      AND o.pillar_id = b.pillar_id AND o.status = 'approved' AND o.deleted_at IS NULL LIMIT 1) IS NOT NULL
         FROM users u
         LEFT JOIN (
-            SELECT * FROM time_bills WHERE date BETWEEN %(first)s AND %(last)s AND deleted_at IS NULL
+            SELECT * FROM time_bills
+            WHERE user_id = ANY(%(people)s) AND date BETWEEN %(first)s AND %(last)s AND deleted_at IS NULL
         ) b ON b.user_id = u.id
         LEFT JOIN customers c ON c.id = b.customer_id LEFT JOIN pillars p ON p.id = b.pillar_id
         LEFT JOIN users a ON a.id = b.approved_by
@@ -102,17 +154,17 @@ async def read_week(conn: Connection, first: date) -> list[PersonBills]:
                    count(*) FILTER (WHERE 'long' = ANY (flags)) AS long
             FROM time_entries WHERE bill_id = b.id AND deleted_at IS NULL
         ) f ON b.id IS NOT NULL
-        WHERE b.id IS NOT NULL OR {INTERNAL} AND u.revoked_at IS NULL
+        WHERE u.id = ANY(%(people)s)
         ORDER BY lower(coalesce(nullif(u.name, ''), u.email)), u.id, b.date, lower(c.name), lower(p.name), b.id
         """,
-        {"first": first, "last": first + WEEK},
+        {"first": first, "last": first + WEEK, "people": list(people)},
     )
-    people: dict[UUID, PersonBills] = {}
+    found: dict[UUID, PersonBills] = {}
     for user_id, name, *bill in rows:
-        person = people.setdefault(user_id, PersonBills(user_id, name, []))
+        person = found.setdefault(user_id, PersonBills(user_id, name, []))
         if bill[0] is not None:
             person.bills.append(WeekBill(*bill))
-    return list(people.values())
+    return list(found.values())
 
 
 async def read_entries(conn: Connection, bill_ids: Collection[UUID]) -> dict[UUID, list[BillEntry]]:

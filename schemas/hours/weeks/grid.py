@@ -1,36 +1,13 @@
 """A week of time bills as a grid: people and days, with sums and what they planned to work. Pure calculations."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from uuid import UUID
 
 from schemas.hours.time_bills import Status
-from schemas.hours.weeks.bills import PersonBills, WeekBill
+from schemas.hours.weeks.bills import GridFilter, PersonBills, WeekBill
 from schemas.identity.work_calendar import WorkCalendar
-
-
-@dataclass(frozen=True)
-class GridFilter:
-    """Which bills are shown; None: all."""
-
-    customer_id: UUID | None = None
-    pillar_id: UUID | None = None
-    user_id: UUID | None = None
-    status: Status | None = None
-
-    @property
-    def is_of_bills(self) -> bool:
-        """Whether some bills of a person may be hidden, so that their sums are not all of their hours."""
-        return (self.customer_id, self.pillar_id, self.status) != (None, None, None)
-
-    def shows(self, bill: WeekBill) -> bool:
-        """Whether the bill is shown, if its person is."""
-        return (
-            self.customer_id in (None, bill.customer_id)
-            and self.pillar_id in (None, bill.pillar_id)
-            and self.status in (None, bill.status)
-        )
 
 
 @dataclass(frozen=True)
@@ -101,14 +78,10 @@ class PersonWeek(Bills):
 
 @dataclass(frozen=True)
 class Grid(Bills):
-    """The people that are shown, in order. `names` are pairs of id and name of what the week has: customers, pillars (with
-    their customer's name) and people, to choose from."""
+    """The people that are shown, in order, with all their bills that are."""
 
     first: date
     people: list[PersonWeek]
-    customer_names: list[tuple[UUID, str]]
-    pillar_names: list[tuple[UUID, str]]
-    person_names: list[tuple[UUID, str]]
 
     @property
     def days(self) -> list[date]:
@@ -142,19 +115,11 @@ def make_grid(
     shown = []
     for person in people:
         bills = [bill for bill in person.bills if filters.shows(bill)]
-        if filters.user_id in (None, person.id) and (bills or not filters.is_of_bills):
+        if bills or not filters.is_of_bills:
             calendar = None if filters.is_of_bills else calendars.get(person.id)
             cells = [_cell(bills, day, calendar, today) for day in _days(first)]
             shown.append(PersonWeek(bills, person.id, person.name, cells))
-    all_bills = [bill for person in people for bill in person.bills]
-    return Grid(
-        [bill for person in shown for bill in person.bills],
-        first,
-        shown,
-        _names((bill.customer_id, bill.customer) for bill in all_bills),
-        _names((bill.pillar_id, f"{bill.customer}: {bill.pillar}") for bill in all_bills),
-        [(person.id, person.name) for person in people],
-    )
+    return Grid([bill for person in shown for bill in person.bills], first, shown)
 
 
 def _cell(bills: list[WeekBill], day: date, calendar: WorkCalendar | None, today: date) -> Cell:
@@ -165,7 +130,3 @@ def _cell(bills: list[WeekBill], day: date, calendar: WorkCalendar | None, today
 
 def _days(first: date) -> list[date]:
     return [first + timedelta(days=n) for n in range(7)]
-
-
-def _names(pairs: Iterable[tuple[UUID, str]]) -> list[tuple[UUID, str]]:
-    return sorted(set(pairs), key=lambda pair: (pair[1].lower(), pair[0]))
