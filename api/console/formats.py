@@ -4,8 +4,13 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
-# Languages of Accept-Language whose numbers have a decimal comma are all but these.
-WITH_POINT = {"en", "ja", "zh", "ko", "th", "he", "hi", "ms"}
+# As the Common Locale Data Repository (CLDR) of Unicode has them; other languages write 1.234,5.
+WITH_POINT = {"en", "ja", "zh", "ko", "th", "he", "hi", "ms", "ga", "cy", "es-mx", "es-us", "es-pe", "es-do", "es-gt"}
+WITH_SPACE = {"fr", "sv", "nb", "nn", "no", "fi", "cs", "sk", "pl", "hu", "bg", "ru", "uk", "et", "lv", "lt", "af", "gl"}
+WITH_SPACE |= {"pt-pt", "en-za"}
+WITH_APOSTROPHE = {"CH", "LI"}  # countries
+MONTH_FIRST = {"", "US", "CA", "PH"}  # where English is read; "": no country
+TWELVE_HOURS = MONTH_FIRST | {"AU", "NZ", "IN", "SG", "HK"}
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
@@ -23,7 +28,7 @@ class Formats:
         """By a browser's Accept-Language."""
         tag = accept_language.partition(",")[0].partition(";")[0].strip()[:20]
         language, _, country = tag.partition("-")
-        return cls(ZoneInfo(zone), language.lower() or "en", country.upper())
+        return cls(ZoneInfo(zone), language.lower() if language.isalpha() else "en", country.upper())
 
     @property
     def today(self) -> date:
@@ -43,7 +48,7 @@ class Formats:
         """`Mon 2 Mar`, in the United States `Mon, Mar 2`; with the year if it is another one than the present, or asked for."""
         month, weekday = MONTHS[value.month - 1], DAYS[value.weekday()]
         with_year = year or value.year != self.today.year
-        if self._has_month_first:
+        if self._reads_english_of(MONTH_FIRST):
             return f"{weekday}, {month} {value.day}{f', {value.year}' if with_year else ''}"
         return f"{weekday} {value.day} {month}{f' {value.year}' if with_year else ''}"
 
@@ -54,7 +59,7 @@ class Formats:
     def time(self, value: datetime | str) -> str:
         """The time of day: `09:30`, in the United States `9:30 AM`."""
         local = self.local(value)
-        if self._has_month_first:
+        if self._reads_english_of(TWELVE_HOURS):
             return f"{local.hour % 12 or 12}:{local.minute:02} {'AM' if local.hour < 12 else 'PM'}"
         return f"{local.hour:02}:{local.minute:02}"
 
@@ -74,9 +79,13 @@ class Formats:
         return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def number(self, value: float, digits: int = 0) -> str:
-        """`1,234.5`, elsewhere `1.234,5`."""
-        text = f"{value:,.{digits}f}"
-        return text if self.language in WITH_POINT else text.translate(str.maketrans(",.", ".,"))
+        """`1,234.5`, elsewhere `1.234,5`, `1 234,5` with a narrow space that does not break, or `1’234.5`."""
+        text, tags = f"{value:,.{digits}f}", {self.language, f"{self.language}-{self.country.lower()}"}
+        if self.country in WITH_APOSTROPHE:
+            return text.replace(",", "’")
+        if tags & WITH_SPACE:
+            return text.translate(str.maketrans(",.", "\u202f,"))
+        return text if tags & WITH_POINT else text.translate(str.maketrans(",.", ".,"))
 
     def ago(self, seconds: float) -> str:
         """A duration in its largest unit: `12 s`, `5 min`, `3 h`, `2 days`."""
@@ -91,6 +100,5 @@ class Formats:
         words = name.split()
         return "".join(word[0] for word in (words[:1] + words[1:][-1:])).upper()
 
-    @property
-    def _has_month_first(self) -> bool:
-        return self.language == "en" and self.country in ("", "US")
+    def _reads_english_of(self, countries: set[str]) -> bool:
+        return self.language == "en" and self.country in countries
