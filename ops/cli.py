@@ -158,8 +158,18 @@ def _add_accounts(commands: Commands) -> None:
 
 
 def _add_diagnosis(commands: Commands) -> None:
-    status = _command(commands, "status", _in("ops.status"), "show the state of queues, workers, servers and dead letters")
-    doctor = _command(commands, "doctor", _in("ops.doctor"), "say what is wrong, why, and what to do; exit 1 if anything is")
+    status = _command(
+        commands,
+        "status",
+        _in("ops.running.diagnosis", "run_status", loads_environment=False),
+        "show the state of queues, workers, servers and dead letters",
+    )
+    doctor = _command(
+        commands,
+        "doctor",
+        _in("ops.running.diagnosis", "run_doctor", loads_environment=False),
+        "say what is wrong, why, and what to do; exit 1 if anything is",
+    )
     xero = _command(commands, "xero", _in("ops.xero.check"), "compare approved bills with Xero", "./stint xero check --fresh")
     arguments.add_xero_actions(xero)
     for parser in (status, doctor):

@@ -91,7 +91,7 @@ class State:
         self._write_private("settings.json", json.dumps(dict(settings), indent=2) + "\n")
 
     def _remove_run(self) -> None:
-        for name in ("run.json", "settings.json"):
+        for name in ("run.json", "settings.json", "asked"):
             (self.directory / name).unlink(missing_ok=True)
 
     def secret_key(self) -> str | None:

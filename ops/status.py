@@ -1,36 +1,28 @@
-"""`./stint status`: the state of the installation: servers, queues, processes, dead letters."""
+"""The state of the installation, as the process that calls this sees it: servers, queues, processes, dead letters."""
 
-import argparse
 import asyncio
 import socket
 from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
 
-from rich.console import Console
-from rich.table import Table
-
-from ops.state import Run, State
+from ops.state import Run
 from schemas.diagnosis import mail, postgres_server, rabbitmq
+from schemas.diagnosis.findings import diagnose
 from schemas.diagnosis.status import InstallationStatus, read
 from schemas.postgres.connection import connect
 from schemas.postgres.migrate import pending
 from schemas.postgres.server.failures import explain
-from schemas.settings import Settings, settings
+from schemas.settings import Settings
 
 CONNECT_SECONDS = 3.0
 PORTS = {"http": 80, "https": 443}
 
 
-def run(args: argparse.Namespace) -> int:
-    """Prints the status. Always returns 0: `./stint doctor` judges it."""
-    state = State(args.state)
-    status = asyncio.run(collect(settings(), api_url=state.api_url(), run=state.own_run()))
-    if args.json:
-        Console().print_json(data=_plain(status))
-    else:
-        _show(status)
-    return 0
+async def report(settings: Settings, *, api_url: str | None, run: Run | None = None) -> dict[str, Any]:
+    """The status and what is wrong, as JSON of `status` and `findings`. The parameters are those of `collect`."""
+    status = await collect(settings, api_url=api_url, run=run)
+    return {"status": _as_json(status), "findings": [asdict(finding) for finding in diagnose(status)]}
 
 
 async def collect(settings: Settings, *, api_url: str | None, run: Run | None = None) -> InstallationStatus:
@@ -104,29 +96,7 @@ async def _probe_api(url: str | None) -> str:
     return f"is not ready: {' '.join(map(str, problems))}".rstrip(".") if isinstance(problems, list) else "ok"
 
 
-def _show(status: InstallationStatus) -> None:
-    for name, state in status.servers.items():
-        print(f"{name:<10}{state}")
-        if cure := status.cures.get(name):
-            print(f"{'':<10}what to do: {cure}")
-    console = Console(highlight=False)
-    if status.queues:
-        table = Table("queue", "ready", "sent", "calling", "oldest due", "dead", "workers", box=None)
-        for queue in status.queues:
-            table.add_row(
-                queue.name, f"{queue.ready:,}", f"{queue.sent:,}", f"{queue.calling:,}", f"{queue.oldest_due_seconds:.0f} s",
-                f"{queue.dead:,}", str(len(status.alive("work", queue.name))),
-            )  # fmt: skip
-        console.print(table)
-        if status.xero_differs:
-            print(f"bills that differ from their time entries in Xero: {status.xero_differs:,}")
-        for waiting in status.xero_waiting:
-            print(f"bills that wait: {waiting.count:,}, of {', '.join(waiting.customers)}: {waiting.error}")
-        relays = len(status.alive("relay"))
-        print(f"relays: {relays}; unrecognized messages: {status.unrecognized:,}. ./stint doctor says what is wrong.")
-
-
-def _plain(status: InstallationStatus) -> dict[str, Any]:
+def _as_json(status: InstallationStatus) -> dict[str, Any]:
     return {
         "servers": status.servers,
         "cures": status.cures,

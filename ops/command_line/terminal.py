@@ -5,7 +5,6 @@ import shutil
 import sys
 
 _CODES = {"red": "31", "yellow": "33", "green": "32", "bold": "1"}
-_WIDTH_OF_PIPES = 160
 
 
 def colour(text: str, name: str) -> str:
@@ -18,14 +17,9 @@ def has_colour() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def width() -> int:
-    """The columns of the terminal; a fixed number for a pipe or a file."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDTH_OF_PIPES
-
-
-def counted(number: int, noun: str, plural: str = "") -> str:
-    """`1 bill`, `2 bills`, `1,000 bills`."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+def width() -> int | None:
+    """The columns of the terminal; None for a pipe or a file, whose lines may have any length."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def escape_control(text: str) -> str:

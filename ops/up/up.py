@@ -5,8 +5,10 @@ import os
 import shutil
 import socket
 import time
+from typing import Any
 
 from ops.errors import CommandError
+from ops.running.asking import answer_on
 from ops.sandbox.processes import SlackProcess, XeroProcess, check_without
 from ops.state import CHECKOUT, Run, State
 from ops.up.api_processes import ApiProcesses, bind, listen, restart_on_signal, unusable
@@ -42,6 +44,7 @@ class _Up:
     def __init__(self, state: State, bound: socket.socket, *, verbose: bool, sandbox: bool, api_processes: int) -> None:
         self.state = state
         self.bound = bound
+        self.answering: asyncio.Server | None = None
         port = bound.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         self.started = time.monotonic()
@@ -81,6 +84,8 @@ class _Up:
             await self.supervisor.wait_for_end()
         finally:
             self.say("stopping")
+            if self.answering:
+                self.answering.close()
             await self.supervisor.end(self.programs)
             if self.mailbox:
                 self.mailbox.close()
@@ -91,6 +96,7 @@ class _Up:
     async def _start(self) -> None:
         await asyncio.gather(self._start_rabbitmq(), self._start_postgres(), self._start_mailbox())
         self._fill_environment()
+        self.answering = await answer_on(self.state.directory, self._report)
         await self._migrate()
         if self.xero:
             await self.xero.prepare()
@@ -209,6 +215,13 @@ class _Up:
             raise CommandError(f"The database cannot be brought up to date: {error}") from error
         if applied:
             self.say(f"migrations applied: {', '.join(applied)}")
+
+    async def _report(self) -> dict[str, Any]:
+        """What is found with the settings and from the place of the processes that run here, for other commands."""
+        from ops.status import report
+        from schemas.settings import Settings
+
+        return await report(Settings(), api_url=self.url, run=self.state.running())
 
     async def _wait_until_ready(self) -> None:
         next_report = time.monotonic() + 30

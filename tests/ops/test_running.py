@@ -1,5 +1,6 @@
 """`./stint stop` and `./stint logs`."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ops import cli
+from ops.running.asking import Json, answer_on, ask
 from ops.running.logs import _readable
 from ops.state import CHECKOUT, State
 from ops.up.log_view import LogReader
@@ -72,6 +74,25 @@ def test_a_number_of_another_process_is_not_stopped(
             assert other.poll() is None and locked.poll() is None
         finally:
             other.kill()
+
+
+async def long_report() -> Json:
+    return {"long": "x" * 1_000_000}
+
+
+@pytest.mark.parametrize("name", ["short", "a directory whose name is longer than the path of a socket may be " * 3])
+def test_an_up_is_asked_by_its_socket_also_in_a_directory_with_a_long_path(name: str, tmp_path: Path) -> None:
+    directory = tmp_path / name
+    directory.mkdir()
+
+    async def asked() -> Json:
+        async with await answer_on(directory, long_report):
+            return await asyncio.to_thread(ask, directory)
+
+    assert asyncio.run(asked()) == asyncio.run(long_report())
+    assert (directory / "asked").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(OSError):
+        ask(directory)  # nobody answers there any more
 
 
 def logs(state: Path, *words: str) -> int:

@@ -33,11 +33,27 @@ def test_a_command_in_another_shell_judges_by_the_settings_of_the_running_up(
             answer: dict[str, Any] = json.loads(command("status", "--json", *option, **environment).stdout)
             return dict(answer["servers"])
 
+        def asked(**environment: str) -> dict[str, Any] | None:
+            answer: dict[str, Any] = json.loads(command("status", "--json", *option, **environment).stdout)
+            found: dict[str, Any] | None = answer["asked"]
+            return found
+
         def findings() -> list[dict[str, str]]:
             found: list[dict[str, str]] = json.loads(command("doctor", "--json", *option).stdout)
             return found
 
         assert servers()["Xero"] == "is not connected" and servers()["API"] == "ok"
+        # the running `up` is asked, whatever settings another shell has
+        elsewhere = {
+            "AMQP_URL": "amqp://127.0.0.1:1/",
+            "SMTP_URL": "smtp://127.0.0.1:1",
+            "SLACK_BOT_TOKEN": "xoxb-of-another-app",
+        }
+        assert servers(**elsewhere) == servers()
+        shown = command("status", *option, **elsewhere).stdout
+        assert shown.startswith(f"As the Stint on {up.state} at {up.url} sees it:\nPostgres  ok\n")
+        assert asked() == {"state": str(up.state), "url": up.url, "pid": up.process.pid}
+        assert (up.state / "asked").stat().st_mode & 0o777 == 0o600
         assert [found["what"] for found in findings()] == ["Xero is not connected."]
         with psycopg.connect(up.run_json()["database_url"], autocommit=True) as conn:
             conn.execute(
@@ -60,6 +76,7 @@ def test_a_command_in_another_shell_judges_by_the_settings_of_the_running_up(
         assert servers(DATABASE_URL=other, SECRET_KEY="s" * 16) == {
             "Postgres": "ok", "RabbitMQ": "not set", "API": "not set", "mail": "not set", "Xero": "not set", "Slack": "not set",
         }  # fmt: skip
+        assert asked(DATABASE_URL=other, SECRET_KEY="s" * 16) is None
 
         modes = {file.name: file.stat().st_mode & 0o777 for file in up.state.glob("*.json")}
         assert modes == {"run.json": 0o600, "settings.json": 0o600}
@@ -67,4 +84,4 @@ def test_a_command_in_another_shell_judges_by_the_settings_of_the_running_up(
         assert not any(secret in (up.state / "run.json").read_text() or secret in up.said() for secret in secrets)
     finally:
         up.end(signal.SIGTERM)
-    assert not (up.state / "settings.json").exists()
+    assert not (up.state / "settings.json").exists() and not (up.state / "asked").exists()

@@ -1,0 +1,123 @@
+"""`./stint status` and `./stint doctor`: the state of the installation, and what is wrong with it.
+
+The `./stint up` that runs is asked, so that the settings of this shell do not matter. Without one, this process looks."""
+
+import argparse
+import json
+import os
+from typing import Any, NamedTuple
+
+from ops.command_line.tables import Wrong, table
+from ops.command_line.terminal import colour, escape_control
+from ops.running.asking import ask
+from ops.state import State
+from schemas.counting import counted
+
+Json = dict[str, Any]
+
+
+class Report(NamedTuple):
+    """What was found, and by whom: `asked` is the `up` that was asked, None if this process has looked itself."""
+
+    status: Json
+    findings: list[Json]
+    asked: Json | None
+    source: str  # a sentence
+
+
+def run_status(args: argparse.Namespace) -> int:
+    """Prints the status. Always returns 0: `./stint doctor` judges it."""
+    report = _report(State(args.state))
+    if args.json:
+        print(json.dumps(report.status | {"asked": report.asked}, indent=2, ensure_ascii=False))
+    else:
+        print(report.source)
+        _show(report.status)
+    return 0
+
+
+def run_doctor(args: argparse.Namespace) -> int:
+    """Prints what is wrong. Returns 0 when nothing is, else 1."""
+    report = _report(State(args.state))
+    if args.json:
+        print(json.dumps(report.findings, indent=2, ensure_ascii=False))
+        return 1 if report.findings else 0
+    print(f"{report.source}\n")
+    for finding in report.findings:
+        what, why, do = (escape_control(finding[part]) for part in ("what", "why", "do"))
+        print(colour(what, "red"))
+        print(table((), [("  why:", why), ("  do: ", do)]), end="\n\n")
+    number = len(report.findings)
+    print(f"{counted(number, 'problem')} found." if number else colour("Nothing is wrong.", "green"))
+    return 1 if number else 0
+
+
+def _report(state: State) -> Report:
+    run = state.own_run()
+    if run is not None:
+        asked = {"state": str(state.directory), "url": run.url, "pid": state.pid()}
+        try:
+            answer = ask(state.directory)
+            return Report(
+                answer["status"], answer["findings"], asked, f"As the Stint on {state.directory} at {run.url} sees it:"
+            )
+        except (OSError, ValueError, KeyError):
+            source = f"The Stint on {state.directory} does not answer. As this shell sees it, with the same settings:"
+    elif state.running() is not None:
+        source = "No ./stint up runs on the database of DATABASE_URL. As this shell sees it:"
+    else:
+        source = "No ./stint up runs here. As this shell sees it, with its own settings:"
+    os.environ.update(state.environment())
+    import asyncio
+
+    from ops.status import report
+    from schemas.settings import settings
+
+    found = asyncio.run(report(settings(), api_url=state.api_url(), run=run))
+    return Report(found["status"], found["findings"], None, source)
+
+
+def _show(status: Json) -> None:
+    rows = []
+    for name, state in status["servers"].items():
+        cure = status["cures"].get(name)
+        said = escape_control(f"{state}. What to do: {cure}" if cure else state)
+        rows.append((name, said if state in ("ok", "not set") else Wrong(said)))
+    print(table((), rows))
+    if not status["queues"]:
+        return
+    print()
+    print(_queues(status))
+    print()
+    if status["xeroDiffers"]:
+        print(f"{counted(status['xeroDiffers'], 'bill')} differ from their time entries in Xero.")
+    for waiting in status["xeroWaiting"]:
+        of = f"{counted(waiting['count'], 'bill')} of {', '.join(waiting['customers'])} wait for Xero:"
+        print(escape_control(f"{of} {waiting['error']}"))
+    relays = counted(len(_alive(status, "relay")), "relay")
+    unrecognized = counted(status["unrecognizedMessages"], "unrecognized message")
+    print(f"{relays}, {unrecognized}. ./stint doctor says what is wrong.")
+
+
+def _queues(status: Json) -> str:
+    heads = ("queue", "ready", "sent", "calling", "oldest due", "dead", "workers")
+    rows = []
+    for queue in status["queues"]:
+        dead, workers = f"{queue['dead']:,}", str(len(_alive(status, "work", queue["name"])))
+        rows.append(
+            (
+                queue["name"], f"{queue['ready']:,}", f"{queue['sent']:,}", f"{queue['calling']:,}",
+                f"{queue['oldest_due_seconds']:,.0f} s", Wrong(dead) if queue["dead"] else dead,
+                workers if workers != "0" else Wrong(workers),
+            )
+        )  # fmt: skip
+    return table(heads, rows)
+
+
+def _alive(status: Json, kind: str, queue: str | None = None) -> list[Json]:
+    """The living processes of that kind; with `queue`, only those that serve it."""
+    return [
+        each
+        for each in status["processes"]
+        if each["alive"] and each["kind"] == kind and (queue is None or queue in each["queues"])
+    ]
