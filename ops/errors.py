@@ -4,10 +4,16 @@ import os
 import select
 import sys
 
+# what is in a line that says why a program failed
+_TELLING = (
+    "fatal", "panic", "error", "fail", "could not", "cannot", "can't", "denied", "no space", "not permitted", "too long",
+    "hint:",
+)  # fmt: skip
+
 
 class CommandError(Exception):
-    """An expected failure. Its text is one or two sentences: what is wrong, and what to do next. The command exits with
-    `code`."""
+    """An expected failure. Its text is one or two sentences: what is wrong, and what to do next; below them may be the lines
+    of a program that has failed. The command exits with `code`."""
 
     def __init__(self, text: str, *, code: int = 1) -> None:
         super().__init__(text)
@@ -24,6 +30,14 @@ def explains_itself(error: Exception) -> bool:
     from schemas.settings import SettingsMissing
 
     return isinstance(error, SettingsMissing | WrongVersion | PooledTransactions | psycopg.Error | OSError)
+
+
+def telling_lines(output: str, most: int = 8) -> list[str]:
+    """The lines of a failed program's output that say why it failed, the last ones; if none does, its last three.
+    Each line once."""
+    lines = list(dict.fromkeys(line.strip() for line in output.splitlines() if line.strip()))
+    telling = [line for line in lines if any(word in line.lower() for word in _TELLING)]
+    return telling[-most:] or lines[-3:]
 
 
 def close_stdout_if_unread() -> bool:

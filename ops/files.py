@@ -4,6 +4,8 @@ import fcntl
 import os
 from pathlib import Path
 
+_LITTLE_BYTES = 100_000  # a log line fits, but not what a server writes when it starts
+
 
 def write_private(file: Path, content: str | bytes) -> None:
     """Replaces a file atomically: a reader sees the old content or the new one."""
@@ -12,6 +14,15 @@ def write_private(file: Path, content: str | bytes) -> None:
     with open(unfinished, "xb", opener=private) as output:
         output.write(content.encode() if isinstance(content, str) else content)
     unfinished.replace(file)
+
+
+def no_room(directory: Path) -> str:
+    """A sentence if nothing more can be written to the directory's file system by a program that is not root, else nothing."""
+    found = os.statvfs(directory)
+    is_full = found.f_bavail * found.f_frsize < _LITTLE_BYTES or (found.f_files > 0 and found.f_favail == 0)
+    return (
+        f"There is no room left on the file system of {directory}: free some, or use another with --state." if is_full else ""
+    )
 
 
 def private(path: str, flags: int) -> int:

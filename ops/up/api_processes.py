@@ -96,8 +96,8 @@ class ApiProcess(Program):
                 pass
         return self._is_ready and self.is_running()
 
-    def last_lines(self, count: int = 3) -> str:
-        return "Its log is above." if self._output else super().last_lines(count)
+    def last_lines(self) -> str:
+        return " Its log is above." if self._output else super().last_lines()
 
 
 class ApiProcesses:

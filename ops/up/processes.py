@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from ops.errors import CommandError
-from ops.files import private
+from ops.errors import CommandError, telling_lines
+from ops.files import no_room, private
 from ops.state import CHECKOUT
 
 PLAIN_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
@@ -86,7 +86,7 @@ async def run(
     directory: Path | None = None,
     pass_fds: Sequence[int] = (),
 ) -> str:
-    """Runs a program to its end and returns its output. Raises CommandError with its last lines when it fails. Cancelling this
+    """Runs a program to its end and returns its output. Raises CommandError with what it said when it fails. Cancelling this
     kills the program."""
     with tempfile.TemporaryFile() as log:  # it has no name, so nothing is left behind
         process = spawn(argv, log=log, environment=environment, account=account, directory=directory, pass_fds=pass_fds)
@@ -97,8 +97,8 @@ async def run(
         log.seek(0)
         output = log.read().decode(errors="replace")
     if process.returncode:
-        reason = " / ".join(output.strip().splitlines()[-3:]) or describe_end(process.returncode)
-        raise CommandError(f"{Path(argv[0]).name} failed: {reason}")
+        reason = "".join(f"\n    {line}" for line in telling_lines(output))
+        raise CommandError(f"{Path(argv[0]).name} failed: it {describe_end(process.returncode)}.{reason}")
     return output
 
 
@@ -211,18 +211,19 @@ class Child(ABC):
         deadline = time.monotonic() + timeout_seconds
         while not self.is_ready():
             if not self.is_running():
-                raise CommandError(f"{self.name} {self.describe_end()}: {self.last_lines()}")
+                raise CommandError(f"{self.name} {self.describe_end()}.{self.last_lines()}")
             if time.monotonic() > deadline:
-                raise CommandError(f"{self.name} is not ready after {timeout_seconds:g} s: {self.last_lines()}")
+                raise CommandError(f"{self.name} is not ready after {timeout_seconds:g} s.{self.last_lines()}")
             time.sleep(0.03)
 
-    def last_lines(self, count: int = 3) -> str:
-        """The end of its log, and the path of the whole log."""
-        try:
-            lines = self.log.read_text(errors="replace").strip().splitlines()[-count:]
-        except OSError:
-            lines = []
-        return " / ".join([*lines, f"the whole log: {self.log}"])
+    def last_lines(self) -> str:
+        """What its log says of its end, the path of the whole log, and whether there was room for more in it."""
+        lines: list[str] = []
+        with contextlib.suppress(OSError):
+            lines = telling_lines(self.log.read_text(errors="replace"))
+        said = "".join(f"\n    {line}" for line in lines)
+        room = no_room(self.log.parent)
+        return f"{said}\nThe whole log: {self.log}{room and f' — {room}'}"
 
 
 class Program(Child):

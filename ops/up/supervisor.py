@@ -61,7 +61,7 @@ class Supervisor:
                 pause, failures = _FIRST_PAUSE_SECONDS, 0
             failures += 1
             if failures >= _TRIES_AT_START and not self.started:
-                raise CommandError(f"{child.name} does not start: it {reason}. {child.last_lines()}")
+                raise CommandError(f"{child.name} does not start: it {reason}.{child.last_lines()}")
             self.say(f"{child.name} {reason}; starting it again in {pause:.1f} s")
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)

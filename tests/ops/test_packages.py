@@ -63,7 +63,7 @@ def test_rabbitmq_is_downloaded_once_and_the_newest_server_is_used(programs: Pat
 
 def test_a_download_that_fails_says_what_else_can_be_done_and_is_tried_again(programs: Path, tmp_path: Path) -> None:
     (programs / "offline").touch()
-    with pytest.raises(CommandError, match=r"could not be downloaded: .*Could not resolve the host(.|\n)*AMQP_URL"):
+    with pytest.raises(CommandError, match=r"could not be downloaded: .*\n +Could not resolve the host(.|\n)*AMQP_URL"):
         fetch(tmp_path, [])
     (programs / "offline").unlink()
     assert fetch(tmp_path, []).version == "3.10.8"

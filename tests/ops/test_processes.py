@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ops.errors import CommandError
-from ops.up.processes import PLAIN_ENVIRONMENT, describe_end, end, run, spawn, until
+from ops.up.processes import PLAIN_ENVIRONMENT, Program, describe_end, end, run, spawn, until
 
 pytestmark = pytest.mark.processes
 
@@ -56,9 +56,37 @@ def test_a_log_is_for_its_owner_alone(tmp_path: Path) -> None:
     assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
 
 
+INITDB = """\
+creating configuration files ... ok
+running bootstrap script ... 2026-12-01 09:00:00 UTC [9] FATAL:  could not write to file "base/1/2691": No space left on device
+2026-12-01 09:00:00 UTC [9] HINT:  Check free disk space.
+Aborted
+child process exited with exit code 134
+initdb: removing contents of data directory "/proc/self/fd/8"
+"""
+
+
+def test_why_a_program_failed_is_said_whole_although_other_lines_follow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = f"cat <<'END'\n{INITDB}END\nexit 1"
+    with pytest.raises(CommandError) as failed:
+        asyncio.run(run(["/bin/sh", "-c", script]))
+    why = [line.strip() for line in INITDB.splitlines()[1:3]]
+    said = [line.strip() for line in str(failed.value).splitlines()]
+    assert said == ["sh failed: it ended with 1.", *why]
+
+    child = Program("server", [], tmp_path)
+    child.log.write_text(INITDB)
+    assert child.last_lines().split("\n    ")[1:] == [why[0], f"{why[1]}\nThe whole log: {child.log}"]
+    full = os.statvfs_result((4096, 4096, 1000, 9, 0, 1000, 0, 0, 0, 255))  # what is left is reserved for root
+    monkeypatch.setattr("os.statvfs", lambda _: full)
+    assert f"There is no room left on the file system of {tmp_path}" in child.last_lines()
+
+
 def test_run_returns_the_output_and_raises_with_the_last_lines() -> None:
     assert asyncio.run(run(["/bin/echo", "hello"])) == "hello\n"
-    with pytest.raises(CommandError, match="sh failed: went wrong"):
+    with pytest.raises(CommandError, match=r"sh failed: it ended with 3\.\n    went wrong"):
         asyncio.run(run(["/bin/sh", "-c", "echo went wrong; exit 3"]))
 
 

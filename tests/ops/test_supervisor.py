@@ -88,7 +88,7 @@ def test_a_child_that_is_ended_is_not_taken_for_one_that_died(tmp_path: Path) ->
 
 
 def test_a_child_that_never_stays_at_the_start_ends_it_with_its_own_words(tmp_path: Path) -> None:
-    with pytest.raises(CommandError, match=r"script does not start: it ended with 1\. .*no such setting"):
+    with pytest.raises(CommandError, match=r"script does not start: it ended with 1\.\n    no such setting"):
         watch(Script(tmp_path, "echo no such setting; exit 1"), settled=False)
 
 
@@ -101,7 +101,7 @@ def test_a_child_that_runs_for_a_while_but_is_never_ready_ends_the_start(
         def is_ready(self) -> bool:
             return False
 
-    with pytest.raises(CommandError, match=r"script does not start: it ended with 1\. .*port in use"):
+    with pytest.raises(CommandError, match=r"script does not start: it ended with 1\.\n    port in use"):
         watch(NeverReady(tmp_path, "sleep 0.3; echo port in use; exit 1"), settled=False, seconds=15)
 
 
