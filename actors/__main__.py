@@ -46,7 +46,9 @@ def _prepared() -> Callable[[], None]:
     # only here: a relay handles no messages, and without these imports it starts in half the time
     from actors import approvals, customer_users, home, mail, reminders, slack, tasks, time_bills, timers, xero  # noqa: F401  (registers them)
     from actors.runtime.worker import work
+    from schemas.base import build_models
 
+    build_models()
     return lambda: work(settings(), queues=queues, threads=arguments.threads)
 
 

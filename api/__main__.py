@@ -31,6 +31,7 @@ def _prepared() -> "partial[None]":
     # these create metrics, so they are imported after the place is taken
     from api.app import create_app
     from api.http.server import serve
+    from schemas.base import build_models
     from schemas.logs import configure_logging
     from schemas.settings import SettingsMissing, settings
 
@@ -40,6 +41,7 @@ def _prepared() -> "partial[None]":
         app = create_app(known)
     except SettingsMissing as error:
         sys.exit(str(error))
+    build_models()
     return partial(
         serve,
         app,

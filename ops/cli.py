@@ -1,7 +1,6 @@
 """The commands of `./stint`. Each is parsed here and run by a module of its own, which is imported only when it is needed."""
 
 import argparse
-import asyncio
 import json
 import os
 import sys
@@ -259,6 +258,8 @@ def _of_tests(module: str) -> Callable[[argparse.Namespace], int]:
 def _load_and_check(args: argparse.Namespace) -> None:
     """Loads the environment of the running Stint, and refuses a database that this version cannot run on, and a
     pooler."""
+    import asyncio
+
     from schemas.postgres.migrate import check_version
     from schemas.postgres.server.pooler import refuse_pooler
 
@@ -281,6 +282,8 @@ def _in(module: str, function: str = "run", *, loads_environment: bool = True) -
 
 def _migrate(args: argparse.Namespace) -> int:
     _load_environment(args)
+    import asyncio
+
     from schemas.postgres.migrate import migrate
     from schemas.postgres.server.pooler import refuse_pooler
     from schemas.settings import long_hours

@@ -13,11 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from ops.errors import CommandError
 from ops.state import State
 from schemas.base import Name
-from schemas.customers import customers
 from schemas.errors import Conflict, Invalid, NotFound
-from schemas.hours import timer_stops
-from schemas.hours.timer_stops import TimerStop
-from schemas.identity import console_sessions, leftovers, local_accounts, signing_keys, users
+from schemas.identity import console_sessions, local_accounts, signing_keys, users
 from schemas.identity.local_accounts import AccountRemoved, NewAccount
 from schemas.identity.users import LocalUser
 from schemas.postgres.connection import Connection, connect
@@ -121,6 +118,8 @@ async def _token(role: str, email: str, customer: str | None) -> str:
         )
     email = _checked(email)
     if customer_id is not None:
+        from schemas.customers import customers
+
         async with await connect(settings()) as conn:
             if not await customers.exists(conn, customer_id):
                 raise CommandError(f"There is no customer {customer_id}; GET /api/customers lists them.")
@@ -165,6 +164,8 @@ async def _list(*, as_json: bool) -> str:
 
 
 async def _remove(email: str, *, stop_timer: bool, end_time: datetime | None) -> str:
+    from schemas.identity import leftovers
+
     async with await connect(settings()) as conn, conn.transaction():
         account = await _find(conn, email)
         await local_accounts.remove(conn, account.id)
@@ -175,6 +176,9 @@ async def _remove(email: str, *, stop_timer: bool, end_time: datetime | None) ->
 
 
 async def _stop_timer(conn: Connection, account: LocalUser, end_time: datetime | None) -> str:
+    from schemas.hours import timer_stops
+    from schemas.hours.timer_stops import TimerStop
+
     try:
         receipt = await timer_stops.stop_any(conn, TimerStop.model_validate({"endTime": end_time}), user_id=account.id, by=None)
     except NotFound:

@@ -121,11 +121,26 @@ Flag = Annotated[bool, _exactly(bool)]
 Version = Annotated[Whole, Field(ge=1, le=2**53, description="The row's version as last read; a stale one gets 409")]
 
 
+def build_models() -> None:
+    """Builds the validators of all models that are imported. Models leave that to their first use (`defer_build`), so that a
+    command builds only what it needs; a process that answers requests should not do it in one."""
+    models = BaseModel.__subclasses__()
+    for model in models:
+        models += model.__subclasses__()
+        if model.__module__.partition(".")[0] in ("schemas", "api", "actors"):
+            model.model_rebuild()
+
+
 class Row(BaseModel):
     """The base of models in responses: frozen, camelCase in JSON. The fields are in the order of the JSON."""
 
     model_config = ConfigDict(
-        frozen=True, alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
+        defer_build=True,
+        frozen=True,
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
     )
 
     @classmethod
@@ -137,7 +152,9 @@ class Row(BaseModel):
 class Body(BaseModel):
     """The base of request bodies: frozen, camelCase in JSON, unknown fields refused."""
 
-    model_config = ConfigDict(frozen=True, alias_generator=to_camel, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(
+        defer_build=True, frozen=True, alias_generator=to_camel, extra="forbid", hide_input_in_errors=True
+    )
 
     def fingerprint(self) -> bytes:
         """A hash of the body. It tells whether a repeated create request has the same body.

@@ -1,5 +1,4 @@
-"""E-mail addresses: which are valid, and when two are the same. Not in schemas/base.py, because importing email_validator takes
-a while.
+"""E-mail addresses: which are valid, and when two are the same.
 
 Two addresses are the same if they differ only in the case of A to Z. Nothing else is folded, unlike in names
 (schemas/names.py): mail servers and identity providers tell other characters apart, and an address that only looks like a
@@ -7,23 +6,34 @@ user's must not get that user's access (docs/decisions/0031-email-addresses.md).
 `email_key` (schemas/migrations/0014_email_keys.sql) are the same rule.
 """
 
-from typing import Annotated
+from functools import cache
+from typing import TYPE_CHECKING, Annotated
 
-from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, ValidatedEmail, validate_email
 from pydantic import AfterValidator, Field
 
 from schemas.base import SchemaKeyword
 
+if TYPE_CHECKING:
+    from email_validator import ValidatedEmail
+
 MAX_LENGTH = 320
 _LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 
-# Accept domains such as .local and .test: internal networks and tests use them.
-SPECIAL_USE_DOMAIN_NAMES.clear()
+
+@cache
+def _accept_special_domains() -> None:
+    """Domains such as .local and .test: internal networks and tests use them."""
+    from email_validator import SPECIAL_USE_DOMAIN_NAMES
+
+    SPECIAL_USE_DOMAIN_NAMES.clear()
 
 
-def email_address(text: str) -> ValidatedEmail:
-    """The parts of an e-mail address. Raises EmailNotValidError for an invalid address, and for one whose local part is not
-    ASCII: not every server accepts mail to it."""
+def email_address(text: str) -> "ValidatedEmail":
+    """The parts of an e-mail address. Raises ValueError for an invalid address, and for one whose local part is not ASCII: not
+    every server accepts mail to it."""
+    from email_validator import validate_email  # importing it takes a while, and most commands need none
+
+    _accept_special_domains()
     return validate_email(
         text, check_deliverability=False, globally_deliverable=False, allow_quoted_local=True, allow_smtputf8=False
     )
@@ -43,7 +53,7 @@ def one_spelling(address: str) -> str:
         return address
     try:
         return f"{local}@{email_address(f'jo@{domain}').domain}"
-    except EmailNotValidError:
+    except ValueError:
         return address
 
 
@@ -51,14 +61,14 @@ def in_ascii(address: str) -> str:
     """The address with the other spelling of its domain, if it is not ASCII."""
     try:
         return address if address.isascii() else email_address(address).ascii_email or address
-    except EmailNotValidError:
+    except ValueError:
         return address
 
 
 def _normalized(value: str) -> str:
     try:
         return email_address(value).normalized
-    except EmailNotValidError:
+    except ValueError:
         raise ValueError(_fault(value)) from None
 
 
@@ -71,7 +81,7 @@ def _fault(text: str) -> str:
         return "something is needed before and after the @"
     try:
         email_address(f"jo@{domain}")
-    except EmailNotValidError:
+    except ValueError:
         return "what follows the @ is not a domain that mail can be sent to"
     if not local.isascii():
         return "what precedes the @ may have only ASCII characters: not every mail server accepts them"

@@ -9,11 +9,6 @@ import hashlib
 import secrets
 from collections.abc import Iterator
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
 from schemas.settings import SettingsMissing
 
 NONCE_BYTES = 12
@@ -31,6 +26,8 @@ def secret_keys(secret_key: str) -> list[str]:
 def encrypt(text: str, *, secret_key: str, context: str) -> str:
     """The encrypted text, as `key id.nonce and ciphertext`. Only `decrypt` with the same `context` (table, row, column) can
     read it."""
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
     first = secret_keys(secret_key)[0]
     nonce = secrets.token_bytes(NONCE_BYTES)
     encrypted = nonce + AESGCM(_derive(first)).encrypt(nonce, text.encode(), context.encode())
@@ -39,6 +36,9 @@ def encrypt(text: str, *, secret_key: str, context: str) -> str:
 
 def decrypt(encrypted: str, *, secret_key: str, context: str) -> str:
     """The text that was given to `encrypt`. Raises WrongSecretKey if none of the keys decrypts it in this context."""
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
     key_id, _, encoded = encrypted.partition(".")
     content = base64.urlsafe_b64decode(encoded)
     for key in _keys_with_id(key_id, secret_key):
@@ -55,6 +55,9 @@ def _keys_with_id(key_id: str, secret_key: str) -> Iterator[str]:
 
 
 def _derive(key: str) -> bytes:
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
     # do not change the text in `info`: everything that is encrypted would become unreadable
     return HKDF(SHA256(), 32, salt=None, info=b"stint: encryption at rest").derive(key.encode())
 

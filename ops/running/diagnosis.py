@@ -107,7 +107,7 @@ def _queues(status: Json) -> str:
         rows.append(
             (
                 queue["name"], f"{queue['ready']:,}", f"{queue['sent']:,}", f"{queue['calling']:,}",
-                f"{queue['oldest_due_seconds']:,.0f} s", Wrong(dead) if queue["dead"] else dead,
+                f"{queue['oldestDueSeconds']:,.0f} s", Wrong(dead) if queue["dead"] else dead,
                 workers if workers != "0" else Wrong(workers),
             )
         )  # fmt: skip

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from ops.errors import CommandError
-from ops.running.asking import answer_on
+from ops.running.answering import answer_on
 from ops.sandbox.processes import SlackProcess, XeroProcess, check_without
 from ops.state import CHECKOUT, Run, State
 from ops.up.api_processes import ApiProcesses, bind, listen, restart_on_signal, unusable

@@ -3,16 +3,15 @@
 import json
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
-
-import jwt
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from schemas.encryption import WrongSecretKey, secret_keys
 from schemas.postgres.connection import Connection
 from schemas.settings import Settings
+
+if TYPE_CHECKING:  # importing them takes a while: only what signs, or makes keys, does it
+    from cryptography.hazmat.primitives.asymmetric import rsa
 
 ALGORITHM = "RS256"
 TOKEN_SECONDS = 12 * 3600
@@ -55,6 +54,9 @@ async def _lock_table(conn: Connection) -> None:
 
 
 async def _create_key(conn: Connection, secret_key: str) -> str:
+    import jwt
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
     private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     kid = uuid4().hex[:16]
     jwk = jwt.algorithms.RSAAlgorithm.to_jwk(private.public_key(), as_dict=True)
@@ -77,8 +79,10 @@ async def public_keys(conn: Connection) -> list[PublicKey]:
     )
 
 
-def encrypt_key(private: rsa.RSAPrivateKey, secret_key: str) -> str:
+def encrypt_key(private: "rsa.RSAPrivateKey", secret_key: str) -> str:
     """The private key as a PEM text that is encrypted with the first key of SECRET_KEY."""
+    from cryptography.hazmat.primitives import serialization
+
     return private.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -87,8 +91,11 @@ def encrypt_key(private: rsa.RSAPrivateKey, secret_key: str) -> str:
 
 
 @lru_cache(maxsize=8)  # 70 ms of a processor each time, during which an API process answers nobody else
-def decrypt_key(pem: str, secret_key: str) -> rsa.RSAPrivateKey:
+def decrypt_key(pem: str, secret_key: str) -> "rsa.RSAPrivateKey":
     """The private key in `pem`, which any key of SECRET_KEY may have encrypted. Raises WrongSecretKey if none did."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
     for candidate in secret_keys(secret_key):
         try:
             key = serialization.load_pem_private_key(pem.encode(), password=candidate.encode())
@@ -134,6 +141,8 @@ class Claims:
 async def sign(conn: Connection, claims: Claims, *, settings: Settings) -> str:
     """A new ID token with the same claims as one from Cognito, valid for 12 hours. Its times are the database's, so that the
     clocks of the processes do not matter. `access_version`: users.access_version, of which the token is void after a change."""
+    import jwt
+
     secret_key = settings.secret_key.get_secret_value()
     await ensure_key(conn, secret_key)
     kid, pem, now, access_version = await conn.one(

@@ -21,7 +21,6 @@ from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
 import aiosmtplib
-from email_validator import EmailNotValidError
 
 from schemas.email_addresses import email_address
 from schemas.errors import NonRetryable
@@ -154,7 +153,7 @@ def _address(text: str) -> Address:
         found = email_address(address)
         # the domain in ASCII, as in DNS: not every server accepts others
         return Address(_one_line(name), addr_spec=f"{found.local_part}@{found.ascii_domain}")
-    except (EmailNotValidError, HeaderParseError, ValueError) as error:
+    except (HeaderParseError, ValueError) as error:
         raise NonRetryable(f"{text!r} is no address that mail can be sent to: {error}") from error
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ops import cli
-from ops.running.asking import Json, answer_on, ask
+from ops.running.answering import answer_on
+from ops.running.asking import Json, ask
 from ops.running.logs import _readable
 from ops.state import CHECKOUT, State
 from ops.up.log_view import LogReader

@@ -1,0 +1,33 @@
+"""The `./stint up` that runs answers what other commands ask (ops/running/asking.py)."""
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from ops.running.asking import ANSWER_SECONDS, REQUEST, SOCKET, Json, short_path
+
+
+async def answer_on(directory: Path, report: Callable[[], Awaitable[Json]]) -> asyncio.Server:
+    """Answers each request with a report until the server is closed."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, ValueError):  # the client has gone away, or sends no line
+            async with asyncio.timeout(ANSWER_SECONDS):
+                if await reader.readline() == REQUEST:
+                    writer.write(json.dumps(await report()).encode())
+                    await writer.drain()
+        writer.close()
+
+    listening = socket.socket(socket.AF_UNIX)
+    (directory / SOCKET).unlink(missing_ok=True)
+    with short_path(directory) as path:
+        mask = os.umask(0o177)
+        try:
+            listening.bind(path)
+        finally:
+            os.umask(mask)
+    return await asyncio.start_unix_server(answer, sock=listening)
