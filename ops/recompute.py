@@ -9,12 +9,12 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import ValidationError
-from rich.console import Console
-from rich.table import Table
 
+from ops.command_line.tables import table
 from ops.errors import CommandError
 from ops.progress import Update, progress
 from schemas import wording
+from schemas.counting import counted
 from schemas.errors import StintError
 from schemas.hours.recompute import jobs
 from schemas.hours.recompute.jobs import RecomputeScope
@@ -105,17 +105,18 @@ async def _get_all(conn: Connection, job_id: UUID) -> Json:
 def _show(job: Json) -> None:
     changed, would = job["changed"], "would be " if job["dryRun"] else ""
     if job["changes"]:
-        table = Table("day", "user", "customer", "pillar", "seconds before", "after", "entries added")
+        rows = []
         for change in job["changes"][:MAX_SHOWN]:
-            before = "none" if change["secondsBefore"] is None else change["secondsBefore"]
+            before = change["secondsBefore"]
             ids = (change[name][:8] for name in ("userId", "customerId", "pillarId"))
-            table.add_row(change["date"], *ids, str(before), str(change["secondsAfter"]), str(change["entriesAdded"]))
-        Console().print(table)
+            seconds = "none" if before is None else f"{before:,}"
+            rows.append((change["date"], *ids, seconds, f"{change['secondsAfter']:,}", f"{change['entriesAdded']:,}"))
+        print(table(("day", "user", "customer", "pillar", "seconds before", "after", "entries added"), rows), end="\n\n")
         if len(job["changes"]) > MAX_SHOWN:
             print(f"… and {len(job['changes']) - MAX_SHOWN:,} more; --json shows all of them.")
     print(
-        f"{job['done']:,} checked: {changed['timeBillsMade']:,} time bills {would}created, "
+        f"{job['done']:,} checked: {counted(changed['timeBillsMade'], 'time bill')} {would}created, "
         f"{changed['timeBillsCorrected']:,} {would}corrected, {changed['timeBillsRemoved']:,} without entries {would}removed, "
-        f"{changed['entriesAdded']:,} entries {would}put on a bill; "
+        f"{counted(changed['entriesAdded'], 'entry', 'entries')} {would}put on a bill; "
         f"{changed['seconds']:+,} seconds in total."
     )

@@ -9,10 +9,8 @@ import time
 from datetime import date
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
+from ops.command_line.tables import Wrong, table
+from ops.command_line.terminal import escape_control
 from ops.errors import CommandError
 from ops.progress import progress
 from schemas.errors import StintError
@@ -96,12 +94,13 @@ def _why_slow(now: readings.Progress) -> str:
 def _show(compared: Json) -> None:
     wrong = [item for item in compared["items"] if item["result"] not in ("agrees", "accepted")]
     if wrong:
-        table = Table("day", "user", "customer", "result", "cause", "minutes", "in Xero", "bill")
+        rows = []
         for item in wrong[:MAX_SHOWN]:
             numbers = ("" if item[name] is None else f"{item[name]:,}" for name in ("minutes", "xeroMinutes"))
-            names = (escape(item[name] or "") for name in ("userName", "customerName"))
-            table.add_row(item["date"], *names, item["result"], item["cause"], *numbers, item["billId"])
-        Console().print(table)
+            names = (escape_control(item[name] or "") for name in ("userName", "customerName"))
+            bill = f"{item['cause']}; bill {item['billId']}" if item["billId"] else item["cause"]
+            rows.append((item["date"], *numbers, Wrong(item["result"]), *names, bill))
+        print(table(("day", "minutes", "in Xero", "result", "user", "customer", "cause"), rows), end="\n\n")
         if len(wrong) > MAX_SHOWN:
             print(f"… and {len(wrong) - MAX_SHOWN:,} more; --json and --csv show all of them.")
     for name in RESULTS:

@@ -4,6 +4,7 @@ handlers: those register themselves for the process that imports them, and a rel
 import gc
 from importlib import import_module
 
+from schemas.base import build_models
 from schemas.starting import no_collections
 
 API = ("uvloop", "api.app", "api.http.server", "email_validator")
@@ -14,4 +15,5 @@ STAND_INS = ("ops.sandbox.slack.stand_in", "ops.sandbox.xero.stand_in")
 with no_collections():  # frozen, so that no collection of a fork copies what they share
     for name in (*API, *ACTORS, *OPS, *STAND_INS):
         import_module(name)
+    build_models()
     gc.collect()
