@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args, rest = parser.parse_known_args(words)
     if rest and not args.passes_on:
         args.parser.error(f"unknown arguments: {' '.join(rest)}")
-    if not args.passes_on and (text := _undecodable(args)) is not None:
+    if not args.passes_on and (text := undecodable(args)) is not None:
         args.parser.error(f"{text!a} is not valid UTF-8")
     args.rest = rest
     try:
@@ -46,23 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(args, error, error.code)
     except KeyboardInterrupt:
         print("stint: interrupted", file=sys.stderr)
-        # If Ctrl-C arrived within an exec (dataclasses are made by one), Python would still end by SIGINT. Another exec
-        # clears that.
+        # if Ctrl-C arrived within an exec (dataclasses are made by one), Python would still end by SIGINT; another clears that
         exec("")  # noqa: S102
         return 130
     except Exception as error:
         if not explains_itself(error):
             raise
         return _report(args, error, 1)
-
-
-def _undecodable(args: argparse.Namespace) -> str | None:
-    """An argument that is not UTF-8, which Postgres would refuse. Paths need not be."""
-    for value in vars(args).values():
-        for text in value if isinstance(value, list) else [value]:
-            if isinstance(text, str) and any("\ud800" <= character <= "\udfff" for character in text):
-                return text
-    return None
 
 
 def _report(args: argparse.Namespace, error: Exception, code: int) -> int:

@@ -11,10 +11,10 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from ops.command_line.tables import table
+from ops.command_line.terminal import counted
 from ops.errors import CommandError
 from ops.progress import Update, progress
 from schemas import wording
-from schemas.counting import counted
 from schemas.errors import StintError
 from schemas.hours.recompute import jobs
 from schemas.hours.recompute.jobs import RecomputeScope

@@ -27,7 +27,7 @@ MODELS: "dict[str, type[Message]]" = {}
 class Message(BaseModel):
     """The base class of messages: `class StopTimer(Message, queue="timers")`."""
 
-    model_config = ConfigDict(defer_build=True, frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     actor: ClassVar[str]
     queue: ClassVar[str]
@@ -94,7 +94,7 @@ class MoveEntries(Message, queue="bills"):
 class Link(BaseModel):
     """A link in a mail: a button in HTML, a line in plain text."""
 
-    model_config = ConfigDict(defer_build=True, frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     text: str
     url: str

@@ -91,3 +91,12 @@ class PrintVersion(argparse.Action):
         version = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["version"]
         print(f"stint {version}")
         parser.exit()
+
+
+def undecodable(args: argparse.Namespace) -> str | None:
+    """An argument that is not UTF-8, which Postgres would refuse. Paths need not be."""
+    for value in vars(args).values():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and any("\ud800" <= character <= "\udfff" for character in text):
+                return text
+    return None

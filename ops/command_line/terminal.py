@@ -22,6 +22,11 @@ def width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """`1 bill`, `2 bills`, `1,000 bills`."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def escape_control(text: str) -> str:
     """The text with control characters escaped, except tabs and line breaks: what others have written, such as the sender of
     an unrecognized message, must not control the terminal."""

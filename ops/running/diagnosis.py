@@ -8,10 +8,9 @@ import os
 from typing import Any, NamedTuple
 
 from ops.command_line.tables import Wrong, table
-from ops.command_line.terminal import colour, escape_control
+from ops.command_line.terminal import colour, counted, escape_control
 from ops.running.asking import ask
 from ops.state import State
-from schemas.counting import counted
 
 Json = dict[str, Any]
 

@@ -1,6 +1,5 @@
 """What is wrong with the installation, why that matters, and what to do about it."""
 
-from schemas.counting import counted
 from schemas.diagnosis.bills_in_xero import of_bills_in_xero
 from schemas.diagnosis.finding import Finding
 from schemas.diagnosis.postgres_findings import of_postgres
@@ -27,7 +26,7 @@ def diagnose(status: InstallationStatus) -> list[Finding]:
     if status.dead:
         findings.append(
             Finding(
-                f"Dead letters: {status.dead:,}, in {counted(status.groups, 'group')}.",
+                f"Dead letters: {status.dead:,}, in {status.groups} {'group' if status.groups == 1 else 'groups'}.",
                 "retries are exhausted or pointless; they will not be retried automatically",
                 "./stint dead shows the errors; fix the cause, then ./stint dead replay --group G --canary 1 --reason '…'",
             )

@@ -1,0 +1,74 @@
+"""A command imports and builds only what it needs: importing all of Stint's libraries takes longer than most commands."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.installation import CHECKOUT, Installation
+
+# what only some processes and commands need
+HEAVY = {
+    "litestar", "uvicorn", "dramatiq", "pika", "xero_python", "slack_sdk", "aiohttp", "aiosmtplib", "boto3", "rich", "httpx2",
+    "urllib3",
+}  # fmt: skip
+SIGNING = {"cryptography", "jwt", "email_validator"}
+DATABASE = {"asyncio", "psycopg", "pydantic", "pydantic_settings"}
+# Runs each command in a fork of a process that has imported only the command line, and prints what each has imported.
+RUNNER = """
+import json, os, sys
+from ops import cli
+found = {}
+for words in json.loads(sys.argv[1]):
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        try:
+            code = cli.main(words)
+        except SystemExit as error:
+            code = error.code
+        os.write(writing, json.dumps([code, sorted({name.partition(".")[0] for name in sys.modules})]).encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading) as answer:
+        found[" ".join(words)] = json.loads(answer.read())
+    os.wait()
+print(json.dumps(found))
+"""
+
+
+def imported(commands: list[list[str]], **environment: str) -> dict[str, set[str]]:
+    """The libraries that each command has imported at its end. Each has to succeed."""
+    argv = [sys.executable, "-P", "-c", RUNNER, json.dumps(commands)]
+    done = subprocess.run(argv, env=environment | {"PYTHONPATH": str(CHECKOUT)}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert {words: code for words, (code, _) in found.items() if code not in (0, 4)} == {}, done.stderr
+    return {words: set(modules) for words, (_, modules) in found.items()}
+
+
+def test_a_command_on_the_database_imports_no_heavy_library(stint: Installation) -> None:
+    words = [
+        ["user", "list"],
+        ["dead", "list", "--limit", "1"],
+        ["token", "--role", "none", "--email", "imports@example.com"],
+    ]
+    found = imported(words, **stint.environment)
+    assert {command: names & HEAVY for command, names in found.items() if names & HEAVY} == {}
+    assert found["user list"] & SIGNING == set() and found["dead list --limit 1"] & SIGNING == set()
+
+
+@pytest.mark.processes
+def test_a_command_without_a_database_imports_no_library() -> None:
+    found = imported([["--version"], ["stop", "--state", "/nowhere"], ["dead", "replay", "--help"]])
+    assert [command for command, names in found.items() if names & (HEAVY | SIGNING | DATABASE)] == []
+
+
+@pytest.mark.processes
+def test_what_asks_a_running_up_imports_no_library() -> None:
+    script = "import sys, ops.cli, ops.running.diagnosis, ops.running.logs; print(*sys.modules)"
+    names = subprocess.run(
+        [sys.executable, "-P", "-c", script], env={"PYTHONPATH": str(CHECKOUT)}, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert set(names) & (HEAVY | SIGNING | DATABASE) == set()
