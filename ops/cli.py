@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ops.command_line import arguments
-from ops.command_line.parser import Overview, Parser, PrintVersion
+from ops.command_line.parser import Overview, Parser, PrintVersion, undecodable
 from ops.dead.arguments import add_actions, add_trigger
 from ops.errors import CommandError, close_stdout_if_unread, explains_itself
 from ops.state import CHECKOUT, DEFAULT, State
@@ -147,18 +147,10 @@ def _add_accounts(commands: Commands) -> None:
 
 
 def _add_diagnosis(commands: Commands) -> None:
-    status = _command(
-        commands,
-        "status",
-        _in("ops.running.diagnosis", "run_status", loads_environment=False),
-        "show the state of queues, workers, servers and dead letters",
-    )
-    doctor = _command(
-        commands,
-        "doctor",
-        _in("ops.running.diagnosis", "run_doctor", loads_environment=False),
-        "say what is wrong, why, and what to do; exit 1 if anything is",
-    )
+    shown = "show the state of queues, workers, servers and dead letters"
+    status = _command(commands, "status", _in("ops.running.diagnosis", "run_status", loads_environment=False), shown)
+    wrong = "say what is wrong, why, and what to do; exit 1 if anything is"
+    doctor = _command(commands, "doctor", _in("ops.running.diagnosis", "run_doctor", loads_environment=False), wrong)
     xero = _command(commands, "xero", _in("ops.xero.check"), "compare approved bills with Xero", "./stint xero check --fresh")
     arguments.add_xero_actions(xero)
     for parser in (status, doctor):
