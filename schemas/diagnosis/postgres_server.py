@@ -67,7 +67,7 @@ async def _full(conn: Connection) -> Failure:
     where = await conn.value("SELECT current_setting('data_directory', true)") if await _may_see_settings(conn) else None
     slots = f" (replication slots that nobody reads keep {kept} of WAL: pg_drop_replication_slot)" if kept else ""
     return Failure(
-        f"has a full disk: no space is left{f' at {where}' if where else ''}",
+        f"has a full disk: no space is left{f' at {where}' if where and not where.startswith('/proc/') else ''}",
         f"free space on that disk{slots}, or enlarge it; if Postgres has ended, start it. Nothing else has to be done",
     )
 
