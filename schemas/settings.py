@@ -82,7 +82,7 @@ class Settings(BaseSettings):
         None,
         description="gets mail about new kinds of dead letters, unrecognized messages, outages; default: only the log has them",
     )
-    ops_slack_channel: str | None = Field(None, description="the id of a channel in Slack, C…, that is told of these outages")
+    ops_slack_channel: str | None = Field(None, description="the id of a channel in Slack, C…, that gets these outages")
     firm_email: str | None = Field(None, description="gets a mail about each lead; default: leads are only stored")
 
     # Slack

@@ -26,7 +26,7 @@ def of_processes(status: InstallationStatus) -> list[Finding]:
         Finding(
             f"A handler runs longer than its deadline: {late.actor}, for {late.seconds:,.0f} s, in {process.process}.",
             "it blocks in code that cannot be cancelled, and its thread handles nothing else; a worker whose handler does not "
-            "end by itself ends after some minutes, and the message is delivered again",
+            "end is restarted after some minutes, and the message is delivered again",
             f"on its host, py-spy dump --pid {pid(process.process)} shows where it is; kill -9 {pid(process.process)} ends it",
         )
         for process in status.alive("work")

@@ -6,7 +6,7 @@ from schemas.messages import QUEUES
 from schemas.outbox.metrics import QueueDepth
 
 LATE_SECONDS = 60.0  # a message that is due for longer is reported
-FULL = 400  # with so many messages of a queue at RabbitMQ the others wait for workers, not for the relay
+FULL = 400  # with as many messages of a queue at RabbitMQ, the others wait for workers, not for the relay
 
 
 def of_other_queues(status: InstallationStatus) -> list[Finding]:

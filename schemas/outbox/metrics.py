@@ -24,7 +24,7 @@ _BY_STATE = " UNION ALL ".join(
 
 class OldestSeconds(Row):
     """The age of the oldest message of a queue in each state; 0 if there is none. `ready`, `sent` and `calling`: for how long
-    it has been due; `dead`: since it failed for good."""
+    it has been due; `dead`: since it failed permanently."""
 
     ready: float = 0.0
     sent: float = 0.0
