@@ -16,12 +16,12 @@ def write_private(file: Path, content: str | bytes) -> None:
     unfinished.replace(file)
 
 
-def no_room(directory: Path) -> str:
+def no_space(directory: Path) -> str:
     """A sentence if nothing more can be written to the directory's file system by a program that is not root, else nothing."""
     found = os.statvfs(directory)
     is_full = found.f_bavail * found.f_frsize < _LITTLE_BYTES or (found.f_files > 0 and found.f_favail == 0)
     return (
-        f"There is no room left on the file system of {directory}: free some, or use another with --state." if is_full else ""
+        f"There is no space left on the file system of {directory}: free some, or use another with --state." if is_full else ""
     )
 
 

@@ -21,10 +21,10 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(_columns, column)) for column in zip(*lines, strict=True)]
     of_numbers = [all(map(_is_number, column)) for column in zip(*rows, strict=True)] if rows else [False] * len(widths)
     left = sum(widths[:-1]) + len(_GAP) * (len(widths) - 1)
-    room = max(_NARROWEST, (width() or left + widths[-1]) - left)
+    columns = max(_NARROWEST, (width() or left + widths[-1]) - left)
     shown = []
     for line in lines:
-        wrapped = textwrap.wrap(line[-1], room, break_on_hyphens=False) or [""]
+        wrapped = textwrap.wrap(line[-1], columns, break_on_hyphens=False) or [""]
         cells = [_pad(cell, columns, right=right) for cell, columns, right in zip(line, widths, of_numbers, strict=True)][:-1]
         last = _pad(line[-1], widths[-1], right=True) if of_numbers[-1] else wrapped[0]
         shown.append(_GAP.join([*cells, colour(last, "red") if isinstance(line[-1], Wrong) else last]).rstrip())

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from ops.errors import CommandError, telling_lines
-from ops.files import no_room, private
+from ops.files import no_space, private
 from ops.state import CHECKOUT
 
 PLAIN_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
@@ -217,13 +217,13 @@ class Child(ABC):
             time.sleep(0.03)
 
     def last_lines(self) -> str:
-        """What its log says of its end, the path of the whole log, and whether there was room for more in it."""
+        """What its log says of its end, the path of the whole log, and whether there was space for more of it."""
         lines: list[str] = []
         with contextlib.suppress(OSError):
             lines = telling_lines(self.log.read_text(errors="replace"))
         said = "".join(f"\n    {line}" for line in lines)
-        room = no_room(self.log.parent)
-        return f"{said}\nThe whole log: {self.log}{room and f' — {room}'}"
+        full = no_space(self.log.parent)
+        return f"{said}\nThe whole log: {self.log}{full and f' — {full}'}"
 
 
 class Program(Child):

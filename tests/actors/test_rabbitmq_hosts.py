@@ -102,7 +102,7 @@ def test_the_error_names_each_server(amqp_url: str) -> None:
 
 
 def test_tls_verifies_the_server_and_shows_the_client(amqp_url: str, tmp_path: Path) -> None:
-    authority, stranger = Authority(tmp_path), Authority(tmp_path, "stranger")
+    authority, other = Authority(tmp_path), Authority(tmp_path, "other")
     client = authority.certificate("stint")
     own = f"&certfile={quote(str(client.certificate))}&keyfile={quote(str(client.key))}"
 
@@ -120,7 +120,7 @@ def test_tls_verifies_the_server_and_shows_the_client(amqp_url: str, tmp_path: P
         pika.BlockingConnection(hosts_of(good).in_order()).close()
         assert server.clients == ["stint", "stint"]
         for wrong in (
-            url(f"cacertfile={stranger.file}{own}"),  # the server is not of that authority
+            url(f"cacertfile={other.file}{own}"),  # the server is not of that authority
             url(own.removeprefix("&")),  # of none that the system knows
             url(f"cacertfile={authority.file}{own}", host="127.0.0.1"),  # nor is it at its name
             url(f"cacertfile={authority.file}"),  # the client shows no certificate

@@ -81,7 +81,7 @@ def test_why_a_program_failed_is_said_whole_although_other_lines_follow(
     assert child.last_lines().split("\n    ")[1:] == [why[0], f"{why[1]}\nThe whole log: {child.log}"]
     full = os.statvfs_result((4096, 4096, 1000, 9, 0, 1000, 0, 0, 0, 255))  # what is left is reserved for root
     monkeypatch.setattr("os.statvfs", lambda _: full)
-    assert f"There is no room left on the file system of {tmp_path}" in child.last_lines()
+    assert f"There is no space left on the file system of {tmp_path}" in child.last_lines()
 
 
 def test_run_returns_the_output_and_raises_with_the_last_lines() -> None:

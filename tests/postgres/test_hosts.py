@@ -140,7 +140,7 @@ def test_hosts_and_ports_belong_together() -> None:
 
 
 def test_the_certificate_of_postgres_is_verified_with_the_name_of_each_host(database_url: str, tmp_path: Path) -> None:
-    authority, stranger = Authority(tmp_path), Authority(tmp_path, "stranger")
+    authority, other = Authority(tmp_path), Authority(tmp_path, "other")
     database = psycopg.conninfo.conninfo_to_dict(database_url)["dbname"]
     with tls_server(target_of(database_url), authority.certificate("localhost")) as server:
 
@@ -152,6 +152,6 @@ def test_the_certificate_of_postgres_is_verified_with_the_name_of_each_host(data
         port = server.port
         asyncio.run(reads(authority, f"localhost:{port}"))
         asyncio.run(reads(authority, f"127.0.0.1:{port},localhost:{port}"))  # passed over: it is not at this name
-        for wrong in ((stranger, f"localhost:{port}"), (authority, f"127.0.0.1:{port}")):
+        for wrong in ((other, f"localhost:{port}"), (authority, f"127.0.0.1:{port}")):
             with pytest.raises(psycopg.OperationalError, match="certificate"):
                 asyncio.run(reads(*wrong))
