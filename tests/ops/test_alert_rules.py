@@ -149,10 +149,17 @@ def in_the_process(healthy: Series) -> dict[str, tuple[Series, int]]:
     answers = re.sub(
         r'status="\d+"', 'status="503"', next(name for name in healthy if name.startswith("stint_requests_total{"))
     )
+    connections = {"stint_postgres_connections": 99.0, "stint_postgres_connections_most": 100.0}
     return {
         "Postgres does not answer": ({"stint_postgres_up": 0}, 0),
         "API does not answer": ({'up{job="stint"}': 0}, 0),
         "API is not ready": ({waits: 3}, 0),
+        "Postgres is read-only": ({"stint_postgres_writable": 0}, 0),
+        "Connections of Postgres are running out": (connections, 0),
+        "Transaction ids of Postgres are running out": ({"stint_postgres_transaction_ids_age": 1.1e9}, 0),
+        "Old rows of Postgres cannot be removed": ({"stint_postgres_held_seconds": 3601}, 0),
+        "A synchronous standby of Postgres is missing": ({"stint_postgres_standbys_missing": 1}, 0),
+        "A standby of Postgres is behind": ({'stint_postgres_standby_behind_bytes{standby="a"}': 3e8}, 0),
         "A process is frozen": ({'stint_frozen{kind="work"}': 1}, 0),
         "Answers with 5xx": ({answers: 0}, 5),
         "Live events end, or are many": ({'stint_listeners_ended_total{why="slow"}': 0}, 10),
@@ -195,7 +202,9 @@ def test_each_alert_fires_in_its_outage_and_only_then(
 ) -> None:
     process = parsed(httpx2.get(f"{stint.url}/metrics").text.splitlines())
     healthy, outages = asyncio.run(measured(new_database(database_url)))
-    healthy |= {name: value for name, value in process.items() if re.match("stint_(postgres_up|connection|requests)", name)}
+    healthy |= {
+        name: value for name, value in process.items() if re.match("stint_(postgres_(up|writable)|connection|requests)", name)
+    }
     healthy |= {'up{job="stint"}': 1}
     healthy = {name: value for name, value in healthy.items() if "_bucket{" not in name and "_created" not in name}
     tests = [one_test("", healthy, {}, 0)]
