@@ -3,6 +3,7 @@
 import contextlib
 import secrets
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -85,28 +86,40 @@ class WholeFirm:
         """Makes the API open its maximum of connections to Postgres, in each of its two pools, by concurrent requests that wait
         for a table which no other process uses: otherwise a pool that grows later would look like a leak."""
         self._fill_pool("leads", POOL_SIZE, lambda: self.admin.get("/api/leads"))
-        self._fill_pool("slack_deduplication", UNQUEUED_SIZE, self._send_event)
+        # each request has a connection of its own, which may lead to another process than the one before
+        with httpx2.Client(limits=httpx2.Limits(max_keepalive_connections=0), timeout=30) as client:
+            self._fill_pool("slack_deduplication", UNQUEUED_SIZE, lambda: self._send_event(client))
 
-    def _send_event(self) -> None:
+    def _send_event(self, client: httpx2.Client) -> None:
         event = {"type": "user_change", "user": {"id": "U0NOBODY"}}
         sent = requests.event(event, event_id=f"Ev{secrets.token_hex(8)}")
-        httpx2.post(f"{self.up.url}{sent.path}", content=sent.body, headers=sent.headers)
+        client.post(f"{self.up.url}{sent.path}", content=sent.body, headers=sent.headers)
 
     def _fill_pool(self, table: str, size: int, request: Callable[[], object]) -> None:
+        """Each request is repeated until the pool is full: one that waits is answered with 503 within two seconds, and on
+        a busy machine that is earlier than the last of the others begins to wait."""
         processes = len(self.pids("api"))
         requests_at_once = 2 * size * processes**2  # the processes accept them unevenly
-        with ThreadPoolExecutor(requests_at_once) as pool, self.stint.sql() as conn:
-            waiting: dict[str, int] = {}
-            with conn.transaction():
-                conn.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE".encode())
-                answers = [pool.submit(request) for _ in range(requests_at_once)]
+        is_full = threading.Event()
+
+        def repeat() -> None:
+            request()
+            while not is_full.is_set():
+                request()
+
+        with ThreadPoolExecutor(requests_at_once) as pool, self.stint.sql() as conn, conn.transaction():
+            conn.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE".encode())
+            answers = [pool.submit(repeat) for _ in range(requests_at_once)]
+            try:
                 eventually(
-                    lambda: waiting.update(now=self._waiting_for(table)) or waiting["now"] >= size * processes,
-                    seconds=10,
+                    lambda: self._waiting_for(table) >= size * processes,
+                    seconds=60,
                     why=f"all connections of a pool wait for the table {table}",
                 )
-            for answer in answers:
-                answer.result()
+            finally:
+                is_full.set()
+        for answer in answers:
+            answer.result()
 
     def _waiting_for(self, table: str) -> int:
         return int(
