@@ -14,6 +14,7 @@ from tests.faults.people import People
 
 WARM_UP_SECONDS = 15.0  # caches and pools fill; what processes hold then is what they are compared with
 SETTLE_SECONDS = 240.0
+ACTIONS_PER_MINUTE, FAULTS_PER_MINUTE = 300, 10  # of a run: it lasts longer if a busy machine manages fewer in its minutes
 Say = Callable[[float, str], None]  # how many seconds are over, and what is going on
 
 
@@ -43,8 +44,9 @@ class Report:
 
 
 def run(seed: str, home: Path, *, minutes: float, say: Say = lambda _, __: None, consultants: int = 8) -> Report:
-    """Runs in this thread, which must be the main one, with all data and logs below `home`. The same seed gives the same
-    actions of each user and the same faults in the same order; how they overlap depends on the machine."""
+    """Runs in this thread, which must be the main one, with all data and logs below `home`. Faults are injected for that many
+    minutes, and until there were ACTIONS_PER_MINUTE and FAULTS_PER_MINUTE. The same seed gives the same actions of each user
+    and the same faults in the same order; how they overlap depends on the machine."""
     with whole_firm(home) as firm:
         people = People.of(firm, seed, consultants=consultants)
         say(0, "warming up")
@@ -88,10 +90,13 @@ def _storm(firm: WholeFirm, people: People, seed: str, seconds: float, say: Say)
 
     def watch() -> None:
         while not over.wait(1):
-            past = time.monotonic() - started_at
+            past, minutes = time.monotonic() - started_at, seconds / 60
+            acted = sum(people.done.values())
+            struck = sum(processes.struck.values()) + sum(servers.struck.values())
             weather = ", ".join(filter(None, (processes.now, servers.now))) or "fair for a moment"
-            say(past, f"{sum(people.done.values()):,} promises; {weather}")
-            if past > seconds or people.broken:
+            say(past, f"{acted:,} promises; {weather}")
+            is_enough = acted > ACTIONS_PER_MINUTE * minutes and struck > FAULTS_PER_MINUTE * minutes
+            if (past > seconds and is_enough) or people.broken:
                 over.set()
 
     threads = [threading.Thread(target=watch), threading.Thread(target=processes.rage, args=(firm, over))]

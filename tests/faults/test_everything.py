@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.driver import run
+from tests.faults.driver import ACTIONS_PER_MINUTE, FAULTS_PER_MINUTE, run
 from tests.support.sizes import FULL
 
 MINUTES = 10 if FULL else 0.4
@@ -24,4 +24,5 @@ def test_a_firm_at_work_in_bad_weather_loses_nothing_and_doubles_nothing(tmp_pat
     assert report.differences == []
     assert report.leaks == []
     # it was a day's work, and there was weather
-    assert sum(report.done.values()) > 300 * MINUTES and sum(report.struck.values()) > 10 * MINUTES
+    assert sum(report.done.values()) > ACTIONS_PER_MINUTE * MINUTES
+    assert sum(report.struck.values()) > FAULTS_PER_MINUTE * MINUTES
