@@ -75,7 +75,7 @@ def test_a_refusal_with_5xx_is_a_dead_letter_with_its_reason(
     becomes(own, message_id, "dead")
     error = own.value("SELECT error FROM messages WHERE id = %s", message_id)
     assert "550" in error and "no such person" in error
-    assert server.connections == 1 and server.mails == []
+    assert len(server.mailing) == 1 and server.mails == []
 
 
 @pytest.mark.parametrize("post", ["1.5"], indirect=True, ids=["short timeout"])
@@ -88,7 +88,8 @@ def test_a_refusal_with_4xx_a_lost_connection_and_a_timeout_are_retried(
     becomes(own, message_id, "done")
     assert server.answers[stage] == [] and server.recipients() == ["jo@example.com"]
     # three, and one more for each response that came too late on a slow machine
-    assert own.value("SELECT attempts FROM messages WHERE id = %s", message_id) == server.connections - 1
+    attempts = own.value("SELECT attempts FROM messages WHERE id = %s", message_id)
+    eventually(lambda: attempts == server.tries - 1, why=f"{attempts} attempts: {server}")
 
 
 def test_after_a_lost_response_the_mail_is_sent_again_with_the_same_id_and_logged(
@@ -176,7 +177,7 @@ def test_the_password_is_sent_only_to_a_server_with_a_trusted_certificate(own: I
         own.environment["SSL_CERT_FILE"] = str(certificate)
         own.start("work:mail")
         becomes(own, message_id, "done")
-        assert server.passwords == [("stint", "secret-word")]
+        assert set(server.passwords) == {("stint", "secret-word")}  # once for the mail, and to look whether the login works
         # the worker has loaded the certificates once: loading them for each mail took longer than sending it
         certificate.unlink()
         becomes(own, put(own), "done")

@@ -38,11 +38,18 @@ class MailServer:
     passwords: list[tuple[str, str]] = field(default_factory=list)
     refuses_passwords: bool = False
     connections: int = 0
+    mailing: list[Session] = field(default_factory=list)  # the sessions in which a client began to send a mail
+    looks: int = 0  # sessions that ended with QUIT and without a mail: the client looked whether it can use this server
     port: int = 0
 
     @property
     def url(self) -> str:
         return f"{'smtps' if self.tls else 'smtp'}://{self.host}:{self.port}"
+
+    @property
+    def tries(self) -> int:
+        """Connections that were made to send a mail. One that is being made to look only counts until it ends."""
+        return self.connections - self.looks
 
     def recipients(self) -> list[str]:
         return sorted(address for mail in list(self.mails) for address in mail.recipients)
@@ -56,7 +63,8 @@ class MailServer:
         """Waits for the next mail to that address after the first `after`, and returns its text."""
         return str(eventually(lambda: self.to(address)[after:], seconds=40, why=f"mail to {address}")[0])
 
-    async def handle_MAIL(self, server: SMTP, _: Session, envelope: Envelope, address: str, options: list[str]) -> str:
+    async def handle_MAIL(self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]) -> str:
+        self.mailing.append(session)
         envelope.mail_from = address
         envelope.mail_options.extend(options)
         return await self._answer("MAIL", server) or "250 OK"
@@ -78,7 +86,8 @@ class MailServer:
         self.keep(envelope)
         return "250 kept"
 
-    async def handle_QUIT(self, server: SMTP, _: Session, envelope: Envelope) -> str:
+    async def handle_QUIT(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        self.looks += session not in self.mailing
         return await self._answer("QUIT", server) or "221 bye"
 
     def keep(self, envelope: Envelope) -> None:
