@@ -24,7 +24,7 @@ OF_LIBRARIES = re.compile(
     r"|Unable to|should have|should be|type=|literal|parsing|delimiter|Expecting|Traceback|object \||<class|`data`|'data'",
 )
 # an example, or a choice of all valid values
-WITH_EXAMPLE = re.compile(r"such as \S|true or false|must be (\w+, )*\w+ or \w+[.,:]|must be \w+(, or null)?[.:]")
+WITH_EXAMPLE = re.compile(r"such as \S|true or false|(must be|is needed:) (\w+, )*\w+ or \w+[.,:]|must be \w+(, or null)?[.:]")
 # rows and other fields, and not the value itself, are what is wrong with these
 OF_THE_DOMAIN = (
     "There is no ", "No consultant", "Send at least one", "Send either ", "Send exactly one of", "Send the reason",
