@@ -17,7 +17,7 @@ def fetch_document(stint: Installation) -> Json:
     """The document, which is the same in each installation: a process of pytest reads it once, because making it takes an API
     half a second of CPU."""
     if not _document:
-        answer = httpx2.get(f"{stint.url}/docs/openapi.json", timeout=20)
+        answer = httpx2.get(f"{stint.url}/docs/openapi.json", timeout=60)
         assert answer.status_code == 200
         _document.update(answer.json())
     return _document
