@@ -7,7 +7,7 @@ import sys
 # what is in a line that says why a program failed
 _TELLING = (
     "fatal", "panic", "error", "fail", "could not", "cannot", "can't", "denied", "no space", "not permitted", "too long",
-    "hint:",
+    "unrecognized", "unknown", "invalid", "hint:",
 )  # fmt: skip
 
 
