@@ -4,8 +4,7 @@ import os
 from functools import cache
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from schemas import setting_values
 
@@ -15,10 +14,13 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 DEFAULT_LONG_HOURS = 12.0
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Read once per process and never changed. Lists are comma-separated."""
 
-    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, validate_default=True)
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**setting_values.from_environment(type(self).model_fields) | values)
 
     # Postgres, RabbitMQ and the installation
     database_url: str = Field(description="PostgreSQL 15 or newer; a direct connection, since the relay uses LISTEN")
@@ -52,7 +54,7 @@ class Settings(BaseSettings):
         "stint", description="clients whose tokens are accepted (`aud` or `client_id`); cognito: required"
     )
     internal_client_ids: str = Field(
-        # the only setting whose empty value has a meaning (no client), although env_ignore_empty is set
+        # the only setting whose empty value has a meaning (no client), although empty variables are ignored
         default_factory=lambda: os.environ.get("INTERNAL_CLIENT_IDS", "stint"),
         description="clients whose ID tokens without a role may mean a legacy admin; empty: none, the default with cognito",
     )
@@ -61,7 +63,6 @@ class Settings(BaseSettings):
         None, pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]+_[0-9a-zA-Z]+$", description="the user pool, such as eu-central-1_AbCdEfGhI"
     )
     cognito_endpoint_url: str | None = Field(None, description="another URL than AWS's, for a stand-in")
-
     cognito_login_url: str | None = Field(
         None,
         pattern=r"^(https://|http://(127\.0\.0\.1|localhost)[:/])",
@@ -101,7 +102,6 @@ class Settings(BaseSettings):
     stint_nudge_hours: float = Field(
         8, gt=0, description="a timer that has run this long gets its owner a nudge (a reminder) in Slack"
     )
-
     stint_approvals_time: str = Field(
         "09:00",
         description="when admins get a message in Slack with the time bills to approve, in STINT_TIMEZONE; off: never",

@@ -11,10 +11,10 @@ from tests.support.installation import CHECKOUT, Installation
 # what only some processes and commands need
 HEAVY = {
     "litestar", "uvicorn", "dramatiq", "pika", "xero_python", "slack_sdk", "aiohttp", "aiosmtplib", "boto3", "rich", "httpx2",
-    "urllib3",
+    "urllib3", "pydantic_settings",
 }  # fmt: skip
 SIGNING = {"cryptography", "jwt", "email_validator"}
-DATABASE = {"asyncio", "psycopg", "pydantic", "pydantic_settings"}
+DATABASE = {"asyncio", "psycopg", "pydantic"}
 # Runs each command in a fork of a process that has imported only the command line, and prints what each has imported.
 RUNNER = """
 import json, os, sys
