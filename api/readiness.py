@@ -8,7 +8,7 @@ import psycopg
 from schemas.postgres.connection import PoolBusy, connect, is_unreachable
 from schemas.postgres.migrate import pending
 from schemas.postgres.pool import Database
-from schemas.postgres.server.pooler import POOLED, is_pooled
+from schemas.postgres.server.pooler import POOLED, SECONDS, is_pooled
 from schemas.postgres.server.writes import check_writable
 from schemas.settings import Settings
 
@@ -23,7 +23,7 @@ class Readiness:
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database, self._settings = database, settings
-        self._not_pooled = False  # once it is known, it stays
+        self._pooler_look: asyncio.Task[bool] | None = None  # once it has found none, it is not repeated
         self._check: asyncio.Task[tuple[str, ...]] | None = None
         self._started_at = float("-inf")
 
@@ -38,7 +38,8 @@ class Readiness:
 
     async def _find_problems(self) -> tuple[str, ...]:
         try:
-            return await self._database.with_deadline(self._look())
+            problems = await self._database.with_deadline(self._look())
+            return problems or ((f"{POOLED}.",) if await self._is_pooled() else ())
         except psycopg.errors.ReadOnlySqlTransaction:
             return (READ_ONLY,)
         except psycopg.errors.DiskFull:
@@ -55,9 +56,24 @@ class Readiness:
             if await pending(conn):
                 return (LACKS_MIGRATIONS,)
             # at the disk only after a statement has found it full: that look costs 20 ms of the server
-            await check_writable(conn, disk=self._database.disk_was_full)
-            self._database.disk_was_full = False
-        if not self._not_pooled and await is_pooled(lambda: connect(self._settings)):
-            return (f"{POOLED}.",)
-        self._not_pooled = True
+            looks_at_disk = self._database.disk_was_full
+            await check_writable(conn, disk=looks_at_disk)
+            if looks_at_disk:  # else a statement may have found it full meanwhile
+                self._database.disk_was_full = False
         return ()
+
+    async def _is_pooled(self) -> bool:
+        """Whether a pooler was found. False as well if that cannot be known now: there is no connection for the look, or it
+        takes long. That keeps nobody from serving with the connections that there are."""
+        if self._pooler_look is None:
+            self._pooler_look = asyncio.create_task(is_pooled(lambda: connect(self._settings)))
+        await asyncio.wait({self._pooler_look}, timeout=SECONDS)
+        if not self._pooler_look.done():
+            return False
+        try:
+            found = self._pooler_look.result()
+        except psycopg.Error:
+            found, self._pooler_look = False, None
+        if found:  # until it is taken away
+            self._pooler_look = None
+        return found
