@@ -16,6 +16,10 @@ class Failure:
     cure: str
 
 
+NO_URL = Failure(
+    "does not answer: DATABASE_URL is not the URL of a Postgres",
+    "write postgresql://user:password@host/name, and in the password %40 for @, %2F for /, %3A for :",
+)
 # By what the text of the error contains, the first that fits. libpq passes no SQLSTATE on for a connection that fails. A server
 # with messages in another language is shown by its own text.
 _REFUSALS: tuple[tuple[tuple[str, ...], str, str], ...] = (
@@ -52,8 +56,9 @@ _REFUSALS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     ),
     (
         ("session is read-only", "session is not read-only", "server is in hot standby"),
-        "is read-only: none of the hosts in DATABASE_URL is a primary",
-        "promote a standby (pg_ctl promote); Stint finds it",
+        "is read-only: none of the hosts in DATABASE_URL accepts writes",
+        "if the primary runs, its default_transaction_read_only is on: find out why, and set it to off there. Only if the "
+        "primary is lost, promote a standby (pg_ctl promote). Stint finds the one that accepts writes",
     ),
     (
         ("failed to resolve", "could not translate host name"),
@@ -74,9 +79,12 @@ def explain(error: BaseException, database_url: str) -> Failure:
     try:
         url = conninfo_to_dict(database_url)
     except psycopg.ProgrammingError:
-        return Failure(
-            "does not answer: DATABASE_URL is not the URL of a Postgres", "write postgresql://user:password@host/name"
-        )
+        return NO_URL
+    # what a password with an unescaped / or @ leaves in the parts after it
+    if any("@" in name[1:] for name in str(url.get("host", "")).split(",")) or any(
+        port and not port.isdecimal() for port in str(url.get("port", "")).split(",")
+    ):
+        return NO_URL
     text = f"{error}" if not isinstance(error, TimeoutError) else "timeout"
     names = {name: str(url.get(name) or "") for name in ("user", "dbname", "host")}
     names["user"] = names["user"] or "of this account"
