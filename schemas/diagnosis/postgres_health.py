@@ -58,19 +58,19 @@ class PostgresHealth:
 
 
 async def read(conn: Connection) -> PostgresHealth:
-    """The health of the server of this connection. What the role of DATABASE_URL may not see counts as well: the membership in
-    pg_monitor shows it all."""
+    """The health of the server of this connection. Connections of other roles count as well; how long their transactions last,
+    and where standbys are, only a member of pg_monitor can see."""
     connections, most = await conn.one(
-        """
-        SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
+        f"""
+        SELECT (SELECT count(*) FROM pg_stat_activity WHERE {_OF_A_CLIENT}),
                current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
                - coalesce(current_setting('reserved_connections', true), '0')::int
         """
     )
     users = await conn.values(
-        """
+        f"""
         SELECT count(*) || ' of ' || coalesce(nullif(application_name, ''), usename::text, 'others') FROM pg_stat_activity
-        WHERE backend_type = 'client backend'
+        WHERE {_OF_A_CLIENT}
         GROUP BY coalesce(nullif(application_name, ''), usename::text, 'others') ORDER BY count(*) DESC LIMIT 3
         """
     )
@@ -98,11 +98,14 @@ async def read(conn: Connection) -> PostgresHealth:
     )
 
 
+# of connections of other roles, backend_type is NULL unless the own role is in pg_monitor
+_OF_A_CLIENT = "coalesce(backend_type = 'client backend', datid IS NOT NULL AND usesysid IS NOT NULL)"
 _HOLDERS = """
     SELECT format('a transaction of the process %s (%s)', pid, coalesce(nullif(application_name, ''), usename::text)) AS what,
            extract(epoch FROM clock_timestamp() - xact_start)::float AS seconds,
            format('SELECT pg_terminate_backend(%s)', pid) AS cure
     FROM pg_stat_activity WHERE backend_xmin IS NOT NULL AND backend_type <> 'walsender' AND pid <> pg_backend_pid()
+      AND pid NOT IN (SELECT pid FROM pg_stat_progress_vacuum)  -- VACUUM keeps no rows, however long it lasts
     UNION ALL
     SELECT format('the prepared transaction %s', gid), extract(epoch FROM clock_timestamp() - prepared)::float,
            format('in the database %I: ROLLBACK PREPARED %L', database, gid)
@@ -154,7 +157,9 @@ def lines(health: PostgresHealth) -> list[str]:
     def escaped(name: str) -> str:
         return name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
-    behind = {escaped(standby.name): standby.behind_bytes for standby in health.standbys}
+    behind: dict[str, int] = {}  # of several with the same name, such as walreceiver, the one that is behind most
+    for standby in health.standbys:
+        behind[escaped(standby.name)] = max(standby.behind_bytes, behind.get(escaped(standby.name), 0))
     kept = {escaped(slot.name): slot.kept_bytes for slot in health.slots}
     return [
         "# TYPE stint_postgres_connections gauge",

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 
 import psycopg
@@ -42,9 +43,9 @@ def primary(made: Clusters) -> Cluster:
     return made.new_with_stint("primary", *SETTINGS)
 
 
-def health(cluster: Cluster) -> PostgresHealth:
+def health(cluster: Cluster, *, role: str = "stint") -> PostgresHealth:
     async def look() -> PostgresHealth:
-        async with await Connection.connect(cluster.url, autocommit=True) as conn:
+        async with await Connection.connect(cluster.url.replace("stint@", f"{role}@"), autocommit=True) as conn:
             return await read(conn)
 
     return asyncio.run(look())
@@ -66,11 +67,14 @@ def test_a_healthy_server_has_no_finding(primary: Cluster) -> None:
 
 
 def test_connections_that_run_out_are_reported(primary: Cluster) -> None:
+    carry_out(primary, "CREATE ROLE plain LOGIN", "GRANT SELECT ON migrations TO plain")
     with ExitStack() as many:
         for _ in range(50):
             many.enter_context(psycopg.connect(primary.url, application_name="report"))
         [finding] = found(primary)
         assert finding.what.startswith("Connections of Postgres are running out: 5") and "50 of report" in finding.what
+        seen = health(primary, role="plain")  # which does not see what the others do
+        assert 50 < seen.connections < 57 and "50 of report" in seen.users_of_connections
     eventually(lambda: not found(primary))
 
 
@@ -86,6 +90,19 @@ def test_what_keeps_old_rows_is_named_with_what_ends_it(primary: Cluster) -> Non
         assert "the prepared transaction it's old" in prepared.what and "(report)" in session.what
         carry_out(primary, prepared.do.partition("in the database stint: ")[2], session.do.partition("end it: ")[2])
         eventually(lambda: found(primary, but=briefly) == [])
+
+
+def test_a_long_vacuum_is_not_taken_for_a_transaction_that_keeps_old_rows(primary: Cluster) -> None:
+    carry_out(primary, "CREATE TABLE swept WITH (autovacuum_enabled = off) AS SELECT n FROM generate_series(1, 100000) n")
+    with closing(psycopg.connect(primary.url, autocommit=True)) as conn, ThreadPoolExecutor(1) as pool:
+        conn.execute("SET vacuum_cost_delay = 100")
+        conn.execute("SET vacuum_cost_limit = 1")
+        vacuum = pool.submit(conn.execute, "VACUUM swept")
+        lasts = "SELECT count(*) FROM pg_stat_activity WHERE query = 'VACUUM swept' AND now() - xact_start > interval '0.3 s'"
+        eventually(lambda: primary.value(lasts) == 1)
+        assert found(primary, but=Limits(held_seconds=0.2)) == [] and not vacuum.done()
+        conn.cancel()
+        assert isinstance(vacuum.exception(), psycopg.errors.QueryCanceled)
 
 
 def test_a_slot_that_nobody_reads_is_reported_once_it_keeps_too_much(primary: Cluster) -> None:
