@@ -163,9 +163,11 @@ async def processes(conn: Connection) -> list[Process]:
         """
         SELECT process, kind, queues, started_at, seen_at, silent_seconds, alive, clock_seconds, other_queues, problems,
                late_handlers,
-               -- a process that has ended, or whose host is gone, has no connection; another one may have the same pid later
+               -- a process that has ended, or whose host is gone, has no connection; another one may have the same pid later,
+               -- and a pooler clears its session and gives it to others
                NOT alive AND EXISTS (
-                   SELECT FROM pg_stat_activity a WHERE a.pid = h.backend_pid AND a.backend_start <= h.seen_at) AS frozen
+                   SELECT FROM pg_stat_activity a WHERE a.pid = h.backend_pid AND a.backend_start <= h.seen_at
+                   AND a.query <> 'DISCARD ALL' AND a.state_change < h.seen_at + interval '15 seconds') AS frozen
         FROM heartbeats h,
              LATERAL (SELECT extract(epoch FROM clock_timestamp() - seen_at)::float AS silent_seconds) silence,
              LATERAL (SELECT silent_seconds < %s AS alive) life

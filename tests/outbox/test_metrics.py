@@ -102,18 +102,22 @@ def test_a_process_without_heartbeats_is_frozen_while_its_connection_is_open_and
         async with connected(url) as of_the_worker:
             await beat(of_the_worker, "here:77", kind="work", queues=["bills"])
             assert not any(process.frozen for process in await heartbeats.processes(conn))
-            await conn.execute("UPDATE heartbeats SET seen_at = seen_at - interval '20 seconds' WHERE process = 'here:77'")
+            monkeypatch.setattr(heartbeats, "ALIVE_SECONDS", 0.0)
+            await conn.execute("UPDATE heartbeats SET seen_at = seen_at - interval '10 seconds' WHERE process = 'here:77'")
             # its connection began after the heartbeat, as one with the same pid would that another process has later
             assert not any(process.frozen for process in await heartbeats.processes(conn))
         async with connected(url) as of_the_worker:
             await beat(of_the_worker, "here:77", kind="work", queues=["bills"])
-            monkeypatch.setattr(heartbeats, "ALIVE_SECONDS", 0.0)
             processes = await heartbeats.processes(conn)
             frozen = next(process for process in processes if process.process == "here:77")
             assert frozen.frozen and not frozen.alive and 0 < frozen.silent_seconds < 60
             [finding, *_] = diagnose(InstallationStatus(servers={"Postgres": "ok"}, processes=[frozen]))
             assert finding.what.startswith("A process is frozen: the worker here:77 ") and "kill -CONT 77" in finding.do
             pid = await of_the_worker.value("SELECT pg_backend_pid()")
+            # as PgBouncer does when the process has ended; it keeps the session
+            await of_the_worker.execute("DISCARD ALL")
+            assert not any(each.frozen for each in await heartbeats.processes(conn) if each.process == "here:77")
+            await beat(of_the_worker, "here:77", kind="work", queues=["bills"])
         await conn.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))  # waits until it is closed
         assert not any(each.frozen for each in await heartbeats.processes(conn) if each.process == "here:77")
 
