@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from datetime import time
 from ipaddress import ip_address, ip_network
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import SecretStr
@@ -44,10 +45,18 @@ def proxies(value: str) -> str:
 
 
 def amqp_urls(value: str) -> list[str]:
-    """The URLs of AMQP_URL, which has commas or spaces between them. Raises ValueError if one begins with another scheme."""
+    """The URLs of AMQP_URL, which has commas or spaces between them. Raises ValueError, without any part of a password."""
     urls = [url.rstrip(" ,;\t\n") for url in re.split(r"[,;\s](?=amqps?://)", value.strip())]
     if not all(url.startswith(("amqp://", "amqps://")) for url in urls):
         raise ValueError("each URL must begin with amqp:// or amqps://")
+    for url in urls:
+        try:
+            parts = urlsplit(url)
+            _ = parts.port
+        except ValueError:
+            raise ValueError("host and port cannot be read; in a password, write %2F for /, %23 for #, %3F for ?") from None
+        if parts.username is not None and parts.password is None:
+            raise ValueError("a user needs a password")
     return urls
 
 

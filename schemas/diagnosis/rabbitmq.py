@@ -7,7 +7,7 @@ from schemas.diagnosis.finding import Finding
 from schemas.setting_values import amqp_urls
 from schemas.settings import SettingsMissing
 
-PROBE_SECONDS = 5.0
+PROBE_SECONDS = 5.0  # and for each silent server before the one that answers, what an attempt at it takes
 WORDS = {
     "unreachable": "does not answer",
     "refused": "refuses the login",
@@ -22,13 +22,17 @@ async def probe(url: str | None) -> str:
     """Logs in and publishes a message that RabbitMQ drops. Returns the state for `InstallationStatus.servers`."""
     if not url:
         return "not set"
-    from schemas.rabbitmq.amqp import Amqp  # importing pika takes 0.1 s
+    from schemas.rabbitmq import hosts  # importing pika takes 0.1 s
+    from schemas.rabbitmq.amqp import Amqp
     from schemas.rabbitmq.problems import ConnectionLost
 
     try:
         host = ", ".join(urlsplit(each).hostname or "localhost" for each in amqp_urls(url))
-        async with asyncio.timeout(PROBE_SECONDS), await Amqp.open(url) as amqp:
-            problem = await amqp.problem()
+        async with asyncio.timeout(PROBE_SECONDS) as limit:
+            servers = await asyncio.to_thread(hosts.hosts_of(url).in_order)
+            limit.reschedule(asyncio.get_running_loop().time() + PROBE_SECONDS + hosts.CONNECT_SECONDS * (len(servers) - 1))
+            async with await Amqp.open(url) as amqp:
+                problem = await amqp.problem()
     except ConnectionLost as error:
         problem = error.problem
     except (SettingsMissing, ValueError) as error:

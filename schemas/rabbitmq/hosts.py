@@ -63,7 +63,7 @@ class RabbitHosts:
     def __init__(self, amqp_url: str) -> None:
         try:
             self._urls = [_read(url) for url in amqp_urls(amqp_url)]
-        except (ValueError, TypeError) as error:  # TypeError: a user without a password
+        except ValueError as error:
             raise SettingsMissing(
                 f"AMQP_URL is not the URL of a RabbitMQ, or a list of them: {error}. Write amqp://user:password@host:5672/vhost."
             ) from None

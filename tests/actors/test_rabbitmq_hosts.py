@@ -14,6 +14,7 @@ from dramatiq.errors import ConnectionClosed
 from pika.exceptions import AMQPConnectionError
 
 from actors.runtime.broker import OutboxBroker, OutboxConsumer
+from schemas.diagnosis import rabbitmq
 from schemas.rabbitmq import hosts as rabbitmq_hosts
 from schemas.rabbitmq.amqp import Amqp
 from schemas.rabbitmq.hosts import RabbitHosts, hosts_of
@@ -73,6 +74,15 @@ def test_a_silent_and_a_dead_server_are_passed_over_and_then_tried_last(
     broker.close()
     ports = [parameters.port for parameters in hosts_of(again).in_order()]
     assert ports[0] not in (silent.port, dead) and set(ports[1:]) == {silent.port, dead}
+
+
+def test_the_doctor_waits_for_a_silent_server_and_then_finds_the_other_one(
+    silent: Silent, amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("random.sample", in_given_order)
+    monkeypatch.setattr(rabbitmq_hosts, "CONNECT_SECONDS", 3)
+    monkeypatch.setattr(rabbitmq, "PROBE_SECONDS", 3.0)
+    assert asyncio.run(rabbitmq.probe(f"{at(amqp_url, silent.port)},{amqp_url}")) == "ok"
 
 
 def test_connections_spread_over_the_servers() -> None:
@@ -145,11 +155,14 @@ def test_tls_verifies_the_server_and_shows_the_client(amqp_url: str, tmp_path: P
         "amqp://localhost/?no=such",
         "amqp://me@localhost/",
         "x,amqp://h/",
+        "amqp://me:left/right@localhost/",
+        "amqp://me:left?right@localhost/",
     ],
 )
 def test_what_is_no_url_of_a_rabbitmq_is_refused_with_what_to_write(url: str) -> None:
-    with pytest.raises(SettingsMissing, match=r"AMQP_URL is not .* Write amqp://user:password@host:5672/vhost\."):
+    with pytest.raises(SettingsMissing, match=r"AMQP_URL is not .* Write amqp://user:password@host:5672/vhost\.") as raised:
         hosts_of(url)
+    assert "left" not in str(raised.value) and "right" not in str(raised.value)
 
 
 def test_a_file_for_tls_that_cannot_be_used_is_named(tmp_path: Path) -> None:
