@@ -272,6 +272,9 @@ def test_a_page_has_eighty_people_and_a_link_to_a_day_leads_to_the_page_of_its_p
     htmx = {"HX-Request": "true"}
     part = week.browser.get("/console/approve", headers=htmx, week=MONDAY, open=opened(MONDAY, week.ada))
     assert "<main" not in part.answer.text and "1:00 billed" in part.html.text
+    later = week.show(customer="", week="2026-03-09", page=2)
+    earlier = next(link["href"] for link in later.html.all("a") if link.text.startswith("Show the first"))
+    assert "People 81 to" in later.text and "page=" not in earlier, "it leads to the beginning of that week"
     approved = week.browser.submit(form(second), {"bills": [value for value in seen(second) if bill in value]})
     assert "Approved 1 bill." in approved.text and "People 81 to" in approved.text
     assert "People 81 to" in week.show(customer="", page=99).text, "the last page"
