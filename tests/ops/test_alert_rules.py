@@ -149,12 +149,14 @@ def in_the_process(healthy: Series) -> dict[str, tuple[Series, int]]:
     answers = re.sub(
         r'status="\d+"', 'status="503"', next(name for name in healthy if name.startswith("stint_requests_total{"))
     )
+    alive = [name for name in healthy if name.startswith("stint_alive{")]
     connections = {"stint_postgres_connections": 99.0, "stint_postgres_connections_most": 100.0}
     return {
         "Postgres does not answer": ({"stint_postgres_up": 0}, 0),
         "API does not answer": ({'up{job="stint"}': 0}, 0),
         "API is not ready": ({waits: 3}, 0),
-        "Postgres is read-only": ({"stint_postgres_writable": 0}, 0),
+        # no heartbeat can be written then
+        "Postgres is read-only": (dict.fromkeys([*alive, "stint_postgres_writable"], 0.0), 0),
         "Connections of Postgres are running out": (connections, 0),
         "Transaction ids of Postgres are running out": ({"stint_postgres_transaction_ids_age": 1.1e9}, 0),
         "Old rows of Postgres cannot be removed": ({"stint_postgres_held_seconds": 3601}, 0),
