@@ -23,3 +23,15 @@ def test_no_part_of_a_password_is_shown_that_is_not_written_as_a_url_has_it(pass
 @pytest.mark.parametrize("host", ["db", "a,b:5433", "%40abstract", "[::1]:5432", "%2Fvar%2Frun", ""])
 def test_what_is_a_url_is_explained_by_the_error(host: str) -> None:
     assert "may not use it" in explain(psycopg.OperationalError('FATAL:  database "x"'), f"postgresql://{host}/x").state
+
+
+@pytest.mark.parametrize("space", [" ", "  "])
+def test_a_refusal_is_explained_for_one_host_and_for_several(space: str) -> None:
+    """Of several, the text has each host with what it said, on one line; so also of `localhost` with two addresses."""
+    for text, state in (
+        ('role "nobody" does not exist', "it has no user nobody"),
+        ('database "x" does not exist', "no database x"),
+    ):
+        refusal = f"connection failed: FATAL:{space}{text}"
+        for url, said in (("h", refusal), ("one,two", f"one (10.0.0.1): {refusal}; two (10.0.0.2): {refusal}")):
+            assert state in explain(psycopg.OperationalError(said), f"postgresql://nobody@{url}/x").state

@@ -85,7 +85,7 @@ def explain(error: BaseException, database_url: str) -> Failure:
         port and not port.isdecimal() for port in str(url.get("port", "")).split(",")
     ):
         return NO_URL
-    text = f"{error}" if not isinstance(error, TimeoutError) else "timeout"
+    text = " ".join(f"{error}".split()) if not isinstance(error, TimeoutError) else "timeout"
     names = {name: str(url.get(name) or "") for name in ("user", "dbname", "host")}
     names["user"] = names["user"] or "of this account"
     names["host"] = f"{names['host'] or 'the local socket'}{':' + str(url['port']) if url.get('port') else ''}"
@@ -93,10 +93,9 @@ def explain(error: BaseException, database_url: str) -> Failure:
     for parts, state, cure in _REFUSALS:
         if any(_contains(text, part) for part in parts):
             return Failure(state.format(**names), cure.format(**names))
-    shown = " ".join(text.split())[:300]
-    return Failure(f"does not answer: {shown or type(error).__name__}", AWAY)
+    return Failure(f"does not answer: {text[:300] or type(error).__name__}", AWAY)
 
 
 def _contains(text: str, part: str) -> bool:
     """A word at the beginning of a refusal of the server counts there only."""
-    return f"FATAL:  {part}" in text if part in ("role ", "database ") else part in text
+    return f"FATAL: {part}" in text if part in ("role ", "database ") else part in text
