@@ -12,10 +12,12 @@ async def probe(url: str | None) -> str:
     """Connects to the mail server, and logs in if SMTP_URL has a user. Returns the state for `InstallationStatus.servers`."""
     if not url:
         return "not set"
-    from schemas.mail.smtp import problem  # importing aiosmtplib takes a while
+    from schemas.mail.smtp import NO_URL, problem  # importing aiosmtplib takes a while
 
     found = await problem(url, seconds=PROBE_SECONDS)
-    return "ok" if found is None else state_of(found, urlsplit(url).hostname)
+    if found is None:
+        return "ok"
+    return state_of(found) if found.endswith(NO_URL) else state_of(found, urlsplit(url).hostname)
 
 
 def state_of(problem: str, host: str | None = None) -> str:

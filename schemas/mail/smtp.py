@@ -30,6 +30,7 @@ from schemas.settings import LOOPBACK, Settings
 QUIT_SECONDS = 1
 MAX_SUBJECT_LENGTH = 150
 MAX_ADDRESS_LENGTH = 1_000  # with the name before it
+NO_URL = "SMTP_URL is no URL; in a password, % # / : ? @ are written as %25 %23 %2F %3A %3F %40"
 
 
 class LoginRefused(Exception):
@@ -69,7 +70,10 @@ async def deliver(mail: SendMail, *, message_id: UUID, settings: Settings) -> No
 async def problem(url: str, *, seconds: float) -> str | None:
     """Connects to the mail server of SMTP_URL, and logs in if that has a user. Returns None, or why it cannot be used, as
     `refused: the server's answer` or `unreachable: the error`. `seconds`: for each of its answers."""
-    client = _client(url, timeout=seconds)
+    try:
+        client = _client(url, timeout=seconds)
+    except ValueError as error:
+        return f"unreachable: {error}"
     try:
         await client.connect()
         with suppress(aiosmtplib.SMTPException):
@@ -93,13 +97,17 @@ def describe_problem(error: Exception) -> str | None:
 
 
 def _client(url: str, *, timeout: float) -> aiosmtplib.SMTP:
-    """A client of the mail server of SMTP_URL, which is not connected yet."""
-    server = urlsplit(url)
+    """A client of the mail server of SMTP_URL, which is not connected yet. Raises ValueError if it is no URL."""
+    try:
+        server = urlsplit(url)
+        port = server.port
+    except ValueError:
+        raise ValueError(NO_URL) from None  # its text may have a part of the password
     user = unquote(server.username) if server.username else None
     implicit = server.scheme == "smtps"
     return aiosmtplib.SMTP(
         hostname=server.hostname,
-        port=server.port or (465 if implicit else 25),
+        port=port or (465 if implicit else 25),
         username=user,
         password=unquote(server.password) if server.password else None,
         use_tls=implicit,

@@ -76,6 +76,17 @@ def test_a_wrong_password_of_the_mail_server_is_named_and_no_mail_is_lost_by_it(
         server.next_to("jo@example.com")
 
 
+@pytest.mark.parametrize("url", ["smtp://jo:half/word@mail.example.com:587", "smtp://mail.example.com:99999", "smtp://[::1"])
+def test_an_smtp_url_that_is_no_url_is_named_without_its_password_and_ends_no_heartbeat(url: str) -> None:
+    state = asyncio.run(mail.probe(url))
+    assert state.startswith("does not answer: SMTP_URL is no URL") and "half" not in state
+    # a worker watches and sends heartbeats in one group of tasks: an error here would end its heartbeats
+    watched = MailState()
+    with pytest.raises(TimeoutError):
+        asyncio.run(asyncio.wait_for(server_watch.watch_mail(url, watched), 0.2))
+    assert watched.problem is not None and mail.state_of(watched.problem) == state
+
+
 def test_the_mail_server_is_looked_at_again_while_it_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_watch, "MAIL_SECONDS", 0.01)
 
