@@ -1,12 +1,14 @@
 """Masks secrets in the bodies, errors and tracebacks of messages before they are shown to anybody."""
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
 
+from schemas import setting_values
 from schemas.settings import Settings
 
 MASK = "•••"
@@ -121,18 +123,23 @@ _cached_secret_name = lru_cache(maxsize=1_000)(_looks_secret)  # most names are 
 
 
 def _secrets_of(settings: Settings) -> tuple[str, ...]:
-    """The values of the secret settings and the passwords in URLs, the longest first."""
+    """The values of the secret settings and the passwords in URLs, also in lower case, as the words of a group have them. The
+    longest first."""
     values = settings.model_dump().values()
     secrets = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
     parts = {part.strip() for secret in secrets for part in (secret, *secret.split(","))}
     parts |= {form for value in (*values, *secrets) if isinstance(value, str) for form in _passwords(value)}
+    parts |= {part.lower() for part in parts}
     return tuple(sorted((part for part in parts if len(part) >= 8), key=len, reverse=True))
 
 
-def _passwords(url: str) -> tuple[str, ...]:
-    """The password in a URL: as written there, and decoded, as it is sent to the server."""
+def _passwords(value: str) -> Iterator[str]:
+    """The passwords in a URL, or in a list of URLs of RabbitMQ: as written there, and decoded, as the server gets them."""
     try:
-        password = urlsplit(url).password or ""
+        urls = [urlsplit(url) for url in (setting_values.amqp_urls(value) if value.startswith("amqp") else [value])]
     except ValueError:
-        return ()
-    return password, unquote(password)
+        return
+    for url in urls:
+        named = [pair.partition("=") for pair in url.query.split("&")]
+        for password in (url.password or "", *(text for name, _, text in named if _is_secret_name(name))):
+            yield from (password, unquote(password))

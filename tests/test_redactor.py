@@ -10,7 +10,8 @@ from schemas.settings import Settings
 
 REDACTOR = Redactor(
     Settings(
-        database_url="postgresql://stint:planted%2Fpassword@db.example.com/stint",
+        database_url="postgresql://stint:planted%2Fpassword@db.example.com/stint?sslpassword=Planted-Key-Word",
+        amqp_url="amqp://stint:planted-one@mq1/, amqps://stint:planted%2Dtwo@mq2/",
         secret_key=SecretStr("planted-first-key,planted-second-key"),
         smtp_url=SecretStr("smtp://mailer:planted-mail-word@mail.example.com"),
     )
@@ -21,6 +22,7 @@ REDACTOR = Redactor(
     "text",
     [
         "planted-first-key", "planted-second-key", "planted%2Fpassword", "planted/password", "planted-mail-word",
+        "Planted-Key-Word", "planted-key-word", "planted-one", "planted%2Dtwo", "planted-two",
         "Bearer planted.token.of.somebody", "https://jo:planted@example.com/", "xoxb-1234567890-planted",
         "https://hooks.slack.com/commands/T1/planted", "eyJhbGciOiJI.planted0.planted1", "password=planted",
         '"api_key": "planted words"', "client_secret: 'planted'", "X-Refresh-Token=planted;",
