@@ -65,8 +65,8 @@ def print_list(items: list[Json], *, more: bool) -> None:
 def print_detail(found: DeadLetterDetail) -> None:
     """One dead letter with its body, attempts and history."""
     print(f"{found.actor or 'unrecognized message'}  {found.id}  {found.state}")
-    print(f"  queue {found.queue}, enqueued {_at(found.created_at)}, dead since {_at(found.died_at)}; "
-          f"group {found.fingerprint or 'none'}")  # fmt: skip
+    died = "never died" if found.died_at is None else f"died {_at(found.died_at)}"
+    print(f"  queue {found.queue}, enqueued {_at(found.created_at)}, {died}; group {found.fingerprint or 'none'}")
     print(f"  {found.attempts} failed attempts of {found.max_attempts}, replayed {found.replays} times")
     if found.cause is not None:
         print(f"  caused by {found.cause.actor} {found.cause.id} ({found.cause.state})")
@@ -86,8 +86,8 @@ def print_detail(found: DeadLetterDetail) -> None:
         title = f"attempt {attempt.n}, {_at(attempt.at)}, {attempt.worker}"
         print(f"\n{title}: {attempt.error_class}: {_escape_control(attempt.error)}")
         _indented(attempt.traceback.rstrip())
-    if not found.failures:
-        print(f"\nerror: {_escape_control(found.error or '')}")
+    if found.error and not found.failures:
+        print(f"\nerror: {_escape_control(found.error)}")
     for event in found.history:
         print(f"\n{_at(event.at)} {event.action} by {_escape_control(event.who)}: {_escape_control(event.reason)}")
         if event.before is not None:
@@ -174,8 +174,8 @@ def _one_line(text: str | None, width: int = 160) -> str:
     return line if len(line) <= max(width, 30) else f"{line[: max(width, 30)]}…"
 
 
-def _at(time: datetime | None) -> str:
-    return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ") if time else "never"
+def _at(time: datetime) -> str:
+    return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def _ago(time: datetime) -> str:

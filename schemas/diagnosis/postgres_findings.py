@@ -57,7 +57,7 @@ def _of_connections(health: PostgresHealth, limits: Limits) -> Iterator[Finding]
             f"({', '.join(health.users_of_connections)}).",
             "the next process gets none: it answers 503, or waits",
             "end those that nobody needs, run fewer processes, or raise max_connections and restart Postgres; an API process "
-            "uses up to 27",
+            "uses up to 28",
         )
 
 

@@ -246,6 +246,7 @@ def test_work_is_triggered_with_a_reason(alone: Installation) -> None:
     assert "under way already" in run("sync_bill", bill, "--reason", "again").stdout
     shown = dead(alone, "show", told["id"]).stdout
     assert "trigger by " in shown and ": wrong in Xero" in shown and ": again" in shown
+    assert ", never died;" in shown and "error:" not in shown
 
 
 async def a_bill(url: str) -> str:
