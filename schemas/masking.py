@@ -29,8 +29,8 @@ _BETWEEN = rf"{_NAMED}\\*+[\"']?+\s*+[=:]\s*+[bBuUrR]?"
 _KEY_NAME = "[A-Z ]{0,40}PRIVATE KEY-----"
 # In lower case, what each text has that matches the pattern: one of these. To look for them first takes a tenth of the time.
 _NAMES = (
-    *("password", "passwd", "passphrase", "pwd", "secret", "token", "cookie", "credential", "signature"),
-    *("apikey", "api_key", "api-key", "privatekey", "private_key", "private-key"),
+    *("passw", "passphrase", "pwd", "secret", "token", "cookie", "credential", "signature"),
+    *("apikey", "privatekey", "_key", "-key"),
 )
 _PATTERNS: list[tuple[tuple[str, ...], re.Pattern[str]]] = [
     # a JWT; the lookahead shows that a dot follows, before the run is searched for its start
@@ -66,8 +66,10 @@ class Redactor:
         for secret in self._own_secrets:
             text = text.replace(secret, MASK)
         for needed, pattern in _PATTERNS:
-            if lower is None or any(part in lower for part in needed):
-                text = pattern.sub(rf"\g<1>{MASK}", text)
+            for part in needed:  # a loop, because `any` takes three times as long
+                if lower is None or part in lower:
+                    text = pattern.sub(rf"\g<1>{MASK}", text)
+                    break
         return text
 
     def json(self, value: Any, name: str = "") -> Any:
