@@ -3,7 +3,7 @@
 from collections import Counter
 
 from schemas.base import Row
-from schemas.messages import QUEUES
+from schemas.messages import MODELS, QUEUES
 from schemas.outbox import heartbeats
 from schemas.outbox.dead_letters import replays
 from schemas.outbox.heartbeats import BOUNDS
@@ -119,8 +119,11 @@ async def _processes(conn: Connection) -> list[str]:
 
 
 async def _handlers(conn: Connection) -> list[str]:
-    lines = ["# TYPE stint_handler_seconds histogram", "# TYPE stint_attempts_failed_total counter"]
-    for actor in await totals(conn):
+    lines, found = ["# TYPE stint_handler_seconds histogram", "# TYPE stint_attempts_failed_total counter"], await totals(conn)
+    # from 0 on: Prometheus does not see how much a counter has grown before its first value
+    unused = MODELS.keys() - {actor.actor for actor in found}
+    lines += [f'stint_attempts_failed_total{{actor="{name}"}} 0' for name in sorted(unused)]
+    for actor in found:
         count, label = actor.handled + actor.failed, f'actor="{actor.actor}"'
         for bound, at_most in zip(BOUNDS, actor.buckets, strict=True):
             lines.append(f'stint_handler_seconds_bucket{{{label},le="{bound}"}} {at_most}')
@@ -141,7 +144,7 @@ async def _dead_letters(conn: Connection) -> list[str]:
     lines += [f'stint_dead_letters{{actor="{actor}"}} {count}' for actor, count in dead]
     unrecognized = await conn.value("SELECT count(*) FROM unrecognized_messages WHERE discarded_at IS NULL")
     lines.append(f"stint_unrecognized_messages {unrecognized}")
-    outcomes = await replays.outcomes(conn)
+    outcomes = dict.fromkeys(("succeeded", "failed", "skipped"), 0) | await replays.outcomes(conn)
     lines += [f'stint_replayed_total{{outcome="{outcome}"}} {count}' for outcome, count in outcomes.items()]
     return lines
 

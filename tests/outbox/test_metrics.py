@@ -62,6 +62,11 @@ def test_the_age_of_the_oldest_message_grows_whatever_its_state(state: str, url:
     over(url, read)
 
 
+def test_counters_begin_at_zero_since_prometheus_sees_no_growth_before_the_first_value(url: str) -> None:
+    found = over(url, measured)
+    assert found['stint_replayed_total{outcome="failed"}'] == found[f'stint_attempts_failed_total{{actor="{ACTOR}"}}'] == 0
+
+
 async def beat(conn: Connection, name: str, *, kind: str, queues: list[str], report: Report | None = None) -> None:
     await heartbeats.beat(conn, process=name, kind=kind, queues=queues, started=time.monotonic(), report=report)
 
