@@ -21,10 +21,9 @@ Stint, the back end of a firm that sells its hours.
   user        add, list or remove the firm's own users, or sign one out
   xero        compare approved bills with Xero
   recompute   calculate time bills again
-  verify      check the invariants of the database
   backup      write an archive of the database; restore puts it back
   demo        fill an empty installation with a firm to look at
-  migrate     apply the missing migrations to the database
+  migrate     apply the missing migrations; verify checks the invariants
   keys        rotate-signing-key, rotate-keys, reset-secrets
   one part    api, work, relay: for another supervisor than ./stint up
   developers  test, check, faults, mutants, bench, schema
