@@ -231,7 +231,7 @@ def test_one_that_is_killed_midway_leaves_nothing_and_can_be_run_again(own: Inst
     schema = own.rows(SCHEMA)
     killed = start(own, entries=300_000)
     try:
-        eventually(lambda: is_writing(own), why="it writes")
+        eventually(lambda: is_writing(own), seconds=90, why="it writes")  # seconds of CPU after its start
     finally:
         killed.kill()
         killed.wait()
@@ -239,7 +239,7 @@ def test_one_that_is_killed_midway_leaves_nothing_and_can_be_run_again(own: Inst
         SELECT count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
     """
-    eventually(lambda: own.value(others) == 0, why="Postgres has noticed")
+    eventually(lambda: own.value(others) == 0, seconds=60, why="Postgres has noticed")
     assert [own.value(f"SELECT count(*) FROM {table}") for table in FILLED_TABLES] == [0] * len(FILLED_TABLES)
     assert own.rows(SCHEMA) == schema
     again = own.command("demo", "--entries", "500")
