@@ -27,8 +27,14 @@ from tests.support.installation import Installation, emptied, eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.processes]
 
-# without operations, without a signature, and without Xero they write nothing
-WRITES_NOTHING = {"POST /api/sync", "POST /api/slack/events", "POST /api/slack/interactivity", "POST /api/xero/connect"}
+# without operations, without a signature, without Xero, and for an unknown id they write nothing
+WRITES_NOTHING = {
+    "POST /api/sync",
+    "POST /api/slack/events",
+    "POST /api/slack/interactivity",
+    "POST /api/xero/connect",
+    "POST /api/dead-letters/trigger",
+}
 
 
 @pytest.fixture
@@ -80,7 +86,9 @@ def test_each_route_is_503_and_work_waits_while_postgres_is_read_only(stint: Ins
         stint.processes["work"].send_signal(signal.SIGCONT)
         eventually(lambda: refused(stint, given), why="the API is not ready")
 
+        work = {"kind": "sync_bill", "id": own.ids["bill_id"], "reason": "wrong in Xero"}
         answers = {route: send(admin, route, own) for route in TABLE}
+        answers["POST of a trigger for a bill"] = admin.http.post("/api/dead-letters/trigger", json=work)
         for route, answer in answers.items():
             if route.startswith("GET "):
                 assert answer.status_code < 500 or route == "GET /health/ready", route
