@@ -23,7 +23,7 @@ from tests.support.sizes import REMOVALS
 
 AT_ONCE = 50
 BUSY = 503  # on a machine that stalls: nothing was changed, and the same request is sent again
-PAUSE_SECONDS = 0.1  # between two requests of a client: shorter than a lease, so that there is one at each process
+PAUSE_SECONDS = 0.3  # between two requests of a client: shorter than a lease, so that there is one at each process
 
 
 @dataclass
@@ -81,7 +81,7 @@ async def until_free(send: Send, *request: str) -> tuple[int, bytes]:
         answer = await send(*request)
         if answer[0] != BUSY:
             return answer
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(1)  # its Retry-After
 
 
 @dataclass(frozen=True)
