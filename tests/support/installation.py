@@ -130,7 +130,7 @@ class Installation:
 
     def wait_until_ready(self) -> "Installation":
         """Returns when the API answers that it is ready."""
-        eventually(lambda: self.answers("/health/ready"), seconds=60, why=f"{self.url} is ready: {self.log('api')[-800:]}")
+        eventually(lambda: self.answers("/health/ready"), seconds=120, why=f"{self.url} is ready: {self.log('api')[-800:]}")
         return self
 
     def answers(self, path: str) -> bool:
