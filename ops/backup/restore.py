@@ -87,7 +87,7 @@ async def _fill(own: Settings, directory: Path, manifest: Manifest) -> None:
             growing = asyncio.create_task(_report_size(conn, update))
             try:
                 options: list[str | Path] = ["--exit-on-error", "--no-owner", "--no-privileges", jobs, directory / DUMP]
-                await run_program("pg_restore", own.database_url, options)
+                await run_program("pg_restore", own.database_url, options, server_version=conn.info.server_version)
             finally:
                 growing.cancel()
     async with await connect(own) as conn:

@@ -75,7 +75,7 @@ async def dump(directory: Path, settings: Settings, *, without_keys: bool = Fals
                 f"--file={directory / DUMP}",
             ]
             options += [f"--exclude-table-data={table}" for table in sorted(left_out)]
-            await _run_pg_dump(settings.database_url, options, directory / DUMP)
+            await _run_pg_dump(settings.database_url, options, directory / DUMP, server_version=conn.info.server_version)
     (directory / DUMP).chmod(0o600)
     key = settings.secret_key.get_secret_value()
     secret = passphrase and encrypt(key, secret_key=passphrase, context=KEY_CONTEXT)
@@ -85,10 +85,14 @@ async def dump(directory: Path, settings: Settings, *, without_keys: bool = Fals
     return manifest
 
 
-async def _run_pg_dump(database_url: str, options: list[str], file: Path) -> None:
+async def _run_pg_dump(database_url: str, options: list[str], file: Path, *, server_version: int) -> None:
     with progress("writing the backup, in kB") as update:
         await run_program(
-            "pg_dump", database_url, options, every_second=lambda: update(file.stat().st_size / 1000 if file.exists() else 0)
+            "pg_dump",
+            database_url,
+            options,
+            server_version=server_version,
+            every_second=lambda: update(file.stat().st_size / 1000 if file.exists() else 0),
         )
 
 

