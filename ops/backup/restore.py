@@ -52,12 +52,7 @@ def _refuse_later(manifest: Manifest) -> None:
 async def _restore(args: argparse.Namespace, directory: Path, manifest: Manifest) -> int:
     now = datetime.now(UTC)
     async with server_of(settings().database_url) as server:
-        is_empty = await server.is_empty()
-        if not (is_empty or args.replace or args.check):
-            raise CommandError(
-                f"The database {server.database} is not empty. --replace puts the backup in its place, and keeps it under "
-                "another name; --check only tries the backup."
-            )
+        await _refuse_full(server, args)
         async with server.new_database(f"restore_{now:%Y%m%dT%H%M%S}") as name:
             own = settings().model_copy(update={"database_url": server.url_of(name)})
             await _fill(own, directory, manifest)
@@ -70,12 +65,21 @@ async def _restore(args: argparse.Namespace, directory: Path, manifest: Manifest
             if args.check:
                 return 1 if broken else 0
             people = await _people(own)
+            await _refuse_full(server, args)  # it may have been filled meanwhile
             kept = await server.put_in_place(name, now)
-            if kept is not None and is_empty:
+            if kept is not None and await server.is_empty(kept):
                 await server.drop(kept)
                 kept = None
     _tell(server, kept, people, manifest, args)
     return 0
+
+
+async def _refuse_full(server: Server, args: argparse.Namespace) -> None:
+    if not (args.replace or args.check or await server.is_empty(server.database)):
+        raise CommandError(
+            f"The database {server.database} is not empty. --replace puts the backup in its place, and keeps it under "
+            "another name; --check only tries the backup."
+        )
 
 
 async def _fill(own: Settings, directory: Path, manifest: Manifest) -> None:

@@ -15,6 +15,7 @@ from schemas.postgres.connection import Connection
 
 LONGEST_NAME = 63 - 30  # of Postgres's names, less what is added here
 SWITCH_SECONDS = 60.0
+FIRST_ID = 16_384  # of what was not made by initdb
 
 
 class Server:
@@ -31,12 +32,12 @@ class Server:
     async def exists(self, database: str) -> bool:
         return await self.conn.maybe("SELECT 1 FROM pg_database WHERE datname = %s", (database,)) is not None
 
-    async def is_empty(self) -> bool:
-        """Whether the database has no tables, or does not exist."""
-        if not await self.exists(self.database):
+    async def is_empty(self, database: str) -> bool:
+        """Whether the database has no tables, in no schema, or does not exist."""
+        if not await self.exists(database):
             return True
-        async with await Connection.connect(self._url, autocommit=True, connect_timeout=10) as conn:
-            return await conn.maybe("SELECT 1 FROM pg_class WHERE relnamespace = current_schema()::regnamespace") is None
+        async with self._connected(database) as conn:
+            return await conn.maybe("SELECT FROM pg_class WHERE oid >= %s", (FIRST_ID,)) is None
 
     @asynccontextmanager
     async def new_database(self, suffix: str) -> AsyncIterator[str]:
@@ -67,7 +68,15 @@ class Server:
         kept = f"{self.database[:LONGEST_NAME]}_before_{at:%Y%m%dT%H%M%S}"
         async with self._without_sessions(new, self.database):
             await self._rename_both(new, kept)
+        await self._end_epoch(kept)
         return kept
+
+    async def _end_epoch(self, database: str) -> None:
+        """If the database gets its name back, clients and Xero have seen another one meanwhile: without the marker it begins a
+        sync epoch then (decision 23)."""
+        async with self._connected(database) as conn:
+            if await conn.value("SELECT to_regclass('sync_epoch_marker') IS NOT NULL"):
+                await conn.execute("DELETE FROM sync_epoch_marker")
 
     async def _rename_both(self, new: str, kept: str) -> None:
         """A rename lets nobody connect, and waits some seconds until nobody is connected."""
@@ -84,13 +93,19 @@ class Server:
 
     @asynccontextmanager
     async def _without_sessions(self, *databases: str) -> AsyncIterator[None]:
-        """Ends the sessions of these databases again and again."""
-        async with await Connection.connect(self.url_of(self.conn.info.dbname), autocommit=True, connect_timeout=10) as conn:
+        """Ends the sessions of these databases again and again, if this role may end them. Autovacuum, which belongs to no
+        role, is ended by a rename itself."""
+        async with self._connected(self.conn.info.dbname) as conn:
 
             async def end_sessions() -> None:
                 while True:
                     await conn.execute(
-                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ANY(%s)", (list(databases),)
+                        """
+                        SELECT pg_terminate_backend(s.pid) FROM pg_stat_activity s JOIN pg_roles r ON r.oid = s.usesysid
+                        WHERE s.datname = ANY(%s) AND (
+                            pg_has_role(r.oid, 'USAGE') OR (pg_has_role('pg_signal_backend', 'USAGE') AND NOT r.rolsuper))
+                        """,
+                        (list(databases),),
                     )
                     await asyncio.sleep(0.2)
 
@@ -101,6 +116,11 @@ class Server:
                 ending.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.shield(ending)
+
+    @asynccontextmanager
+    async def _connected(self, database: str) -> AsyncIterator[Connection]:
+        async with await Connection.connect(self.url_of(database), autocommit=True, connect_timeout=10) as conn:
+            yield conn
 
     async def _locale(self) -> sql.Composable:
         """The options of CREATE DATABASE for the encoding and locale of the present database; none if it does not exist."""

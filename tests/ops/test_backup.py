@@ -11,18 +11,25 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import boto3
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from pydantic import SecretStr
 
+from ops import cli
+from ops.backup import restore
+from ops.backup.servers import server_of
+from ops.errors import CommandError
 from schemas.identity import signing_keys
+from schemas.postgres import sync_epochs
 from schemas.postgres.connection import Connection
 from schemas.postgres.migrate import migrate
+from schemas.settings import Settings
 from tests.outbox.rows import message, over
 from tests.support import firm_rows
 from tests.support.clusters import Cluster, clusters, other_version
@@ -55,6 +62,7 @@ async def filled(conn: Connection) -> None:
     await conn.execute(link, (rows.user,))
     await message(conn, "sent")
     await conn.execute("UPDATE messages SET sent_at = now() - interval '1 day'")
+    assert await sync_epochs.adopt(conn)
 
 
 @pytest.fixture
@@ -135,8 +143,72 @@ def test_what_was_backed_up_comes_back_and_what_was_there_is_kept(url: str, stin
     assert after == (before[0] + 1, before[1])
     assert value(url, "SELECT bool_and(sessions_after > now() - interval '1 minute') FROM users")
     assert value(url, "SELECT state FROM messages WHERE actor = 'recompute_bills'") == "ready"
-    assert value(with_database(url, kept), "SELECT count(*) FROM time_entries") == 0
+    was_there = with_database(url, kept)
+    assert value(was_there, "SELECT count(*) FROM time_entries") == 0
+    assert value(url, "SELECT sync_epoch()") is not None and value(was_there, "SELECT sync_epoch()") is None
     assert done(stint("verify"))
+
+
+def test_what_is_not_stints_is_never_replaced_unasked_and_never_deleted(
+    url: str, database_url: str, stint: Commands, tmp_path: Path
+) -> None:
+    place, other = tmp_path / "backups", f"{conninfo_to_dict(url)['dbname']}x"
+    done(stint("backup", place))
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        conn.execute(f"CREATE DATABASE {other}".encode())
+    elsewhere = with_database(url, other)
+    with psycopg.connect(elsewhere, autocommit=True) as conn:
+        conn.execute("CREATE SCHEMA crm; CREATE TABLE crm.leads AS SELECT 'Acme' AS name")  # public is empty
+    assert "not empty" in done(stint("restore", place, DATABASE_URL=elsewhere), 1)
+    done(stint("restore", place, "--replace", DATABASE_URL=elsewhere))
+    [_, _, kept] = databases(url)
+    assert value(with_database(url, kept), "SELECT name FROM crm.leads") == "Acme"
+
+
+def test_what_is_filled_during_a_restore_is_not_replaced(
+    url: str, stint: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For example because somebody starts Stint on the empty database meanwhile."""
+    done(stint("backup", tmp_path))
+    empty = with_database(url, f"{conninfo_to_dict(url)['dbname']}x")
+    fill = restore._fill
+
+    async def fill_both(*arguments: Any) -> None:
+        await fill(*arguments)
+        with psycopg.connect(empty, autocommit=True) as conn:
+            conn.execute("CREATE TABLE hours AS SELECT 1 AS hour")
+
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute(f"CREATE DATABASE {conninfo_to_dict(empty)['dbname']}".encode())
+    monkeypatch.setattr(restore, "_fill", fill_both)
+    monkeypatch.setattr(restore, "settings", lambda: Settings(database_url=empty, secret_key=SecretStr(SECRET_KEY)))
+    with pytest.raises(CommandError, match="not empty"):
+        restore.run(cli._parser().parse_args(["restore", str(tmp_path)]))
+    assert value(empty, "SELECT hour FROM hours") == 1 and len(databases(url)) == 2
+
+
+def test_sessions_that_may_not_be_ended_do_not_keep_others_from_being(url: str) -> None:
+    """As a role that is no superuser: autovacuum, and the sessions of superusers, are not its own."""
+    role = f"{conninfo_to_dict(url)['dbname']}_role"
+    as_role = make_conninfo(url, user=role)
+
+    async def end_sessions(own: "psycopg.Connection[Any]") -> None:
+        async with server_of(as_role) as server, server._without_sessions(server.database):
+            await asyncio.to_thread(eventually, lambda: is_ended(own), seconds=30)
+
+    with psycopg.connect(url, autocommit=True) as others:
+        others.execute(f"CREATE ROLE {role} LOGIN".encode())
+        try:
+            with psycopg.connect(as_role, autocommit=True) as own:
+                asyncio.run(end_sessions(own))
+        finally:
+            others.execute(f"DROP ROLE {role}".encode())
+
+
+def is_ended(conn: "psycopg.Connection[Any]") -> bool:
+    with suppress(psycopg.OperationalError):
+        conn.execute("SELECT 1")
+    return conn.broken
 
 
 def test_a_damaged_or_unfinished_archive_and_one_of_a_later_version_are_refused(
