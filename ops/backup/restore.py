@@ -4,14 +4,15 @@ import argparse
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ops.backup.archives import DUMP, Manifest, check_files, read_manifest
-from ops.backup.corrections import correct
+from ops.backup.corrections import correct, keys_of
 from ops.backup.places import place_of, split
 from ops.backup.programs import run_program
-from ops.backup.run import count_rows, read_passphrase, without_limits
+from ops.backup.run import count_rows, interrupt_on_sigterm, read_passphrase, without_limits
 from ops.backup.servers import Server, server_of
 from ops.errors import CommandError
 from ops.progress import Update, progress
@@ -26,6 +27,8 @@ MOST_JOBS = 4
 def run(args: argparse.Namespace) -> int:
     """Restores the archive `args.source`, or the latest one there. With `args.check` it only tries to, and returns 1 if rows
     break an invariant."""
+    interrupt_on_sigterm()
+    passphrase = read_passphrase(args.passphrase_file)
     where, name = split(args.source)
     place = place_of(where)
     if name is None:
@@ -38,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
         _refuse_later(manifest)
         check_files(directory, manifest)
         print(f"{name}: its hashes are right", file=sys.stderr)
-        return asyncio.run(_restore(args, directory, manifest))
+        known = keys_of(manifest, passphrase)
+        return asyncio.run(_restore(args, directory, manifest, known))
 
 
 def _refuse_later(manifest: Manifest) -> None:
@@ -49,17 +53,15 @@ def _refuse_later(manifest: Manifest) -> None:
         )
 
 
-async def _restore(args: argparse.Namespace, directory: Path, manifest: Manifest) -> int:
+async def _restore(args: argparse.Namespace, directory: Path, manifest: Manifest, known: Sequence[str]) -> int:
+    """`known`: the secret keys of the archive, if a passphrase was given."""
     now = datetime.now(UTC)
     async with server_of(settings().database_url) as server:
         await _refuse_full(server, args)
         async with server.new_database(f"restore_{now:%Y%m%dT%H%M%S}") as name:
             own = settings().model_copy(update={"database_url": server.url_of(name)})
             await _fill(own, directory, manifest)
-            passphrase = read_passphrase(args.passphrase_file)
-            await correct(
-                own, manifest, without_keys=args.without_keys, keep_sessions=args.keep_sessions, passphrase=passphrase
-            )
+            await correct(own, manifest, without_keys=args.without_keys, keep_sessions=args.keep_sessions, known=known)
             broken = await verify(own)
             _tell_of_check(manifest, broken)
             if args.check:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import signal
 import sys
 from datetime import UTC
 from pathlib import Path
@@ -28,6 +29,7 @@ LONGEST_SECONDS = 7 * 24 * 3600.0
 
 def run(args: argparse.Namespace) -> int:
     """Makes an archive at `args.place`, and deletes older ones there beyond the latest `args.keep`."""
+    interrupt_on_sigterm()
     place = place_of(args.place)
     try:
         passphrase = read_passphrase(args.passphrase_file)
@@ -47,15 +49,26 @@ def run(args: argparse.Namespace) -> int:
 
 
 def read_passphrase(file: Path | None) -> str | None:
-    """The text of the file; None without a file. Raises CommandError for a text of less than 16 characters."""
+    """The text of the file; None without a file. Raises CommandError for a text of less than 16 characters, and for one with a
+    comma, which separates keys: only what precedes it would encrypt."""
     if file is None:
         return None
-    text = file.read_text().strip()
+    try:
+        text = file.read_text().strip()
+    except UnicodeDecodeError:
+        raise CommandError(f"The passphrase in {file} is no text: openssl rand -hex 32 makes one.") from None
+    if "," in text:
+        raise CommandError(f"The passphrase in {file} has a comma: use one without, such as openssl rand -hex 32 makes.")
     if len(text) < SHORTEST_PASSPHRASE:
         raise CommandError(
             f"The passphrase in {file} is shorter than {SHORTEST_PASSPHRASE} characters: openssl rand -hex 32 makes one."
         )
     return text
+
+
+def interrupt_on_sigterm() -> None:
+    """Lets SIGTERM, as systemd and `timeout` send it, end this command like Ctrl-C: it deletes what it has not finished."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 async def dump(directory: Path, settings: Settings, *, without_keys: bool = False, passphrase: str | None = None) -> Manifest:

@@ -240,20 +240,30 @@ def test_a_damaged_or_unfinished_archive_and_one_of_a_later_version_are_refused(
 
 def test_keys_come_back_under_this_installations_secret_key_or_not_at_all(url: str, stint: Commands, tmp_path: Path) -> None:
     place, passphrase, other = tmp_path / "backups", tmp_path / "passphrase", "another secret: 32 bytes long too"
+    bare = tmp_path / "bare"
     passphrase.write_text("a passphrase that is long enough\n")
+    for text, wrong in ((b"short", "shorter"), (b"no, only its beginning counts", "a comma"), (b"\xff" * 32, "no text")):
+        bad = tmp_path / "bad"
+        bad.write_bytes(text)
+        assert wrong in done(stint("backup", place, "--passphrase-file", bad), 1)
     said = done(stint("backup", place, "--passphrase-file", passphrase))
     assert "SECRET_KEY" not in said
+    bad.write_text("another passphrase as long")
+    assert "not that of the backup" in done(stint("restore", place, "--check", "--passphrase-file", bad), 1)
     assert SECRET_KEY not in (next(place.iterdir()) / "manifest.json").read_text()
 
     assert "another SECRET_KEY" in done(stint("restore", place, "--check", SECRET_KEY=other), 1)
     done(stint("restore", place, "--replace", "--passphrase-file", passphrase, SECRET_KEY=other))
     assert "1 signing keys, 2 Xero tokens" in done(stint("rotate-keys", SECRET_KEY=other))
+    done(stint("backup", bare))
+    assert "without a passphrase" in done(stint("restore", bare, "--check", "--passphrase-file", passphrase), 1)
+    said = done(stint("restore", bare, "--check", SECRET_KEY=SECRET_KEY), 1)
+    assert "another SECRET_KEY" in said and "--passphrase-file" not in said
 
     done(stint("restore", place, "--replace", "--without-keys", SECRET_KEY=other))
     assert value(url, "SELECT (SELECT count(*) FROM signing_keys), tenant_id FROM xero_connection") == 0
     assert value(url, "SELECT tenant_id FROM xero_connection") is None
-    bare = tmp_path / "bare"
-    done(stint("backup", bare, "--without-keys"))
+    done(stint("backup", bare, "--without-keys", "--keep", 1))
     assert b"access_token" in (next(bare.iterdir()) / "database.dump").read_bytes()
     said = done(stint("restore", bare, "--replace"))
     assert "connects Xero again" in said and value(url, "SELECT count(*) FROM xero_connection") == 1
@@ -280,13 +290,15 @@ def test_an_interrupted_backup_and_one_that_cannot_be_written_leave_nothing(url:
     place = tmp_path / "backups"
     with psycopg.connect(url) as conn:
         conn.execute("LOCK TABLE leads IN ACCESS EXCLUSIVE MODE")  # the backup waits for it
-        with started(url, "backup", place, before=lambda: None) as process:
-            waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            eventually(lambda: value(url, waits), seconds=60)
-            assert len(list(place.glob(".stint-unfinished-*"))) == 1
-            process.send_signal(signal.SIGINT)
-            _, said = process.communicate(timeout=60)
-    assert (process.returncode, list(place.iterdir())) == (130, []) and "nothing of it is kept" in said
+        waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with started(url, "backup", place, before=lambda: None) as process:
+                eventually(lambda: value(url, waits), seconds=60)
+                assert len(list(place.glob(".stint-unfinished-*"))) == 1
+                process.send_signal(number)
+                _, said = process.communicate(timeout=60)
+            assert (process.returncode, list(place.iterdir())) == (130, []) and "nothing of it is kept" in said
+            eventually(lambda: not value(url, waits), seconds=60)
 
     # as with a full disk, writing fails after some kilobytes
     with started(url, "backup", place, before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, 16_000))) as process:
