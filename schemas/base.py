@@ -122,8 +122,11 @@ Version = Annotated[Whole, Field(ge=1, le=2**53, description="The row's version 
 
 
 def build_models() -> None:
-    """Builds the validators of all models that are imported. Models leave that to their first use (`defer_build`), so that a
-    command builds only what it needs; a process that answers requests should not do it in one."""
+    """Builds the validators of all models that are imported, and imports what these import at first use. Models leave that
+    to it (`defer_build`), so that a command builds only what it needs; a process that answers requests should not do it in
+    one."""
+    import email_validator  # noqa: F401  # 50 ms
+
     models = BaseModel.__subclasses__()
     for model in models:
         models += model.__subclasses__()

@@ -15,12 +15,14 @@ async def answer_on(directory: Path, report: Callable[[], Awaitable[Json]]) -> a
     """Answers each request with a report until the server is closed."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, ValueError):  # the client has gone away, or sends no line
-            async with asyncio.timeout(ANSWER_SECONDS):
-                if await reader.readline() == REQUEST:
-                    writer.write(json.dumps(await report()).encode())
-                    await writer.drain()
-        writer.close()
+        try:
+            with contextlib.suppress(OSError, ValueError):  # the client has gone away, or sends no line
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    if await reader.readline() == REQUEST:
+                        writer.write(json.dumps(await report()).encode())
+                        await writer.drain()
+        finally:
+            writer.close()
 
     listening = socket.socket(socket.AF_UNIX)
     (directory / SOCKET).unlink(missing_ok=True)

@@ -72,3 +72,12 @@ def test_what_asks_a_running_up_imports_no_library() -> None:
         [sys.executable, "-P", "-c", script], env={"PYTHONPATH": str(CHECKOUT)}, capture_output=True, text=True, check=True
     ).stdout.split()
     assert set(names) & (HEAVY | SIGNING | DATABASE) == set()
+
+
+@pytest.mark.processes
+def test_what_requests_need_is_imported_before_the_first_one() -> None:
+    script = "import sys; from schemas.base import build_models; build_models(); print(*sys.modules)"
+    names = subprocess.run(
+        [sys.executable, "-P", "-c", script], env={"PYTHONPATH": str(CHECKOUT)}, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert "email_validator" in names

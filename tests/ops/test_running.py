@@ -96,6 +96,18 @@ def test_an_up_is_asked_by_its_socket_also_in_a_directory_with_a_long_path(name:
         ask(directory)  # nobody answers there any more
 
 
+def test_an_up_that_cannot_tell_what_is_wrong_answers_nothing_and_nobody_waits(tmp_path: Path) -> None:
+    async def failing() -> Json:
+        raise RuntimeError("a fault of Stint's")
+
+    async def asked() -> None:
+        async with await answer_on(tmp_path, failing), asyncio.timeout(30):
+            await asyncio.to_thread(ask, tmp_path)
+
+    with pytest.raises(ValueError):
+        asyncio.run(asked())
+
+
 def logs(state: Path, *words: str) -> int:
     return cli.main(["logs", "--state", str(state), *words])
 

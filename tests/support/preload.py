@@ -7,7 +7,7 @@ from importlib import import_module
 from schemas.base import build_models
 from schemas.starting import no_collections
 
-API = ("uvloop", "api.app", "api.http.server", "email_validator")
+API = ("uvloop", "api.app", "api.http.server")
 ACTORS = ("actors.runtime.relay", "actors.runtime.worker")
 OPS = ("ops.cli", "ops.verify", "ops.dead.run", "ops.running.diagnosis", "ops.users", "ops.status", "ops.up.up")
 STAND_INS = ("ops.sandbox.slack.stand_in", "ops.sandbox.xero.stand_in")
