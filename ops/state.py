@@ -141,6 +141,10 @@ class State:
         run = self.running()
         return run if run is not None and self._is_of(run) else None
 
+    def own_setting(self, name: str) -> str | None:
+        """The setting of the `up` that runs now, if the command's environment is about its installation and it is set there."""
+        return self._read_settings().get(name) if self.own_run() is not None else None
+
     @staticmethod
     def _is_of(run: Run) -> bool:
         """Whether a command with this environment is about the installation that runs."""

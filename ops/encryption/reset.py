@@ -2,9 +2,11 @@
 
 import argparse
 import asyncio
+import os
 import sys
 
 from ops.errors import CommandError
+from ops.state import State
 from schemas.diagnosis import secrets
 from schemas.diagnosis.secrets import Unreadable
 from schemas.postgres.connection import connect
@@ -12,7 +14,14 @@ from schemas.settings import settings
 
 
 def run(args: argparse.Namespace) -> int:
-    """Says what is lost, and gives it up with `--yes`, or after a yes at the terminal. Raises CommandError without either."""
+    """Says what is lost, and gives it up with `--yes`, or after a yes at the terminal. Raises CommandError without either, and
+    if the Stint that runs has another SECRET_KEY, which may decrypt all."""
+    state = State(args.state)
+    if state.own_setting("SECRET_KEY") not in (None, os.environ.get("SECRET_KEY")):
+        raise CommandError(
+            f"Nothing was changed: the Stint on {state.directory} has another SECRET_KEY than this shell. Unset it here, or "
+            "start Stint with it."
+        )
     found = asyncio.run(_find())
     if not found:
         print("SECRET_KEY decrypts all secrets in the database: there is nothing to give up.")

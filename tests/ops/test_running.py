@@ -13,8 +13,9 @@ from ops import cli
 from ops.running.answering import answer_on
 from ops.running.asking import Json, ask
 from ops.running.logs import _readable
-from ops.state import CHECKOUT, State
+from ops.state import CHECKOUT, Run, State
 from ops.up.log_view import LogReader
+from tests.support.fork_server import run
 from tests.support.up import WITHOUT_SERVERS
 
 pytestmark = pytest.mark.processes
@@ -75,6 +76,17 @@ def test_a_number_of_another_process_is_not_stopped(
             assert other.poll() is None and locked.poll() is None
         finally:
             other.kill()
+
+
+def test_secrets_are_not_given_up_that_only_this_shell_cannot_decrypt(tmp_path: Path, locked: subprocess.Popen[bytes]) -> None:
+    state, url = State(tmp_path), "postgresql://nobody@127.0.0.1:1/none"
+    state.write_run(Run("http://127.0.0.1:1", url, "amqp://127.0.0.1:1"))
+    state.write_settings({"SECRET_KEY": "the key of the Stint that runs"})
+    words = ["ops.cli", "reset-secrets", "--yes", "--state", str(tmp_path)]
+    refused = run(words, cwd=CHECKOUT, env=WITHOUT_SERVERS | {"SECRET_KEY": "a key of this shell, for another Stint"})
+    assert refused.returncode == 1 and "has another SECRET_KEY than this shell" in refused.stderr
+    tried = run(words, cwd=CHECKOUT, env=WITHOUT_SERVERS)
+    assert tried.returncode == 1 and "another SECRET_KEY" not in tried.stderr  # there is no Postgres at that address
 
 
 async def long_report() -> Json:
