@@ -120,9 +120,14 @@ class Bucket:
 
     def publish(self, unfinished: Path, name: str) -> str:
         files = sorted(unfinished.iterdir(), key=lambda file: file.name == MANIFEST)
-        with self._client() as client:
-            for file in files:
-                client.upload_file(str(file), self._bucket, f"{self._prefix}{name}/{file.name}")  # in parts, if it is large
+        try:
+            with self._client() as client:
+                for file in files:
+                    client.upload_file(str(file), self._bucket, f"{self._prefix}{name}/{file.name}")  # in parts, if it is large
+        except BaseException:
+            with contextlib.suppress(CommandError):
+                self.delete(name)  # without its manifest nobody would
+            raise
         return f"{self.url}/{name}"
 
     @contextmanager

@@ -23,6 +23,7 @@ from pydantic import SecretStr
 
 from ops import cli
 from ops.backup import restore
+from ops.backup.places import Bucket
 from ops.backup.servers import server_of
 from ops.errors import CommandError
 from schemas.identity import signing_keys
@@ -181,6 +182,7 @@ def test_what_is_filled_during_a_restore_is_not_replaced(
     with psycopg.connect(url, autocommit=True) as conn:
         conn.execute(f"CREATE DATABASE {conninfo_to_dict(empty)['dbname']}".encode())
     monkeypatch.setattr(restore, "_fill", fill_both)
+    monkeypatch.setattr(restore, "interrupt_on_sigterm", lambda: None)
     monkeypatch.setattr(restore, "settings", lambda: Settings(database_url=empty, secret_key=SecretStr(SECRET_KEY)))
     with pytest.raises(CommandError, match="not empty"):
         restore.run(cli._parser().parse_args(["restore", str(tmp_path)]))
@@ -314,7 +316,9 @@ def test_an_interrupted_backup_and_one_that_cannot_be_written_leave_nothing(url:
     assert "nothing of it is kept" in done(stint("backup", tmp_path / "file"), 1)
 
 
-def test_a_bucket_of_s3_has_whole_archives_only(url: str, stint: Commands) -> None:
+def test_a_bucket_of_s3_has_whole_archives_only(
+    url: str, stint: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from moto.server import ThreadedMotoServer  # a second
 
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
@@ -335,6 +339,14 @@ def test_a_bucket_of_s3_has_whole_archives_only(url: str, stint: Commands) -> No
         keys_there = [item["Key"] for item in client.list_objects_v2(Bucket="firm")["Contents"]]
         assert sorted(key.rpartition("/")[2] for key in keys_there) == ["database.dump", "database.dump", "manifest.json"]
         assert "as many as were backed up" in done(stint("restore", "s3://firm/backups", "--check", **aws))
+
+        for name, text in aws.items():
+            monkeypatch.setenv(name, text)
+        (tmp_path / "database.dump").write_text("a dump")
+        (tmp_path / "manifest.json").symlink_to("nowhere")
+        with pytest.raises(OSError):
+            Bucket("s3://firm/backups").publish(tmp_path, "stint-20990102T000000.000000Z")
+        assert [item["Key"] for item in client.list_objects_v2(Bucket="firm")["Contents"]] == keys_there
         client.close()
     finally:
         server.stop()
