@@ -214,7 +214,7 @@ def test_an_address_that_somebody_has_is_not_given_out_again(own: Installation, 
 def test_of_two_at_once_one_wins_and_the_other_refuses(own: Installation) -> None:
     slow = start(own, entries=60_000)
     try:
-        eventually(lambda: is_writing(own), why="the first one writes")
+        eventually(lambda: is_writing(own), seconds=90, why="the first one writes")
         with frozen([slow.pid]):
             other = own.command("demo", "--entries", "10")
         assert other.returncode == 1
