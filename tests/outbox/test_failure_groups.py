@@ -57,6 +57,7 @@ def test_the_words_of_an_error_are_found_in_time_in_proportion_to_its_length_and
     for make in pumps(*units):
         assert_linear(normalized, make)
     assert max(len(normalized(unit * 5_000)) for unit in units) <= MAX_LENGTH
+    assert normalized("word " * 59 + "half-a-secret") == " ".join(["word"] * 59)
 
 
 @pytest.fixture
@@ -97,16 +98,20 @@ def test_errors_whose_words_are_values_do_not_make_groups_without_end(url: str) 
     """Each new group is a mail to the people on call."""
     words = [f"{one}{other}" for one in "abcdefgh" for other in "abcdefgh"]
 
-    async def check(conn: Connection) -> tuple[int, dict[str, int]]:
+    async def check(conn: Connection) -> tuple[int, dict[str, int], list[tuple[str, int]]]:
         for word in words:
             await fail(conn, f"Nobody is called {word}")
         await fail(conn, f"Nobody is called {words[0]}")
         found = await shown(conn, url)
-        return len(found), dict(found)
+        await conn.execute("UPDATE messages SET state = 'done', done_at = now()")
+        await conn.execute("UPDATE failure_groups SET last_at = last_at - interval '31 days'")
+        await fail(conn, "Another cause, a month later")
+        return len(found), dict(found), await shown(conn, url)
 
-    count, found = over(url, check)
+    count, found, later = over(url, check)
     assert (count, found[OTHERS]) == (MAX_GROUPS + 1, len(words) - MAX_GROUPS)
     assert found[f"nobody is called {words[0]}"] == 2
+    assert ("another cause, a month later", 1) in later, "what was not seen for a month takes no place"
 
 
 def test_what_the_version_before_has_grouped_is_regrouped_without_new_alerts(url: str) -> None:

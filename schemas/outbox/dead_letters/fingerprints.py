@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 from schemas.postgres.connection import Connection
 
-MAX_GROUPS = 30  # of one actor, class of error and frame
+MAX_GROUPS = 30  # of one actor, class of error and frame; a group without dead letters counts for QUIET_DAYS
+QUIET_DAYS = 30
 OTHERS = "(other words)"
 MAX_LENGTH = 300
 PLACEHOLDER = "#"
@@ -45,7 +46,9 @@ def normalized(error: str) -> str:
             # a list of values may be of any length
             if shown.strip(_PUNCTUATION) and (shown != PLACEHOLDER or found[-1:] != [PLACEHOLDER]):
                 found.append(shown)
-    return " ".join(found)[:MAX_LENGTH]
+    words = " ".join(found)
+    # a part of a word could be a part of a secret, which is not masked
+    return words if len(words) <= MAX_LENGTH else words[:MAX_LENGTH].rpartition(" ")[0]
 
 
 async def message_of_group(conn: Connection, actor: str, error_class: str, frame: str, message: str) -> str:
@@ -54,9 +57,11 @@ async def message_of_group(conn: Connection, actor: str, error_class: str, frame
     fits = await conn.value(
         """
         SELECT EXISTS (SELECT FROM failure_groups WHERE fingerprint = %s)
-            OR (SELECT count(*) FROM failure_groups WHERE actor = %s AND error_class = %s AND frame = %s) < %s
+            OR (SELECT count(*) FROM failure_groups g WHERE actor = %s AND error_class = %s AND frame = %s AND (
+                last_at > now() - make_interval(days => %s)
+                OR EXISTS (SELECT FROM messages m WHERE m.fingerprint = g.fingerprint AND m.state = 'dead'))) < %s
         """,
-        (fingerprint(actor, error_class, frame, message), actor, error_class, frame, MAX_GROUPS),
+        (fingerprint(actor, error_class, frame, message), actor, error_class, frame, QUIET_DAYS, MAX_GROUPS),
     )
     return message if fits else OTHERS
 
