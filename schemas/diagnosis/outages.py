@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 EVERY_SECONDS = 5.0
 # an outage is told when it has lasted for that long, and its end when that has: a restart is neither
 LASTING_SECONDS = 20.0
-TRY_AGAIN_SECONDS = 60.0
-SLACK_SECONDS = 10.0
+TRY_AGAIN_SECONDS = 60.0  # longer than a mail and a post together may take: until then nobody else tells it
+MAIL_SECONDS, SLACK_SECONDS = 40.0, 10.0
 
 
 async def watch(settings: Settings) -> None:
@@ -71,7 +71,14 @@ async def look(conn: Connection, settings: Settings) -> None:
         if is_over:
             await conn.execute("DELETE FROM outages WHERE what = %s", (what,))
         else:
-            await conn.execute("UPDATE outages SET is_told = true, try_at = clock_timestamp() WHERE what = %s", (what,))
+            # inserted again if it ended in the meantime, so that its end is told, too
+            await conn.execute(
+                """
+                INSERT INTO outages (what, words, is_told) VALUES (%s, %s, true)
+                ON CONFLICT (what) DO UPDATE SET is_told = true, try_at = clock_timestamp()
+                """,
+                (what, words),
+            )
 
 
 async def _find(conn: Connection) -> tuple[dict[str, str], set[str]]:
@@ -130,7 +137,8 @@ async def _mail(settings: Settings, what: str, words: str, *, is_over: bool) -> 
 
     mail = templates.outage(to=settings.ops_email, queue=what, cure=words, is_over=is_over)
     try:
-        await smtp.deliver(mail, message_id=uuid4(), settings=settings)
+        async with asyncio.timeout(MAIL_SECONDS):
+            await smtp.deliver(mail, message_id=uuid4(), settings=settings)
     except Exception as error:  # whatever it is: it is logged, and tried again
         logger.error("the mail about an outage could not be sent: %s", type(error).__name__)
         return False

@@ -92,3 +92,43 @@ def test_a_mail_about_an_outage_that_was_not_accepted_is_sent_later(url: str, mo
             assert [str(mail.message["Subject"]) for mail in server.mails] == ["Stint: RabbitMQ is down"]
 
     over(url, rounds)
+
+
+def test_an_outage_that_ends_while_it_is_told_is_told_to_be_over(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outages, "LASTING_SECONDS", 0.0)
+
+    async def rounds(conn: Connection) -> None:
+        with mail_server(seconds=1.0) as server:
+            known = settings(url, server)
+            await beat(conn, "relay", problem="unreachable: ConnectionRefusedError")
+            telling = asyncio.create_task(outages.look(conn, known))
+            async with connected(url) as other, asyncio.timeout(20):
+                while server.connections == 0:  # noqa: ASYNC110 - it sets no event
+                    await asyncio.sleep(0.01)
+                await beat(other, "relay")
+                await outages.look(other, known)
+                await telling
+                server.seconds = 0.0
+                for _ in range(3):
+                    await outages.look(conn, known)
+            subjects = [str(mail.message["Subject"]) for mail in server.mails]
+            assert subjects == ["Stint: RabbitMQ is down", "Stint: RabbitMQ is back"]
+
+    over(url, rounds)
+
+
+def test_a_mail_server_that_answers_too_slowly_is_given_up_before_another_process_tells(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert outages.MAIL_SECONDS + outages.SLACK_SECONDS < outages.TRY_AGAIN_SECONDS
+    monkeypatch.setattr(outages, "LASTING_SECONDS", 0.0)
+    monkeypatch.setattr(outages, "MAIL_SECONDS", 0.2)
+
+    async def rounds(conn: Connection) -> None:
+        with mail_server(seconds=1.0) as server:
+            await beat(conn, "relay", problem="unreachable: ConnectionRefusedError")
+            for _ in range(2):
+                await outages.look(conn, settings(url, server))
+            assert await conn.value("SELECT is_told FROM outages") is False
+
+    over(url, rounds)
