@@ -149,11 +149,14 @@ async def _post(settings: Settings, what: str, words: str, *, is_over: bool) -> 
     if settings.ops_slack_channel is None or settings.slack_bot_token is None:
         return False
     from schemas.slack.client import open_client
+    from schemas.slack.views import MAX_SECTION_LENGTH, escape
 
     text = f"Stint: {what} is back." if is_over else f"Stint: {words}"
+    # plain: Slack would take two asterisks of a command for bold text
+    shown = {"type": "section", "text": {"type": "plain_text", "text": text[:MAX_SECTION_LENGTH], "emoji": False}}
     try:
         async with open_client(settings) as slack:
-            await slack.post(settings.ops_slack_channel, text, [], message_id=uuid4(), seconds=SLACK_SECONDS)
+            await slack.post(settings.ops_slack_channel, escape(text), [shown], message_id=uuid4(), seconds=SLACK_SECONDS)
     except Exception as error:
         logger.error("the post about an outage could not be sent: %s", type(error).__name__)
         return False

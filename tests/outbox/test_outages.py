@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from ops.sandbox.slack.workspace import BOT_TOKEN
 from schemas.diagnosis import outages
 from schemas.messages import QUEUES
 from schemas.outbox import heartbeats
@@ -13,6 +14,7 @@ from schemas.postgres.connection import Connection
 from schemas.settings import Settings
 from tests.outbox.rows import connected, over
 from tests.support.installation import SECRET_KEY, new_database
+from tests.support.slack_sandbox import running_slack_sandbox
 from tests.support.smtp import MailServer, mail_server
 
 OPS = "ops@example.com"
@@ -90,6 +92,31 @@ def test_a_mail_about_an_outage_that_was_not_accepted_is_sent_later(url: str, mo
             for _ in range(3):
                 await outages.look(conn, settings(url, server))
             assert [str(mail.message["Subject"]) for mail in server.mails] == ["Stint: RabbitMQ is down"]
+
+    over(url, rounds)
+
+
+def test_a_channel_in_slack_is_told_in_the_words_of_the_doctor_as_they_are(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outages, "LASTING_SECONDS", 0.0)
+
+    async def rounds(conn: Connection) -> None:
+        with running_slack_sandbox() as slack:
+            known = Settings(
+                database_url=url,
+                secret_key=SECRET_KEY,
+                slack_bot_token=BOT_TOKEN,
+                slack_api_url=f"{slack.url}/api/",
+                ops_slack_channel=slack.channel("ops"),
+            )
+            await beat(conn, "relay", problem="refused: ACCESS_REFUSED - user <stint>")
+            for _ in range(2):
+                await outages.look(conn, known)
+            await beat(conn, "relay")
+            for _ in range(3):
+                await outages.look(conn, known)
+            begun, ended = (message["blocks"][0]["text"] for message in slack.messages(known.ops_slack_channel))
+            assert begun["type"] == "plain_text" and "user <stint>" in begun["text"] and "'.*' '.*' '.*'" in begun["text"]
+            assert ended["text"] == "Stint: RabbitMQ is back."
 
     over(url, rounds)
 
