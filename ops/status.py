@@ -12,7 +12,7 @@ from schemas.diagnosis.findings import diagnose
 from schemas.diagnosis.status import InstallationStatus, read
 from schemas.postgres.connection import connect
 from schemas.postgres.migrate import pending
-from schemas.postgres.server.failures import explain
+from schemas.postgres.server.failures import Failure, explain
 from schemas.settings import Settings
 
 CONNECT_SECONDS = 3.0
@@ -51,15 +51,16 @@ def _count_api_processes(status: InstallationStatus, run: Run) -> str:
 
 async def _read_database(settings: Settings, status: InstallationStatus) -> str:
     """Fills in what Postgres knows, and returns the state of Postgres itself."""
+    problem: Failure | None = None
     try:
         async with asyncio.timeout(10), await connect(settings) as conn:
             if await pending(conn):
                 status.lacks_migrations = True
                 return "lacks migrations"
+            problem = await postgres_server.find_problem(conn, settings)  # first: it may be why reading the rest fails
             await read(conn, settings, status)
-            problem = await postgres_server.find_problem(conn, settings)
     except Exception as error:  # any error means that Postgres cannot be used, and is shown as its state
-        problem = explain(error, settings.database_url)
+        problem = problem or explain(error, settings.database_url)
     if problem is None:
         return "ok"
     status.cures["Postgres"] = problem.cure

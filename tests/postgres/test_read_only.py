@@ -134,7 +134,11 @@ def test_sessions_that_stay_read_only_after_the_cure_are_replaced(stint: Install
             conn.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'stint'")
         eventually(lambda: refused(stint, given), why="the API is not ready")
         assert {admin.http.post("/api/customers", json={"name": "Acme"}).status_code for _ in range(30)} == {503}
-        found = doctor(stint)[0]
+        with primary.sql() as conn:
+            conn.execute("SET default_transaction_read_only = off")
+            conn.execute("ALTER TABLE heartbeats RENAME TO others")  # also while it cannot read the state of the processes
+            found = doctor(stint)[0]
+            conn.execute("ALTER TABLE others RENAME TO heartbeats")
         assert found["what"] == "Postgres is read-only: default_transaction_read_only is on (database)."
         carry_out(found["do"], primary)
         eventually(lambda: stint.answers("/health/ready"), why="the API is ready again")
