@@ -73,12 +73,24 @@ async def nothing_is_left(api: InProcess, by: Person) -> None:
     async with asyncio.timeout(10):
         await asyncio.gather(*(api.request(exchange) for exchange in lists + pushes))
     assert {exchange.status for exchange in lists + pushes} == {200}, [exchange.content for exchange in lists + pushes]
+    # what is still being given back is not lost: on a busy machine a read of the metrics that took too long ends after its
+    # answer. What is lost stays so.
+    for _ in range(50):
+        left = await what_is_left(api)
+        if not any(left.values()):
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError(left)
+
+
+async def what_is_left(api: InProcess) -> dict[str, float]:
+    """The connections that are not idle, the requests that wait for one, and the subscribers, by the names of their metrics."""
+    names = ["stint_listeners"]
+    for pool in ("queued", "unqueued"):
+        names += [f'stint_connections{{pool="{pool}",process="1",state="{state}"}}' for state in ("in_use", "missing")]
+        names.append(f'stint_connection_waits{{pool="{pool}",process="1"}}')
     metrics = await api.metrics()
-    assert metrics["stint_listeners"] == 0
-    for pool, in_use in (("queued", 0), ("unqueued", 0)):
-        assert metrics[f'stint_connections{{pool="{pool}",process="1",state="in_use"}}'] == in_use
-        assert metrics[f'stint_connections{{pool="{pool}",process="1",state="missing"}}'] == 0
-        assert metrics[f'stint_connection_waits{{pool="{pool}",process="1"}}'] == 0
+    return {name: metrics[name] for name in names}
 
 
 @pytest.mark.parametrize("way", WAYS)
