@@ -18,7 +18,7 @@ from tests.support.answers import problem
 from tests.support.firm_with_xero import Firm
 from tests.support.installation import eventually
 
-SOON = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=30)
+SOON = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)  # also when the tests take long
 LATER = SOON + timedelta(minutes=10)
 
 
