@@ -12,11 +12,8 @@ import logging
 import random
 import signal
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from uuid import UUID
 
 import psycopg
 from pika.exceptions import AMQPError
@@ -29,6 +26,7 @@ from actors.runtime.rescuer import rescue
 from actors.runtime.server_watch import BrokerState, watch_broker
 from schemas.diagnosis import outages
 from schemas.messages import QUEUES
+from schemas.outbox.claims import POLL_SECONDS, Claim, Claimed, claim, requeue_refused, set_up_claims
 from schemas.outbox.heartbeats import Report
 from schemas.outbox.outbox import CHANNEL
 from schemas.postgres.connection import Connection, connect
@@ -39,43 +37,12 @@ from schemas.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-IN_FLIGHT = 500  # rows `sent` per queue; a longer backlog waits in Postgres, where a message with priority can overtake it
-BATCH = 100  # per queue and claim
 MAX_UNCONFIRMED = 2_000
-POLL_SECONDS = 1.0  # a notification wakes the relay earlier, but may be lost
-FULL_SECONDS = 0.1  # while a queue is full: workers that have handled messages wake nobody
 CONFIRM_SECONDS = 15
 UNUSABLE_SECONDS = 10  # between two looks at queues that cannot be used
 LISTEN_SECONDS = 10
 RECONNECT_SECONDS = 0.5
 LOG_INTERVAL_SECONDS = 20  # between two warnings about the same outage
-
-
-@dataclass(frozen=True)
-class Claimed:
-    """A row that this relay has claimed and must publish."""
-
-    id: UUID
-    delivery_number: int
-    actor: str
-    queue: str
-
-
-@dataclass(frozen=True)
-class Claim:
-    """The rows of one claim. `more_due`: a queue gave as many rows as were allowed, so more may be due. `full`: the messages of
-    a queue had to wait, because RabbitMQ has IN_FLIGHT of them."""
-
-    rows: list[Claimed]
-    more_due: bool
-    full: bool
-
-    @property
-    def pause_seconds(self) -> float:
-        """How long a relay may sleep before its next claim, if no notification wakes it."""
-        if self.more_due:
-            return 0
-        return FULL_SECONDS if self.full else POLL_SECONDS
 
 
 class Relay:
@@ -138,10 +105,7 @@ class Relay:
             # claims carry this key; the rescuer can take the lock only after this connection is closed
             key = random.getrandbits(62)
             await conn.execute("SELECT pg_advisory_lock(%s)", (key,))
-            # faster, and safe: a claim that a crash of Postgres undoes is made again
-            await conn.execute("SET synchronous_commit = off")
-            # a new plan for each claim would not be better
-            await conn.execute("SET plan_cache_mode = force_generic_plan")
+            await set_up_claims(conn)
             queues = await self._declare_queues(amqp, conn)
             logger.info("relaying")
             look_at = time.monotonic() + UNUSABLE_SECONDS
@@ -238,55 +202,6 @@ class Outgoing:
             self._refused.append(row)
         if was_full or not stored:
             self._wake.set()
-
-
-async def claim(conn: Connection, *, relay: int, queues: Sequence[str] = tuple(QUEUES)) -> Claim:
-    """Marks messages of these queues that are due as sent, the oldest first, up to IN_FLIGHT per queue. Commit before
-    publishing them."""
-    rows = await conn.all(
-        """
-        WITH capacity AS (
-            SELECT q.queue, least(%(batch)s, %(in_flight)s - count(m.id)) AS slots
-            FROM unnest(%(queues)s::text[]) AS q (queue)
-            LEFT JOIN messages m ON m.queue = q.queue AND m.state = 'sent'
-            GROUP BY q.queue
-        ), claimed AS (
-            UPDATE messages m
-            SET state = 'sent', delivery_number = delivery_number + 1, sent_at = clock_timestamp(), sent_by = %(relay)s
-            -- an array, which the planner assumes to be short; for a join with a long backlog it would read the whole table
-            WHERE m.id = ANY(ARRAY(
-                SELECT due.id FROM capacity CROSS JOIN LATERAL (
-                    SELECT id FROM messages
-                    WHERE queue = capacity.queue AND state = 'ready' AND available_at <= statement_timestamp()
-                    ORDER BY available_at, id LIMIT greatest(capacity.slots, 0) FOR UPDATE SKIP LOCKED) due))
-            RETURNING m.available_at, m.id, m.delivery_number, m.actor, m.queue
-        )
-        SELECT available_at, id, delivery_number, actor, queue, slots FROM capacity LEFT JOIN claimed USING (queue)
-        ORDER BY available_at, id
-        """,
-        {"batch": BATCH, "in_flight": IN_FLIGHT, "queues": list(queues), "relay": relay},
-    )
-    claimed = [Claimed(*row) for _, *row, _ in rows if row[0] is not None]
-    slots_by_queue = {queue: slots for *_, queue, slots in rows}
-    claimed_by_queue = Counter(row.queue for row in claimed)
-    return Claim(
-        claimed,
-        more_due=any(count >= slots_by_queue[queue] for queue, count in claimed_by_queue.items()),
-        full=min(slots_by_queue.values(), default=1) <= 0,
-    )
-
-
-async def requeue_refused(conn: Connection, rows: list[Claimed]) -> None:
-    """Makes ready what RabbitMQ refused or did not confirm, unless a worker has received it and handled it."""
-    await conn.execute(
-        """
-        UPDATE messages SET state = 'ready' WHERE id IN (
-            SELECT m.id FROM messages m
-            JOIN unnest(%s::uuid[], %s::int[]) AS refused (id, delivery_number) USING (id, delivery_number)
-            WHERE m.state = 'sent' FOR UPDATE OF m SKIP LOCKED)
-        """,
-        ([row.id for row in rows], [row.delivery_number for row in rows]),
-    )
 
 
 async def relay(settings: Settings) -> None:

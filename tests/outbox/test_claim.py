@@ -8,9 +8,9 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from actors.runtime.relay import BATCH, Claimed, claim
 from schemas.messages import SendCode
 from schemas.outbox import metrics, outbox
+from schemas.outbox.claims import BATCH, Claimed, claim, set_up_claims
 from schemas.postgres.connection import Connection
 from tests.support.installation import new_database
 
@@ -40,7 +40,7 @@ def backlog_url(database_url: str) -> str:
 async def claim_as_a_relay_does(url: str) -> tuple[list[Claimed], str]:
     """The rows of one claim, and the query plan of the next."""
     async with await Connection.connect(url, autocommit=True, prepare_threshold=0) as conn:
-        await conn.execute("SET plan_cache_mode = force_generic_plan")
+        await set_up_claims(conn)
         claimed = (await claim(conn, relay=1)).rows
         cursor = await conn.execute(
             "SELECT name, parameter_types::text[] FROM pg_prepared_statements WHERE statement LIKE %s",
@@ -84,3 +84,9 @@ def test_a_claim_does_not_read_messages_that_are_done_or_not_due(backlog_url: st
     assert "Seq Scan" not in plan, plan
     [ready] = [line for line in plan.splitlines() if "Index Cond: ((queue" in line]
     assert "(available_at <= statement_timestamp())" in ready, plan
+
+
+def test_a_claim_does_not_read_the_whole_table_because_it_was_empty_when_the_relay_started(database_url: str) -> None:
+    claimed, plan = asyncio.run(claim_as_a_relay_does(new_database(database_url)))
+    assert not claimed
+    assert "Seq Scan" not in plan, plan

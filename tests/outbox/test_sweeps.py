@@ -15,12 +15,13 @@ from pika.spec import Basic
 
 from actors.runtime import relay, rescuer
 from actors.runtime.broker import declare_queues, describe_difference, queue_arguments, xq_arguments
-from actors.runtime.relay import BATCH, IN_FLIGHT, Claimed, Outgoing
+from actors.runtime.relay import Outgoing
 from schemas.diagnosis.finding import Finding
 from schemas.diagnosis.findings import diagnose
 from schemas.diagnosis.status import InstallationStatus
 from schemas.messages import QUEUES, RecomputeBills
 from schemas.outbox import heartbeats, outbox
+from schemas.outbox.claims import BATCH, FULL_SECONDS, IN_FLIGHT, Claimed, claim, requeue_refused
 from schemas.outbox.dead_letters import replays
 from schemas.outbox.dead_letters.replays import NewReplay
 from schemas.postgres.connection import Connection
@@ -53,9 +54,9 @@ def test_a_long_backlog_is_sent_five_hundred_at_a_time(url: str) -> None:
     async def claim_often(conn: Connection) -> tuple[int, int]:
         for _ in range(600):
             await message(conn)
-        claims = [await relay.claim(conn, relay=MY_RELAY) for _ in range(8)]
+        claims = [await claim(conn, relay=MY_RELAY) for _ in range(8)]
         # claim on at once, then look often whether workers have handled some, since they wake nobody
-        assert [claim.pause_seconds for claim in claims] == [0] * 5 + [relay.FULL_SECONDS] * 3
+        assert [one.pause_seconds for one in claims] == [0] * 5 + [FULL_SECONDS] * 3
         return (
             await conn.value("SELECT count(*) FROM messages WHERE state = 'sent'"),
             await conn.value("SELECT count(*) FROM messages WHERE state = 'ready'"),
@@ -73,7 +74,7 @@ def test_a_claim_takes_what_is_due_and_not_claimed_by_another_relay(url: str) ->
             await message(conn, state)
         async with connected(url) as other, other.transaction():
             await other.execute("SELECT FROM messages WHERE id = %s FOR UPDATE", (first,))
-            claimed = (await relay.claim(conn, relay=MY_RELAY)).rows
+            claimed = (await claim(conn, relay=MY_RELAY)).rows
         return [second], claimed
 
     expected, claimed = over(url, claims)
@@ -85,7 +86,7 @@ def test_a_claim_says_whether_more_may_be_due(url: str) -> None:
     async def claims(conn: Connection) -> list[bool]:
         for _ in range(BATCH + 1):
             await message(conn)
-        return [(await relay.claim(conn, relay=MY_RELAY)).more_due for _ in range(2)]
+        return [(await claim(conn, relay=MY_RELAY)).more_due for _ in range(2)]
 
     assert over(url, claims) == [True, False]
 
@@ -93,9 +94,9 @@ def test_a_claim_says_whether_more_may_be_due(url: str) -> None:
 def test_only_what_an_ended_relay_had_claimed_is_requeued(url: str) -> None:
     async def rescue(conn: Connection) -> list[str]:
         mine = await message(conn)
-        await relay.claim(conn, relay=MY_RELAY)
+        await claim(conn, relay=MY_RELAY)
         theirs = await message(conn)
-        await relay.claim(conn, relay=OTHER_RELAY)
+        await claim(conn, relay=OTHER_RELAY)
         async with connected(url) as other:
             await other.execute("SELECT pg_advisory_lock(%s)", (OTHER_RELAY,))  # it still runs
             assert await rescuer.requeue_unpublished(conn) == 1
@@ -181,7 +182,7 @@ def test_a_second_delivery_has_another_number(url: str) -> None:
         message_id = await message(conn)
         numbers = []
         for _ in range(2):
-            numbers += [row.delivery_number for row in (await relay.claim(conn, relay=MY_RELAY)).rows]
+            numbers += [row.delivery_number for row in (await claim(conn, relay=MY_RELAY)).rows]
             await conn.execute("UPDATE messages SET state = 'ready' WHERE id = %s", (message_id,))
         return numbers
 
@@ -304,7 +305,7 @@ def test_what_rabbitmq_refused_is_requeued_unless_it_was_handled_or_sent_again(u
         one = {"delivery_number": "1"}
         ids = [await message(conn, state, **one) for state in ("sent", "calling", "done", "dead")]
         ids.append(await message(conn, "sent", delivery_number="2"))
-        await relay.requeue_refused(conn, [Claimed(message_id, 1, "recompute_bills", QUEUE) for message_id in ids])
+        await requeue_refused(conn, [Claimed(message_id, 1, "recompute_bills", QUEUE) for message_id in ids])
         return await states(conn, *ids)
 
     assert over(url, requeue) == ["ready", "calling", "done", "dead", "sent"]
