@@ -130,7 +130,7 @@ async def get_dead_letter(request: ApiRequest, letter_id: FromPath[UUID]) -> Dea
     """Everything about one message or unrecognized message: its body with secrets masked, every attempt with its traceback,
     its cause, the messages that it caused, and its history."""
     async with request.database.connection() as conn:
-        return await details.get_detail(conn, letter_id, Redactor(request.settings))
+        return await details.get_detail(conn, letter_id, Redactor(request.settings), zone=request.settings.stint_timezone)
 
 
 @post("/api/dead-letters/replay", summary="Replay dead letters", guards=[require_admin], status_code=202)
@@ -199,4 +199,4 @@ async def edit_dead_letter(request: ApiRequest, letter_id: FromPath[UUID], data:
     async with request.database.transaction() as conn:
         check = partial(check_edited, rules=EntryRules.of(request.settings))
         await edits.edit(conn, letter_id, data, redactor, check=check, who=request.user.email or str(request.user.id))
-        return await details.get_detail(conn, letter_id, redactor)
+        return await details.get_detail(conn, letter_id, redactor, zone=request.settings.stint_timezone)

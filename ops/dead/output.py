@@ -10,6 +10,7 @@ from typing import Any
 from schemas.outbox.dead_letters.details import DeadLetterDetail, difference
 from schemas.outbox.dead_letters.groups import Groups
 from schemas.outbox.dead_letters.replays import Replay, Replays
+from schemas.outbox.message_subjects import Subject
 
 Json = dict[str, Any]
 
@@ -72,11 +73,10 @@ def print_detail(found: DeadLetterDetail) -> None:
         print(f"  caused by {found.cause.actor} {found.cause.id} ({found.cause.state})")
     for caused in found.caused:
         print(f"  caused {caused.actor} {caused.id} ({caused.state})")
+    for subject in found.subjects:
+        print(f"  {_subject(subject)}")
     if found.bill is not None:
-        bill = found.bill
-        print(f"  time bill of {bill.date}, {bill.minutes} minutes, of {_escape_control(bill.consultant)} for "
-              f"{_escape_control(bill.customer)}, pillar {_escape_control(bill.pillar)}; in Xero: "
-              f"project {bill.xero_project_id or 'none'}, task {bill.xero_task_id or 'none'}")  # fmt: skip
+        print(f"  in Xero: project {found.bill.xero_project_id or 'none'}, task {found.bill.xero_task_id or 'none'}")
     print("\nbody")
     _indented(found.body if isinstance(found.body, str) else json.dumps(found.body, indent=2, ensure_ascii=False))
     if found.headers:
@@ -92,6 +92,15 @@ def print_detail(found: DeadLetterDetail) -> None:
         print(f"\n{_at(event.at)} {event.action} by {_escape_control(event.who)}: {_escape_control(event.reason)}")
         if event.before is not None:
             print_difference(event.before, event.after, changes=True)
+
+
+def _subject(subject: Subject) -> str:
+    """Such as "time bill General Support, of Jo for Acme, 2026-03-02, 60 min"."""
+    of = f", of {subject.person}" if subject.person else ""
+    customer = (f" for {subject.customer}" if of else f", {subject.customer}") if subject.customer else ""
+    day = f", {subject.day}" if subject.day else ""
+    minutes = f", {subject.seconds // 60} min" if subject.seconds is not None else ""
+    return _escape_control(f"{subject.kind} {subject.name}{of}{customer}{day}{minutes}")
 
 
 def print_replay(found: Replay) -> None:

@@ -81,7 +81,9 @@ async def _list(conn: Connection, args: argparse.Namespace) -> int:
 
 
 async def _show(conn: Connection, args: argparse.Namespace) -> int:
-    detail = await details.get_detail(conn, await selection.message_id(conn, args.id), Redactor(settings()))
+    detail = await details.get_detail(
+        conn, await selection.message_id(conn, args.id), Redactor(settings()), zone=settings().stint_timezone
+    )
     if args.json:
         _print_json(detail)
     else:
@@ -170,7 +172,7 @@ def _print_replay(args: argparse.Namespace, replay: Replay, code: int) -> int:
 async def _edit(conn: Connection, args: argparse.Namespace) -> int:
     redactor = Redactor(settings())
     message_id = await selection.message_id(conn, args.id)
-    before = await details.get_detail(conn, message_id, redactor)
+    before = await details.get_detail(conn, message_id, redactor, zone=settings().stint_timezone)
     if not isinstance(before.body, dict):
         raise CommandError("An unrecognized message can't be edited: no actor processes it.")
     body = selection.new_body(before.body, args)
@@ -207,7 +209,9 @@ async def _export(conn: Connection, args: argparse.Namespace) -> int:
     with progress("export") as update:
         while True:
             page = json.loads(await lists.list_page(conn, Page(500, cursor), filters, redactor, state=args.in_state))
-            for detail in await details.get_details(conn, [UUID(item["id"]) for item in page["items"]], redactor):
+            for detail in await details.get_details(
+                conn, [UUID(item["id"]) for item in page["items"]], redactor, zone=settings().stint_timezone
+            ):
                 print(detail.model_dump_json())
                 count += 1
             update(count)

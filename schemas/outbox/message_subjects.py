@@ -3,15 +3,21 @@
 SQL may read the tables of any package.
 """
 
-from datetime import date
-from typing import Any, Literal
+from collections.abc import Sequence
+from datetime import date, datetime
+from itertools import chain
+from typing import Annotated, Any, Literal, get_args
 from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from pydantic import Field
 
 from schemas.base import Row
 from schemas.postgres.connection import Connection
 
-MOST = 20  # rows of each kind
+MOST = 20  # rows of each field of a body
 Kind = Literal["person", "task", "customer", "time entry", "time bill"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 # the fields of bodies that have an id, or a list of ids
 FIELDS: dict[str, Kind] = {
     "user_id": "person",
@@ -27,56 +33,86 @@ _PERSON = "coalesce(nullif(u.name, ''), u.email)"
 
 
 class Subject(Row):
-    """A row that a message names. `name`: of a person, task or customer; of an entry and a bill its task or pillar. `person`,
-    `customer`, `day` and `seconds`: of an entry or a bill; of a task its customer."""
+    """A row that a message names."""
 
     kind: Kind
     id: UUID
-    name: str
-    person: str | None = None
+    name: Annotated[str, Field(description="of a person, task or customer; of an entry its task, of a time bill its pillar")]
+    person: Annotated[str | None, Field(description="who worked; null: not an entry or a time bill")] = None
     customer: str | None = None
-    day: date | None = None
+    day: Annotated[date | None, Field(description="of an entry or a time bill; of a person the day that the body names")] = None
     seconds: int | None = None
 
 
-async def find_subjects(conn: Connection, body: Any) -> list[Subject]:
-    """The rows that the body of a message names and that exist, in the order of Kind."""
+async def find_subjects(conn: Connection, bodies: Sequence[Any], *, zone: str) -> list[list[Subject]]:
+    """For each body of a message the rows that it names and that exist, in the order of Kind. One statement for all. `zone`:
+    the firm's, for the day of a time."""
+    named = [_named(body) for body in bodies]
+    ids: dict[str, list[UUID]] = {kind: [] for kind in KINDS}
+    for kind, row_id in chain.from_iterable(rows for rows, _ in named):
+        ids[kind].append(row_id)
+    found = await conn.all(
+        f"""
+        SELECT 'person', u.id, {_PERSON}, NULL, c.name, NULL::date, NULL::integer, e.given
+        FROM users u LEFT JOIN customers c ON c.id = u.customer_id
+        LEFT JOIN unnest(%(emails)s::text[]) AS e (given) ON email_key(e.given) = email_key(u.email)
+        WHERE u.id = ANY(%(person)s) OR email_key(u.email) = ANY(SELECT email_key(e) FROM unnest(%(emails)s::text[]) e)
+        UNION ALL
+        SELECT 'task', t.id, t.title, NULL, c.name, NULL, NULL, NULL
+        FROM tasks t JOIN customers c ON c.id = t.customer_id WHERE t.id = ANY(%(task)s)
+        UNION ALL
+        SELECT 'customer', c.id, c.name, NULL, NULL, NULL, NULL, NULL FROM customers c WHERE c.id = ANY(%(customer)s)
+        UNION ALL
+        SELECT 'time entry', e.id, t.title, {_PERSON}, c.name, e.date, e.duration, NULL
+        FROM time_entries e JOIN tasks t ON t.id = e.task_id JOIN customers c ON c.id = e.customer_id
+        JOIN users u ON u.id = e.user_id WHERE e.id = ANY(%(time entry)s) AND e.deleted_at IS NULL
+        UNION ALL
+        SELECT 'time bill', b.id, p.name, {_PERSON}, c.name, b.date, b.minutes * 60, NULL
+        FROM time_bills b JOIN customers c ON c.id = b.customer_id JOIN pillars p ON p.id = b.pillar_id
+        JOIN users u ON u.id = b.user_id WHERE b.id = ANY(%(time bill)s)
+        """,
+        {**ids, "emails": [email for _, emails in named for email in emails]},
+    )
+    rows, by_email = {}, {}
+    for *columns, given in found:
+        subject = Subject(**dict(zip(Subject.model_fields, columns, strict=True)))
+        rows[subject.kind, subject.id] = subject
+        if given is not None:
+            by_email[given] = subject
+    return [
+        _of_body(body, [rows.get(name) for name in names] + [by_email.get(email) for email in emails], zone)
+        for body, (names, emails) in zip(bodies, named, strict=True)
+    ]
+
+
+def _named(body: Any) -> tuple[list[tuple[Kind, UUID]], list[str]]:
+    """The rows that the body names, at most MOST of a field, and the addresses in it."""
     if not isinstance(body, dict):
-        return []
-    ids: dict[str, list[UUID]] = {"person": [], "task": [], "customer": [], "time entry": [], "time bill": []}
+        return [], []
+    rows = []
     for field, kind in FIELDS.items():
         value = body.get(field)
-        ids[kind] += [found for item in (value if isinstance(value, list) else [value]) if (found := _uuid(item)) is not None]
-    emails = [email for field in EMAIL_FIELDS if isinstance(email := body.get(field), str)]
-    return await conn.all(
-        f"""
-        (SELECT 'person' AS kind, u.id, {_PERSON} AS name, NULL AS person, c.name AS customer, NULL::date AS day,
-                NULL::integer AS seconds
-         FROM users u LEFT JOIN customers c ON c.id = u.customer_id
-         WHERE u.id = ANY(%(person)s) OR email_key(u.email) = ANY(SELECT email_key(e) FROM unnest(%(emails)s::text[]) e)
-         ORDER BY u.id LIMIT {MOST})
-        UNION ALL
-        (SELECT 'task', t.id, t.title, NULL, c.name, NULL, NULL
-         FROM tasks t JOIN customers c ON c.id = t.customer_id WHERE t.id = ANY(%(task)s) ORDER BY t.id LIMIT {MOST})
-        UNION ALL
-        (SELECT 'customer', c.id, c.name, NULL, NULL, NULL, NULL FROM customers c WHERE c.id = ANY(%(customer)s)
-         ORDER BY c.id LIMIT {MOST})
-        UNION ALL
-        (SELECT 'time entry', e.id, t.title, {_PERSON}, c.name, e.date, e.duration
-         FROM time_entries e JOIN tasks t ON t.id = e.task_id JOIN customers c ON c.id = e.customer_id
-         JOIN users u ON u.id = e.user_id
-         WHERE e.id = ANY(%(entry)s) AND e.deleted_at IS NULL ORDER BY e.id LIMIT {MOST})
-        UNION ALL
-        (SELECT 'time bill', b.id, p.name, {_PERSON}, c.name, b.date, b.minutes * 60
-         FROM time_bills b JOIN customers c ON c.id = b.customer_id JOIN pillars p ON p.id = b.pillar_id
-         JOIN users u ON u.id = b.user_id WHERE b.id = ANY(%(bill)s) ORDER BY b.date, b.id LIMIT {MOST})
-        """,
-        {
-            "person": ids["person"], "task": ids["task"], "customer": ids["customer"], "entry": ids["time entry"],
-            "bill": ids["time bill"], "emails": emails,
-        },
-        row=Subject,
-    )  # fmt: skip
+        items = value[:MOST] if isinstance(value, list) else [value]
+        rows += [(kind, found) for item in items if (found := _uuid(item)) is not None]
+    return rows, [email for field in EMAIL_FIELDS if isinstance(email := body.get(field), str) and "\0" not in email]
+
+
+def _of_body(body: Any, found: Sequence[Subject | None], zone: str) -> list[Subject]:
+    unique = {(subject.kind, subject.id): subject for subject in found if subject is not None}
+    day = _day(body, zone) if unique else None
+    with_day = [subject.model_copy(update={"day": day}) if subject.kind == "person" else subject for subject in unique.values()]
+    return sorted(with_day, key=lambda subject: (KINDS.index(subject.kind), subject.day or date.min, subject.id))
+
+
+def _day(body: dict[str, Any], zone: str) -> date | None:
+    """The day of a message about a person's day, or the day in the firm's zone on which a stopped timer was started."""
+    try:
+        if isinstance(day := body.get("day"), str):
+            return date.fromisoformat(day)
+        start = body.get("start_time")
+        return datetime.fromisoformat(start).astimezone(ZoneInfo(zone)).date() if isinstance(start, str) else None
+    except (ValueError, OverflowError):
+        return None
 
 
 async def person_name(conn: Connection, user_id: UUID | None) -> str | None:

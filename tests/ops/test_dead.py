@@ -247,6 +247,24 @@ def test_work_is_triggered_with_a_reason(alone: Installation) -> None:
     shown = dead(alone, "show", told["id"]).stdout
     assert "trigger by " in shown and ": wrong in Xero" in shown and ": again" in shown
     assert ", never died;" in shown and "error:" not in shown
+    assert "\n  time bill General Support, of Jo for Acme, 2026-03-02, 60 min\n" in shown
+    stopped = dead(alone, "show", dead_stop(alone, bill)).stdout
+    assert "\n  person Jo, 2026-03-02\n  task Servers, Acme\n" in stopped
+
+
+def dead_stop(stint: Installation, bill: str) -> str:
+    """A dead stop of the person and the customer of that bill."""
+    return str(
+        stint.value(
+            """
+            INSERT INTO messages (id, actor, queue, body, state, max_attempts)
+            SELECT gen_random_uuid(), 'stop_timer', 'timers', jsonb_build_object('user_id', b.user_id, 'task_id', t.id,
+                   'start_time', '2026-03-02T09:00:00Z'), 'dead', 5
+            FROM time_bills b JOIN tasks t USING (customer_id) WHERE b.id = %s RETURNING id
+            """,
+            bill,
+        )
+    )
 
 
 async def a_bill(url: str) -> str:

@@ -292,7 +292,7 @@ def test_an_edit_keeps_the_body_before_and_after(url: str) -> None:
         await edits.edit(conn, dead, Edit(body=after, reason="typo"), Redactor(settings(url)), check=anything, who="ann")
         await conn.execute("UPDATE messages SET state = 'dead'")
         await edits.edit(conn, dead, Edit(body=before, reason="undo"), Redactor(settings(url)), check=anything, who="jo")
-        history = (await details.get_detail(conn, dead, Redactor(settings(url)))).history
+        history = (await details.get_detail(conn, dead, Redactor(settings(url)), zone="UTC")).history
         shown = [(event.action, event.who, event.before, event.after) for event in history]
         return [shown, [("edit", "ann", before, after), ("replay", "ann", None, None), ("edit", "jo", after, before),
                         ("replay", "jo", None, None)]]  # fmt: skip
@@ -332,7 +332,7 @@ def test_unrecognized_messages_are_grouped_and_selected_by_their_group(url: str)
             await unrecognized_messages.record_unrecognized(conn, queue=queue, reason=reason, body=body)
         found = (await groups.list_groups(conn, Redactor(settings(url)))).unrecognized_groups
         chosen = next(group for group in found if group.queue == "bills")
-        example = await details.get_detail(conn, chosen.example, Redactor(settings(url)))
+        example = await details.get_detail(conn, chosen.example, Redactor(settings(url)), zone="UTC")
         count = (await actions.discard(conn, Action(select=Select(group=chosen.fingerprint), reason="why"), who="ann")).count
         left = await groups.list_groups(conn, Redactor(settings(url)))
         return [[(group.queue, group.error, group.count) for group in found], example.fingerprint == chosen.fingerprint, count,

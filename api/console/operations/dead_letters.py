@@ -74,8 +74,7 @@ async def show_list(request: ApiRequest) -> Response[bytes]:
 async def show_message(request: ApiRequest, letter_id: FromPath[UUID]) -> Response[bytes]:
     """One dead letter, or any other message: its attempts, its body, what it is about, its cause and what it caused."""
     async with request.database.connection() as conn:
-        message = await details.get_detail(conn, letter_id, Redactor(request.settings))
-        subjects = await message_subjects.find_subjects(conn, message.body)
+        message = await details.get_detail(conn, letter_id, Redactor(request.settings), zone=request.settings.stint_timezone)
         created_by = await message_subjects.person_name(conn, message.created_by)
         mapped_to = [message.bill.xero_project_id, message.bill.xero_task_id] if message.bill is not None else []
         names = await choices.names_of(conn, mapped_to) if mapped_to else {}
@@ -83,7 +82,6 @@ async def show_message(request: ApiRequest, letter_id: FromPath[UUID]) -> Respon
         request,
         "dead-letters/message.html",
         message=message,
-        subjects=subjects,
         created_by=created_by,
         names=names,
         body=as_text(message.body),

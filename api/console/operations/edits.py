@@ -68,7 +68,7 @@ async def edit(request: ApiRequest, letter_id: FromPath[UUID]) -> Response[bytes
 
 async def _letter(request: ApiRequest, letter_id: UUID, *, any_state: bool = False) -> DeadLetterDetail:
     async with request.database.connection() as conn:
-        message = await details.get_detail(conn, letter_id, Redactor(request.settings))
+        message = await details.get_detail(conn, letter_id, Redactor(request.settings), zone=request.settings.stint_timezone)
     if message.kind == "unrecognized":
         raise Conflict("An unrecognized message cannot be edited, because no actor handles it.")
     if message.state != "dead" and not any_state:

@@ -18,6 +18,7 @@ from schemas.base import Row, Sql, json_object
 from schemas.errors import NotFound
 from schemas.masking import Redactor
 from schemas.outbox.dead_letters.lists import Kind
+from schemas.outbox.message_subjects import Subject, find_subjects
 from schemas.outbox.outbox import State
 from schemas.postgres.connection import Connection
 
@@ -105,28 +106,31 @@ class DeadLetterDetail(Row):
     ]
     headers: Annotated[str | None, Field(description="the headers of an unrecognized message")]
     bill: Annotated[BillOfMessage | None, Field(description="of a message that sends a time bill to Xero")]
+    subjects: Annotated[
+        list[Subject], Field(description="the people, customers, tasks, entries and time bills that its body names")
+    ]
     cause: Annotated[Related | None, Field(description="the message whose handler enqueued this one")]
     caused: Annotated[list[Related], Field(description=f"the messages that its own handler enqueued, at most {MAX_RELATED}")]
     failures: Annotated[list[Attempt], Field(description="all failed attempts, also those before a replay")]
     history: list[DeadLetterEvent]
 
 
-async def get_detail(conn: Connection, letter_id: UUID, redactor: Redactor) -> DeadLetterDetail:
-    """Everything about one message or unrecognized message. Raises NotFound."""
-    for found in await get_details(conn, [letter_id], redactor):
+async def get_detail(conn: Connection, letter_id: UUID, redactor: Redactor, *, zone: str) -> DeadLetterDetail:
+    """Everything about one message or unrecognized message. `zone`: the firm's. Raises NotFound."""
+    for found in await get_details(conn, [letter_id], redactor, zone=zone):
         return found
     raise NotFound("There is no such dead letter; GET /api/dead-letters, or ./stint dead list, lists them.")
 
 
-async def get_details(conn: Connection, letter_ids: Sequence[UUID], redactor: Redactor) -> list[DeadLetterDetail]:
+async def get_details(conn: Connection, letter_ids: Sequence[UUID], redactor: Redactor, *, zone: str) -> list[DeadLetterDetail]:
     """Everything about each of these messages and unrecognized messages, in this order. Unknown ids are left out."""
-    found = {detail.id: detail for detail in await _get_messages(conn, letter_ids, redactor)}
+    found = {detail.id: detail for detail in await _get_messages(conn, letter_ids, redactor, zone)}
     others = [letter_id for letter_id in letter_ids if letter_id not in found]
     found |= {detail.id: detail for detail in await _get_unrecognized(conn, others, redactor)} if others else {}
     return [found[letter_id] for letter_id in letter_ids if letter_id in found]
 
 
-async def _get_messages(conn: Connection, message_ids: Sequence[UUID], redactor: Redactor) -> list[DeadLetterDetail]:
+async def _get_messages(conn: Connection, message_ids: Sequence[UUID], redactor: Redactor, zone: str) -> list[DeadLetterDetail]:
     found = await conn.values(
         f"""
         SELECT json_build_object(
@@ -148,7 +152,13 @@ async def _get_messages(conn: Connection, message_ids: Sequence[UUID], redactor:
         """,
         {"ids": list(message_ids)},
     )
-    return await asyncio.to_thread(lambda: [DeadLetterDetail.model_validate(redactor.json(row)) for row in found])
+    subjects = await find_subjects(conn, [row["body"] for row in found], zone=zone)
+    return await asyncio.to_thread(
+        lambda: [
+            DeadLetterDetail.model_validate(redactor.json(row) | {"subjects": of_row})
+            for row, of_row in zip(found, subjects, strict=True)
+        ]
+    )
 
 
 def difference(before: Any, after: Any) -> list[str]:
@@ -185,7 +195,7 @@ def _unrecognized_detail(row: tuple[Any, ...], redactor: Redactor) -> DeadLetter
         error=redactor.text(reason), fingerprint=fingerprint, attempts=0, max_attempts=0, replays=0, created_at=at,
         created_by=None, died_at=at, body=shown if is_whole else f"{shown}… ({size:,} bytes in all)",
         raw=base64.b64encode(body).decode() if is_whole and shown == text else None,
-        headers=redactor.text(headers), bill=None, cause=None, caused=[], failures=[],
+        headers=redactor.text(headers), bill=None, subjects=[], cause=None, caused=[], failures=[],
         history=[DeadLetterEvent.model_validate(redactor.json(event)) for event in events],
     )  # fmt: skip
 
