@@ -8,6 +8,7 @@ import ast
 import importlib
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -96,13 +97,19 @@ OWN = {
 LOCALS = {"host": "https://hooks.slack.com"}
 
 
-def calls() -> Iterator[tuple[str, ast.Call]]:
-    """Each call of a function of `re` that takes an expression, with its path."""
+@cache
+def calls() -> tuple[tuple[str, ast.Call], ...]:
+    """Each call of a function of `re` that takes an expression, with its path. Not for the collection of tests, which each
+    process of pytest does: to parse the source takes a second."""
+    return tuple(_calls())
+
+
+def _calls() -> Iterator[tuple[str, ast.Call]]:
     for package in PACKAGES:
         for path in sorted((CHECKOUT / package).rglob("*.py")):
             text = path.read_text()
             if "import re" not in text and "from re import" not in text:
-                continue  # to parse everything takes seconds, at the start of each run of the tests
+                continue  # to parse everything takes seconds
             for node in ast.walk(ast.parse(text)):
                 assert not (isinstance(node, ast.ImportFrom) and node.module == "re"), f"{path}: import re as a module"
                 if isinstance(node, ast.Call) and _function_of_re(node) in METHODS:
@@ -142,15 +149,15 @@ def test_every_expression_of_the_source_is_listed_here() -> None:
     assert unused == set()
 
 
-CASES = [
-    pytest.param(path, call, id=f"{path}:{call.lineno}")
-    for path, call in calls()
-    if not any(path == where and ast.unparse(call.args[0]).startswith(start) for where, start in OWN)
-]
+@pytest.mark.parametrize("path", EXPRESSIONS)
+def test_an_expression_takes_linear_time(path: str) -> None:
+    for where, call in calls():
+        expression = ast.unparse(call.args[0])
+        if where == path and not any(path == whose and expression.startswith(start) for whose, start in OWN):
+            takes_linear_time(path, call)
 
 
-@pytest.mark.parametrize(("path", "call"), CASES)
-def test_an_expression_takes_linear_time(path: str, call: ast.Call) -> None:
+def takes_linear_time(path: str, call: ast.Call) -> None:
     method = method_of(path, ast.unparse(call.args[0]))
     assert method, "add it to EXPRESSIONS, and the method that runs it"
     pattern = compiled(path, call)
