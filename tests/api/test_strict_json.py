@@ -18,7 +18,7 @@ from api.sign_in import MAX_SIGN_IN_BYTES
 from tests.support.answers import EVERY_ROUTE, Json, problem, refused_fields
 from tests.support.given import Given, Person
 from tests.support.installation import Installation
-from tests.support.sizes import examples
+from tests.support.sizes import examples, sample
 
 JSON = {"Content-Type": "application/json"}
 SOMEONE = "5f0c4f0e-7f5b-4d5c-9f0e-0a3c5d1b2e4f"
@@ -81,7 +81,7 @@ MALFORMED = {
 
 @pytest.mark.parametrize(("method", "path"), BODIES)
 def test_malformed_json_is_400(method: str, path: str, admin: Person) -> None:
-    for name, body in MALFORMED.items():
+    for name, body in sample(list(MALFORMED.items()), BODIES.index((method, path))):
         if name == "white space" and path.endswith(WITH_OPTIONAL_BODY):
             continue  # counts as no body: tests/api/test_optional_bodies.py
         answer = send(admin, method, path, body)
@@ -97,23 +97,26 @@ def test_32_levels_are_accepted(admin: Person) -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), BODIES)
-@pytest.mark.parametrize("body", [b"[]", b'"text"', b"5", b"true", b'[{"name":"a"}]'])
-def test_a_body_that_is_not_an_object_is_422(method: str, path: str, body: bytes, admin: Person) -> None:
-    assert refused_fields(send(admin, method, path, body)) == [""]
+def test_a_body_that_is_not_an_object_is_422(method: str, path: str, admin: Person) -> None:
+    for body in sample([b"[]", b'"text"', b"5", b"true", b'[{"name":"a"}]'], BODIES.index((method, path))):
+        assert refused_fields(send(admin, method, path, body)) == [""], body
 
 
 @pytest.mark.parametrize(("method", "path"), [route for route in BODIES if not route[1].endswith(WITH_OPTIONAL_BODY)])
-@pytest.mark.parametrize("body", [b"", b"null"])
-def test_a_missing_body_is_422(method: str, path: str, body: bytes, admin: Person) -> None:
-    assert refused_fields(send(admin, method, path, body)) == [""]
+def test_a_missing_body_is_422(method: str, path: str, admin: Person) -> None:
+    for body in (b"", b"null"):
+        assert refused_fields(send(admin, method, path, body)) == [""], body
+
+
+OTHER_TYPES = [
+    "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/msgpack",
+    "application/problem+json", "application/xml", "application", "", ";", "json",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("method", "path"), BODIES)
 def test_another_content_type_is_415(method: str, path: str, admin: Person) -> None:
-    for content_type in (
-        "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/msgpack",
-        "application/problem+json", "application/xml", "application", "", ";", "json",
-    ):  # fmt: skip
+    for content_type in sample(OTHER_TYPES, BODIES.index((method, path))):
         problem(send(admin, method, path, b"{}", content_type), 415)
     if not path.endswith(WITH_OPTIONAL_BODY):  # there {} counts as no body
         request = admin.http.build_request(method, path, content=b"{}")
