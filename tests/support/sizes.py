@@ -57,4 +57,4 @@ WAITING_BILLS = 1_000 if FULL else 520  # for Xero: more than one chunk of 500
 CRASH_HISTORIES = 40 if FULL else 4  # in each, Postgres crashes or is restored five times
 HISTORIES = 500 if FULL else 12  # of two desktops
 SLACK_REQUESTS = 1_000 if FULL else 150  # a hundred at a time
-MUTATIONS = 10_000 if FULL else 2_000  # of what Slack sends
+MUTATIONS = 10_000 if FULL else 500  # of what Slack sends
