@@ -5,6 +5,7 @@ import time
 
 from schemas.diagnosis import postgres_health
 from schemas.outbox import metrics
+from schemas.postgres import backups
 from schemas.postgres.connection import WRITES_REFUSED, Connection, PoolBusy, is_unreachable
 from schemas.postgres.pool import Database
 from schemas.postgres.server.writes import check_writable
@@ -13,8 +14,8 @@ from schemas.postgres.server.writes import check_writable
 class OutboxMetrics:
     """The metrics of the whole installation, as this process read them last."""
 
-    def __init__(self, database: Database, *, seconds: float) -> None:
-        self._database, self._seconds = database, seconds
+    def __init__(self, database: Database, *, seconds: float, backup_max_age_days: float | None) -> None:
+        self._database, self._seconds, self._backup_max_age_days = database, seconds, backup_max_age_days
         self._reading: asyncio.Task[list[str]] | None = None
         self._read_at = float("-inf")
 
@@ -41,7 +42,9 @@ class OutboxMetrics:
     async def _read_outbox(self) -> list[str]:
         async with self._database.connection(queued=False) as conn:
             writable = ["# TYPE stint_postgres_writable gauge", f"stint_postgres_writable {int(await self._is_writable(conn))}"]
-            return [*writable, *postgres_health.lines(await postgres_health.read(conn)), *await metrics.metrics(conn)]
+            backup = backups.lines(await backups.read(conn, max_age_days=self._backup_max_age_days))
+            health = postgres_health.lines(await postgres_health.read(conn))
+            return [*writable, *health, *backup, *await metrics.metrics(conn)]
 
     async def _is_writable(self, conn: Connection) -> bool:
         try:

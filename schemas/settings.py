@@ -194,11 +194,10 @@ class Settings(BaseModel):
     stint_xero_check_seconds: float = Field(900, description="how often a project's entries are checked for invoices in Xero")
     stint_xero_access_seconds: float = Field(60, gt=0, description="how soon lost access to Xero is checked again, at first")
     stint_pool_seconds: float = Field(30, gt=0, description="how long after a reading of the user pool the next one begins")
+    backup_max_age_days: float | None = Field(None, gt=0, description="of the last backup; unset: 2 if there is one")
     stint_prune_days: float = Field(30, description="done messages are deleted after this many days")
     stint_long_hours: float = Field(DEFAULT_LONG_HOURS, description="a time entry of more hours gets the flag `long`")
-    stint_future_hours: float = Field(
-        24, ge=0, le=8760, description="hours can be recorded at most this far ahead of the present time"
-    )
+    stint_future_hours: float = Field(24, ge=0, le=8760, description="hours can be recorded at most this far ahead of now")
 
     @property
     def broker_url(self) -> str:

@@ -8,12 +8,15 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from ops.backup.archives import DUMP, Manifest, described, name_at, write_manifest
 from ops.backup.places import place_of
 from ops.backup.programs import run_program
 from ops.errors import CommandError
 from ops.progress import progress
 from schemas.encryption import encrypt
+from schemas.postgres import backups
 from schemas.postgres.connection import Connection, connect
 from schemas.settings import Settings, settings
 
@@ -41,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("stint: no backup was made, and nothing of it is kept", file=sys.stderr)
         raise
+    asyncio.run(_record(settings(), manifest, where))
     names = place.names()
     for name in names[: -args.keep] if args.keep else []:
         place.delete(name)
@@ -96,6 +100,16 @@ async def dump(directory: Path, settings: Settings, *, without_keys: bool = Fals
     manifest = Manifest(**seen, tables=counts, keys=not without_keys, secret_key=secret, files=files)
     write_manifest(directory, manifest)
     return manifest
+
+
+async def _record(settings: Settings, manifest: Manifest, where: str) -> None:
+    """Records the backup, for `./stint doctor` and the metrics. Where it cannot, as on a standby, it says so."""
+    try:
+        async with await connect(settings) as conn:
+            await backups.record(conn, made_at=manifest.made_at, place=where)
+    except (psycopg.Error, OSError) as error:
+        text = str(error).splitlines()[0]
+        print(f"stint: the backup was made, but ./stint doctor does not learn of it: {text}", file=sys.stderr)
 
 
 async def _run_pg_dump(database_url: str, options: list[str], file: Path, *, server_version: int) -> None:

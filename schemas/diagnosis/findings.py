@@ -7,6 +7,7 @@ from schemas.diagnosis.processes import of_processes
 from schemas.diagnosis.queues import of_other_queues, of_queue
 from schemas.diagnosis.servers import of_server, with_reports
 from schemas.diagnosis.status import InstallationStatus
+from schemas.postgres.backups import LastBackup
 
 
 def diagnose(status: InstallationStatus) -> list[Finding]:
@@ -21,6 +22,7 @@ def diagnose(status: InstallationStatus) -> list[Finding]:
         return findings
     findings += of_postgres(status.postgres)
     findings += of_processes(status)
+    findings += _of_backup(status.backup)
     findings += of_other_queues(status)
     findings += [finding for queue in status.queues if (finding := of_queue(status, queue))]
     if status.dead:
@@ -65,3 +67,16 @@ def diagnose(status: InstallationStatus) -> list[Finding]:
             )
         )
     return findings
+
+
+def _of_backup(backup: LastBackup) -> list[Finding]:
+    if not backup.is_late:
+        return []
+    made = "none was made" if backup.age_seconds is None else f"{backup.age_seconds / 86_400:,.1f} days, at {backup.place}"
+    return [
+        Finding(
+            f"The last backup is too old: {made}.",
+            f"what was written since is lost with Postgres; a backup is expected every {backup.max_age_days:g} days",
+            "find out why it is not made (cron, systemd), and make one: docs/operations.md, The last backup is too old",
+        )
+    ]

@@ -12,6 +12,8 @@ from schemas.outbox import clocks, heartbeats, metrics
 from schemas.outbox.dead_letters import groups
 from schemas.outbox.heartbeats import Process
 from schemas.outbox.metrics import QueueDepth
+from schemas.postgres import backups
+from schemas.postgres.backups import LastBackup
 from schemas.postgres.connection import Connection
 from schemas.settings import Settings
 from schemas.slack.access import loss as slack_loss
@@ -42,6 +44,7 @@ class InstallationStatus:
     timers_without_access: list[str] = field(default_factory=list)  # the addresses of their users
     unreadable_secrets: Unreadable = field(default_factory=Unreadable)  # what SECRET_KEY does not decrypt
     postgres: PostgresHealth = field(default_factory=PostgresHealth)
+    backup: LastBackup = field(default_factory=LastBackup)
 
     def alive(self, kind: str, queue: str | None = None) -> list[Process]:
         """The living processes of that kind; with `queue`, only those that serve it."""
@@ -60,6 +63,7 @@ async def read(conn: Connection, settings: Settings, status: InstallationStatus 
     status.stray_entries = await strays.stray_entries(conn, settings)
     status.unreadable_secrets = await secrets.unreadable(conn, settings)
     status.postgres = await postgres_health.read(conn)
+    status.backup = await backups.read(conn, max_age_days=settings.backup_max_age_days)
     status.timers_without_access = await leftovers.timers_without_access(conn)
     if settings.uses_external_identity:
         status.servers["user pool"] = await _user_pool(conn, settings)

@@ -163,6 +163,7 @@ def in_the_process(healthy: Series) -> dict[str, tuple[Series, int]]:
         "A synchronous standby of Postgres is missing": ({"stint_postgres_standbys_missing": 1}, 0),
         "A standby of Postgres is behind": ({'stint_postgres_standby_behind_bytes{standby="a"}': 3e8}, 0),
         "A replication slot of Postgres keeps WAL": ({'stint_postgres_slot_bytes{slot="a"}': 2e9}, 0),
+        "The last backup is too old": ({"stint_backup_age_seconds": 172_801, "stint_backup_max_age_seconds": 172_800}, 0),
         "A process is frozen": ({'stint_frozen{kind="work"}': 1}, 0),
         "Answers with 5xx": ({answers: 0}, 5),
         "Live events end, or are many": ({'stint_listeners_ended_total{why="slow"}': 0}, 10),

@@ -122,6 +122,7 @@ def test_what_was_backed_up_comes_back_and_what_was_there_is_kept(url: str, stin
     assert {path.name: path.stat().st_mode & 0o777 for path in [archive, *archive.iterdir()]} == {
         archive.name: 0o700, "database.dump": 0o600, "manifest.json": 0o600,
     }  # fmt: skip
+    assert value(url, "SELECT place FROM last_backup") == str(archive)
     manifest = json.loads((archive / "manifest.json").read_text())
     rows = {name: manifest["tables"][name] for name in ("time_entries", "signing_keys", "sign_in_links")}
     assert (rows, manifest["keys"]) == ({"time_entries": 1, "signing_keys": 1, "sign_in_links": 0}, True)
@@ -307,6 +308,7 @@ def test_an_interrupted_backup_and_one_that_cannot_be_written_leave_nothing(url:
         _, said = process.communicate(timeout=60)
     assert (process.returncode, list(place.iterdir())) == (1, []) and "nothing of it is kept: pg_dump failed" in said
 
+    assert value(url, "SELECT count(*) FROM last_backup") == 0
     leftover = place / ".stint-unfinished-x"
     leftover.mkdir()
     (leftover / "database.dump").write_text("of a backup that was killed")

@@ -22,6 +22,7 @@ from schemas.diagnosis.status import InstallationStatus
 from schemas.messages import SendMail
 from schemas.outbox.heartbeats import LateHandler, Process
 from schemas.outbox.metrics import QueueDepth
+from schemas.postgres.backups import LastBackup
 from schemas.postgres.server.failures import explain
 from tests.outbox import probe
 from tests.support.installation import CHECKOUT, Installation, eventually
@@ -173,13 +174,14 @@ def test_whatever_the_doctor_finds_has_a_section() -> None:
                 stray_entries=["e with 60 minutes in project p, marked as bill b"],
                 timers_without_access=["jo@example.com"],
                 unreadable_secrets=Unreadable(signing_key=True, organisation="The firm"),
+                backup=LastBackup(max_age_days=2),
             )
         ),
         *diagnose(InstallationStatus(servers={"Postgres": "ok", "API": "is not ready: Busy"}, processes=[worker]))[:1],
         *(rabbitmq.of_rabbitmq(rabbitmq.state_of(f"{code}: words")) for code in rabbitmq.WORDS),
         mail.of_mail(mail.state_of("refused: words")),
     ]
-    assert len(found) == 39
+    assert len(found) == 40
     headings = re.findall(r"^### (.*)$", PAGE.partition("## Alerts")[2], re.MULTILINE)
     sections = [words_in(part) for heading in headings for part in heading.split(" and ")]
     assert [finding.what for finding in found if not any(section <= words_in(finding.what) for section in sections)] == []
