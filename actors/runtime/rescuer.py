@@ -186,7 +186,8 @@ async def _expire_one_lease(conn: Connection, *, base_seconds: float) -> Record 
 @dataclass(frozen=True)
 class PruneRule:
     """In each round, at most `limit` rows of `table` that meet `condition` are deleted, in this `order`. `key` is the primary
-    key. `%(days)s` in a condition is the setting STINT_PRUNE_DAYS."""
+    key. `%(days)s` in a condition is the setting STINT_PRUNE_DAYS. The present time is `statement_timestamp()`: an index
+    is not searched by `clock_timestamp()`, so each round would read all rows that are kept."""
 
     table: str
     key: str
@@ -209,34 +210,41 @@ PRUNE_RULES = (
     PruneRule(
         "messages",
         "id",
-        "state = 'done' AND done_at < clock_timestamp() - make_interval(secs => %(days)s * 86400)"
+        "state = 'done' AND done_at < statement_timestamp() - make_interval(secs => %(days)s * 86400)"
         " AND (replays = 0 OR NOT EXISTS ("
         "SELECT FROM message_events e WHERE e.message_id = messages.id AND e.action = 'edit'))",
         "done_at",
     ),
     # one job per round: its rows in recompute_changes, up to one per bill, are deleted with it
     PruneRule(
-        "recompute_jobs", "id", "finished_at < clock_timestamp() - make_interval(secs => %(days)s * 86400)", "finished_at", 1
+        "recompute_jobs",
+        "id",
+        "finished_at < statement_timestamp() - make_interval(secs => %(days)s * 86400)",
+        "finished_at",
+        1,
     ),
-    PruneRule("queue_samples", "at, queue", "at < clock_timestamp() - interval '1 day'", "at"),
-    PruneRule("rate_limits", "key", "refilled_at < clock_timestamp()", "refilled_at"),
-    PruneRule("sign_in_codes", "id", "expires_at < clock_timestamp()", "expires_at"),
-    PruneRule("sign_in_links", "token_hash", "expires_at < clock_timestamp()", "expires_at"),
-    PruneRule("console_sessions", "token_hash", "expires_at < clock_timestamp()", "expires_at"),
+    PruneRule("queue_samples", "at, queue", "at < statement_timestamp() - interval '1 day'", "at"),
+    PruneRule("rate_limits", "key", "refilled_at < statement_timestamp()", "refilled_at"),
+    PruneRule("sign_in_codes", "id", "expires_at < statement_timestamp()", "expires_at"),
+    PruneRule("sign_in_links", "token_hash", "expires_at < statement_timestamp()", "expires_at"),
+    PruneRule("console_sessions", "token_hash", "expires_at < statement_timestamp()", "expires_at"),
     # Slack repeats a request for up to 24 hours
-    PruneRule("slack_deduplication", "key", "at < clock_timestamp() - interval '48 hours'", "at"),
-    PruneRule("slack_homes", "slack_id", f"opened_at < clock_timestamp() - interval '{KEPT_DAYS} days'", "opened_at"),
+    PruneRule("slack_deduplication", "key", "at < statement_timestamp() - interval '48 hours'", "at"),
+    PruneRule("slack_homes", "slack_id", f"opened_at < statement_timestamp() - interval '{KEPT_DAYS} days'", "opened_at"),
     PruneRule("slack_approval_days", "day", "day < current_date - 30", "day"),
     PruneRule("slack_reminder_days", "user_id, day", "day < current_date - 30", "day"),
     # a client that was offline for longer has to start again, without its old operations
     PruneRule(
-        "sync_operations", "user_id, op_id", f"created_at < clock_timestamp() - interval '{TOMBSTONE_DAYS} days'", "created_at"
+        "sync_operations",
+        "user_id, op_id",
+        f"created_at < statement_timestamp() - interval '{TOMBSTONE_DAYS} days'",
+        "created_at",
     ),
     # a client whose cursor was issued in a pruned epoch has to start again
-    PruneRule("sync_epochs", "id", f"ended_at < clock_timestamp() - interval '{TOMBSTONE_DAYS} days'", "ended_at"),
-    PruneRule("xero_oauth_states", "state_hash", "expires_at < clock_timestamp()", "expires_at"),
+    PruneRule("sync_epochs", "id", f"ended_at < statement_timestamp() - interval '{TOMBSTONE_DAYS} days'", "ended_at"),
+    PruneRule("xero_oauth_states", "state_hash", "expires_at < statement_timestamp()", "expires_at"),
     # Xero's longest rate limit counts the calls of one day
-    PruneRule("xero_calls", "id", "ends_at < clock_timestamp() - interval '2 days'", "ends_at"),
+    PruneRule("xero_calls", "id", "ends_at < statement_timestamp() - interval '2 days'", "ends_at"),
 )
 
 
