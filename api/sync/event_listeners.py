@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -17,18 +17,18 @@ from uuid import UUID
 
 import prometheus_client
 
+from api.sync.event_batches import EVERYTHING, Batch, Batches, Events, Interest
 from schemas.errors import RateLimited, Unavailable
 from schemas.identity.users import User
 from schemas.postgres.connection import connect
 from schemas.settings import Settings
 from schemas.sync import live_events
-from schemas.sync.live_events import CHANNEL, Change, Changes
+from schemas.sync.live_events import CHANNEL, Changes
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
 ANSWER_TIMEOUT_SECONDS = 10.0  # if Postgres does not answer within that, the task reconnects
-PAUSE_SECONDS = 0.05  # between two reads, so that many commits in a row are read together
 RECONNECT_SECONDS = 0.5
 LOG_INTERVAL_SECONDS = 20  # between two log lines about the same outage
 MAX_STREAMS_PER_USER = 20
@@ -39,30 +39,30 @@ RESET = b"event: reset\ndata: {}\n\n"  # tells the client to read everything aga
 OPEN = prometheus_client.Gauge("stint_listeners", "Open streams of live events", multiprocess_mode="livesum")
 ENDED = prometheus_client.Counter("stint_listeners_ended_total", "Streams of live events that ended", ["why"])
 
-Events = dict[bytes, None]  # encoded events: a set that keeps its order
-
 
 class Subscriber:
     """One open stream. `wake` is set when it has something to do: send events, check access again, or end."""
 
-    def __init__(self, user: User) -> None:
-        self.user = user
+    def __init__(self, user: User, interest: Interest = EVERYTHING) -> None:
+        self.user, self.interest = user, interest
         self.wake = asyncio.Event()
         self.must_recheck_access = False
         self.ended: str | None = None  # the reason, once it is to end
-        self._pending: Events = {}
+        self._pending: Events = {}  # perhaps a batch's, so it is replaced and never changed
+        self._text: bytes | None = None  # all that is pending, if that is one batch
 
-    def publish(self, events: Events) -> None:
+    def publish(self, batch: Batch) -> None:
         """Adds events to send; one that is pending already is sent once."""
         if RESET not in self._pending:  # after a reset the client reads everything, these changes included
-            self._pending |= events
+            self._text = None if self._pending else batch.text
+            self._pending = self._pending | batch.events if self._pending else batch.events
             if len(self._pending) > MAX_PENDING:
-                self._pending = {RESET: None}
+                self.reset()
         self.wake.set()
 
     def reset(self) -> None:
         """Replaces the pending events by a reset."""
-        self._pending = {RESET: None}
+        self._pending, self._text = {RESET: None}, RESET
         self.wake.set()
 
     def recheck_access(self) -> None:
@@ -77,12 +77,12 @@ class Subscriber:
 
     def take_pending(self) -> bytes:
         """Removes the next events to send and returns them as one text; empty when there are none."""
+        if self._text is not None and len(self._pending) <= MAX_EVENTS_PER_WRITE:
+            text = self._text
+            self._pending, self._text = {}, None
+            return text
         taken = list(islice(self._pending, MAX_EVENTS_PER_WRITE))
-        if len(taken) == len(self._pending):
-            self._pending = {}
-        else:
-            for event in taken:
-                del self._pending[event]
+        self._pending, self._text = dict.fromkeys(islice(self._pending, len(taken), None)), None
         return b"".join(taken)
 
 
@@ -108,14 +108,14 @@ class Subscribers:
                 await self._reader
 
     @contextmanager
-    def subscribe(self, user: User) -> Iterator[Subscriber]:
-        """A subscriber that gets every change committed from now on that this user may see. Raises RateLimited when the
-        user has too many streams, Unavailable when this process has."""
+    def subscribe(self, user: User, interest: Interest) -> Iterator[Subscriber]:
+        """A subscriber that gets every change committed from now on that this user may see and wants. Raises RateLimited when
+        the user has too many streams, Unavailable when this process has."""
         if self._streams_of_user[user.id] >= MAX_STREAMS_PER_USER:
             raise RateLimited(f"You have {MAX_STREAMS_PER_USER} open streams of live events; close one first.", seconds=5)
         if len(self._subscribers) >= self._settings.stint_most_listeners:
             raise Unavailable("This server has too many open streams of live events; try again in a moment.")
-        subscriber = Subscriber(user)
+        subscriber = Subscriber(user, interest)
         self._subscribers.add(subscriber)
         self._streams_of_user[user.id] += 1
         OPEN.inc()
@@ -165,27 +165,21 @@ class Subscribers:
                     changes = await live_events.changes_since(conn, snapshot)
                     snapshot = changes.snapshot
                     await self._publish(changes)
-                    await asyncio.sleep(PAUSE_SECONDS)
+                    # The first change after a pause is told at once, and the changes of this pause together: those of one row
+                    # once, and all of them in one write to each stream, which is what a stream costs most.
+                    await asyncio.sleep(self._settings.stint_events_seconds)
             finally:
                 self._is_reading = False
 
     async def _publish(self, changes: Changes) -> None:
-        all_events = dict.fromkeys(map(_encoded, changes.changes))
-        events_of_customer: dict[UUID | None, Events] = defaultdict(dict)
-        for change in changes.changes:
-            if change.customer_id is not None:
-                events_of_customer[change.customer_id][_encoded(change)] = None
+        batches = Batches(changes.changes)
         for number, subscriber in enumerate(list(self._subscribers), 1):
             user = subscriber.user
             if changes.users is None or user.id in changes.users:
                 subscriber.recheck_access()
             if changes.too_many:
                 subscriber.reset()
-            elif events := all_events if user.is_internal else events_of_customer.get(user.customer_id):
-                subscriber.publish(events)
+            elif (batch := batches.of(user, subscriber.interest)).events:
+                subscriber.publish(batch)
             if number % 100 == 0:
                 await asyncio.sleep(0)  # let this process answer requests in between
-
-
-def _encoded(change: Change) -> bytes:
-    return f'event: {change.kind}\ndata: {{"id":"{change.id}"}}\n\n'.encode()

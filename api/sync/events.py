@@ -4,11 +4,12 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import psycopg
 from litestar import get
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import QueryParameter
 from litestar.response.base import ASGIResponse
 
 from api.auth.auth import Authenticator
@@ -17,10 +18,12 @@ from api.auth.tokens import bearer_token
 from api.dependencies import ApiRequest
 from api.http.problems import BadRequest
 from api.http.server import CONNECTION, ClientConnection
+from api.sync.event_batches import EVERYTHING, Interest
 from api.sync.event_listeners import Subscriber, Subscribers
 from schemas.identity.users import User
 from schemas.postgres.pool import Database
 from schemas.settings import Settings
+from schemas.sync.live_events import Kind
 
 logger = logging.getLogger("stint.events")
 
@@ -42,12 +45,20 @@ SEND_BUFFER_BYTES = 32 * 1024
         )
     },
 )
-async def listen(request: ApiRequest) -> ASGIResponse:
+async def listen(
+    request: ApiRequest,
+    kind: Annotated[
+        list[Kind] | None, QueryParameter(description="Only these events; repeat it for several: `kind=activeTimer&kind=focus`")
+    ] = None,
+    own: Annotated[
+        bool, QueryParameter(description="Of active timers, focus and time bills only your own; tasks belong to nobody")
+    ] = False,
+) -> ASGIResponse:
     """Sends each change as it is committed, as Server-Sent Events: `task`, `timeBill`, `activeTimer` or `focus`, with the `id`
     of the row (of an active timer or a focus: of the user). A customer's users get the tasks and approved bills of their own
     customer. `reset` is the first event, and comes again whenever changes may have been missed: read everything again then."""
     access = TokenAccess(request.database, request.authenticator, bearer_token(request.scope["headers"]), request.auth)
-    return event_stream(request, access)
+    return event_stream(request, access, Interest(None if kind is None else frozenset(kind), own))
 
 
 class Access(Protocol):
@@ -74,10 +85,10 @@ class TokenAccess:
             raise BadRequest(401, "Your role has changed; connect again.")
 
 
-def event_stream(request: ApiRequest, access: Access) -> ASGIResponse:
-    """The stream of all changes that this user may see."""
+def event_stream(request: ApiRequest, access: Access, interest: Interest = EVERYTHING) -> ASGIResponse:
+    """The stream of the changes that this user may see and wants."""
     extensions: Any = request.scope["extensions"]
-    return EventStream(request.subscribers, access, request.settings, extensions[CONNECTION])
+    return EventStream(request.subscribers, access, interest, request.settings, extensions[CONNECTION])
 
 
 class EventStream(ASGIResponse):
@@ -85,16 +96,18 @@ class EventStream(ASGIResponse):
 
     _should_set_content_length = False
 
-    def __init__(self, subscribers: Subscribers, access: Access, settings: Settings, connection: ClientConnection) -> None:
+    def __init__(
+        self, subscribers: Subscribers, access: Access, interest: Interest, settings: Settings, connection: ClientConnection
+    ) -> None:
         headers = {"cache-control": "no-store", "x-accel-buffering": "no", "connection": "close"}
         super().__init__(media_type="text/event-stream", headers=headers)
-        self._subscribers, self._access, self._connection = subscribers, access, connection
+        self._subscribers, self._access, self._interest, self._connection = subscribers, access, interest, connection
         self._heartbeat_seconds = settings.stint_heartbeat_seconds
         self._slow_seconds = settings.stint_slow_seconds
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         started = time.monotonic()
-        with self._subscribers.subscribe(self._access.user) as subscriber:
+        with self._subscribers.subscribe(self._access.user, self._interest) as subscriber:
             # this subscriber does not get a change of the user's rights that was committed before `subscribe`, and a lease may
             # be of before it
             await self._check_access(subscriber)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from ops.bench.comparisons import growth, lists, me, recompute, relaying, slack, start_stop, stop_bill
+from ops.bench.comparisons import growth, lists, live_events, me, recompute, relaying, slack, start_stop, stop_bill
 from ops.bench.page import check_page, write_page
 from ops.bench.report import print_table, summary, write_json
 from ops.bench.rounds import Comparison, Line, Plan
@@ -28,6 +28,7 @@ COMPARISONS = (
     me.COMPARISON,
     lists.COMPARISON,
     slack.COMPARISON,
+    live_events.COMPARISON,
     growth.COMPARISON,
     start_stop.START_STOP,
     start_stop.WITH_SLACK,

@@ -30,11 +30,13 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Change:
-    """A row that changed. The firm's own users may know of it, and the users of this customer, if it is not None."""
+    """A row that changed. The firm's own users may know of it, and the users of this customer, if it is not None. `user_id`:
+    whose timer, focus or time bill it is; None for a task, and where it is not known."""
 
     kind: Kind
     id: UUID
     customer_id: UUID | None
+    user_id: UUID | None = None
 
 
 @dataclass(frozen=True)
@@ -57,28 +59,30 @@ class Changes:
     users: frozenset[UUID] | None
 
 
-# What shows a change: the kind, the table, the column with the id, and the customer whose users may also know of it.
+# What shows a change: the kind, the table, the columns with the id and with whose it is, and the customer whose users may also
+# know of it.
 _SOURCES = [
-    (Kind.task, "tasks", "id", "customer_id"),
+    (Kind.task, "tasks", "id", "NULL::uuid", "customer_id"),
     # for the users of a customer that a task has left: they have to remove it
-    (Kind.task, "task_moves", "task_id", "customer_id"),
-    (Kind.time_bill, "time_bills", "id", "CASE WHEN status = 'approved' THEN customer_id END"),
-    (Kind.time_bill, "bill_reopenings", "bill_id", "customer_id"),
-    (Kind.active_timer, "timers", "user_id", "NULL::uuid"),
-    (Kind.active_timer, "timer_ends", "user_id", "NULL::uuid"),
-    (Kind.focus, "focus", "user_id", "NULL::uuid"),
-    ("user", "users", "id", "NULL::uuid"),
+    (Kind.task, "task_moves", "task_id", "NULL::uuid", "customer_id"),
+    (Kind.time_bill, "time_bills", "id", "user_id", "CASE WHEN status = 'approved' THEN customer_id END"),
+    (Kind.time_bill, "bill_reopenings", "bill_id", "NULL::uuid", "customer_id"),
+    (Kind.active_timer, "timers", "user_id", "user_id", "NULL::uuid"),
+    (Kind.active_timer, "timer_ends", "user_id", "user_id", "NULL::uuid"),
+    (Kind.focus, "focus", "user_id", "user_id", "NULL::uuid"),
+    ("user", "users", "id", "id", "NULL::uuid"),
 ]
 # Ordered and limited, so that every plan reads each table by its index, and no more rows than are useful.
 _CHANGED_ROWS = " UNION ALL ".join(
     f"""
-    (SELECT '{table}' AS source, '{kind}' AS kind, {key} AS id, {customer} AS customer_id FROM {table}
+    (SELECT '{table}' AS source, '{kind}' AS kind, {key} AS id, {customer} AS customer_id, {owner} AS user_id
+    FROM {table}
     WHERE changed_xid >= pg_snapshot_xmin(%(since)s::pg_snapshot)
       AND changed_xid < {FIRST_UNUSED}   -- not the rows of a restored dump
       AND NOT pg_visible_in_snapshot(changed_xid, %(since)s::pg_snapshot)
     ORDER BY changed_xid LIMIT {MAX_CHANGES + 1})
     """
-    for kind, table, key, customer in _SOURCES
+    for kind, table, key, owner, customer in _SOURCES
 )
 
 
@@ -95,7 +99,7 @@ async def changes_since(conn: Connection, snapshot: Snapshot) -> Changes:
     """The changes committed since that snapshot, with the snapshot of the statement that reads them."""
     rows = await conn.all(
         f"""
-        SELECT pg_current_snapshot()::text, epoch, source, kind, id, customer_id
+        SELECT pg_current_snapshot()::text, epoch, source, kind, id, customer_id, user_id
         FROM (SELECT sync_epoch() AS epoch OFFSET 0) always LEFT JOIN ({_CHANGED_ROWS}) changed ON true
         """,
         {"since": snapshot.text},
@@ -104,10 +108,10 @@ async def changes_since(conn: Connection, snapshot: Snapshot) -> Changes:
     counts = Counter(source for _, _, source, *_ in rows)
     cut = {source for source, count in counts.items() if count > MAX_CHANGES}
     is_new_epoch = now.epoch != snapshot.epoch
-    users = frozenset(row_id for _, _, _, kind, row_id, _ in rows if kind == "user")
+    users = frozenset(row_id for _, _, _, kind, row_id, *_ in rows if kind == "user")
     return Changes(
         snapshot=now,
-        changes=[Change(Kind(kind), row_id, customer) for *_, kind, row_id, customer in rows if kind not in (None, "user")],
+        changes=[Change(Kind(kind), *found) for _, _, _, kind, *found in rows if kind not in (None, "user")],
         too_many=is_new_epoch or bool(cut - {"users"}),
         users=None if is_new_epoch or "users" in cut else users,
     )

@@ -38,6 +38,8 @@ SHORT_WAITS = {
     "STINT_RETRY_BASE_SECONDS": "0.2",
     "STINT_LEASE_MARGIN_SECONDS": "1",
     "STINT_METRICS_SECONDS": "0",
+    # a stream that is opened now may also get the changes of the last pause, which would be those that prepare a test
+    "STINT_EVENTS_SECONDS": "0.02",
     "STINT_XERO_ACCESS_SECONDS": "1",
 }
 

@@ -17,18 +17,18 @@ Event = tuple[str, str]  # kind and id; the id of a reset is empty
 RESET = ("reset", "")
 
 
-def request(token: str) -> bytes:
-    return f"GET /api/events HTTP/1.1\r\nHost: stint\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+def request(token: str, query: str = "") -> bytes:
+    return f"GET /api/events{query} HTTP/1.1\r\nHost: stint\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
 
 
-def open_stream(url: str, token: str, *, receive_bytes: int | None = None) -> socket.socket:
+def open_stream(url: str, token: str, *, receive_bytes: int | None = None, query: str = "") -> socket.socket:
     """A socket on which a stream was requested. Nothing reads it; the kernel still receives up to `receive_bytes`."""
     sock = socket.socket()
     if receive_bytes is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
     address = urlsplit(url)
     sock.connect((address.hostname, address.port))
-    sock.sendall(request(token))
+    sock.sendall(request(token, query))
     return sock
 
 
@@ -105,9 +105,9 @@ class Stream:
 
 
 @contextmanager
-def subscribed(person: Person, url: str | None = None) -> Iterator[Stream]:
+def subscribed(person: Person, url: str | None = None, *, query: str = "") -> Iterator[Stream]:
     """An open stream: it receives every change that is committed from now on."""
-    stream = Stream(open_stream(url or str(person.http.base_url), person.token))
+    stream = Stream(open_stream(url or str(person.http.base_url), person.token, query=query))
     try:
         eventually(lambda: stream.events, why=f"the stream has started: {stream.status}")
         assert stream.events[0] == RESET

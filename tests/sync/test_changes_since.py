@@ -6,7 +6,8 @@ from uuid import UUID
 
 import pytest
 
-from api.sync.event_listeners import MAX_PENDING, RESET, Subscriber, Subscribers
+from api.sync.event_batches import Batch, Batches, Interest
+from api.sync.event_listeners import MAX_EVENTS_PER_WRITE, MAX_PENDING, RESET, Subscriber, Subscribers
 from schemas.identity.users import Role, User
 from schemas.postgres.connection import Connection
 from schemas.settings import Settings
@@ -55,7 +56,7 @@ def test_a_customers_users_learn_of_approved_bills_only(status: str, is_theirs: 
         snapshot = await current_snapshot(conn)
         more: dict[str, Any] = {"xero_status": "queued"} if status == "approved" else {}
         bill = await firm_rows.bill(conn, rows, status=status, **more)
-        expected = Change(Kind.time_bill, bill, rows.customer if is_theirs else None)
+        expected = Change(Kind.time_bill, bill, rows.customer if is_theirs else None, rows.user)
         return [expected, *(await changes_since(conn, snapshot)).changes]
 
     expected, *found = over(url, check)
@@ -145,11 +146,68 @@ def test_access_is_checked_again_for_a_user_whose_row_changed() -> None:
     assert [subscriber.must_recheck_access for subscriber in found] == [True, True]
 
 
+def batch(numbers: range) -> Batch:
+    events = {f"event {number}\n".encode(): None for number in numbers}
+    return Batch(events, b"".join(events))
+
+
+def test_events_are_built_once_for_all_streams_that_get_the_same() -> None:
+    changes = [Change(Kind.task, UUID(int=number), UUID(int=1 + number % 3)) for number in range(100)]
+    batches = Batches(changes)
+    of_customers = [user_of(number) for number in (None, 1, 2, 3)]
+    interests = [Interest(), Interest(frozenset({Kind.task})), Interest(own=True)]
+    people = [user.model_copy(update={"id": UUID(int=1_000 + number)}) for number, user in enumerate(of_customers * 50)]
+    built = {id(batches.of(user, interest)) for user in people for interest in interests}
+    assert len(built) == len(of_customers) * len(interests)
+
+
+def test_a_stream_gets_only_what_it_asked_for() -> None:
+    me, other = user_of(None), UUID(int=999)
+    changes = [
+        Change(Kind.task, UUID(int=1), None),
+        Change(Kind.active_timer, me.id, None, me.id),
+        Change(Kind.active_timer, other, None, other),
+        Change(Kind.time_bill, UUID(int=2), None, me.id),
+        Change(Kind.time_bill, UUID(int=3), None, other),
+        Change(Kind.focus, other, None, other),
+    ]
+
+    def found(interest: Interest) -> list[int]:
+        events = list(Batches(changes).of(me, Interest()).events)
+        return [events.index(event) for event in Batches(changes).of(me, interest).events]
+
+    assert found(Interest()) == [0, 1, 2, 3, 4, 5]
+    assert found(Interest(own=True)) == [0, 1, 3]
+    assert found(Interest(frozenset({Kind.active_timer, Kind.focus}))) == [1, 2, 5]
+    assert found(Interest(frozenset({Kind.active_timer, Kind.focus}), own=True)) == [1]
+    assert found(Interest(frozenset())) == []
+
+
+def test_a_stream_with_own_events_does_not_get_those_of_another() -> None:
+    one, other = user_of(None), user_of(None).model_copy(update={"id": UUID(int=999)})
+    batches = Batches([Change(Kind.focus, user.id, None, user.id) for user in (one, other)])
+    for user in (one, other):
+        assert str(user.id) in batches.of(user, Interest(own=True)).text.decode()
+
+
+def test_streams_that_share_a_batch_read_it_at_their_own_pace() -> None:
+    fast, slow = (Subscriber(user_of(None)) for _ in range(2))
+    shared, more = batch(range(MAX_EVENTS_PER_WRITE + 1)), batch(range(1_000, 1_002))
+    for subscriber in (fast, slow):
+        subscriber.publish(shared)
+    first = fast.take_pending()
+    for subscriber in (fast, slow):
+        subscriber.publish(more)
+    assert first + fast.take_pending() == slow.take_pending() + slow.take_pending() == shared.text + more.text
+    assert fast.take_pending() == slow.take_pending() == b""
+    assert (len(shared.events), len(more.events)) == (MAX_EVENTS_PER_WRITE + 1, 2)
+
+
 def test_a_listener_that_does_not_read_costs_bounded_memory() -> None:
     subscriber = Subscriber(user_of(None))
-    subscriber.publish({f"event {number}".encode(): None for number in range(1_001)})
+    subscriber.publish(batch(range(1_001)))
     assert MAX_PENDING == 1_000
     assert subscriber.take_pending() == RESET
     subscriber.reset()
-    subscriber.publish({b"event": None})
+    subscriber.publish(batch(range(1)))
     assert subscriber.take_pending() == RESET and subscriber.take_pending() == b""
