@@ -160,12 +160,7 @@ class Settings(BaseModel):
     stint_heartbeat_seconds: float = Field(
         15, description="how often a stream without events sends a heartbeat, so that proxies keep it open"
     )
-    stint_events_seconds: float = Field(
-        0.25,
-        ge=0.01,
-        le=10,
-        description="how long live events are collected after one was told, so that many changes are one write to each stream",
-    )
+    stint_events_seconds: float = Field(0.25, ge=0.01, le=10, description="how long events are collected after one is told")
     stint_slow_seconds: float = Field(
         10, description="a client that reads nothing from a full stream for this long is disconnected"
     )
