@@ -82,6 +82,8 @@ def _add_processes(commands: Commands) -> None:
     arguments.add_up(up)
     ends = "stop the ./stint up that runs, started in whichever shell, and wait until it has ended"
     arguments.add_stop(_command(commands, "stop", _in("ops.running.stop", loads_environment=False), ends, "./stint stop"))
+    again = "replace workers, relay and API of the ./stint up that runs, one after another, while it serves"
+    _command(commands, "restart", _in("ops.running.restart", loads_environment=False), again, "./stint restart")
     shown = "show what the processes of ./stint up have logged, together and in order; also after its end"
     logs = _command(commands, "logs", _in("ops.running.logs", loads_environment=False), shown, "./stint logs work relay -f")
     arguments.add_logs(logs)
@@ -184,7 +186,14 @@ def _command(
 def _up(args: argparse.Namespace) -> int:
     from ops.up.up import run
 
-    return run(State(args.state), port=args.port, verbose=args.verbose, sandbox=args.sandbox, api_processes=args.api_processes)
+    return run(
+        State(args.state),
+        port=args.port,
+        verbose=args.verbose,
+        sandbox=args.sandbox,
+        api=args.api_processes,
+        work=args.work_processes,
+    )
 
 
 def _api(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""The start of a process: fast imports; an API's listening socket, and its report that connections are accepted."""
+"""The start of a process: fast imports; an API's listening socket, and the report that the process serves."""
 
 import gc
 import os
@@ -35,7 +35,7 @@ def listening_socket(fd: int) -> socket.socket:
 
 
 def report_ready() -> None:
-    """Tells the process that NOTIFY_SOCKET names, a supervisor or systemd, that connections are accepted from now on. Does
+    """Tells the process that NOTIFY_SOCKET names, a supervisor or systemd, that this process serves from now on. Does
     nothing without that variable."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address:

@@ -34,6 +34,7 @@ from schemas.postgres.readiness import wait_for_database
 from schemas.rabbitmq.amqp import Amqp
 from schemas.rabbitmq.problems import ConnectionLost
 from schemas.settings import Settings
+from schemas.starting import report_ready
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Relay:
         self._wake = asyncio.Event()
         self._other_queues: list[str] = []  # the last findings of `declare_queues`
         self._broker = BrokerState()
+        self._ready = False
 
     async def run(self) -> None:
         """Runs until it is cancelled. Outages of Postgres and RabbitMQ are survived; any other exception ends the process."""
@@ -108,6 +110,9 @@ class Relay:
             await set_up_claims(conn)
             queues = await self._declare_queues(amqp, conn)
             logger.info("relaying")
+            if not self._ready:
+                report_ready()
+                self._ready = True
             look_at = time.monotonic() + UNUSABLE_SECONDS
             outgoing = Outgoing(amqp, self._wake)
             while not amqp.lost.done():

@@ -26,6 +26,7 @@ from schemas.outbox.heartbeats import Report
 from schemas.postgres.readiness import wait_for_database
 from schemas.rabbitmq.hosts import hosts_of
 from schemas.settings import Settings
+from schemas.starting import report_ready
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +91,7 @@ class WorkerProcess:
             return 0
         self._worker.start()
         threading.Thread(target=asyncio.run, args=(self._beat(),), daemon=True).start()
+        report_ready()
         logger.info("working on %s", ", ".join(sorted(self._queues)))
         healthy = True
         while healthy and not self.stopping.wait(1):

@@ -11,6 +11,8 @@ def add_up(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sandbox", action="store_true", help=sandbox)
     processes = "API processes that share the port; while one is killed or restarted, the others answer (default: 2)"
     parser.add_argument("--api-processes", type=positive, default=2, metavar="N", help=processes)
+    workers = "workers of each of the three kinds: of timers, of bills, and of calls to other servers (default: 1)"
+    parser.add_argument("--work-processes", type=positive, default=1, metavar="N", help=workers)
     parser.add_argument("--verbose", action="store_true", help="show everything that the processes log, not only warnings")
 
 
@@ -19,7 +21,7 @@ def add_api(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=port, default=8000, metavar="N", help="the port to listen on (default: 8000)")
     inherited = "a descriptor of a listening socket that this process has inherited, instead of --host and --port"
     parser.add_argument("--fd", type=descriptor, metavar="N", help=inherited)
-    processes = "the number of processes on one socket, which this command holds; SIGUSR2 restarts them in turn (default: 1)"
+    processes = "the number of processes on one socket, which this command holds; SIGUSR2 replaces them in turn (default: 1)"
     parser.add_argument("--processes", type=positive, default=1, metavar="N", help=processes)
 
 

@@ -5,21 +5,23 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-from ops.running.asking import ANSWER_SECONDS, REQUEST, SOCKET, Json, short_path
+from ops.running.asking import ANSWER_SECONDS, REPORT, SOCKET, Json, short_path
 
 
-async def answer_on(directory: Path, report: Callable[[], Awaitable[Json]]) -> asyncio.Server:
-    """Answers each request with a report until the server is closed."""
+async def answer_on(directory: Path, answers: Mapping[bytes, Callable[[], Awaitable[Json]]]) -> asyncio.Server:
+    """Answers each request by the function that it names, until the server is closed."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             with contextlib.suppress(OSError, ValueError):  # the client has gone away, or sends no line
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    if await reader.readline() == REQUEST:
-                        writer.write(json.dumps(await report()).encode())
+                async with asyncio.timeout(ANSWER_SECONDS[REPORT]):
+                    request = await reader.readline()
+                if request in answers:
+                    async with asyncio.timeout(ANSWER_SECONDS[request]):
+                        writer.write(json.dumps(await answers[request]()).encode())
                         await writer.drain()
         finally:
             writer.close()

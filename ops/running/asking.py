@@ -14,17 +14,17 @@ from typing import Any
 Json = dict[str, Any]
 
 SOCKET = "asked"  # its name in the state directory
-REQUEST = b"report\n"
-ANSWER_SECONDS = 60.0
+REPORT, RESTART = b"report\n", b"restart\n"
+ANSWER_SECONDS = {REPORT: 60.0, RESTART: 900.0}
 _LONGEST_PATH = 100  # a Unix socket's path has 107 bytes at most
 
 
-def ask(directory: Path) -> Json:
+def ask(directory: Path, request: bytes = REPORT) -> Json:
     """What the `up` that runs on the state directory answers. Raises OSError if it does not, ValueError if that is no JSON."""
     with socket.socket(socket.AF_UNIX) as client, short_path(directory) as path:
-        client.settimeout(ANSWER_SECONDS)
+        client.settimeout(ANSWER_SECONDS[request])
         client.connect(path)
-        client.sendall(REQUEST)
+        client.sendall(request)
         with client.makefile("rb") as answer:
             return dict(json.loads(answer.read()))
 

@@ -6,19 +6,18 @@ accepts them, and none is refused.
 
 import asyncio
 import os
-import secrets
-import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from ops.errors import CommandError
 from ops.state import CHECKOUT
-from ops.up.processes import Program, spawn, until
+from ops.up.processes import Program, until
+from ops.up.rolling_restart import RollingRestart
 from ops.up.supervisor import Supervisor
 from schemas.starting import BACKLOG, listening_socket, report_ready
 
@@ -70,59 +69,23 @@ class ApiProcess(Program):
     def __init__(self, number: int, listening: socket.socket, logs: Path, *, metrics: Path, output: IO[bytes] | None) -> None:
         super().__init__(f"api {number}", ["api", "--fd", str(listening.fileno())], logs)
         self._fd, self._metrics, self._output = listening.fileno(), metrics, output
-        self._reports: socket.socket | None = None
-        self._is_ready = False
 
     def launch(self) -> None:
-        if self._reports is not None:
-            self._reports.close()
-        name = f"stint-{secrets.token_hex(8)}"
-        self._reports = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        self._reports.bind(f"\0{name}")
-        self._is_ready = False
-        self.process = spawn(
-            [sys.executable, "-P", "-m", *self.arguments],
-            log=self._output or self.log,
-            environment=os.environ | {"NOTIFY_SOCKET": f"@{name}", "PROMETHEUS_MULTIPROC_DIR": str(self._metrics)},
-            directory=CHECKOUT,
-            pass_fds=(self._fd,),
-        )
+        metrics = {"PROMETHEUS_MULTIPROC_DIR": str(self._metrics)}
+        self._launch(log=self._output, environment=metrics, pass_fds=(self._fd,))
 
     def is_ready(self) -> bool:
-        if not self._is_ready and self._reports is not None:
-            try:
-                self._is_ready = self._reports.recv(64).startswith(b"READY=1")
-            except BlockingIOError:
-                pass
-        return self._is_ready and self.is_running()
+        return self.has_reported()
 
     def last_lines(self) -> str:
         return " Its log is above." if self._output else super().last_lines()
 
 
-class ApiProcesses:
-    """The API's processes, and their restart in turn. `output`, if given, gets the logs of all of them."""
-
-    def __init__(
-        self, count: int, listening: socket.socket, logs: Path, *, metrics: Path, output: IO[bytes] | None = None
-    ) -> None:
-        self.processes = [ApiProcess(number, listening, logs, metrics=metrics, output=output) for number in range(1, count + 1)]
-        self._one_restart = asyncio.Lock()
-
-    async def restart_in_turn(self) -> None:
-        """Restarts one process after another. Each finishes what it has accepted, and the next one stops when it is ready
-        again; `Supervisor.keep_running` starts it."""
-        async with self._one_restart:
-            for child in self.processes:
-                await self._restart(child)
-
-    async def _restart(self, child: ApiProcess) -> None:
-        old = child.process
-        child.ask_to_stop()
-        await until(lambda: old is None or old.poll() is not None, timeout_seconds=child.stop_seconds)
-        if child.process is old:
-            child.kill()
-        await until(lambda: child.process is not old and child.is_ready())
+def api_processes(
+    count: int, listening: socket.socket, logs: Path, *, metrics: Path, output: IO[bytes] | None = None
+) -> list[ApiProcess]:
+    """That many API processes on the socket. `output`, if given, gets the logs of all of them."""
+    return [ApiProcess(number, listening, logs, metrics=metrics, output=output) for number in range(1, count + 1)]
 
 
 @contextmanager
@@ -157,24 +120,19 @@ def run(*, host: str, port: int, fd: int | None, count: int, directory: Path) ->
 
 async def _serve(count: int, listening: socket.socket, metrics: Path) -> int:
     supervisor = Supervisor(verbose=False, on_change=lambda: None)
-    api = ApiProcesses(count, listening, metrics, metrics=metrics, output=sys.stderr.buffer)
-    for child in api.processes:
+    api = api_processes(count, listening, metrics, metrics=metrics, output=sys.stderr.buffer)
+    for child in api:
         supervisor.spawn(supervisor.keep_running(child))
     supervisor.spawn(_when_ready(supervisor, api))
     try:
         await supervisor.wait_for_end()
     finally:
-        await supervisor.end(api.processes)
+        await supervisor.end(api)
     return 0
 
 
-async def _when_ready(supervisor: Supervisor, api: ApiProcesses) -> None:
-    restart_on_signal(supervisor, api)
-    await until(lambda: any(child.is_ready() for child in api.processes))
+async def _when_ready(supervisor: Supervisor, api: Sequence[ApiProcess]) -> None:
+    RollingRestart(supervisor, api).on_signal()
+    await until(lambda: any(child.is_ready() for child in api))
     supervisor.started = True
     report_ready()
-
-
-def restart_on_signal(supervisor: Supervisor, api: ApiProcesses) -> None:
-    """Restarts the API's processes in turn whenever SIGUSR2 arrives."""
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, lambda: supervisor.spawn(api.restart_in_turn()))

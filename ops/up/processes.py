@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import copy
 import ctypes
 import math
 import os
 import pwd
+import secrets
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -14,7 +17,8 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from types import MappingProxyType
+from typing import IO, Self
 
 from ops.errors import CommandError, telling_lines
 from ops.files import no_space, private
@@ -232,9 +236,57 @@ class Program(Child):
     def __init__(self, name: str, arguments: list[str], logs: Path) -> None:
         super().__init__(name, logs / f"{name.replace(' ', '-')}.log")
         self.arguments = arguments
+        self._reports: socket.socket | None = None
+        self._has_reported = False
 
     def launch(self) -> None:
-        # -P: do not import from a directory called `api` in the current directory.
+        self._launch()
+
+    def _launch(
+        self,
+        *,
+        log: Path | IO[bytes] | None = None,
+        environment: Mapping[str, str] = MappingProxyType({}),
+        pass_fds: Sequence[int] = (),
+    ) -> None:
+        if self._reports is not None:
+            self._reports.close()
+        name = f"stint-{secrets.token_hex(8)}"
+        self._reports = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._reports.bind(f"\0{name}")
+        self._has_reported = False
         self.process = spawn(
-            [sys.executable, "-P", "-m", *self.arguments], log=self.log, environment=os.environ, directory=CHECKOUT
+            # -P: do not import from a directory called `api` in the current directory.
+            [sys.executable, "-P", "-m", *self.arguments],
+            log=log or self.log,
+            environment={**os.environ, "NOTIFY_SOCKET": f"@{name}", **environment},
+            directory=CHECKOUT,
+            pass_fds=pass_fds,
         )
+
+    def kill(self) -> None:
+        super().kill()
+        if self._reports is not None:
+            self._reports.close()
+            self._reports = None
+
+    def has_reported(self) -> bool:
+        """Whether the process runs and has reported that it serves (`schemas.starting.report_ready`)."""
+        if not self._has_reported and self._reports is not None:
+            with contextlib.suppress(BlockingIOError):
+                self._has_reported = self._reports.recv(64).startswith(b"READY=1")
+        return self._has_reported and self.is_running()
+
+    def successor(self) -> Self:
+        """The same program without a process, for one that will replace this one's."""
+        other = copy.copy(self)
+        other.process, other._reports, other._has_reported = None, None, False
+        return other
+
+    def be_replaced_by(self, successor: "Program") -> subprocess.Popen[bytes] | None:
+        """Takes over the successor's process, and returns the one that it replaces, which still runs."""
+        old = self.process
+        if self._reports is not None:
+            self._reports.close()
+        self.process, self._reports, self._has_reported = successor.process, successor._reports, successor._has_reported
+        return old

@@ -28,6 +28,10 @@ class Supervisor:
         self._failure: BaseException | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def process_changed(self) -> None:
+        """Call it when a process was replaced: the pids are others now."""
+        self._on_change()
+
     def say(self, text: str) -> None:
         self.terminal.say(f"Stint: {text}")
 

@@ -9,14 +9,16 @@ from typing import Any
 
 from ops.errors import CommandError
 from ops.running.answering import answer_on
+from ops.running.asking import REPORT, RESTART
 from ops.sandbox.processes import SlackProcess, XeroProcess, check_without
 from ops.state import CHECKOUT, Run, State
-from ops.up.api_processes import ApiProcesses, bind, listen, restart_on_signal, unusable
+from ops.up.api_processes import api_processes, bind, listen, unusable
 from ops.up.external_servers import http_status, wait_for_postgres, wait_for_rabbitmq
 from ops.up.mailbox import Mailbox
 from ops.up.postgres import Postgres
 from ops.up.processes import Child, Program, until
 from ops.up.rabbitmq import RabbitMQ
+from ops.up.rolling_restart import RollingRestart
 from ops.up.summary import ADMIN, Summary
 from ops.up.supervisor import Supervisor
 
@@ -25,23 +27,24 @@ _FIRM = "firm@example.com"  # receives leads when all mail is caught
 _RABBITMQ_SECONDS = 15  # the longest time that the API's start waits for RabbitMQ
 
 
-def run(state: State, *, port: int, verbose: bool, sandbox: bool = False, api_processes: int = 2) -> int:
-    """Runs everything until a signal arrives; SIGUSR2 restarts the API's processes in turn. Raises CommandError when it cannot
-    start. Sets missing settings in os.environ, for the child processes and for the functions of `schemas`."""
+def run(state: State, *, port: int, verbose: bool, sandbox: bool = False, api: int = 2, work: int = 1) -> int:
+    """Runs everything until a signal arrives, with that many API processes, and workers of each kind; SIGUSR2 replaces workers,
+    relay and API processes in turn. Raises CommandError when it cannot start. Sets missing settings in os.environ, for
+    the child processes and for the functions of `schemas`."""
     with state.lock(), bind("127.0.0.1", port) as bound:
         if sandbox:
             for offset in (1, 2):
                 _check_port(port + offset, what="for the sandbox")
         else:
             check_without(state)
-        up = _Up(state, bound, verbose=verbose, sandbox=sandbox, api_processes=api_processes)
+        up = _Up(state, bound, verbose=verbose, sandbox=sandbox, api=api, work=work)
         return asyncio.run(up.run())
 
 
 class _Up:
     """One run of `up`: its processes, and the order in which they start and stop."""
 
-    def __init__(self, state: State, bound: socket.socket, *, verbose: bool, sandbox: bool, api_processes: int) -> None:
+    def __init__(self, state: State, bound: socket.socket, *, verbose: bool, sandbox: bool, api: int, work: int) -> None:
         self.state = state
         self.bound = bound
         self.answering: asyncio.Server | None = None
@@ -57,15 +60,16 @@ class _Up:
         logs.mkdir(exist_ok=True)
         metrics = state.directory / "metrics"
         shutil.rmtree(metrics, ignore_errors=True)
-        self.api = ApiProcesses(api_processes, bound, logs, metrics=metrics)
-        self.programs: list[Program] = [
-            *self.api.processes,
-            *(
-                Program(name, ["actors", "work", "--queues", queues, "--threads", "4"], logs)
-                for name, queues in _WORKERS.items()
-            ),
-            Program("relay", ["actors", "relay"], logs),
+        self.api = api_processes(api, bound, logs, metrics=metrics)
+        others = [
+            Program(f"{name} {number}" if number > 1 else name, ["actors", "work", "--queues", queues, "--threads", "4"], logs)
+            for name, queues in _WORKERS.items()
+            for number in range(1, work + 1)
         ]
+        others.append(Program("relay", ["actors", "relay"], logs))
+        self.programs: list[Program] = [*self.api, *others]
+        # the API last: what handles messages must know a new kind of them before others enqueue it
+        self.rolling_restart = RollingRestart(self.supervisor, [*others, *self.api])
         self.xero = XeroProcess(state, logs, port=port + 1) if sandbox else None
         self.slack = SlackProcess(logs, port=port + 2, api_url=self.url) if sandbox else None
         self.programs += [stand_in for stand_in in (self.xero, self.slack) if stand_in]
@@ -96,20 +100,20 @@ class _Up:
     async def _start(self) -> None:
         await asyncio.gather(self._start_rabbitmq(), self._start_postgres(), self._start_mailbox())
         self._fill_environment()
-        self.answering = await answer_on(self.state.directory, self._report)
+        self.answering = await answer_on(self.state.directory, {REPORT: self._report, RESTART: self._restart})
         await self._migrate()
         if self.xero:
             await self.xero.prepare()
-        for program in self.programs[len(self.api.processes) :]:
+        for program in self.programs[len(self.api) :]:
             self.supervisor.spawn(self.supervisor.keep_running(program))
         if self.rabbitmq:
             # The API does not need it, but a caller who waits for /health/ready expects that a stop becomes a bill at once.
             announced = self.supervisor.spawn(self._announce(self.rabbitmq, "RabbitMQ"))
             await asyncio.wait({announced}, timeout=_RABBITMQ_SECONDS)
         listen(self.bound)
-        for process in self.api.processes:
+        for process in self.api:
             self.supervisor.spawn(self.supervisor.keep_running(process))
-        restart_on_signal(self.supervisor, self.api)
+        self.rolling_restart.on_signal()
         await self._wait_until_ready()
         await self._report_ready()
 
@@ -223,6 +227,15 @@ class _Up:
 
         return await report(Settings(), api_url=self.url, run=self.state.running())
 
+    async def _restart(self) -> dict[str, Any]:
+        """Replaces workers, relay and API processes, and returns what could not be replaced."""
+        failures: list[str] = []
+        if self.supervisor.started:
+            await asyncio.wait({self.supervisor.spawn(self.rolling_restart.run(failures))})
+        else:
+            failures.append("it is still starting: nothing was replaced")
+        return {"failures": failures}
+
     async def _wait_until_ready(self) -> None:
         next_report = time.monotonic() + 30
         while (status := await http_status(self.url, "/health/ready")) != 200:
@@ -246,7 +259,7 @@ class _Up:
             pids["sandbox"] = []
         for child in [*self.programs, *self.servers]:
             pids["rabbitmq" if child.name == "epmd" else child.name.split()[0]] += child.pids
-        self.state.write_run(Run(self.url, os.environ["DATABASE_URL"], os.environ["AMQP_URL"], pids, len(self.api.processes)))
+        self.state.write_run(Run(self.url, os.environ["DATABASE_URL"], os.environ["AMQP_URL"], pids, len(self.api)))
 
 
 def _own_settings() -> dict[str, str]:

@@ -11,7 +11,7 @@ import pytest
 
 from ops import cli
 from ops.running.answering import answer_on
-from ops.running.asking import Json, ask
+from ops.running.asking import REPORT, Json, ask
 from ops.running.logs import _readable
 from ops.state import CHECKOUT, Run, State
 from ops.up.log_view import LogReader
@@ -99,7 +99,7 @@ def test_an_up_is_asked_by_its_socket_also_in_a_directory_with_a_long_path(name:
     directory.mkdir()
 
     async def asked() -> Json:
-        async with await answer_on(directory, long_report):
+        async with await answer_on(directory, {REPORT: long_report}):
             return await asyncio.to_thread(ask, directory)
 
     assert asyncio.run(asked()) == asyncio.run(long_report())
@@ -113,7 +113,7 @@ def test_an_up_that_cannot_tell_what_is_wrong_answers_nothing_and_nobody_waits(t
         raise RuntimeError("a fault of Stint's")
 
     async def asked() -> None:
-        async with await answer_on(tmp_path, failing), asyncio.timeout(30):
+        async with await answer_on(tmp_path, {REPORT: failing}), asyncio.timeout(30):
             await asyncio.to_thread(ask, tmp_path)
 
     with pytest.raises(ValueError):

@@ -6,7 +6,10 @@ import re
 import signal
 import socket
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
@@ -14,6 +17,8 @@ import pika
 import psycopg
 import pytest
 
+from schemas.messages import SendMail
+from tests.outbox import probe
 from tests.support.installation import free_port, new_database_without_key
 from tests.support.up import ONE_API, Up, command, ready, runs, until
 
@@ -143,6 +148,52 @@ def test_every_part_that_dies_comes_back_at_the_same_urls(up: Up) -> None:
     ]
     for name in ("api 1", "api 2", "work timers", "work bills", "work calls", "relay", "postgres", "rabbitmq", "epmd"):
         assert f"Stint: {name} killed by SIGKILL; starting it again" in up.said()
+
+
+@pytest.mark.slow
+def test_a_restart_replaces_every_process_and_loses_no_request_and_no_message(up: Up) -> None:
+    before = {kind: set(up.run_json()["pids"][kind]) for kind in ("api", "work", "relay")}
+    token = command("token", "--role", "internal_admin", "--email", "load@example.com", "--state", str(up.state)).stdout.strip()
+    over, failures, seconds, mails = threading.Event(), list[str](), list[float](), list[str]()
+
+    def ask() -> None:
+        while not over.wait(0.08):
+            started = time.monotonic()
+            try:
+                answer = httpx2.get(f"{up.url}/api/customers", headers={"authorization": f"Bearer {token}"}, timeout=30)
+                if answer.status_code != 200:
+                    failures.append(answer.text)
+            except httpx2.HTTPError as error:
+                failures.append(repr(error))
+            seconds.append(time.monotonic() - started)
+
+    def send() -> None:
+        with psycopg.connect(up.run_json()["database_url"], autocommit=True) as conn:
+            while not over.wait(0.1):
+                mails.append(f"mail {len(mails)} of the restart")
+                probe.enqueue(conn, SendMail(to="a@example.com", subject=mails[-1], paragraphs=("text",)))
+
+    with ThreadPoolExecutor(5) as pool:
+        loads = [*(pool.submit(ask) for _ in range(4)), pool.submit(send)]
+        try:
+            done = command("restart", "--state", str(up.state))
+        finally:
+            over.set()
+        for load in loads:
+            load.result()
+    assert done.returncode == 0, done.stderr
+    print(f"{len(seconds)} requests, the longest {max(seconds):.2f} s; {len(mails)} mails; {done.stdout}")
+    assert failures == []
+    after = up.run_json()["pids"]
+    assert [len(after[kind]) for kind in before] == [2, 3, 1]
+    assert not [kind for kind, pids in before.items() if pids & set(after[kind])]
+
+    def arrived() -> list[str]:
+        texts = [file.read_text() for file in (up.state / "mail").glob("*.eml")]
+        return [line.removeprefix("Subject: ") for text in texts for line in text.splitlines() if "of the restart" in line]
+
+    until(lambda: len(arrived()) >= len(mails), seconds=60)
+    assert sorted(arrived()) == sorted(mails), "each is sent once"
 
 
 def test_kill_9_leaves_no_process_and_the_next_start_recovers(up: Up) -> None:
