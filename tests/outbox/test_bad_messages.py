@@ -190,6 +190,32 @@ def test_a_reference_on_the_wrong_queue_is_a_failed_attempt_and_is_retried_on_th
     assert shared.effects(bad.body["key"]) == 1
 
 
+def test_a_message_at_its_delivery_limit_is_a_failed_attempt_and_is_retried(shared: Probes) -> None:
+    """RabbitMQ 4 limits the deliveries of each message in a quorum queue to 20, unless the queue was declared otherwise."""
+    bad = Bad("dead-lettered by RabbitMQ: delivery_limit", ["DeadLettered"])
+    row, queue = insert_row(shared, bad), f"limited-{uuid4()}"
+    limit = {"x-queue-type": "quorum", "x-delivery-limit": 20}
+    way = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "bills.XQ"}
+    with amqp_client(shared) as channel:
+        channel.queue_declare(queue, durable=True, arguments=limit | way)
+        channel.basic_publish("", queue, dramatiq("bills", "probe", kwargs={"id": str(row), "delivery_number": 1}))
+        delivered = 0
+
+        def is_done() -> bool:
+            nonlocal delivered
+            while (method := channel.basic_get(queue)[0]) is not None:
+                delivered += 1
+                channel.basic_nack(method.delivery_tag, requeue=True)
+            return shared.state(row) == "done"
+
+        eventually(is_done)
+        channel.queue_delete(queue)
+    assert delivered == 21
+    detail = shown(shared, row)
+    assert [(failure["errorClass"], failure["error"]) for failure in detail["failures"]] == [("DeadLettered", bad.error)]
+    assert shared.effects(bad.body["key"]) == 1
+
+
 # The reasons for which RabbitMQ itself dead-letters a message, and the queue's arguments for each.
 LIMITS: dict[str, Json] = {
     "expired": {"x-message-ttl": 1},
