@@ -186,14 +186,8 @@ def _command(
 def _up(args: argparse.Namespace) -> int:
     from ops.up.up import run
 
-    return run(
-        State(args.state),
-        port=args.port,
-        verbose=args.verbose,
-        sandbox=args.sandbox,
-        api=args.api_processes,
-        work=args.work_processes,
-    )
+    processes = {"api": args.api_processes, "work": args.work_processes}
+    return run(State(args.state), port=args.port, verbose=args.verbose, sandbox=args.sandbox, **processes)
 
 
 def _api(args: argparse.Namespace) -> int:

@@ -86,7 +86,7 @@ EXPRESSIONS: dict[str, dict[str, str]] = {
     "ops/schema_page.py": {"'^-- ": "search"},
     "ops/up/log_view.py": {"'PANIC": "search", "'\\\\[(crit": "search", "'error'": "search"},
     "ops/up/rabbitmq.py": {'"quorum': "search", "'Recovering": "findall"},
-    "ops/up/rabbitmq_package.py": {"'\\\\{": "findall", "'\\\\d+'": "findall"},
+    "ops/up/packages/rabbitmq.py": {"'\\\\{": "findall", "'\\\\d+'": "findall"},
 }  # fmt: skip
 # written by those who run Stint, for themselves
 OWN = {

@@ -9,7 +9,7 @@ from pathlib import Path
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ops.errors import CommandError
-from ops.up.postgres_package import earlier_binaries, runnable_binaries
+from ops.up.packages.postgres import earlier_binaries, runnable_binaries
 from ops.up.processes import PLAIN_ENVIRONMENT, run
 
 _TRANSACTION_TIMEOUT = 170_000  # the first version that has this setting, which later pg_restores begin with

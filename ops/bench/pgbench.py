@@ -10,7 +10,7 @@ import psycopg.conninfo
 
 from ops.bench.stage import Stage
 from ops.errors import CommandError
-from ops.up.postgres_package import runnable_binaries
+from ops.up.packages.postgres import runnable_binaries
 from ops.up.processes import unprivileged_account
 
 _TPS = re.compile(r"^tps = ([0-9.]+)", re.MULTILINE)

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from ops.errors import CommandError
 from ops.progress import reported
-from ops.up.postgres_package import runnable_binaries
+from ops.up.packages.postgres import runnable_binaries
 from ops.up.processes import PLAIN_ENVIRONMENT, Child, end_leftovers, run, spawn, unprivileged_account
 
 _LONGEST_SOCKET_PATH = 107

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ops.files import write_private
-from ops.up.debian_packages import Say
+from ops.up.packages.debian import Say
+from ops.up.packages.rabbitmq import Installation, find_or_fetch, show_needed_plugins
 from ops.up.processes import PLAIN_ENVIRONMENT, Child, end_leftovers, spawn
-from ops.up.rabbitmq_package import Installation, find_or_fetch, show_needed_plugins
 
 # Outside the range of outgoing connections, so that none of them takes the port during a restart.
 _PORTS = range(21000, 32000)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from ops.up.debian_packages import Say
+from ops.up.packages.debian import Say
 from ops.up.postgres import Postgres
 from ops.up.rabbitmq import RabbitMQ
 

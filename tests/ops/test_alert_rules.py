@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 from ops.errors import CommandError
-from ops.up.debian_packages import Packages, cached, can_download, unpacked
+from ops.up.packages.debian import Packages, cached, can_download, unpacked
 from schemas.messages import QUEUES
 from schemas.outbox import heartbeats, metrics
 from schemas.outbox.dead_letters.unrecognized_messages import record_unrecognized

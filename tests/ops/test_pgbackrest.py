@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.up.debian_packages import Packages, can_download, unpacked
+from ops.up.packages.debian import Packages, can_download, unpacked
 from ops.up.processes import PLAIN_ENVIRONMENT, unprivileged_account
 from tests.support.clusters import Cluster, clusters
 from tests.support.installation import CHECKOUT, eventually

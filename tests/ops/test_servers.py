@@ -18,9 +18,9 @@ import psycopg
 import pytest
 
 from ops.errors import CommandError
+from ops.up.packages.rabbitmq import show_needed_plugins
 from ops.up.postgres import Postgres
 from ops.up.rabbitmq import RabbitMQ
-from ops.up.rabbitmq_package import show_needed_plugins
 from ops.up.servers import Servers
 
 pytestmark = pytest.mark.processes

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ops.errors import CommandError
-from ops.up.debian_packages import Packages, Say, cached, can_download, unpacked
+from ops.up.packages.debian import Packages, Say, cached, can_download, unpacked
 from tests.support import servers
 
 PACKAGES = Packages(

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import psycopg
 
-from ops.up.postgres_package import runnable_binaries
+from ops.up.packages.postgres import runnable_binaries
 from ops.up.processes import PLAIN_ENVIRONMENT, end, spawn, unprivileged_account
 from schemas.postgres.migrate import migrate
 from tests.support.installation import eventually

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ops.errors import CommandError
-from ops.up.debian_packages import Packages, can_download, unpacked
+from ops.up.packages.debian import Packages, can_download, unpacked
 from ops.up.processes import PLAIN_ENVIRONMENT, end, spawn, unprivileged_account
 from tests.support.clusters import Cluster
 from tests.support.installation import eventually, free_port

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ops.errors import CommandError
-from ops.up.debian_packages import cached
+from ops.up.packages.debian import cached
 from ops.up.processes import PLAIN_ENVIRONMENT
 from tests.support import chromium, servers
 from tests.support.installation import CHECKOUT

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ops.errors import CommandError
-from ops.up.debian_packages import Packages, Say, can_download, unpacked
+from ops.up.packages.debian import Packages, Say, can_download, unpacked
 
 _OLDEST = (3, 10)  # the first version whose quorum queues have what the relay needs
 _PACKAGES = Packages(

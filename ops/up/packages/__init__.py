@@ -1,0 +1,1 @@
+"""Programs that `./stint` needs: found on the machine, or fetched from packages."""
