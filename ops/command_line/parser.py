@@ -10,7 +10,7 @@ OVERVIEW = """\
 Stint, the back end of a firm that sells its hours.
 
   up          start all of it: Postgres, RabbitMQ, API, workers, relay
-  stop        stop the Stint that runs
+  stop        stop the Stint that runs; restart replaces it part by part
   logs        show what its processes have logged; -f: also what follows
   status      show queues, workers, servers and dead letters
   doctor      say what is wrong, why, and what to do
