@@ -144,7 +144,7 @@ async def requeue_stale(conn: Connection, *, seconds: float) -> int:
         UPDATE messages SET state = 'ready' WHERE id IN (
             SELECT id FROM messages
             WHERE state = 'sent'
-              AND sent_at < clock_timestamp() - make_interval(secs => %s * power(2, least(delivery_number - 1, 7)))
+              AND sent_at < statement_timestamp() - make_interval(secs => %s * power(2, least(delivery_number - 1, 7)))
             FOR UPDATE SKIP LOCKED)
         """,
         (seconds,),
@@ -166,7 +166,7 @@ async def _expire_one_lease(conn: Connection, *, base_seconds: float) -> Record 
     async with conn.transaction():
         message_id = await conn.value(
             """
-            SELECT id FROM messages WHERE state = 'calling' AND lease_until < clock_timestamp()
+            SELECT id FROM messages WHERE state = 'calling' AND lease_until < statement_timestamp()
             ORDER BY lease_until LIMIT 1 FOR UPDATE SKIP LOCKED
             """
         )

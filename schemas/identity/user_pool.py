@@ -148,7 +148,7 @@ async def ensure_started(conn: Connection) -> None:
     is_missing = """
         SELECT 1 FROM user_pool_readings r LEFT JOIN messages m ON m.id = r.message_id
         WHERE m.id IS NULL OR m.state = 'done'
-           OR m.state IN ('dead', 'discarded') AND m.died_at < clock_timestamp() - interval '1 minute'
+           OR m.state IN ('dead', 'discarded') AND m.died_at < statement_timestamp() - interval '1 minute'
     """
     if await conn.maybe(is_missing) is None:
         return

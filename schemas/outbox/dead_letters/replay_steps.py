@@ -92,7 +92,7 @@ async def _progress(conn: Connection, replay_id: UUID) -> _Progress:
             SELECT min(n) AS n FROM replay_messages WHERE replay_id = %(id)s AND sent_at IS NULL AND outcome IS NULL
         ), sent AS (
             SELECT count(*) AS without_outcome,
-                   count(*) FILTER (WHERE m.state <> 'ready' OR m.available_at <= clock_timestamp()) AS under_way
+                   count(*) FILTER (WHERE m.state <> 'ready' OR m.available_at <= statement_timestamp()) AS under_way
             FROM replay_messages o JOIN messages m ON m.id = o.message_id
             WHERE o.replay_id = %(id)s AND o.sent_at IS NOT NULL AND o.outcome IS NULL
         )

@@ -30,7 +30,7 @@ async def send_now(conn: Connection, user_id: UUID, *, settings: Settings) -> No
     is_due = await conn.value(
         """
         SELECT EXISTS (SELECT FROM messages WHERE actor = %s AND state IN ('ready', 'sent', 'calling')
-            AND queue = %s AND available_at <= clock_timestamp() AND body->>'user_id' = %s)
+            AND queue = %s AND available_at <= statement_timestamp() AND body->>'user_id' = %s)
         """,
         (PostApprovals.actor, PostApprovals.queue, str(user_id)),
     )

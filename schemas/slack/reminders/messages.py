@@ -132,7 +132,7 @@ async def _was_nudged(conn: Connection, timer_id: UUID) -> bool:
             """
             SELECT EXISTS (
                 SELECT FROM messages m JOIN slack_posts p ON p.message_id = m.id
-                WHERE m.state = 'done' AND m.done_at > clock_timestamp() - interval '1 hour' AND m.actor = 'nudge_owner'
+                WHERE m.state = 'done' AND m.done_at > statement_timestamp() - interval '1 hour' AND m.actor = 'nudge_owner'
                   AND m.body->>'timer_id' = %s AND p.ts IS NOT NULL
             )
             """,
