@@ -29,8 +29,8 @@ def test_only_these_modules_read_the_clock_of_the_host() -> None:
 
 
 def test_times_of_messages_are_compared_with_a_time_that_is_the_same_for_the_whole_statement() -> None:
-    """clock_timestamp() is another one for each row, so Postgres reads all rows instead of a part of an index: of `messages`, all
-    that were done in a month."""
+    """clock_timestamp() is another one for each row, so Postgres reads all rows instead of a part of an index: of `messages`,
+    all that were done in a month."""
     volatile = re.compile(
         r"\b(?:done|died|available|sent)_at\s*[<>]=?\s*clock_timestamp|\blease_until\s*[<>]=?\s*clock_timestamp"
     )

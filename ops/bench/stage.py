@@ -83,9 +83,9 @@ class Stage(Installation):
             smaller.up.start()
         return self._smaller
 
-    def start_bare(self) -> tuple[str, list[Module]]:
-        """Starts a bare ASGI application in as many processes as the API has, behind one socket; returns its URL too. The
-        caller stops them."""
+    def start_bare(self, *, processes: int = API_PROCESSES) -> tuple[str, list[Module]]:
+        """Starts a bare ASGI application in as many processes, behind one socket; returns its URL too. The caller stops
+        them."""
         listening = socket.create_server(("127.0.0.1", free_port()), backlog=BACKLOG)
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         fd = str(listening.fileno())
@@ -94,7 +94,7 @@ class Stage(Installation):
                 self.keep_running(
                     self.child(f"bare{number}", "api.http.bench_baseline", "--fd", fd, answers_at=url, listening=listening)
                 )
-                for number in range(API_PROCESSES)
+                for number in range(processes)
             ]
 
     def api_processes(self, children: Sequence[Module]) -> Processes:

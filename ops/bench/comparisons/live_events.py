@@ -1,9 +1,10 @@
-"""`events`: what many streams of live events cost one API process, while timers are started and stopped."""
+"""`events`: what many streams of live events cost one API process, while timers are started and stopped, against a bare ASGI
+application that writes as much."""
 
 import http.client
 import json
 import time
-from itertools import chain, cycle
+from itertools import chain, cycle, islice
 from urllib.parse import urlsplit
 
 from ops.bench.comparisons.start_stop import starts_and_stops
@@ -21,45 +22,53 @@ CORE = "of a core"
 
 def measure(stage: Stage, plan: Plan) -> list[Line]:
     """An API process of its own has all streams, and the API that is measured elsewhere makes the changes."""
-    streams = max(100, round(STREAMS * plan.share))
+    streams = max(20, round(STREAMS * plan.share))
     url = f"http://127.0.0.1:{free_port()}"
     api = stage.keep_running(stage.child("listened", "api", "--port", url.rpartition(":")[2], answers_at=url))
-    while not api.is_ready():
+    bare_url, [bare] = stage.start_bare(processes=1)
+    while not (api.is_ready() and bare.is_ready()):
         time.sleep(0.1)
-    received: list[float] = []
+    seconds = 3 * plan.seconds
+    received: dict[str, float] = {}
 
-    def ours() -> float:
-        share, counts = _share_of_a_core(stage, url, api, streams, seconds=3 * plan.seconds)
-        received.append(counts["events"] / streams / (3 * plan.seconds))
+    def share_of_a_core(side: str, at: str, process: Module) -> float:
+        share, counts = _share_of_a_core(stage, at, process, streams, seconds=seconds)
+        received[side] = round(counts["events"] / streams / seconds, 1)
         return share
 
-    figures = alternate(stage.say, "events", plan, {"Stint": ours})
+    sides = {
+        "Stint": lambda: share_of_a_core("ours", url, api),
+        "bare ASGI": lambda: share_of_a_core("baseline", bare_url, bare),
+    }
+    figures = alternate(stage.say, "events", plan, sides)
     api.stop()
+    bare.stop()
     what = (
-        f"{streams:,} streams of the firm's people on one API process, {CHANGES_PER_SECOND} starts or stops a second elsewhere"
+        f"an API process with {streams:,} streams of internal users, while another makes {CHANGES_PER_SECOND} changes a second"
     )
+    floor = "a bare ASGI application that writes about as much to as many streams, four times a second"
     return [
         Line(
             "events",
             Side(what, CORE, figures["Stint"]),
-            None,
+            Side(floor, CORE, figures["bare ASGI"]),
             Target(0.5, at_least=False, of_ours=True),
-            {"streams": streams, "events_a_second_received_by_each": [round(one, 1) for one in received]},
+            {"streams": streams, "events_a_second_of_each": received},
         )
     ]
 
 
-def _share_of_a_core(stage: Stage, url: str, api: Module, streams: int, *, seconds: float) -> tuple[float, dict[str, int]]:
-    """CPU seconds a second of the process, and what the listeners have received."""
+def _share_of_a_core(stage: Stage, url: str, process: Module, streams: int, *, seconds: float) -> tuple[float, dict[str, int]]:
+    """CPU seconds a second of the process that has the streams, and what these have received."""
     parts = urlsplit(url)
-    requests = [request("GET", "/api/events", token=token) for token, _ in zip(cycle(stage.tokens), range(streams))]
+    requests = [request("GET", "/api/events", token=token) for token in islice(cycle(stage.tokens), streams)]
     todo = {"host": parts.hostname, "port": parts.port, "requests": requests, "seconds": seconds + 1}
     file = stage.home / "listeners.json"
     file.write_text(json.dumps(todo))
     listeners = stage.child("listeners", "ops.bench.listeners", str(file))
     listeners.log.unlink(missing_ok=True)
     listeners.start()
-    processes = Processes(lambda: {"api": api.pids})
+    processes = Processes(lambda: {"api": process.pids})
     try:
         _wait_for(listeners, "all streams are open")
         before = processes.read()
@@ -95,4 +104,6 @@ def _wait_for(child: Module, word: str) -> None:
         time.sleep(0.05)
 
 
-COMPARISON = Comparison("events", "many streams of live events in one API process", ("events",), measure)
+COMPARISON = Comparison(
+    "events", "many streams of live events in one API process, against a bare ASGI application", ("events",), measure
+)
