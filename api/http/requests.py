@@ -44,6 +44,8 @@ request_started: ContextVar[float] = ContextVar("request_started")
 
 REQUEST_SECONDS = Histogram("stint_request_seconds", "Time to answer", ["method", "route"])
 REQUESTS = Counter("stint_requests_total", "Requests answered", ["method", "route", "status"])
+# without labels, so that it is 0 before the first: Prometheus does not see how much a counter has grown before its first value
+FAILED = Counter("stint_requests_failed_total", "Requests answered with 5xx")
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
@@ -112,6 +114,8 @@ def _record(scope: Scope, status: int, seconds: float) -> None:
     histogram, counter = _metrics_of(method, route, status)
     histogram.observe(seconds)
     counter.inc()
+    if status >= 500:
+        FAILED.inc()
     level = logging.WARNING if status >= 500 else logging.INFO
     logger.log(
         level, "%s %s %d", method, route, status, extra={"path": scope["path"], "milliseconds": round(seconds * 1000, 1)}

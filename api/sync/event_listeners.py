@@ -38,6 +38,8 @@ RESET = b"event: reset\ndata: {}\n\n"  # tells the client to read everything aga
 
 OPEN = prometheus_client.Gauge("stint_listeners", "Open streams of live events", multiprocess_mode="livesum")
 ENDED = prometheus_client.Counter("stint_listeners_ended_total", "Streams of live events that ended", ["why"])
+for _why in ("left", "expired", "revoked", "slow", "stopping", "unverified", "error"):
+    ENDED.labels(_why)  # from 0 on: Prometheus does not see how much a counter has grown before its first value
 
 
 class Subscriber:
