@@ -5,10 +5,13 @@ The `./stint up` that runs is asked, so that the settings of this shell do not m
 import argparse
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from ops.command_line.tables import Wrong, table
 from ops.command_line.terminal import colour, counted, escape_control
+from ops.errors import CommandError
 from ops.running.asking import ask
 from ops.state import State
 
@@ -30,8 +33,9 @@ def run_status(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(report.status | {"asked": report.asked}, indent=2, ensure_ascii=False))
     else:
-        print(report.source)
-        _show(report.status)
+        with _of_this_version(report):
+            shown = _shown(report.status)
+        print("\n".join([report.source, *shown]))
     return 0
 
 
@@ -41,14 +45,29 @@ def run_doctor(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(report.findings, indent=2, ensure_ascii=False))
         return 1 if report.findings else 0
+    with _of_this_version(report):
+        found = [[escape_control(finding[part]) for part in ("what", "why", "do")] for finding in report.findings]
     print(f"{report.source}\n")
-    for finding in report.findings:
-        what, why, do = (escape_control(finding[part]) for part in ("what", "why", "do"))
+    for what, why, do in found:
         print(colour(what, "red"))
         print(table((), [("  why:", why), ("  do: ", do)]), end="\n\n")
     number = len(report.findings)
     print(f"{counted(number, 'problem')} found." if number else colour("Nothing is wrong.", "green"))
     return 1 if number else 0
+
+
+@contextmanager
+def _of_this_version(report: Report) -> Iterator[None]:
+    """Raises CommandError if the `up` that was asked says something else than this version's does."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError) as error:
+        if report.asked is None:
+            raise
+        raise CommandError(
+            f"The Stint on {report.asked['state']} is of another version than this command, which cannot show all that it says: "
+            "run this command from its checkout, add --json, or restart it with this version."
+        ) from error
 
 
 def _report(state: State) -> Report:
@@ -76,26 +95,25 @@ def _report(state: State) -> Report:
     return Report(found["status"], found["findings"], None, source)
 
 
-def _show(status: Json) -> None:
+def _shown(status: Json) -> list[str]:
+    """The lines of `status`."""
     rows = []
     for name, state in status["servers"].items():
         cure = status["cures"].get(name)
         said = escape_control(f"{state}. What to do: {cure}" if cure else state)
         rows.append((name, said if state in ("ok", "not set") else Wrong(said)))
-    print(table((), rows))
+    lines = [table((), rows)]
     if not status["queues"]:
-        return
-    print()
-    print(_queues(status))
-    print()
+        return lines
+    lines += ["", _queues(status), ""]
     if status["xeroDiffers"]:
-        print(f"{counted(status['xeroDiffers'], 'bill')} differ from their time entries in Xero.")
+        lines.append(f"{counted(status['xeroDiffers'], 'bill')} differ from their time entries in Xero.")
     for waiting in status["xeroWaiting"]:
         of = f"{counted(waiting['count'], 'bill')} of {', '.join(waiting['customers'])} wait for Xero:"
-        print(escape_control(f"{of} {waiting['error']}"))
+        lines.append(escape_control(f"{of} {waiting['error']}"))
     relays = counted(len(_alive(status, "relay")), "relay")
     unrecognized = counted(status["unrecognizedMessages"], "unrecognized message")
-    print(f"{relays}, {unrecognized}. ./stint doctor says what is wrong.")
+    return [*lines, f"{relays}, {unrecognized}. ./stint doctor says what is wrong."]
 
 
 def _queues(status: Json) -> str:

@@ -184,3 +184,22 @@ def test_an_error_is_red_on_a_terminal_unless_that_is_switched_off(monkeypatch: 
     assert _readable(line) == f"\033[31m{plain}\033[0m"
     monkeypatch.setenv("NO_COLOR", "1")
     assert _readable(line) == plain
+
+
+@pytest.mark.parametrize("command", ["status", "doctor"])
+def test_an_up_of_another_version_is_named_in_a_sentence(
+    command: str, tmp_path: Path, locked: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert locked.poll() is None
+    State(tmp_path).write_run(Run("http://127.0.0.1:1", "postgresql://nobody@127.0.0.1:1/none", "amqp://127.0.0.1:1"))
+
+    async def older() -> Json:
+        return {"status": {"servers": {"Postgres": "ok"}, "queues": []}, "findings": [{"problem": "x"}]}
+
+    async def asked() -> int:
+        async with await answer_on(tmp_path, older):
+            return await asyncio.to_thread(cli.main, [command, "--state", str(tmp_path)])
+
+    assert asyncio.run(asked()) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and f"stint: The Stint on {tmp_path} is of another version than this command" in said.err
