@@ -8,6 +8,8 @@ of the mail server and the next statement.
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
 from uuid import uuid4
 
 import psycopg
@@ -32,16 +34,17 @@ MAIL_SECONDS, SLACK_SECONDS = 40.0, 10.0
 
 
 async def watch(settings: Settings) -> None:
-    """Looks and tells in a loop, if there is somebody to tell. Never returns; survives outages of Postgres."""
+    """Looks and tells in a loop, if there is somebody to tell. Never returns: it survives outages of Postgres, and any other
+    error, since a relay ends with the first of its tasks that fails."""
     while settings.ops_email is not None or settings.ops_slack_channel is not None:
         try:
             async with await connect(settings) as conn:
                 while True:
                     await look(conn, settings)
                     await asyncio.sleep(EVERY_SECONDS)
-        except (psycopg.Error, TimeoutError, OSError) as error:
-            if not is_unreachable(error):
-                logger.error("looking for outages failed: %s", type(error).__name__)
+        except Exception as error:
+            if not (isinstance(error, psycopg.Error | TimeoutError | OSError) and is_unreachable(error)):
+                logger.error("looking for outages failed: %s", type(error).__name__, exc_info=error)
         await asyncio.sleep(EVERY_SECONDS)
 
 
@@ -66,7 +69,7 @@ async def look(conn: Connection, settings: Settings) -> None:
         if row is None:
             return
         what, words, is_over = row
-        if not await _tell(settings, what, words, is_over=is_over):
+        if not await _tell(conn, settings, what, words, is_over=is_over):
             continue
         if is_over:
             await conn.execute("DELETE FROM outages WHERE what = %s", (what,))
@@ -123,10 +126,10 @@ async def _claim(conn: Connection) -> tuple[str, str, bool] | None:
     )
 
 
-async def _tell(settings: Settings, what: str, words: str, *, is_over: bool) -> bool:
+async def _tell(conn: Connection, settings: Settings, what: str, words: str, *, is_over: bool) -> bool:
     """By mail and in Slack. False: neither worked, so it is tried again."""
     logger.error("%s", f"Outage over: {what}" if is_over else f"Outage: {what}: {words}")
-    told = [await _mail(settings, what, words, is_over=is_over), await _post(settings, what, words, is_over=is_over)]
+    told = [await _mail(settings, what, words, is_over=is_over), await _post(conn, settings, what, words, is_over=is_over)]
     return any(told)
 
 
@@ -145,10 +148,12 @@ async def _mail(settings: Settings, what: str, words: str, *, is_over: bool) -> 
     return True
 
 
-async def _post(settings: Settings, what: str, words: str, *, is_over: bool) -> bool:
+async def _post(conn: Connection, settings: Settings, what: str, words: str, *, is_over: bool) -> bool:
+    """Records also whether Slack gives access, for the doctor."""
     if settings.ops_slack_channel is None or settings.slack_bot_token is None:
         return False
-    from schemas.slack.client import open_client
+    from schemas.slack.access import loss
+    from schemas.slack.client import SlackAccessLost, open_client
     from schemas.slack.views import MAX_SECTION_LENGTH, escape
 
     text = f"Stint: {what} is back." if is_over else f"Stint: {words}"
@@ -158,6 +163,19 @@ async def _post(settings: Settings, what: str, words: str, *, is_over: bool) -> 
         async with open_client(settings) as slack:
             await slack.post(settings.ops_slack_channel, escape(text), [shown], message_id=uuid4(), seconds=SLACK_SECONDS)
     except Exception as error:
-        logger.error("the post about an outage could not be sent: %s", type(error).__name__)
+        # a code of Slack's, such as channel_not_found, is no secret
+        logger.error("the post about an outage could not be sent: %s", getattr(error, "code", type(error).__name__))
+        if isinstance(error, SlackAccessLost):
+            await _record(conn, partial(loss.record_loss, conn, error, settings))
         return False
+    await _record(conn, partial(loss.record_found, conn, "chat.postMessage", settings))
     return True
+
+
+async def _record(conn: Connection, record: Callable[[], Awaitable[None]]) -> None:
+    """A failure is only logged, so that nobody is told a second time for it."""
+    try:
+        async with conn.transaction():
+            await record()
+    except psycopg.Error as error:
+        logger.error("whether Slack gives access could not be recorded: %s", type(error).__name__)

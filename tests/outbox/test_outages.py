@@ -7,6 +7,8 @@ import pytest
 
 from ops.sandbox.slack.workspace import BOT_TOKEN
 from schemas.diagnosis import outages
+from schemas.diagnosis.findings import diagnose
+from schemas.diagnosis.status import read
 from schemas.messages import QUEUES
 from schemas.outbox import heartbeats
 from schemas.outbox.heartbeats import Report
@@ -159,3 +161,79 @@ def test_a_mail_server_that_answers_too_slowly_is_given_up_before_another_proces
             assert await conn.value("SELECT is_told FROM outages") is False
 
     over(url, rounds)
+
+
+def test_a_post_that_slack_does_not_take_leaves_the_mail_and_the_doctor_says_why(
+    url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(outages, "LASTING_SECONDS", 0.0)
+    monkeypatch.setattr(outages, "SLACK_SECONDS", 0.5)
+
+    async def rounds(conn: Connection) -> None:
+        with mail_server() as mails, running_slack_sandbox() as slack:
+            known = Settings(
+                database_url=url,
+                secret_key=SECRET_KEY,
+                ops_email=OPS,
+                smtp_url=mails.url,
+                slack_bot_token=BOT_TOKEN,
+                slack_api_url=f"{slack.url}/api/",
+                ops_slack_channel=slack.channel("ops"),
+            )
+            gone = known.model_copy(update={"ops_slack_channel": "C0GONE"})
+
+            async def told(settings: Settings) -> tuple[list[str], list[str], str]:
+                """Of an outage that begins and ends: the mails, what the doctor says of Slack, and the log."""
+                before = len(mails.mails)
+                caplog.clear()
+                for problem in ("unreachable: ConnectionRefusedError", None):
+                    await beat(conn, "relay", problem=problem)
+                    for _ in range(3):
+                        await outages.look(conn, settings)
+                found = [each.what for each in diagnose(await read(conn, settings)) if each.what.startswith("Slack ")]
+                return [str(mail.message["Subject"]) for mail in mails.mails[before:]], found, caplog.text
+
+            both = ["Stint: RabbitMQ is down", "Stint: RabbitMQ is back"]
+            slack.configure(revoked=True)
+            sent, [finding], _ = await told(known)
+            assert sent == both and finding.startswith("Slack refuses calls since ")
+            slack.configure(revoked=False)
+            assert (await told(known))[:2] == (both, []), "a post that succeeds ends it"
+            assert len(slack.messages(known.ops_slack_channel)) == 2
+            slack.inject_fault("status", path="/api/", status=429, retry_after=30)
+            sent, found, log = await told(known)
+            assert (sent, found) == (both, []) and "could not be sent: RetryAfter" in log
+            slack.inject_fault("stall", path="/api/", seconds=2)
+            sent, found, log = await told(known)
+            assert (sent, found) == (both, []) and "could not be sent: SlackUnavailable" in log
+            slack.clear_faults()
+            sent, found, log = await told(gone)
+            assert (sent, found) == (both, []) and "could not be sent: channel_not_found" in log
+
+    over(url, rounds)
+
+
+def test_whatever_fails_while_outages_are_looked_for_is_logged_and_ends_nothing(
+    url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(outages, "EVERY_SECONDS", 0.01)
+    looked = 0
+
+    async def failing(_conn: Connection, _settings: Settings) -> None:
+        nonlocal looked
+        looked += 1
+        raise KeyError("a fault of Stint's")
+
+    monkeypatch.setattr(outages, "look", failing)
+
+    async def watched() -> None:
+        with mail_server() as server:
+            task = asyncio.create_task(outages.watch(settings(url, server)))
+            async with asyncio.timeout(20):
+                while looked < 2 and not task.done():  # noqa: ASYNC110 - it sets no event
+                    await asyncio.sleep(0.01)
+            assert not task.done()
+            task.cancel()
+
+    asyncio.run(watched())
+    assert "looking for outages failed: KeyError" in caplog.text
