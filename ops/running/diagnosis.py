@@ -65,7 +65,7 @@ def _of_this_version(report: Report) -> Iterator[None]:
         if report.asked is None:
             raise
         raise CommandError(
-            f"The Stint on {report.asked['state']} is of another version than this command, which cannot show all that it says: "
+            f"The Stint on {report.asked['state']} is of another version than this command, which cannot show what it says: "
             "run this command from its checkout, add --json, or restart it with this version."
         ) from error
 

@@ -197,7 +197,7 @@ def test_an_up_of_another_version_is_named_in_a_sentence(
         return {"status": {"servers": {"Postgres": "ok"}, "queues": []}, "findings": [{"problem": "x"}]}
 
     async def asked() -> int:
-        async with await answer_on(tmp_path, older):
+        async with await answer_on(tmp_path, {REPORT: older}):
             return await asyncio.to_thread(cli.main, [command, "--state", str(tmp_path)])
 
     assert asyncio.run(asked()) == 1
