@@ -76,7 +76,8 @@ def print_detail(found: DeadLetterDetail) -> None:
     for subject in found.subjects:
         print(f"  {_subject(subject)}")
     if found.bill is not None:
-        print(f"  in Xero: project {found.bill.xero_project_id or 'none'}, task {found.bill.xero_task_id or 'none'}")
+        project, task = found.bill.xero_project_id or "none", found.bill.xero_task_id or "none"
+        print(f"  in Xero: project {project}, task {task}; consultant {_escape_control(found.bill.consultant)}")
     print("\nbody")
     _indented(found.body if isinstance(found.body, str) else json.dumps(found.body, indent=2, ensure_ascii=False))
     if found.headers:

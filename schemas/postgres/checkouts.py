@@ -42,7 +42,19 @@ class Checkouts:
         self._places = asyncio.Semaphore(size)
         self._free, self._waiting = size, 0
         self._tasks: set[asyncio.Task[Any]] = set()  # the event loop itself keeps no reference to a task
+        self._failures_before = 0  # attempts to connect that had failed when the last one succeeded
         self.in_use = 0
+
+    def record_connected(self) -> None:
+        """Call it when the pool has made a connection."""
+        self._failures_before = self._failures()
+
+    def is_connection_expected(self) -> bool:
+        """Whether one is in use, or is being made: the last attempt to connect that has ended did not fail."""
+        return self.in_use > 0 or self._failures() == self._failures_before
+
+    def _failures(self) -> int:
+        return self._pool.get_stats().get("connections_errors", 0)
 
     async def take_now(self) -> Connection | None:
         """A connection that the pool has, if nobody waits for one; else None. It does not suspend."""

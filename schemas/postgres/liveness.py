@@ -33,12 +33,13 @@ class LivenessMonitor:
         self,
         connect: Callable[[], Awaitable[Connection]],
         connections: WeakSet[Connection],
-        any_checked_out: Callable[[], bool],
+        is_connection_expected: Callable[[], bool],
         connect_seconds: Callable[[], float] = lambda: LivenessMonitor.CONNECT_SECONDS,
     ) -> None:
-        """`connections` are all connections to abort; `any_checked_out` tells whether one that others may wait for is in
-        use; `connect_seconds` is the longest time of an attempt to connect, after which Postgres is unresponsive."""
-        self._connect, self._connections, self._any_checked_out = connect, connections, any_checked_out
+        """`connections` are all connections to abort; `is_connection_expected` tells whether one that others may wait for is in
+        use or being made; `connect_seconds` is the longest time of an attempt to connect, after which Postgres is
+        unresponsive."""
+        self._connect, self._connections, self._is_connection_expected = connect, connections, is_connection_expected
         self._connect_seconds = connect_seconds
         self._started: dict[object, float] = {}  # when each tracked piece of work started, oldest first
         self._running: asyncio.Task[None] | None = None
@@ -107,9 +108,9 @@ class LivenessMonitor:
                 self._waits.discard(wait)
 
     def _extend_waits(self) -> None:
-        """Postgres answers: the waits for connections have no limit. But if no connection is checked out, there is none to wait
-        for, and Postgres apparently accepts no new ones: the waits end soon."""
-        if not self._any_checked_out():
+        """Postgres answers: the waits for connections have no limit. But if none is in use, and Postgres accepts no new ones,
+        the waits end soon."""
+        if not self._is_connection_expected():
             return self._expire_waits(self.SLOW_SECONDS)
         for wait in self._waits:
             if not wait.expired():

@@ -39,9 +39,9 @@ BULK_WAIT_SECONDS = 20  # the longest wait of a request with many transactions
 
 class Database:
     """The connections of one API process. If Postgres is away, a request gets PoolTimeout after `stint_connect_seconds`; if all
-    connections are in use while Postgres answers, PoolBusy after BUSY_SECONDS. If Postgres becomes unresponsive, a request that
-    has a connection gets OperationalError within two seconds. A cancelled request gives back what it has, whenever it is
-    cancelled."""
+    connections are in use or being made while Postgres answers, PoolBusy after BUSY_SECONDS. If Postgres becomes unresponsive,
+    a request that has a connection gets OperationalError within two seconds. A cancelled request gives back what it has,
+    whenever it is cancelled."""
 
     def __init__(self, settings: Settings, *, size: int = POOL_SIZE) -> None:
         self._settings = settings
@@ -49,7 +49,7 @@ class Database:
         self._monitor = LivenessMonitor(
             lambda: connect(settings),
             self._all,
-            any_checked_out=lambda: self._queued.in_use > 0,
+            is_connection_expected=lambda: self._queued.is_connection_expected(),
             connect_seconds=lambda: hosts_of(settings.database_url).longest_seconds(LivenessMonitor.CONNECT_SECONDS),
         )
         self._pool, self._unqueued_pool = self._new_pool(2, size), self._new_pool(1, UNQUEUED_SIZE)
@@ -94,6 +94,7 @@ class Database:
     async def _configure(self, conn: Connection) -> None:
         self._all.add(conn)
         await begin_session(conn, self._settings)
+        self._queued.record_connected()
 
     @asynccontextmanager
     async def connection(self, *, queued: bool = True) -> AsyncIterator[Connection]:

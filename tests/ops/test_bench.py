@@ -15,7 +15,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from ops.bench import COMPARISONS
-from ops.bench.comparisons import growth, slack, start_stop
+from ops.bench.comparisons import growth, live_events, slack, start_stop
 from ops.bench.cpu import Processes, milliseconds
 from ops.bench.page import BEGIN, END, names, write_page
 from ops.bench.pgbench import script
@@ -28,7 +28,8 @@ from tests.support.sizes import FULL
 
 pytestmark = pytest.mark.processes
 
-WITH_MORE_STARTS = (growth.COMPARISON, slack.COMPARISON, start_stop.WITH_SLACK)  # of Stint, or with databases of their own
+# of Stint, or with databases of their own
+WITH_MORE_STARTS = (growth.COMPARISON, live_events.COMPARISON, slack.COMPARISON, start_stop.WITH_SLACK)
 TINY = ("--entries", "2000", "--rounds", "1", "--seconds", "1")
 
 

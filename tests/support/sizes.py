@@ -11,14 +11,14 @@ T = TypeVar("T")
 
 
 def examples(of_full: int) -> int:
-    """How many random examples a test makes: a fifth of `of_full` with --all, an eighth without."""
-    return of_full if FULL else max(5, of_full // (5 if ALL else 8))
+    """How many random examples a test makes: an eighth of `of_full` without STINT_TEST_FULL=1."""
+    return of_full if FULL else max(5, of_full // 8)
 
 
 def sample(values: Sequence[T], start: int) -> Sequence[T]:
-    """All values with STINT_TEST_FULL=1, every fifth one with --all, every eighth one without, from `start`: with another
-    start for each route, every value is tested on some routes, and every route with some values."""
-    step = 1 if FULL else 5 if ALL else 8
+    """All values with STINT_TEST_FULL=1, otherwise every eighth one, from `start`: with another start for each route, every
+    value is tested on some routes, and every route with some values."""
+    step = 1 if FULL else 8
     return values[start % min(step, len(values) or 1) :: step]
 
 
@@ -45,7 +45,7 @@ OPERATIONS = 500 if FULL else 50  # different ones among the 500 of one sync
 
 CONTENTION_SECONDS = 4 if FULL else 1.5  # of concurrent changes by several clients
 
-REMOVALS = 1_000 if FULL else 200 if ALL else 50  # of users who send requests all the time, 50 at once
+REMOVALS = 1_000 if FULL else 100 if ALL else 50  # of users who send requests all the time, 50 at once
 
 STREAMS = 1_000 if FULL else 200  # of live events, open at the same time
 

@@ -22,7 +22,7 @@ CORE = "of a core"
 
 def measure(stage: Stage, plan: Plan) -> list[Line]:
     """An API process of its own has all streams, and the API that is measured elsewhere makes the changes."""
-    streams = max(20, round(STREAMS * plan.share))
+    streams = max(100, round(STREAMS * plan.share))
     url = f"http://127.0.0.1:{free_port()}"
     api = stage.keep_running(stage.child("listened", "api", "--port", url.rpartition(":")[2], answers_at=url))
     bare_url, [bare] = stage.start_bare(processes=1)
