@@ -200,7 +200,7 @@ def test_a_post_that_slack_does_not_take_leaves_the_mail_and_the_doctor_says_why
             slack.configure(revoked=False)
             assert (await told(known))[:2] == (both, []), "a post that succeeds ends it"
             assert len(slack.messages(known.ops_slack_channel)) == 2
-            slack.inject_fault("status", path="/api/", status=429, retry_after=30)
+            slack.inject_fault("status", path="/api/", status=429, retryAfter=30)
             sent, found, log = await told(known)
             assert (sent, found) == (both, []) and "could not be sent: RetryAfter" in log
             slack.inject_fault("stall", path="/api/", seconds=2)

@@ -68,9 +68,8 @@ def test_a_request_does_not_wait_long_for_a_postgres_that_accepts_no_new_connect
         database = Database(Settings(database_url=url, amqp_url="", secret_key=SecretStr("x" * 32)))
         await database.open()
         try:
-            async with database.connection() as conn:
-                await conn.execute("SELECT 1")
             await until(lambda: database.answers(seconds=2), timeout_seconds=20)
+            await until(lambda: database.pools()[0].idle == 2, timeout_seconds=20)
             forbid()
             await database._pool.drain()
             started = time.monotonic()

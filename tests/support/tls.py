@@ -90,20 +90,29 @@ class TlsServer:
             await ended.wait()
 
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            if self.is_postgres:
-                assert await reader.readexactly(8) == _SSL_REQUEST
-                writer.write(b"S")
-                await writer.start_tls(self._context)
-            certificate = writer.get_extra_info("peercert") or {}
-            self.clients.append(dict(pair for (pair,) in certificate.get("subject", ())).get("commonName", ""))
-            if self.target.startswith("/"):
-                inner, outer = await asyncio.open_unix_connection(self.target)
-            else:
-                host, _, port = self.target.rpartition(":")
-                inner, outer = await asyncio.open_connection(host, int(port))
+        try:
+            await self._forward(reader, writer)
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.is_postgres:
+            assert await reader.readexactly(8) == _SSL_REQUEST
+            writer.write(b"S")
+            await writer.start_tls(self._context)
+        certificate = writer.get_extra_info("peercert") or {}
+        self.clients.append(dict(pair for (pair,) in certificate.get("subject", ())).get("commonName", ""))
+        if self.target.startswith("/"):
+            inner, outer = await asyncio.open_unix_connection(self.target)
+        else:
+            host, _, port = self.target.rpartition(":")
+            inner, outer = await asyncio.open_connection(host, int(port))
+        try:
             await asyncio.gather(_copy(reader, outer), _copy(inner, writer))
-        writer.close()
+        finally:
+            outer.close()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -112,6 +121,15 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             writer.write(chunk)
             await writer.drain()
     writer.close()
+
+
+async def _end_all() -> None:
+    """Ends the other tasks of the event loop, and lets the transports that they close close their sockets."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.sleep(0)
 
 
 @contextmanager
@@ -127,7 +145,5 @@ def tls_server(target: str, files: Files, authority: Authority | None = None) ->
     finally:
         loop.call_soon_threadsafe(ended.set)
         thread.join(10)
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
+        loop.run_until_complete(_end_all())
         loop.close()
