@@ -233,7 +233,7 @@ class _Up:
         if self.supervisor.started:
             await asyncio.wait({self.supervisor.spawn(self.rolling_restart.run(failures))})
         else:
-            failures.append("it is still starting: nothing was replaced")
+            failures.append("it is still starting, so nothing was replaced: try again in a few seconds")
         return {"failures": failures}
 
     async def _wait_until_ready(self) -> None:
