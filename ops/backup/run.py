@@ -108,7 +108,7 @@ async def _record(settings: Settings, manifest: Manifest, where: str) -> None:
         async with await connect(settings) as conn:
             await backups.record(conn, made_at=manifest.made_at, place=where)
     except (psycopg.Error, OSError) as error:
-        text = str(error).splitlines()[0]
+        text = (str(error) or type(error).__name__).splitlines()[0]  # a TimeoutError has no text
         print(f"stint: the backup was made, but ./stint doctor does not learn of it: {text}", file=sys.stderr)
 
 
