@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from weakref import WeakSet
 
 import psycopg
@@ -36,6 +38,19 @@ def test_a_process_that_is_busy_itself_does_not_take_postgres_for_unreachable(da
     asyncio.run(check())
 
 
+@asynccontextmanager
+async def alive(settings: Settings) -> AsyncIterator[Database]:
+    """Postgres has answered the probe, and the pool has the two connections with which it starts."""
+    database = Database(settings)
+    await database.open()
+    try:
+        await until(lambda: database.answers(seconds=2), timeout_seconds=20)
+        await until(lambda: database.pools()[0].idle == 2, timeout_seconds=20)
+        yield database
+    finally:
+        await database.close()
+
+
 def test_a_request_waits_for_a_connection_that_is_being_made(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As after many cancelled requests, whose connections are closed, on a busy machine."""
     monkeypatch.setattr(LivenessMonitor, "CONNECT_SECONDS", 20)
@@ -43,16 +58,10 @@ def test_a_request_waits_for_a_connection_that_is_being_made(database_url: str, 
 
     async def check() -> None:
         settings = Settings(database_url=slow, amqp_url="", secret_key=SecretStr("x" * 32), stint_connect_seconds=2)
-        database = Database(settings)
-        await database.open()
-        try:
-            await until(lambda: database.answers(seconds=2), timeout_seconds=20)
-            await until(lambda: database.pools()[0].idle == 2, timeout_seconds=20)
+        async with alive(settings) as database:
             await database._pool.drain()
             async with database.connection() as conn:
                 assert await conn.value("SELECT 1") == 1
-        finally:
-            await database.close()
 
     asyncio.run(check())
 
@@ -65,11 +74,7 @@ def test_a_request_does_not_wait_long_for_a_postgres_that_accepts_no_new_connect
             conn.execute(f'ALTER DATABASE "{conninfo_to_dict(url)["dbname"]}" ALLOW_CONNECTIONS false'.encode())
 
     async def check() -> None:
-        database = Database(Settings(database_url=url, amqp_url="", secret_key=SecretStr("x" * 32)))
-        await database.open()
-        try:
-            await until(lambda: database.answers(seconds=2), timeout_seconds=20)
-            await until(lambda: database.pools()[0].idle == 2, timeout_seconds=20)
+        async with alive(Settings(database_url=url, amqp_url="", secret_key=SecretStr("x" * 32))) as database:
             forbid()
             await database._pool.drain()
             started = time.monotonic()
@@ -77,7 +82,5 @@ def test_a_request_does_not_wait_long_for_a_postgres_that_accepts_no_new_connect
                 async with database.connection():
                     pass
             assert time.monotonic() - started < BUSY_SECONDS
-        finally:
-            await database.close()
 
     asyncio.run(check())
