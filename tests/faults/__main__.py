@@ -1,7 +1,11 @@
-"""`./stint faults`: a simulated firm works while servers and processes fail; exit code 1 if a guarantee was broken."""
+"""`./stint faults`: a simulated firm works while servers and processes fail; exit code 1 if a guarantee was broken.
+
+With `--drill`: an installation is broken in one way after another; exit code 1 if doctor or alerts do not tell one within a
+minute, or if it is not over within a minute after its cure."""
 
 import argparse
 import json
+import os
 import random
 import shutil
 import sys
@@ -17,6 +21,11 @@ from tests.faults.driver import Report, run
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="./stint faults", description=__doc__)
+    drill = "break a private installation in one way after another, and look whether doctor and alerts tell it within a minute"
+    parser.add_argument("--drill", action="store_true", help=drill)
+    only = "of the drill, only the breakages with TEXT in their name; may be given several times"
+    parser.add_argument("--only", action="append", default=[], metavar="TEXT", help=only)
+    parser.add_argument("--list", action="store_true", help="print the breakages of the drill, and run nothing")
     parser.add_argument("--minutes", type=float, default=3, metavar="N", help="minutes of failures (default: 3)")
     seed = "the seed that another run has printed: the same failures in the same order (default: a new one)"
     parser.add_argument("--seed", default=str(random.randrange(10**6)), metavar="S", help=seed)
@@ -24,8 +33,10 @@ def main() -> int:
     parser.add_argument("--consultants", type=int, default=8, metavar="N", help=people)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the report to FILE (default: only if it fails)")
     arguments = parser.parse_args()
+    if arguments.list or arguments.drill or arguments.only:
+        return _drill(parser, arguments)
     print(f"seed {arguments.seed}: ./stint faults --minutes {arguments.minutes:g} --seed {arguments.seed}", file=sys.stderr)
-    home = Path(tempfile.mkdtemp(prefix="stint-faults-"))
+    home = _home()
     with progress("starting everything", total=arguments.minutes * 60) as at:
         report = run(
             arguments.seed,
@@ -45,6 +56,31 @@ def main() -> int:
         f"The logs of this run, its data, and report.json are in {home}: begin with state.out, what `up` said.", file=sys.stderr
     )
     return 1
+
+
+def _drill(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    from tests.faults.drill import report  # importing it takes a while
+
+    if arguments.list:
+        report.listed()
+        return 0
+    try:
+        breakages = report.chosen(arguments.only)
+    except ValueError as error:
+        parser.error(str(error))
+    home = _home()
+    if report.drill(breakages, home):
+        shutil.rmtree(home, ignore_errors=True)
+        return 0
+    print(f"The logs of this run are in {home}.", file=sys.stderr)
+    return 1
+
+
+def _home() -> Path:
+    """A new directory. Stand-ins and other processes of tests keep their logs there, too."""
+    home = Path(tempfile.mkdtemp(prefix="stint-faults-"))
+    os.environ["STINT_TEST_HOME"] = str(home)
+    return home
 
 
 def write(report: Report, file: Path) -> None:

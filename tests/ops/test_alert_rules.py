@@ -4,7 +4,6 @@ in docs/operations.md; rules and dashboard use only metrics that exist. Promethe
 import asyncio
 import json
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Awaitable, Callable
@@ -15,23 +14,20 @@ import httpx2
 import pytest
 
 from ops.errors import CommandError
-from ops.up.packages.debian import Packages, cached, can_download, unpacked
 from schemas.messages import QUEUES
 from schemas.outbox import heartbeats, metrics
 from schemas.outbox.dead_letters.unrecognized_messages import record_unrecognized
 from schemas.outbox.heartbeats import LateHandler, Report
 from schemas.postgres.connection import Connection
 from tests.outbox.rows import ACTOR, connected, message
-from tests.support import servers
 from tests.support.installation import CHECKOUT, Installation, new_database
+from tests.support.prometheus import RULES, program
 
-RULES = CHECKOUT / "ops/alerts/stint.rules.yaml"
 TEXT = RULES.read_text()
 ALERTS = re.findall(r'- alert: "(.*)"', TEXT)
 SECTIONS = re.findall(r"^### (.*)$", (CHECKOUT / "docs/operations.md").read_text(), re.MULTILINE)
 DASHBOARD = json.loads((CHECKOUT / "ops/alerts/grafana.json").read_text())
 OF_THE_DASHBOARD = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
-PROMETHEUS = Packages("prometheus", ("prometheus",), megabytes=25)
 STEP, OVER, END = 15, 20, 48  # seconds between scrapes; the outage ends after 20 of them
 Series = dict[str, float]
 Outage = Callable[[Connection], Awaitable[None]]
@@ -61,17 +57,10 @@ def test_counters_of_alerts_are_there_before_the_first_event(stint: Installation
 
 @pytest.fixture(scope="module")
 def promtool() -> Path:
-    """Debian's, unpacked into the user's cache, or the one that is installed."""
-    if not (found := cached(PROMETHEUS, servers.KEPT) / "usr/bin/promtool").exists():
-        if installed := shutil.which("promtool"):
-            return Path(installed)
-        if not can_download():
-            pytest.skip("no promtool is installed here, and without apt it cannot be downloaded")
-        try:
-            asyncio.run(unpacked(PROMETHEUS, servers.KEPT, lambda _: None))
-        except CommandError as error:
-            pytest.skip(f"no promtool is installed here, and Debian's could not be downloaded: {str(error).splitlines()[-1]}")
-    return found
+    try:
+        return program("promtool")
+    except CommandError as error:
+        pytest.skip(str(error))
 
 
 async def _alive(conn: Connection) -> None:
@@ -179,8 +168,8 @@ def in_the_process(healthy: Series) -> dict[str, tuple[Series, int]]:
 
 
 def one_test(name: str, healthy: Series, changed: Series, growth: int) -> dict[str, object]:
-    """A unit test for promtool: an outage of five minutes. Its alerts fire within a minute, or two for what is counted over
-    time, and are over a minute after it, or six."""
+    """A unit test for promtool: an outage of five minutes. Its alerts fire within a minute, and are over a minute after it, or
+    six for what is counted over five."""
     series = []
     for each in healthy | changed:
         before, during = healthy.get(each), changed.get(each, healthy.get(each))
@@ -195,7 +184,7 @@ def one_test(name: str, healthy: Series, changed: Series, growth: int) -> dict[s
         series.append({"series": each, "values": " ".join(texts)})
     firing = 'count by (alertname) (ALERTS{alertstate="firing"})'
     fires = [{"labels": f'{{alertname="{name}"}}', "value": 1}]
-    begun, over = (120, 360) if growth else (75 if name == "API is not ready" else 60, 60)
+    begun, over = 75 if name == "API is not ready" else 60, 360 if growth else 60
     return {
         "interval": f"{STEP}s",
         "name": name,
