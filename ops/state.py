@@ -145,6 +145,17 @@ class State:
         """The setting of the `up` that runs now, if the command's environment is about its installation and it is set there."""
         return self._read_settings().get(name) if self.own_run() is not None else None
 
+    def refuse_unknown_secret_key(self) -> None:
+        """Raises CommandError if the first key of SECRET_KEY, which encrypts, is none of the `up` that runs: that could not
+        decrypt what a command encrypts with it."""
+        first, *_ = os.environ.get("SECRET_KEY", "").split(",")
+        known = self.own_setting("SECRET_KEY")
+        if known is not None and first.strip() not in [key.strip() for key in known.split(",")]:
+            raise CommandError(
+                f"Nothing was changed: the Stint on {self.directory} does not know the first key of this shell's SECRET_KEY. "
+                "Unset it here, or start Stint with it."
+            )
+
     @staticmethod
     def _is_of(run: Run) -> bool:
         """Whether a command with this environment is about the installation that runs."""

@@ -16,6 +16,7 @@ from ops.backup.run import count_rows, interrupt_on_sigterm, read_passphrase, wi
 from ops.backup.servers import Server, server_of
 from ops.errors import CommandError
 from ops.progress import Update, progress
+from ops.state import State
 from ops.verify import INVARIANTS, verify
 from schemas.postgres.connection import Connection, connect
 from schemas.postgres.migrate import MIGRATIONS, migrate
@@ -28,6 +29,8 @@ def run(args: argparse.Namespace) -> int:
     """Restores the archive `args.source`, or the latest one there. With `args.check` it only tries to, and returns 1 if rows
     break an invariant."""
     interrupt_on_sigterm()
+    if not args.check:
+        State(args.state).refuse_unknown_secret_key()
     passphrase = read_passphrase(args.passphrase_file)
     where, name = split(args.source)
     place = place_of(where)
@@ -58,6 +61,8 @@ async def _restore(args: argparse.Namespace, directory: Path, manifest: Manifest
     now = datetime.now(UTC)
     async with server_of(settings().database_url) as server:
         await _refuse_full(server, args)
+        if not args.check:
+            await refuse_foreign(server)
         async with server.new_database(f"restore_{now:%Y%m%dT%H%M%S}") as name:
             own = settings().model_copy(update={"database_url": server.url_of(name)})
             await _fill(own, directory, manifest)
@@ -74,6 +79,15 @@ async def _restore(args: argparse.Namespace, directory: Path, manifest: Manifest
                 kept = None
     _tell(server, kept, people, manifest, args)
     return 0
+
+
+async def refuse_foreign(server: Server) -> None:
+    """Raises CommandError if this role may not give the database another name, which it would learn only at the end."""
+    if (owner := await server.foreign_owner()) is not None:
+        raise CommandError(
+            f"The role of DATABASE_URL does not own the database {server.database}, so it cannot replace it: restore as "
+            f'{owner}, or give the role the rights of {owner} (GRANT "{owner}" TO …).'
+        )
 
 
 async def _refuse_full(server: Server, args: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -16,6 +17,7 @@ from schemas.postgres.connection import Connection
 LONGEST_NAME = 63 - 30  # of Postgres's names, less what is added here
 SWITCH_SECONDS = 60.0
 FIRST_ID = 16_384  # of what was not made by initdb
+MARK = "made by ./stint restore, which deletes it or puts it in its place"  # the comment on a new database
 
 
 class Server:
@@ -32,6 +34,17 @@ class Server:
     async def exists(self, database: str) -> bool:
         return await self.conn.maybe("SELECT 1 FROM pg_database WHERE datname = %s", (database,)) is not None
 
+    async def foreign_owner(self) -> str | None:
+        """The owner of the database, unless this role has an owner's rights. None also if there is no database."""
+        found: str | None = await self.conn.value(
+            """
+            SELECT (SELECT pg_get_userbyid(datdba)::text FROM pg_database
+                    WHERE datname = %s AND NOT pg_has_role(datdba, 'USAGE'))
+            """,
+            (self.database,),
+        )
+        return found
+
     async def is_empty(self, database: str) -> bool:
         """Whether the database has no tables, in no schema, or does not exist."""
         if not await self.exists(database):
@@ -44,8 +57,11 @@ class Server:
         """The name of a new, empty database with the encoding and the locale of the present one. At the end it is deleted,
         unless it has another name then."""
         name = f"{self.database[:LONGEST_NAME]}_{suffix}"
+        await self._drop_leftovers()
+        await self._lock(name)
         try:
             await self._run("CREATE DATABASE {} TEMPLATE template0", name, await self._locale())
+            await self._run("COMMENT ON DATABASE {} IS", name, sql.Literal(MARK))
         except psycopg.errors.InsufficientPrivilege as error:
             raise CommandError(
                 "The role of DATABASE_URL may not create databases, and a restore needs a second one: ALTER ROLE … CREATEDB "
@@ -63,13 +79,45 @@ class Server:
         """Gives the database its place: other processes find it under the name of the present one at their next connection.
         Returns under which name the present one is kept; None: there was none."""
         if not await self.exists(self.database):
-            await self._run("ALTER DATABASE {} RENAME TO {}", new, self.database)
+            async with self.conn.transaction():
+                await self._put(new)
             return None
         kept = f"{self.database[:LONGEST_NAME]}_before_{at:%Y%m%dT%H%M%S}"
         async with self._without_sessions(new, self.database):
             await self._rename_both(new, kept)
         await self._end_epoch(kept)
         return kept
+
+    async def _put(self, new: str) -> None:
+        await self._run("COMMENT ON DATABASE {} IS NULL", new)
+        await self._run("ALTER DATABASE {} RENAME TO {}", new, self.database)
+
+    async def _drop_leftovers(self) -> None:
+        """Deletes the databases of restores that were killed: nobody holds their locks, and nobody is connected to them. Of one
+        that this role may not delete it says so."""
+        found = await self.conn.values(
+            """
+            SELECT datname::text FROM pg_database d
+            WHERE shobj_description(oid, 'pg_database') = %s AND starts_with(datname, %s) ORDER BY datname
+            """,
+            (MARK, f"{self.database[:LONGEST_NAME]}_"),
+        )
+        for name in found:
+            if not await self._lock(name):
+                continue  # a restore runs
+            try:
+                await self._run("DROP DATABASE {}", name)
+            except psycopg.errors.ObjectInUse:  # pg_restore may outlive the command for a while
+                continue
+            except psycopg.errors.InsufficientPrivilege:
+                print(f'stint: a restore that was killed has left the database {name}: DROP DATABASE "{name}"', file=sys.stderr)
+            else:
+                print(f"stint: deleted the database {name}, which a restore has left that was killed", file=sys.stderr)
+
+    async def _lock(self, name: str) -> bool:
+        """Whether this connection has the new database of that name for itself, until it ends."""
+        has: bool = await self.conn.value("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (name,))
+        return has
 
     async def _end_epoch(self, database: str) -> None:
         """If the database gets its name back, clients and Xero have seen another one meanwhile: without the marker it begins a
@@ -85,7 +133,7 @@ class Server:
             try:
                 async with self.conn.transaction():
                     await self._run("ALTER DATABASE {} RENAME TO {}", self.database, kept)
-                    await self._run("ALTER DATABASE {} RENAME TO {}", new, self.database)
+                    await self._put(new)
                 return
             except psycopg.errors.ObjectInUse as error:
                 if asyncio.get_running_loop().time() > ends:

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 
+from ops.state import State
 from schemas.identity import signing_keys as keys
 from schemas.postgres.connection import connect
 from schemas.settings import Settings, settings
@@ -18,7 +19,8 @@ async def rotate(settings: Settings) -> tuple[int, int]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Re-encrypts all secrets and prints how many."""
+    """Re-encrypts all secrets and prints how many. Raises CommandError if the Stint that runs does not know the key."""
+    State(args.state).refuse_unknown_secret_key()
     signing_keys, tokens = asyncio.run(rotate(settings()))
     print(f"Encrypted under the first key of SECRET_KEY: {signing_keys} signing keys, {tokens} Xero tokens.")
     return 0

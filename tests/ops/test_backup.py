@@ -208,6 +208,64 @@ def test_sessions_that_may_not_be_ended_do_not_keep_others_from_being(url: str) 
             others.execute(f"DROP ROLE {role}".encode())
 
 
+def test_who_may_not_replace_a_database_is_told_before_anything_is_restored(url: str) -> None:
+    role = f"{conninfo_to_dict(url)['dbname']}_role"
+
+    async def refuse(database_url: str) -> None:
+        async with server_of(database_url) as server:
+            await restore.refuse_foreign(server)
+
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute(f"CREATE ROLE {role} LOGIN CREATEDB".encode())
+        try:
+            with pytest.raises(CommandError, match=f"does not own the database .* restore as {conn.info.user}"):
+                asyncio.run(refuse(make_conninfo(url, user=role)))
+            conn.execute(f"GRANT {conn.info.user} TO {role}".encode())
+            asyncio.run(refuse(make_conninfo(url, user=role)))
+        finally:
+            conn.execute(f"DROP ROLE {role}".encode())
+
+
+# has a new database until it is killed
+RESTORING = """
+import asyncio, sys
+from ops.backup.servers import server_of
+
+async def restore() -> None:
+    async with server_of(sys.argv[1]) as server, server.new_database("restore_1"):
+        print(flush=True)
+        await asyncio.sleep(600)
+
+asyncio.run(restore())
+"""
+
+
+def test_the_next_restore_deletes_what_a_killed_one_has_left_and_nothing_else(url: str) -> None:
+    name = str(conninfo_to_dict(url)["dbname"])
+    killed, of_a_person = f"{name}_restore_1", f"{name}_restore_2"
+
+    async def restore_next() -> None:
+        async with server_of(url) as server, server.new_database("restore_3"):
+            pass
+
+    def is_deleted_next() -> bool:
+        asyncio.run(restore_next())
+        return databases(url) == [name, of_a_person]
+
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute(f"CREATE DATABASE {of_a_person}".encode())
+    command = [sys.executable, "-P", "-c", RESTORING, url]
+    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(CHECKOUT)}, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout and process.stdout.readline()
+            assert not is_deleted_next()  # it runs
+        finally:
+            process.kill()
+    with psycopg.connect(with_database(url, killed)):  # as a pg_restore that goes on
+        assert not is_deleted_next()
+    eventually(is_deleted_next, seconds=30)  # once Postgres has noticed that its sessions have ended
+
+
 def is_ended(conn: "psycopg.Connection[Any]") -> bool:
     with suppress(psycopg.OperationalError):
         conn.execute("SELECT 1")

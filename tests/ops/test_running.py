@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -87,6 +88,24 @@ def test_secrets_are_not_given_up_that_only_this_shell_cannot_decrypt(tmp_path: 
     assert refused.returncode == 1 and "has another SECRET_KEY than this shell" in refused.stderr
     tried = run(words, cwd=CHECKOUT, env=WITHOUT_SERVERS)
     assert tried.returncode == 1 and "another SECRET_KEY" not in tried.stderr  # there is no Postgres at that address
+
+
+def test_nothing_is_encrypted_under_a_key_that_the_stint_that_runs_does_not_know(
+    tmp_path: Path, locked: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = State(tmp_path)
+    state.write_run(Run("http://127.0.0.1:1", "postgresql://nobody@127.0.0.1:1/none", "amqp://127.0.0.1:1"))
+    state.write_settings({"SECRET_KEY": "the present key, the old key"})
+    monkeypatch.setattr("ops.backup.restore.interrupt_on_sigterm", lambda: None)
+    for known in ("the present key", "the old key,the key of a backup"):
+        monkeypatch.setenv("SECRET_KEY", known)
+        state.refuse_unknown_secret_key()
+    monkeypatch.setenv("SECRET_KEY", "a key of this shell,the present key")
+    for words in (["rotate-keys"], ["restore", str(tmp_path)]):
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "environ", dict(os.environ))  # which the command changes
+            assert cli.main([*words, "--state", str(tmp_path)]) == 1
+        assert "does not know the first key of this shell's SECRET_KEY" in capsys.readouterr().err
 
 
 async def long_report() -> Json:
