@@ -25,7 +25,7 @@ async def get_me(request: ApiRequest) -> Response[Me]:
     """The user of the token. `read`: the data of the user's customer, or all data for the firm's own people; `log_time`: change
     timers, entries, tasks and customers; `approve`: approve time bills of others."""
     permissions = ["read", *(["log_time"] if request.user.is_internal else []), *(["approve"] if request.user.is_admin else [])]
-    return row_response(Me(**dict(request.user), permissions=permissions))
+    return row_response(Me(**vars(request.user), permissions=permissions))
 
 
 @get("/api/me/working-hours", summary="Read your working hours", guards=[require_internal])

@@ -10,7 +10,7 @@ from litestar.params import JSONBody, QueryParameter
 from api.auth.auth import require_internal
 from api.dependencies import ApiRequest, ThePage
 from api.hours.timers import Wait, stop_response
-from api.http.responses import Enrich, Listed, OfUser, SeenVersion, created, json_response, user_in_path
+from api.http.responses import Enrich, Listed, OfUser, SeenVersion, created, json_response, row_response, user_in_path
 from schemas.errors import Forbidden
 from schemas.hours import timer_stops, timers
 from schemas.hours.timer_stops import Stop, Stopped, Timer, TimerStop
@@ -54,7 +54,7 @@ async def put_active_timer(request: ApiRequest, owner: OfUser, data: JSONBody[Ti
     owner_id = _own(owner, request.user)
     async with request.database.transaction() as conn:
         timer, started = await timers.start_or_change(conn, owner_id, data, by=request.user)
-    return created(timer, f"/api/active-timers/{owner_id}") if started else Response(timer, status_code=200)
+    return created(timer, f"/api/active-timers/{owner_id}") if started else row_response(timer)
 
 
 @post(

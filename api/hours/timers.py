@@ -11,7 +11,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 
 from api.auth.auth import require_internal
 from api.dependencies import ApiRequest
-from api.http.responses import created
+from api.http.responses import created, row_response
 from api.outcome_waiter import OutcomeWaiter
 from schemas.hours import timer_stops, timers
 from schemas.hours.timer_stops import Stop, Stopped, StopReceipt, TimerStop
@@ -45,7 +45,7 @@ async def start_timer(
     timer is running on this task already, it is returned unchanged, with 200."""
     async with request.database.connection() as conn:
         timer, started = await timers.start(conn, task_id, user_id=request.user.id, notes=data.notes if data else "")
-    return created(timer, f"/api/active-timers/{request.user.id}") if started else Response(timer, status_code=200)
+    return created(timer, f"/api/active-timers/{request.user.id}") if started else row_response(timer)
 
 
 @post(
@@ -83,5 +83,5 @@ async def stop_response(
                 outcome = await timer_stops.get_entry_and_bill(conn, receipt.stop.entry_id)
         if outcome is not None:
             made: dict[str, Any] = json.loads(outcome)
-            return Response(Stopped.model_validate(receipt.stop.model_dump() | made), status_code=200)
-    return Response(receipt.stop, status_code=202)
+            return row_response(Stopped.model_validate(receipt.stop.model_dump() | made))
+    return row_response(receipt.stop, 202)

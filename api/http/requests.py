@@ -2,14 +2,14 @@
 
 import asyncio
 import logging
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
-from uuid import uuid4
 
 import msgspec
 from litestar import Request
@@ -46,6 +46,7 @@ REQUEST_SECONDS = Histogram("stint_request_seconds", "Time to answer", ["method"
 REQUESTS = Counter("stint_requests_total", "Requests answered", ["method", "route", "status"])
 # without labels, so that it is 0 before the first: Prometheus does not see how much a counter has grown before its first value
 FAILED = Counter("stint_requests_failed_total", "Requests answered with 5xx")
+_OF_BODIES = (b"content-length", b"transfer-encoding")
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
@@ -57,7 +58,7 @@ def with_request_log(app: Application, error_page: ErrorPage) -> Application:
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await app(scope, receive, send)
-        request_id = uuid4().hex
+        request_id = os.urandom(16).hex()
         scope.setdefault("state", {})["request_id"] = request_id
         log_context.set({"request": request_id})
         started, status, is_recorded, is_started = time.perf_counter(), 500, False, False
@@ -105,7 +106,9 @@ def with_request_log(app: Application, error_page: ErrorPage) -> Application:
 
 def _is_stream(message: Message) -> bool:
     """Whether the response is an event stream. It is recorded when it starts, because its duration depends on the client."""
-    return (b"content-type", b"text/event-stream") in [(name, value.partition(b";")[0]) for name, value in message["headers"]]
+    return any(
+        name == b"content-type" and value.partition(b";")[0] == b"text/event-stream" for name, value in message["headers"]
+    )
 
 
 def _record(scope: Scope, status: int, seconds: float) -> None:
@@ -213,7 +216,10 @@ def _refusal(scope: Scope) -> tuple[int, str] | None:
 
 
 def _has_invalid_path(scope: Scope) -> bool:
-    raw = unquote_to_bytes(scope.get("raw_path") or b"") + b"?" + unquote_to_bytes(scope["query_string"].replace(b"+", b" "))
+    path, query = scope.get("raw_path") or b"", scope["query_string"]
+    if b"%" not in path and b"%" not in query and path.isascii() and query.isascii():
+        return b"\0" in path or b"\0" in query
+    raw = unquote_to_bytes(path) + b"?" + unquote_to_bytes(query.replace(b"+", b" "))
     try:
         return "\0" in raw.decode()
     except UnicodeDecodeError:
@@ -231,6 +237,8 @@ class StrictRequest(Request[Any, Any, Any]):
     nesting or invalid UTF-8 would be answered with 500."""
 
     async def body(self) -> bytes:
+        if not announces_body(self.scope["headers"]):
+            return b""
         seconds = self.app.state.context.settings.stint_body_seconds
         try:
             async with asyncio.timeout(seconds):
@@ -257,6 +265,11 @@ class StrictRequest(Request[Any, Any, Any]):
         if field is None or not field.is_optional:
             return False
         return not body.strip() or (b"".join(body.split()) == b"{}" and "content-type" not in self.headers)
+
+
+def announces_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a body follows these headers, which are those of the ASGI scope. HTTP has no body without one of the two."""
+    return any(name in _OF_BODIES and value != b"0" for name, value in headers)
 
 
 def slow_body(seconds: float) -> str:

@@ -88,8 +88,10 @@ async def start(conn: Connection, task_id: UUID, *, user_id: UUID, notes: str = 
         raise Forbidden(users.REVOKED)
     if outcome == "refused":
         refuse_new_hours(status, customer_is_active=customer_is_active)
-    before = None if stopped is None else Stop.from_json(stopped)
-    return StartedTimer(**Timer.from_json(timer).model_dump(), stopped=before), outcome == "started"
+    running = StartedTimer.from_json(timer)
+    if stopped is not None:
+        running = running.model_copy(update={"stopped": Stop.from_json(stopped)})
+    return running, outcome == "started"
 
 
 async def start_or_change(conn: Connection, user_id: UUID, change: TimerChange, *, by: User) -> tuple[StartedTimer, bool]:

@@ -37,10 +37,13 @@ class InProcess:
     def request(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
         """Runs a request. Its client disconnects when `exchange.disconnected` is set."""
         path, _, query = exchange.path.partition("?")
+        headers = {name.lower(): value for name, value in exchange.headers.items()}
+        if exchange.body:
+            headers.setdefault("content-length", str(len(exchange.body)))
         scope = {
             "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http", "root_path": "",
             "method": exchange.method, "path": path, "raw_path": path.encode(), "query_string": query.encode(),
-            "headers": [(name.lower().encode(), value.encode()) for name, value in exchange.headers.items()],
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
             "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "extensions": {CONNECTION: self._connection},
         }  # fmt: skip
         is_sent = False
