@@ -96,7 +96,7 @@ def configure_logging(process: str) -> None:
     """Writes the lines of all loggers to stderr as JSON, with the name of this process in each."""
     logging.basicConfig(handlers=[JsonHandler(sys.stderr.buffer, process)], level=logging.INFO, force=True)
     # no line has these, and each record would have to find them out
-    logging._srcfile = None  # type: ignore[attr-defined]  # documented under "Optimization" in Python's logging HOWTO
+    logging._srcfile = None  # documented under "Optimization" in Python's logging HOWTO
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     # pika and dramatiq log each reconnect several times; Stint logs the outage itself
     logging.getLogger("pika").setLevel(logging.CRITICAL)
