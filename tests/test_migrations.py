@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import pytest
 from schemas.postgres import connection
 from schemas.postgres import migrate as module
 from schemas.postgres.migrate import MIGRATIONS, WrongVersion, check_version, migrate
-from tests.support.installation import eventually, new_database, with_database
+from tests.support.installation import CHECKOUT, eventually, new_database, with_database
 from tests.support.up import ONE_API, Up, command, stint
 
 NAMES = [path.stem for path in sorted(MIGRATIONS.glob("*.sql"))]
@@ -278,6 +279,86 @@ def test_a_migration_waits_for_a_busy_table_in_short_tries(empty: str, tmp_path:
         reader.execute("SELECT * FROM busy")
         threading.Timer(1.0, reader.rollback).start()
         assert asyncio.run(migrate(empty, folder=tmp_path)) == ["0002_column"]
+
+
+def migrate_apart(database_url: str, folder: Path) -> subprocess.Popen[bytes]:
+    """A process that migrates, for tests that kill it."""
+    program = (
+        "import asyncio, pathlib, sys; from schemas.postgres.migrate import migrate; "
+        "asyncio.run(migrate(sys.argv[1], folder=pathlib.Path(sys.argv[2])))"
+    )
+    return subprocess.Popen([sys.executable, "-c", program, database_url, str(folder)], cwd=CHECKOUT)
+
+
+def kill_when_it_waits(process: subprocess.Popen[bytes], database_url: str, words: str, *, terminated: bool) -> None:
+    """Kills the process while Postgres executes its statement with these words, which waits for others; with `terminated` also
+    the statement, as a crash of Postgres would."""
+    waiting = """
+        SELECT pid FROM pg_stat_activity
+        WHERE datname = current_database() AND query LIKE %s AND wait_event_type = 'Lock' AND pid <> pg_backend_pid()
+    """
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        pid = eventually(lambda: conn.execute(waiting, (f"%{words}%",)).fetchone(), why=f"{words} waits")[0]
+        process.kill()
+        process.wait()
+        if terminated:
+            conn.execute("SELECT pg_terminate_backend(%s, 20000)", (pid,))
+
+
+def test_a_migration_that_was_killed_goes_on_where_it_was(empty: str, tmp_path: Path) -> None:
+    (tmp_path / "0001_table.sql").write_text(
+        "CREATE TABLE busy (id int PRIMARY KEY, n int NOT NULL DEFAULT 0); INSERT INTO busy SELECT generate_series(1, 6)"
+    )
+    asyncio.run(migrate(empty, folder=tmp_path))
+    (tmp_path / "0002_index.sql").write_text(
+        f"{module.OUTSIDE_OF_A_TRANSACTION}\nCREATE INDEX CONCURRENTLY IF NOT EXISTS busy_n ON busy (n);\n"
+        "CREATE INDEX CONCURRENTLY IF NOT EXISTS busy_id ON busy (id);\n"
+    )
+    with psycopg.connect(empty) as other:
+        other.execute("UPDATE busy SET n = 0 WHERE id = 6")  # the index waits for this transaction
+        killed = migrate_apart(empty, tmp_path)
+        kill_when_it_waits(killed, empty, "CREATE INDEX CONCURRENTLY", terminated=True)
+        assert other.execute("SELECT indisvalid FROM pg_index WHERE indexrelid = 'busy_n'::regclass").fetchone() == (False,)
+    assert asyncio.run(migrate(empty, folder=tmp_path)) == ["0002_index"]
+    (tmp_path / "0003_rows.sql").write_text(
+        f"""{module.IN_BATCHES}
+        WITH batch AS (SELECT id FROM busy WHERE id > coalesce(%(after)s::int, 0) ORDER BY id LIMIT 2),
+        changed AS (UPDATE busy SET n = n + 1 FROM batch WHERE batch.id = busy.id AND n = 0)
+        SELECT id::text FROM batch ORDER BY id DESC LIMIT 1"""
+    )
+    with psycopg.connect(empty) as other, psycopg.connect(empty, autocommit=True) as conn:
+        other.execute("UPDATE busy SET n = 0 WHERE id = 3")
+        killed = migrate_apart(empty, tmp_path)
+        eventually(lambda: conn.execute("SELECT n FROM busy WHERE id = 2").fetchone() == (1,), why="the first batch is done")
+        kill_when_it_waits(killed, empty, module.IN_BATCHES, terminated=False)
+    assert asyncio.run(migrate(empty, folder=tmp_path)) == ["0003_rows"]
+    with psycopg.connect(empty) as conn:
+        assert conn.execute("SELECT DISTINCT n FROM busy").fetchall() == [(1,)]
+        valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = ANY ('{busy_n, busy_id}'::regclass[])"
+        assert conn.execute(valid).fetchall() == [(True,), (True,)]
+
+
+def test_two_at_once_migrate_one_after_the_other_although_an_index_waits_for_all_statements(empty: str, tmp_path: Path) -> None:
+    (tmp_path / "0001_table.sql").write_text("CREATE TABLE busy (id int)")
+    asyncio.run(migrate(empty, folder=tmp_path))
+    (tmp_path / "0002_index.sql").write_text(
+        f"{module.OUTSIDE_OF_A_TRANSACTION}\nCREATE INDEX CONCURRENTLY IF NOT EXISTS busy_id ON busy (id);\n"
+    )
+    waits = """
+        SELECT count(*) FILTER (WHERE query LIKE '%CREATE INDEX%' AND wait_event_type = 'Lock') = 1
+           AND count(*) FILTER (WHERE query LIKE '%advisory_lock%') = 1
+        FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+    """
+
+    async def both() -> list[list[str]]:
+        with psycopg.connect(empty) as other, psycopg.connect(empty, autocommit=True) as conn:
+            other.execute("INSERT INTO busy VALUES (1)")
+            tasks = [asyncio.create_task(migrate(empty, folder=tmp_path)) for _ in range(2)]
+            await asyncio.to_thread(eventually, lambda: conn.execute(waits).fetchone() == (True,))
+            other.commit()
+            return await asyncio.gather(*tasks)
+
+    assert sorted(asyncio.run(both())) == [[], ["0002_index"]]
 
 
 def test_a_database_of_before_0_2_0_is_refused_as_it_is(empty: str, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 -- The flags of a time entry, `long` (in `flags`) and `overlap`, are set by triggers, so that they are right whatever writes the row.
 --
--- The long part, which finds the entries that 0009 left, runs first and locks nothing. Then entries cannot be written for about
--- two seconds at a million of them. They can be read, and timers can be started and stopped.
+-- The long part, which finds the entries that 0009 left, runs first and locks nothing. Then entries cannot be written while those
+-- are corrected that were written meanwhile. They can be read, and timers can be started and stopped.
 SET LOCAL work_mem = '128MB';
 CREATE TEMPORARY TABLE found_before ON COMMIT DROP AS SELECT pg_snapshot_xmin(pg_current_snapshot()) AS xid;
 CREATE TEMPORARY TABLE wrong_before ON COMMIT DROP AS SELECT id FROM wrong_entry_flags;
@@ -60,7 +60,9 @@ CREATE TRIGGER set_overlaps_after_update AFTER UPDATE OF user_id, start_time, en
 -- What was found, and what was written between that and the lock.
 CREATE TEMPORARY TABLE to_check ON COMMIT DROP AS
     WITH written AS MATERIALIZED (
-        SELECT id, user_id, start_time, end_time FROM time_entries WHERE changed_xid >= (SELECT xid FROM found_before))
+        SELECT e.* FROM users u CROSS JOIN LATERAL (   -- for the index
+            SELECT id, user_id, start_time, end_time FROM time_entries
+            WHERE user_id = u.id AND changed_xid >= (SELECT xid FROM found_before) OFFSET 0) e)
     SELECT id FROM wrong_before
     UNION SELECT id FROM written
     UNION SELECT o.id FROM written w, overlapping_entries(w.user_id, w.start_time, w.end_time) o
@@ -79,7 +81,3 @@ FROM (
     OFFSET 0   -- computed once for each
 ) now_right
 WHERE e.id = now_right.id AND (e.overlap, e.flags) <> (now_right.overlap, now_right.flags);
-
--- the lists of entries that overlap, and of the bills that have some
-CREATE INDEX time_entries_overlapping ON time_entries (start_time, id) WHERE overlap AND deleted_at IS NULL;
-CREATE INDEX time_entries_overlapping_of_bill ON time_entries (bill_id) WHERE overlap AND deleted_at IS NULL;

@@ -10,10 +10,6 @@ ALTER TABLE xero_entries ADD looked_at timestamptz;                   -- when th
 ALTER TABLE xero_entries ADD deleted_ids text[] NOT NULL DEFAULT '{}'; -- entries that Stint deleted: the list may still have them
 ALTER TABLE xero_entries ADD delete_attempted_at timestamptz;         -- when a delete was sent whose outcome is not known
 
-UPDATE xero_entries e SET delete_attempted_at = clock_timestamp()
-WHERE withdrawing AND entry_ids <> '{}' AND EXISTS (
-    SELECT FROM messages m WHERE m.actor = 'sync_bill' AND m.state <> 'done' AND m.body->>'bill_id' = e.bill_id::text);
-
 -- =====================================================================================================================
 -- xero: entries that carry a bill's mark and are not the bill's entry, found by the check of all entries of a project
 -- =====================================================================================================================

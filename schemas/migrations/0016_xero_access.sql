@@ -5,6 +5,11 @@
 -- xero: access that Xero refuses, and what the status of the connection shows
 -- =====================================================================================================================
 
+-- Not in 0015, which locks the table: this reads all messages.
+UPDATE xero_entries e SET delete_attempted_at = clock_timestamp()
+WHERE withdrawing AND entry_ids <> '{}' AND EXISTS (
+    SELECT FROM messages m WHERE m.actor = 'sync_bill' AND m.state <> 'done' AND m.body->>'bill_id' = e.bill_id::text);
+
 -- needs_reconnect_at is when access was lost, for whatever reason. (Null in access_problem: a process of the version before wrote it,
 -- because Xero did not accept the refresh token.)
 ALTER TABLE xero_connection

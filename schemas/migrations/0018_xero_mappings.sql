@@ -5,6 +5,3 @@
 ALTER TABLE customers ADD COLUMN xero_tenant_id text;   -- of xero_project_id
 ALTER TABLE pillars ADD COLUMN xero_tenant_id text;     -- of xero_task_id
 ALTER TABLE xero_entries ADD COLUMN create_refused boolean NOT NULL DEFAULT false;   -- Xero refused the last create, of `content`
-UPDATE xero_entries e SET create_refused = true FROM time_bills b
-WHERE b.id = e.bill_id AND b.xero_status = 'failed' AND e.entry_ids = '{}' AND e.create_attempted_at IS NULL
-  AND e.content IS NOT NULL;

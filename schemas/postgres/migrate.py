@@ -1,9 +1,25 @@
-"""Applies schemas/migrations/NNNN_name.sql in order: each once, forward only, in a transaction of its own. Then installs the
-SQL functions that the database lacks (schemas/postgres/functions.py)."""
+"""Applies schemas/migrations/NNNN_name.sql in order: each once, forward only, while the version before works on. Then installs
+the SQL functions that the database lacks (schemas/postgres/functions.py).
+
+A file is one transaction, unless its first line says something else:
+
+- OUTSIDE_OF_A_TRANSACTION: its statements run one after another, each for itself, and each ends with its line. For what
+  Postgres refuses in a transaction, such as CREATE INDEX CONCURRENTLY.
+- IN_BATCHES: it is one statement, which runs again and again, each time in a transaction of its own. It returns one row with
+  one column: the last key that it has looked at, as text; null at the end. Its parameter %(after)s is that of the run before,
+  null in the first.
+
+Both kinds run again from their beginning if `migrate` was killed meanwhile. tests/postgres/test_migration_files.py checks that
+they can, and what else a file may contain.
+"""
 
 import asyncio
+import logging
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import psycopg
 from psycopg import AsyncConnection
@@ -12,13 +28,20 @@ from schemas.postgres import foreign_xids, functions
 from schemas.postgres.connection import Connection
 from schemas.settings import DEFAULT_LONG_HOURS
 
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 _NAMES = tuple(path.stem for path in MIGRATIONS.glob("*.sql"))  # when this process started: what its code needs
 _LOCK = 7_474_611  # an advisory lock that nothing else takes: concurrent starts migrate one after another
+OUTSIDE_OF_A_TRANSACTION = "-- Outside of a transaction."
+IN_BATCHES = "-- In batches."
 # While a migration waits for a lock on a table, all later statements on that table wait behind it. So it gives up early and
 # tries again.
-LOCK_SECONDS = 3
-TRIES = 20
+LOCK_SECONDS = 0.3
+PAUSE_SECONDS = 0.7  # between two tries, for the statements that have waited
+TRIES = 60
 STATEMENT_SECONDS = 24 * 3600  # for one statement of a migration: building an index may take long
 # The errors of a statement that needs what this database lacks; a mistake in the statement has the same. See `pending`.
 UNDEFINED = (psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)
@@ -41,13 +64,16 @@ async def migrate(database_url: str, *, folder: Path = MIGRATIONS, long_hours: f
     for connections of other processes.
 
     Raises WrongVersion, and changes nothing, when the database has migrations that this version lacks; raises
-    psycopg.errors.LockNotAvailable when another session locks a table for longer than about a minute.
+    psycopg.errors.LockNotAvailable when another session locks a table for longer than about a minute. If it is killed, or
+    raises, the next call goes on where it was.
     """
     applied = []
     # leaving the connection waits, if a migration has changed who may do what
     async with await Connection.connect(database_url, autocommit=True, connect_timeout=10) as conn:
         conn.answer_timeout_seconds = STATEMENT_SECONDS
-        await conn.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+        # not pg_advisory_lock: a statement that waits has a snapshot, and CREATE INDEX CONCURRENTLY of the other waits for that
+        while not await conn.value("SELECT pg_try_advisory_lock(%s)", (_LOCK,)):  # noqa: ASYNC110 - Postgres sends no event
+            await asyncio.sleep(0.2)
         done = await _applied_names(conn)
         paths = sorted(folder.glob("*.sql"))  # noqa: ASYNC240 - nothing else runs on this loop
         _refuse_before_0_2_0(done)
@@ -55,7 +81,10 @@ async def migrate(database_url: str, *, folder: Path = MIGRATIONS, long_hours: f
         await conn.execute(
             "CREATE TABLE IF NOT EXISTS migrations (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
         )
-        await conn.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'".encode())
+        await conn.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
+        with suppress(psycopg.errors.InsufficientPrivilege):
+            # an autovacuum ends if a lock has waited for it that long, which by default is longer than LOCK_SECONDS
+            await conn.execute("SET deadlock_timeout = '0.1s'")
         await conn.execute("SELECT set_config('stint.long_seconds', %s, false)", (str(long_hours * 3600),))
         for path in paths:
             if path.stem not in done:
@@ -136,14 +165,73 @@ def _refuse_unknown(applied: set[str], known: set[str]) -> None:
     )
 
 
-async def _apply(conn: AsyncConnection[tuple[object, ...]], path: Path) -> None:
+async def _apply(conn: Connection, path: Path) -> None:
+    text = path.read_text()  # noqa: ASYNC240
+
+    async def record() -> None:
+        await conn.execute("INSERT INTO migrations (name) VALUES (%s)", (path.stem,))
+
+    async def all_of_it() -> None:
+        await conn.execute(text)
+        await record()
+
+    match text.partition("\n")[0]:
+        case kind if kind == OUTSIDE_OF_A_TRANSACTION:
+            await _apply_outside(conn, text)
+            await record()
+        case kind if kind == IN_BATCHES:
+            await _apply_in_batches(conn, path.stem, text)
+            await record()
+        case _:
+            await _when_unlocked(conn, path.stem, all_of_it)
+
+
+async def _apply_outside(conn: Connection, text: str) -> None:
+    """Runs the statements without a lock_timeout: those that are allowed here wait for others, and nobody waits behind them."""
+    await _drop_invalid_indexes(conn, text)
+    await conn.execute("SET lock_timeout = 0")
+    for statement in statements(text):
+        await conn.execute(statement)
+    await conn.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
+
+
+def statements(text: str) -> list[str]:
+    """The statements of a file outside of a transaction, in order."""
+    return [statement for statement in text.split(";\n") if statement.strip()]
+
+
+async def _drop_invalid_indexes(conn: Connection, text: str) -> None:
+    """Drops those that an interrupted CREATE INDEX CONCURRENTLY has left; IF NOT EXISTS would take them for finished ones."""
+    invalid = await conn.values(
+        """
+        SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+        WHERE NOT i.indisvalid AND c.relname = ANY(%s) AND pg_table_is_visible(c.oid)
+        """,
+        (text.split(),),
+    )
+    for name in invalid:
+        logger.warning("an index that was not finished is created again: index=%s", name)
+        await conn.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+
+
+async def _apply_in_batches(conn: Connection, name: str, text: str) -> None:
+    after: str | None = None
+    while True:
+        after = await _when_unlocked(conn, name, partial(conn.value, text, {"after": after}))
+        if after is None:
+            return
+
+
+async def _when_unlocked(conn: Connection, name: str, step: Callable[[], Awaitable[T]]) -> T:
+    """The result of `step`, which runs in a transaction: again and again, while it waits for a lock too long."""
     for tries_left in reversed(range(TRIES)):
         try:
             async with conn.transaction():
-                await conn.execute(path.read_bytes())  # noqa: ASYNC240
-                await conn.execute("INSERT INTO migrations (name) VALUES (%s)", (path.stem,))
-            return
-        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+                return await step()
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
             if not tries_left:
                 raise
-            await asyncio.sleep(0.5)
+            if tries_left % 10 == 0:
+                logger.warning("a migration waits for others: migration=%s tries_left=%d error=%s", name, tries_left, error)
+            await asyncio.sleep(PAUSE_SECONDS)
+    raise AssertionError("the last try returns or raises")
