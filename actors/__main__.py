@@ -27,6 +27,7 @@ def _prepared() -> Callable[[], None]:
     from schemas.logs import configure_logging
     from schemas.messages import QUEUES
     from schemas.settings import settings
+    from schemas.tracing import configure_tracing
 
     parser = argparse.ArgumentParser(prog="./stint", description=__doc__)
     kinds = parser.add_subparsers(dest="kind", required=True)
@@ -36,6 +37,7 @@ def _prepared() -> Callable[[], None]:
     kinds.add_parser("relay", help="publish messages; rescue, replay and prune them")
     arguments = parser.parse_args()
     configure_logging(arguments.kind)
+    configure_tracing(arguments.kind)
     if arguments.kind == "relay":
         from actors.runtime.relay import relay
 

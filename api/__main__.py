@@ -34,8 +34,10 @@ def _prepared() -> "partial[None]":
     from schemas.base import build_models
     from schemas.logs import configure_logging
     from schemas.settings import SettingsMissing, settings
+    from schemas.tracing import configure_tracing
 
     configure_logging("api")
+    configure_tracing("api")
     try:
         known = settings()
         app = create_app(known)

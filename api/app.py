@@ -41,6 +41,7 @@ from api.slack import routes as slack
 from api.slack.responder import Responder
 from api.sync import events, sync
 from api.sync.event_listeners import Subscribers
+from api.tracing import with_tracing
 from schemas.identity.current_user import current_user_id
 from schemas.identity.provider import identity_provider
 from schemas.identity.users import User
@@ -166,7 +167,8 @@ async def check_request(request: Request[Any, Any, Any]) -> None:
 def create_app(settings: Settings) -> Application:
     """The ASGI application. It starts even while Postgres is away."""
     app = with_head(create_routes(settings))
-    return with_common_headers(with_request_log(with_preflight(app), plain_error_page), settings.public_url)
+    logged = with_tracing(with_request_log(with_preflight(app), plain_error_page))
+    return with_common_headers(logged, settings.public_url)
 
 
 def create_routes(settings: Settings) -> Litestar:

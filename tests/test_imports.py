@@ -45,6 +45,7 @@ CLIENTS = {
     "slack_sdk": {"slack/client.py", "slack/views.py", "slack/commands/views.py", "slack/approvals/rejection_form.py"},
     "aiohttp": {"slack/client.py"},
     "xero_python": {"xero/client.py"},
+    "opentelemetry": {"tracing.py"},
 }
 
 

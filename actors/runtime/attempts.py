@@ -16,13 +16,14 @@ from actors.runtime.deliveries import Delivery, commit_start, lock_for_delivery,
 from actors.runtime.external_calls import AlreadySettled, ExternalCall, LeaseExpired
 from actors.runtime.failures import record_failure
 from actors.runtime.handlers import HANDLERS, Handler
+from schemas import tracing
 from schemas.errors import NonRetryable, RetryAfter
 from schemas.logs import log_context
 from schemas.outbox import outbox
 from schemas.outbox.failed_attempts import Failure
 from schemas.outbox.heartbeats import HandlerMetrics, LateHandler, process_name
 from schemas.outbox.outbox import State
-from schemas.postgres.connection import STATEMENT_FAILED, WRITES_REFUSED, Connection, connect, is_unreachable
+from schemas.postgres.connection import STATEMENT_FAILED, WRITES_REFUSED, Connection, connect, is_unreachable, trace
 from schemas.postgres.migrate import UNDEFINED, pending
 from schemas.postgres.readiness import LACKS_MIGRATIONS
 from schemas.settings import Settings
@@ -70,7 +71,7 @@ class AttemptRunner:
             self.stuck_at = time.monotonic() + 2 * timeout_seconds + STUCK_SECONDS
             self._running = delivery, time.monotonic()
             try:
-                self._loop.run(self._attempt(delivery))
+                self._loop.run(self._traced(delivery))
                 return True
             except Exception as error:
                 if isinstance(error, DatabaseLacksMigrations):
@@ -99,6 +100,7 @@ class AttemptRunner:
     async def _connection(self) -> Connection:
         if self._conn is None or self._conn.closed:
             self._conn = await connect(self._settings)
+        await trace(self._conn)
         return self._conn
 
     async def _drop_connection(self) -> None:
@@ -107,7 +109,18 @@ class AttemptRunner:
             await self._conn.close()
             self._conn = None
 
-    async def _attempt(self, delivery: Delivery) -> None:
+    async def _traced(self, delivery: Delivery) -> None:
+        """The attempt as a span of the trace that the message belongs to."""
+        header = delivery.headers.get(tracing.HEADER)
+        parent = header if isinstance(header, str) else None
+        attributes = {"messaging.message.id": str(delivery.id), "messaging.destination.name": delivery.queue}
+        with tracing.span(delivery.actor, "consumer", parent=parent, attributes=attributes) as span:
+            failed = await self._attempt(delivery)
+            if failed is not None:
+                tracing.fail(span, failed)
+
+    async def _attempt(self, delivery: Delivery) -> str | None:
+        """Returns the class of the error, if the attempt has failed and that is recorded."""
         log_context.set({"message_id": str(delivery.id), "actor": delivery.actor})
         outbox.cause.set(delivery.id)
         handler = HANDLERS[delivery.actor]
@@ -121,6 +134,7 @@ class AttemptRunner:
             base_seconds=self._settings.stint_retry_base_seconds,
         )
         started_at, succeeded = time.perf_counter(), False
+        failed: str | None = None
         try:
             if handler.calls_out:
                 await self._external_call(handler, call)
@@ -136,6 +150,7 @@ class AttemptRunner:
                 if self._lost_connections < MAX_LOST_CONNECTIONS:
                     raise  # `run` retries, and finds in the row whether the transaction was committed
             failure = failure_from(error)
+            failed = failure.error_class
             if isinstance(error, UNDEFINED) and await pending(await self._connection()):
                 if call.token is None:
                     raise DatabaseLacksMigrations from error
@@ -145,6 +160,7 @@ class AttemptRunner:
         finally:
             call.close()
             handler_metrics[delivery.actor].add(time.perf_counter() - started_at, succeeded=succeeded)
+        return failed
 
     async def _in_one_transaction(self, conn: Connection, handler: Handler, delivery: Delivery) -> None:
         """The handler's effect and the state `done` commit together."""

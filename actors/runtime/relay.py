@@ -24,6 +24,7 @@ from actors.runtime.heartbeat import beat
 from actors.runtime.replay_runner import advance_replays
 from actors.runtime.rescuer import rescue
 from actors.runtime.server_watch import BrokerState, watch_broker
+from schemas import tracing
 from schemas.diagnosis import outages
 from schemas.messages import QUEUES
 from schemas.outbox.claims import POLL_SECONDS, Claim, Claimed, claim, requeue_refused, set_up_claims
@@ -183,7 +184,11 @@ class Outgoing:
         if not self._waiting[row.queue]:
             self._moved_at[row.queue] = time.monotonic()
         self._waiting[row.queue].add(row)
-        self.amqp.publish(row.queue, body, f"{row.id}:{row.delivery_number}", partial(self._settle, row))
+        headers = None
+        if row.traceparent:
+            with tracing.span(f"publish {row.queue}", "producer", parent=row.traceparent):
+                headers = {tracing.HEADER: tracing.traceparent() or row.traceparent}
+        self.amqp.publish(row.queue, body, f"{row.id}:{row.delivery_number}", partial(self._settle, row), headers=headers)
 
     def take_settled(self) -> tuple[int, list[Claimed]]:
         """How many were confirmed since the last call, and those that RabbitMQ has refused or that were on a lost connection. A

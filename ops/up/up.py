@@ -264,15 +264,16 @@ class _Up:
 
 def _own_settings() -> dict[str, str]:
     """All settings that this environment sets, for other commands on the state: `./stint doctor` judges by them, and a worker
-    that somebody adds needs them. AWS's variables have the credentials for the user pool. The URLs of Postgres and RabbitMQ
-    are left out, because run.json keeps them current."""
+    that somebody adds needs them. AWS's variables have the credentials for the user pool, OpenTelemetry's where traces go. The
+    URLs of Postgres and RabbitMQ are left out, because run.json keeps them current."""
     from schemas.settings import Settings
 
     names = {name.upper() for name in Settings.model_fields} - {"DATABASE_URL", "AMQP_URL"}
     return {
         name.upper(): value
         for name, value in os.environ.items()
-        if (name.upper() in names and (value or name.upper() == "INTERNAL_CLIENT_IDS")) or (name.startswith("AWS_") and value)
+        if (name.upper() in names and (value or name.upper() == "INTERNAL_CLIENT_IDS"))
+        or (name.startswith(("AWS_", "OTEL_")) and value)
     }
 
 

@@ -22,6 +22,7 @@ class Claimed:
     delivery_number: int
     actor: str
     queue: str
+    traceparent: str | None = None  # of the span that has enqueued it
 
 
 @dataclass(frozen=True)
@@ -70,15 +71,15 @@ async def claim(conn: Connection, *, relay: int, queues: Sequence[str] = tuple(Q
                     SELECT id FROM messages
                     WHERE queue = capacity.queue AND state = 'ready' AND available_at <= statement_timestamp()
                     ORDER BY available_at, id LIMIT greatest(capacity.slots, 0) FOR UPDATE SKIP LOCKED) due))
-            RETURNING m.available_at, m.id, m.delivery_number, m.actor, m.queue
+            RETURNING m.available_at, m.id, m.delivery_number, m.actor, m.queue, m.traceparent
         )
-        SELECT available_at, id, delivery_number, actor, queue, slots FROM capacity LEFT JOIN claimed USING (queue)
+        SELECT available_at, id, delivery_number, actor, queue, traceparent, slots FROM capacity LEFT JOIN claimed USING (queue)
         ORDER BY available_at, id
         """,
         {"batch": BATCH, "in_flight": IN_FLIGHT, "queues": list(queues), "relay": relay},
     )
     claimed = [Claimed(*row) for _, *row, _ in rows if row[0] is not None]
-    slots_by_queue = {queue: slots for *_, queue, slots in rows}
+    slots_by_queue = {queue: slots for *_, queue, _, slots in rows}
     claimed_by_queue = Counter(row.queue for row in claimed)
     return Claim(
         claimed,

@@ -19,6 +19,7 @@ from psycopg.errors import Diagnostic
 from psycopg.rows import class_row
 from psycopg_pool import PoolClosed, PoolTimeout
 
+from schemas import tracing
 from schemas.servers.postgres_hosts import Host, hosts_of
 from schemas.settings import Settings
 
@@ -238,6 +239,12 @@ async def connect(settings: Settings) -> Connection:
         await conn.close()  # it does not suspend
         raise
     return conn
+
+
+async def trace(conn: Connection) -> None:
+    """Lets messages that this session writes belong to the span that is open here; no statement while traces are off."""
+    if tracing.is_on():
+        await conn.execute("SELECT set_config('stint.traceparent', %s, false)", (tracing.traceparent() or "",))
 
 
 async def wait_for_leases() -> None:

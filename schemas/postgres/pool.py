@@ -22,6 +22,7 @@ from schemas.postgres.connection import (
     Result,
     begin_session,
     connect,
+    trace,
     wait_for_leases,
 )
 from schemas.postgres.liveness import LivenessMonitor
@@ -106,6 +107,7 @@ class Database:
             with self._monitor.track():  # includes the wait for a connection
                 conn = await checkouts.take_now() or await self._wait_for(checkouts)
                 try:
+                    await trace(conn)
                     yield conn
                 except WRITES_REFUSED:
                     await conn.close()  # it does not suspend; another connection may lead to a server that stores changes

@@ -153,7 +153,15 @@ class Amqp:
             return refusal
         return None
 
-    def publish(self, queue: str, body: bytes, message_id: str, on_confirm: Callable[[bool], None]) -> None:
+    def publish(
+        self,
+        queue: str,
+        body: bytes,
+        message_id: str,
+        on_confirm: Callable[[bool], None],
+        *,
+        headers: dict[str, str] | None = None,
+    ) -> None:
         """Publishes a persistent message. Calls `on_confirm` once: with True when RabbitMQ has stored it, or with False when
         RabbitMQ has refused it or the connection is lost. A message on a lost connection may have been stored."""
         if self.lost.done():
@@ -162,7 +170,7 @@ class Amqp:
         self._tag += 1
         self._unconfirmed[self._tag] = (message_id, on_confirm)
         properties = BasicProperties(  # type: ignore[no-untyped-call]
-            delivery_mode=2, message_id=message_id, content_type="application/json"
+            delivery_mode=2, message_id=message_id, content_type="application/json", headers=headers
         )
         try:
             self._channel.basic_publish("", queue, body, properties, mandatory=True)

@@ -1,1 +1,1 @@
-"""Which of several servers of one kind is tried first."""
+"""Which of several servers of one kind is tried first, and how long a request to one may take."""

@@ -24,7 +24,7 @@ from xero_python.api_client.oauth2 import OAuth2Token
 from xero_python.exceptions import ApiException
 from xero_python.project import ProjectApi, TimeEntryCreateOrUpdate
 
-from schemas.http_deadline import DeadlinePoolManager
+from schemas.servers.http_deadline import DeadlinePoolManager
 from schemas.settings import Settings
 from schemas.xero.access import problems
 from schemas.xero.client_errors import (

@@ -11,7 +11,7 @@ from tests.support.installation import CHECKOUT, Installation
 # what only some processes and commands need
 HEAVY = {
     "litestar", "uvicorn", "dramatiq", "pika", "xero_python", "slack_sdk", "aiohttp", "aiosmtplib", "boto3", "rich", "httpx2",
-    "urllib3", "pydantic_settings",
+    "urllib3", "pydantic_settings", "opentelemetry",
 }  # fmt: skip
 SIGNING = {"cryptography", "jwt", "email_validator"}
 DATABASE = {"asyncio", "psycopg", "pydantic"}
@@ -81,3 +81,18 @@ def test_what_requests_need_is_imported_before_the_first_one() -> None:
         [sys.executable, "-P", "-c", script], env={"PYTHONPATH": str(CHECKOUT)}, capture_output=True, text=True, check=True
     ).stdout.split()
     assert "email_validator" in names
+
+
+@pytest.mark.processes
+def test_processes_that_send_no_traces_import_nothing_for_them() -> None:
+    script = """
+import sys
+from schemas import tracing
+from actors.runtime import relay, worker
+from api import app
+tracing.configure_tracing("api")
+with tracing.span("a request", "server") as span:
+    assert span is None and tracing.traceparent() is None and not tracing.is_on()
+assert "opentelemetry" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-P", "-c", script], env={"PYTHONPATH": str(CHECKOUT)}, check=True)

@@ -15,8 +15,8 @@ from typing import Any
 
 
 class Answers(ThreadingHTTPServer):
-    """Answers each request with `status`, `headers` and `body`, and keeps the path and the headers of each request, in lower
-    case."""
+    """Answers each request with `status`, `headers` and `body`, and keeps the path, the headers, in lower case, and the
+    body of each request."""
 
     daemon_threads = True
     status = 200
@@ -25,6 +25,7 @@ class Answers(ThreadingHTTPServer):
     pause_seconds = 0.0  # after each byte of the body
     trickle = b""  # sent instead of an answer: what is before `|` at once, all other bytes one by one
     requests: list[tuple[str, dict[str, str]]]
+    bodies: list[bytes]  # of the requests
 
     @property
     def url(self) -> str:
@@ -35,7 +36,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: Answers
 
     def answer(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.server.bodies.append(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
         self.server.requests.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
         if self.server.trickle:
             self.trickle()
@@ -67,7 +68,7 @@ class _Handler(BaseHTTPRequestHandler):
 def answering() -> Iterator[Answers]:
     """A running server. Until a test sets something else, each answer is 200 with an empty JSON object."""
     with Answers(("127.0.0.1", 0), _Handler) as server:
-        server.requests = []
+        server.requests, server.bodies = [], []
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         try:

@@ -7,8 +7,11 @@ import threading
 import time
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import urllib3
+
+from schemas import tracing
 
 
 class _Deadline:
@@ -76,6 +79,16 @@ class DeadlinePoolManager(urllib3.PoolManager):
         return pool
 
     def request(self, method: str, url: str, *args: Any, **options: Any) -> urllib3.BaseHTTPResponse:
+        attributes = {"http.request.method": method, "server.address": urlsplit(url).hostname or ""}
+        with tracing.span(f"{method} {attributes['server.address']}", "client", attributes=attributes) as span:
+            answer = self._request(method, url, *args, **options)
+            if span is not None:
+                span.set_attribute("http.response.status_code", answer.status)
+                if answer.status >= 400:
+                    tracing.fail(span, str(answer.status))
+            return answer
+
+    def _request(self, method: str, url: str, *args: Any, **options: Any) -> urllib3.BaseHTTPResponse:
         self._deadline = _Deadline(self._seconds)
         try:
             response = super().request(method, url, *args, **options | {"preload_content": False, "redirect": False})
