@@ -23,7 +23,7 @@ from actors.runtime.dead_letter_queues import drain
 from actors.runtime.heartbeat import beat
 from actors.runtime.replay_runner import advance_replays
 from actors.runtime.rescuer import rescue
-from actors.runtime.server_watch import BrokerState, watch_broker
+from actors.runtime.server_watch import BrokerState, CertificateState, watch_broker, watch_certificates
 from schemas import tracing
 from schemas.diagnosis import outages
 from schemas.messages import QUEUES
@@ -54,7 +54,7 @@ class Relay:
         self._settings = settings
         self._wake = asyncio.Event()
         self._other_queues: list[str] = []  # the last findings of `declare_queues`
-        self._broker = BrokerState()
+        self._broker, self._certificates = BrokerState(), CertificateState()
         self._ready = False
 
     async def run(self) -> None:
@@ -68,11 +68,13 @@ class Relay:
             tasks.create_task(self._keep_running("replays", lambda: advance_replays(self._settings)))
             tasks.create_task(outages.watch(self._settings))
             tasks.create_task(watch_broker(self._settings.broker_url, self._broker))
+            tasks.create_task(watch_certificates(self._settings, self._certificates))
             tasks.create_task(beat(self._settings, kind="relay", queues=[], report=self._report))
 
     def _report(self) -> Report:
         problem = self._broker.problem
-        return Report(other_queues=list(self._other_queues), problems={"RabbitMQ": str(problem)} if problem else {})
+        problems = self._certificates.problems | ({"RabbitMQ": str(problem)} if problem else {})
+        return Report(other_queues=list(self._other_queues), problems=problems)
 
     async def _keep_running(self, name: str, job: Callable[[], Awaitable[None]]) -> None:
         """Runs the job again whenever Postgres or RabbitMQ fails, and logs the outage from time to time."""

@@ -1,19 +1,25 @@
 """Watches servers for the heartbeats of relays and workers.
 
 RabbitMQ, on a connection of its own: an alarm is known only to those who publish, and a relay may have nothing to publish for
-hours. The mail server: at the start of a worker, and again and again while it cannot be used.
+hours. The mail server: at the start of a worker, and again and again while it cannot be used. Certificates: some times an hour.
 """
 
 import asyncio
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, field
 
 from pika.exceptions import AMQPError
 
 from schemas.mail import smtp
 from schemas.rabbitmq.amqp import Amqp
 from schemas.rabbitmq.problems import ConnectionLost, Problem
+from schemas.servers import certificates
+from schemas.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 EVERY_SECONDS = 5.0
+CERTIFICATES_SECONDS = 600.0
 MAIL_SECONDS, MAIL_TIMEOUT_SECONDS = 15.0, 5.0
 
 
@@ -69,3 +75,20 @@ async def watch_mail(url: str, state: MailState) -> None:
         await asyncio.sleep(MAIL_SECONDS)
         if state.problem is not None:
             state.problem = await smtp.problem(url, seconds=MAIL_TIMEOUT_SECONDS)
+
+
+@dataclass
+class CertificateState:
+    """The certificates that end, by name, as `code: details`."""
+
+    problems: dict[str, str] = field(default_factory=dict)
+
+
+async def watch_certificates(settings: Settings, state: CertificateState) -> None:
+    """Never returns."""
+    while True:
+        try:
+            state.problems = await asyncio.to_thread(certificates.problems, settings.database_url, settings.broker_url)
+        except Exception as error:  # what a file or a server contains must not end a relay
+            logger.error("certificates could not be looked at: %s", type(error).__name__, exc_info=error)
+        await asyncio.sleep(CERTIFICATES_SECONDS)

@@ -5,7 +5,7 @@ from schemas.diagnosis.finding import Finding
 from schemas.diagnosis.postgres_findings import of_postgres
 from schemas.diagnosis.processes import of_processes
 from schemas.diagnosis.queues import of_other_queues, of_queue
-from schemas.diagnosis.servers import of_server, with_reports
+from schemas.diagnosis.servers import of_certificates, of_server, with_reports
 from schemas.diagnosis.status import InstallationStatus
 from schemas.postgres.backups import LastBackup
 
@@ -22,6 +22,7 @@ def diagnose(status: InstallationStatus) -> list[Finding]:
         return findings
     findings += of_postgres(status.postgres)
     findings += of_processes(status)
+    findings += of_certificates(status)
     findings += _of_backup(status.backup)
     findings += of_other_queues(status)
     findings += [finding for queue in status.queues if (finding := of_queue(status, queue))]

@@ -3,6 +3,7 @@
 from schemas.diagnosis import mail, rabbitmq
 from schemas.diagnosis.finding import Finding
 from schemas.diagnosis.status import InstallationStatus
+from schemas.servers import certificates
 
 
 def with_reports(status: InstallationStatus) -> dict[str, str]:
@@ -10,9 +11,28 @@ def with_reports(status: InstallationStatus) -> dict[str, str]:
     servers = dict(status.servers)
     for process in status.processes:
         for name, problem in process.problems.items():
-            if process.alive and servers.get(name, "ok") == "ok":
+            if name in ("RabbitMQ", "mail") and process.alive and servers.get(name, "ok") == "ok":
                 servers[name] = (mail if name == "mail" else rabbitmq).state_of(problem)
     return servers
+
+
+def of_certificates(status: InstallationStatus) -> list[Finding]:
+    """The certificates that end, as the relays see them."""
+    found = {
+        name: (code, details)
+        for process in status.alive("relay")
+        for name, problem in process.problems.items()
+        for code, _, details in [problem.partition(": ")]
+        if code in (certificates.ENDS, certificates.ENDED)
+    }
+    return [
+        Finding(
+            f"A certificate {'has ended' if code == certificates.ENDED else 'ends soon'}: the {name} at {details}.",
+            "who verifies it refuses the connection then: relays and workers wait, or the API answers 503",
+            "renew it there; of a file that AMQP_URL or DATABASE_URL names, restart Stint after that",
+        )
+        for name, (code, details) in sorted(found.items())
+    ]
 
 
 def of_server(name: str, state: str, cure: str | None) -> Finding:

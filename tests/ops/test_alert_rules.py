@@ -104,6 +104,8 @@ IN_POSTGRES: dict[str, Outage] = {
     "RabbitMQ blocks publishers": _problem("RabbitMQ", "blocked"),
     "RabbitMQ does not confirm messages": _problem("RabbitMQ", "unconfirmed"),
     "RabbitMQ has a certificate that is not accepted": _problem("RabbitMQ", "tls"),
+    "A certificate ends soon": _problem("certificate of RabbitMQ", "ends"),
+    "A certificate has ended": _problem("certificate of Postgres", "ended"),
     "Mail does not answer": _problem("mail", "unreachable"),
     "Mail refuses the login": _problem("mail", "refused"),
     "No relay is alive": _sql("DELETE FROM heartbeats WHERE kind = 'relay'"),

@@ -28,7 +28,7 @@ class Files:
 
 
 class Authority:
-    """A certificate authority of one test. Its certificates are valid for an hour."""
+    """A certificate authority of one test. It and its certificates are valid for an hour, unless a test says otherwise."""
 
     def __init__(self, directory: Path, name: str = "authority") -> None:
         self._directory, self._name = directory, x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -39,7 +39,7 @@ class Authority:
         self.file = directory / f"{name}.pem"
         self.file.write_bytes(made.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
-    def certificate(self, name: str) -> Files:
+    def certificate(self, name: str, *, valid: timedelta = timedelta(hours=1)) -> Files:
         """For a server at that host name or address, or for a client of that name."""
         key = ec.generate_private_key(ec.SECP256R1())
         try:
@@ -47,7 +47,7 @@ class Authority:
         except ValueError:
             alternative = x509.DNSName(name)
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        made = self._builder(subject, key).add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
+        made = self._builder(subject, key, valid).add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
         files = Files(self._directory / f"{name}.crt", self._directory / f"{name}.key")
         files.certificate.write_bytes(made.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
         files.key.write_bytes(
@@ -56,7 +56,9 @@ class Authority:
         files.key.chmod(0o600)  # libpq uses no other
         return files
 
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    def _builder(
+        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, valid: timedelta = timedelta(hours=1)
+    ) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
         return (
             x509.CertificateBuilder()
@@ -65,7 +67,7 @@ class Authority:
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - timedelta(minutes=5))
-            .not_valid_after(now + timedelta(hours=1))
+            .not_valid_after(now + valid)
         )
 
 
