@@ -18,7 +18,6 @@ from schemas.postgres.connection import Connection
 from schemas.settings import Settings
 from schemas.slack.access import loss as slack_loss
 from schemas.xero.access import status as xero_status
-from schemas.xero.access.status import XeroStatus
 from schemas.xero.checks import strays
 from schemas.xero.differences import alerts
 from schemas.xero.differences.alerts import WaitingBills
@@ -83,8 +82,8 @@ async def _xero(conn: Connection, settings: Settings, status: InstallationStatus
     """The state that was last recorded. Xero itself is not called: its rate limits are needed for the bills."""
     if settings.xero_client_id is None:
         return "not set"
-    found = XeroStatus.from_json(await xero_status.status(conn, settings))
-    status.xero_differs, status.xero_failed = found.bills.differs, found.failed
+    found = await xero_status.connection_status(conn, settings)
+    status.xero_differs, status.xero_failed = await xero_status.count_differing(conn), found.failed
     status.xero_waiting = await alerts.waiting_bills(conn)
     if found.access_lost is not None:
         status.cures["Xero"] = found.access_lost.cure

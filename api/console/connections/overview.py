@@ -14,7 +14,6 @@ from schemas.postgres.server import description
 from schemas.slack.access import loss
 from schemas.xero import sending
 from schemas.xero.access import status
-from schemas.xero.access.status import XeroStatus
 from schemas.xero.sending import MAX_BILLS
 
 PATH = "/console/connections"
@@ -32,7 +31,7 @@ async def connections_page(request: ApiRequest, form: Form[Any], *, code: int = 
     settings = request.settings
     async with request.database.connection() as conn:
         failed = await sending.count_failed(conn)
-        xero = XeroStatus.from_json(await status.status(conn, settings))
+        xero, bills = await status.connection_status(conn, settings), await status.count_sent(conn)
         losses = await loss.losses(conn, settings) if settings.slack_bot_token is not None else []
         processes = await heartbeats.processes(conn)
         depths = await metrics.queue_depths(conn)
@@ -42,6 +41,7 @@ async def connections_page(request: ApiRequest, form: Form[Any], *, code: int = 
     relays = [process for process in processes if process.kind == "relay" and process.alive]
     values: dict[str, Any] = {
         "xero": xero,
+        "bills": bills,
         "failed": failed,
         "most_sent": min(failed.count, MAX_BILLS),
         "has_xero_app": settings.xero_client_id is not None and settings.xero_client_secret is not None,

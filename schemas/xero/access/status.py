@@ -28,10 +28,9 @@ class AccessLost(Row):
     next_check_at: Annotated[datetime | None, Field(description="when Stint tries again; null: once Xero is connected again")]
 
 
-class BillCounts(Row):
-    """How many bills have each `xero.status`."""
+class SentBillCounts(Row):
+    """How many bills have each `xero.status` but `none`: those that go to Xero or are there."""
 
-    none: int
     queued: int
     synced: int
     failed: int
@@ -41,8 +40,14 @@ class BillCounts(Row):
     differs: int
 
 
-class XeroStatus(Row):
-    """The state of the connection to Xero, and of the bills that go there."""
+class BillCounts(SentBillCounts):
+    """How many bills have each `xero.status`."""
+
+    none: int
+
+
+class ConnectionStatus(Row):
+    """The state of the connection to Xero."""
 
     connected: bool
     connecting: Annotated[bool, Field(description="POST /api/xero/connect was answered 202, and continues")]
@@ -68,11 +73,17 @@ class XeroStatus(Row):
     ]
     queued: Annotated[int, Field(description="bills that are being sent to Xero or withdrawn from it")]
     failed: Annotated[int, Field(description="bills that could not be sent; `xero.error` of each says why")]
+
+
+class XeroStatus(ConnectionStatus):
+    """The state of the connection to Xero, and of the bills that go there."""
+
     bills: BillCounts
 
 
-# The CTE `bills`: how many there are of each `xero.status`. Each part reads an index: that of the bills that wait, of those
-# that were synced, of those that differ, of all that are approved, and of all others. What is left has the status none.
+# Counts of bills by `xero.status`: of those that wait, of those that go to Xero or are there, and of all. Postgres evaluates
+# only what a statement uses. Each part reads an index: that of the bills that wait, of those that were synced, of those that
+# differ, of all that are approved, and of all others. What is left has the status none.
 _COUNTED_BILLS = """
     waiting AS (
         SELECT count(*) FILTER (WHERE xero_status = 'queued') AS queued,
@@ -82,21 +93,44 @@ _COUNTED_BILLS = """
                count(*) FILTER (WHERE xero_status = 'withdrawing') AS withdrawing,
                count(*) AS all_waiting, count(xero_synced_at) AS synced_before
         FROM time_bills WHERE xero_status IN ('queued', 'failed', 'not_connected', 'not_mapped', 'withdrawing')
+    ), sent AS (
+        SELECT *, (SELECT count(*) FROM time_bills WHERE xero_synced_at IS NOT NULL) - synced_before AS synced,
+               (SELECT count(*) FROM time_bills WHERE xero_status = 'differs') AS differs
+        FROM waiting
     ), bills AS (
-        SELECT *, total - all_waiting - synced - differs AS none
-        FROM (
-            SELECT *, (SELECT count(*) FROM time_bills WHERE xero_synced_at IS NOT NULL) - synced_before AS synced,
-                   (SELECT count(*) FROM time_bills WHERE xero_status = 'differs') AS differs,
-                   (SELECT count(*) FROM time_bills WHERE status = 'approved' AND deleted_at IS NULL)
-                       + (SELECT count(*) FROM time_bills WHERE status <> 'approved' AND deleted_at IS NULL) AS total
-            FROM waiting
-        ) counted
+        SELECT *, (SELECT count(*) FROM time_bills WHERE status = 'approved' AND deleted_at IS NULL)
+                   + (SELECT count(*) FROM time_bills WHERE status <> 'approved' AND deleted_at IS NULL)
+                   - all_waiting - synced - differs AS none
+        FROM sent
     )
 """
 
 
 async def status(conn: Connection, settings: Settings) -> bytes:
-    """The status as JSON (XeroStatus)."""
+    """The status as JSON (XeroStatus). It counts all bills; what does not show them calls `connection_status`."""
+    bills = f"(SELECT {json_object(BillCounts, 'bills')} FROM bills)"
+    return await _status(conn, settings, f"SELECT s.*, {bills} AS bills FROM s", XeroStatus)
+
+
+async def connection_status(conn: Connection, settings: Settings) -> ConnectionStatus:
+    """The status without the bills that were sent or never go to Xero, which are many."""
+    found = await _status(conn, settings, "SELECT * FROM s", ConnectionStatus)
+    return ConnectionStatus.from_json(found)
+
+
+async def count_sent(conn: Connection) -> SentBillCounts:
+    """The bills that go to Xero or are there, by their status."""
+    columns = ", ".join(SentBillCounts.model_fields)
+    return await conn.one(f"WITH {_COUNTED_BILLS} SELECT {columns} FROM sent", row=SentBillCounts)
+
+
+async def count_differing(conn: Connection) -> int:
+    """The bills that somebody has changed in Xero."""
+    found: int = await conn.value("SELECT count(*) FROM time_bills WHERE xero_status = 'differs'")
+    return found
+
+
+async def _status(conn: Connection, settings: Settings, shown: str, model: type[Row]) -> bytes:
     found = await one_json(
         conn,
         f"""
@@ -121,8 +155,8 @@ async def status(conn: Connection, settings: Settings) -> bytes:
                        CASE WHEN pause.until = o.paused_until THEN o.pause_reason ELSE 'day' END END AS paused_because,
                    calls.used AS calls_used, greatest(0, %(day)s - calls.used) AS calls_left,
                    sync.last AS last_sync, greatest(sync.last, calls.last_success) AS last_success,
-                   bills.queued + bills.withdrawing AS queued, bills.failed, {json_object(BillCounts, "bills")} AS bills
-            FROM xero_connection x LEFT JOIN xero_tenants o ON o.tenant_id = x.tenant_id CROSS JOIN calls CROSS JOIN bills
+                   waiting.queued + waiting.withdrawing AS queued, waiting.failed
+            FROM xero_connection x LEFT JOIN xero_tenants o ON o.tenant_id = x.tenant_id CROSS JOIN calls CROSS JOIN waiting
             CROSS JOIN LATERAL (SELECT max(xero_synced_at) AS last FROM time_bills) sync
             CROSS JOIN LATERAL (SELECT greatest(o.paused_until, calls.day_free_at) AS until) pause
             CROSS JOIN LATERAL (SELECT %(words)s::jsonb->coalesce(x.access_problem, 'revoked') AS problem) words
@@ -131,7 +165,7 @@ async def status(conn: Connection, settings: Settings) -> bytes:
                        replace(words.problem->>'text', %(organisation)s, coalesce(x.tenant_name, 'the organisation')) AS text,
                        words.problem->>'cure' AS cure, x.access_check_at AS next_check_at) lost
         )
-        SELECT {json_object(XeroStatus, "s")} FROM s
+        SELECT {json_object(model, "shown")} FROM ({shown}) shown
         """,
         {
             "day": settings.xero_calls_per_day,
