@@ -24,6 +24,9 @@ from schemas.starting import BACKLOG, report_ready
 LAST_DATA_RECV = 52  # where Linux's struct tcp_info has tcpi_last_data_recv, in milliseconds
 # how long a process that stops waits for the first request of a new connection
 FIRST_REQUEST_SECONDS = 3.0
+# How long it waits for a further request of a connection that is idle. A client may send one just when the process stops: it is
+# answered, with the connection's end. A client that is told in this way sends its next request to another process.
+NEXT_REQUEST_SECONDS = 1.0
 
 # the key of the ClientConnection in an ASGI scope's `extensions`
 CONNECTION = "stint.connection"
@@ -66,8 +69,8 @@ class ClientConnection:
 
 
 class ServerProtocol(LimitedProtocol):
-    """Adds a ClientConnection to each request's scope. When the server stops, a request that has arrived is still answered:
-    uvicorn would close a connection whose first request it has not read yet."""
+    """Adds a ClientConnection to each request's scope. When the server stops, a request that has arrived is still answered, and
+    so is one that arrives within a second on an idle connection: uvicorn would close both."""
 
     _stopping = False
 
@@ -90,10 +93,9 @@ class ServerProtocol(LimitedProtocol):
         self._stopping = True
         if self.cycle is not None and not self.cycle.response_complete:
             super().shutdown()
-        elif not self._in_head and (self.cycle is None or _has_unread_data(self.transport)):
-            self._set_deadline(FIRST_REQUEST_SECONDS)
         elif not self._in_head:
-            self.transport.close()
+            is_new = self.cycle is None or _has_unread_data(self.transport)
+            self._set_deadline(FIRST_REQUEST_SECONDS if is_new else NEXT_REQUEST_SECONDS)
         self.connection.stop()
 
     def _time_out(self) -> None:

@@ -95,16 +95,19 @@ def test_the_first_request_of_a_connection_that_was_just_accepted_is_answered() 
     run(test())
 
 
-def test_a_request_that_the_kernel_has_received_is_answered_and_an_idle_connection_is_closed() -> None:
+def test_a_request_that_is_sent_when_the_server_stops_is_answered_and_an_idle_connection_is_closed() -> None:
     async def test() -> None:
         async with serving() as stint:
-            idle, waiting = await stint.connect(), await stint.connect()
-            for client in (idle, waiting):
+            idle, waiting, next_one = [await stint.connect() for _ in range(3)]
+            for client in (idle, waiting, next_one):
                 assert (await stint.ask(client)).startswith(b"HTTP/1.1 200")
             waiting[1].write(REQUEST)  # the server reads it only after the next await
             for protocol in stint.protocols:
                 protocol.shutdown()
             assert b"connection: close" in (await head(waiting)).lower()
+            await asyncio.sleep(0.1)  # the server has read what it had received
+            assert b"connection: close" in (await stint.ask(next_one)).lower()
+            assert await next_one[0].read() == b""
             assert await idle[0].read() == b""
 
     run(test())

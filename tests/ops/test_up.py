@@ -21,6 +21,7 @@ from schemas.messages import SendMail
 from tests.outbox import probe
 from tests.support.installation import free_port, new_database_without_key
 from tests.support.up import ONE_API, Up, command, ready, runs, until
+from tests.sync import streams
 
 pytestmark = pytest.mark.processes
 
@@ -154,18 +155,44 @@ def test_every_part_that_dies_comes_back_at_the_same_urls(up: Up) -> None:
 def test_a_restart_replaces_every_process_and_loses_no_request_and_no_message(up: Up) -> None:
     before = {kind: set(up.run_json()["pids"][kind]) for kind in ("api", "work", "relay")}
     token = command("token", "--role", "internal_admin", "--email", "load@example.com", "--state", str(up.state)).stdout.strip()
-    over, failures, seconds, mails = threading.Event(), list[str](), list[float](), list[str]()
+    stream = streams.Stream(streams.open_stream(up.url, token))
+    until(lambda: stream.status == 200, seconds=30)
+    over, failures, seconds, mails, stops = threading.Event(), list[str](), list[float](), list[str](), list[str]()
 
-    def ask() -> None:
-        while not over.wait(0.08):
-            started = time.monotonic()
-            try:
-                answer = httpx2.get(f"{up.url}/api/customers", headers={"authorization": f"Bearer {token}"}, timeout=30)
-                if answer.status_code != 200:
-                    failures.append(answer.text)
-            except httpx2.HTTPError as error:
-                failures.append(repr(error))
+    def new_client() -> httpx2.Client:
+        return httpx2.Client(base_url=up.url, headers={"authorization": f"Bearer {token}"}, timeout=30)
+
+    def ask(client: httpx2.Client, method: str, path: str) -> httpx2.Response | None:
+        started = time.monotonic()
+        try:
+            answer = client.request(method, path)
+            if answer.is_success:
+                return answer
+            failures.append(answer.text)
+        except httpx2.HTTPError as error:
+            failures.append(repr(error))
+        finally:
             seconds.append(time.monotonic() - started)
+        return None
+
+    def read() -> None:
+        while not over.wait(0.08):
+            with new_client() as client:
+                ask(client, "GET", "/api/customers")
+
+    def read_over_one_connection() -> None:
+        with new_client() as client:
+            while not over.wait(0.08):
+                ask(client, "GET", "/api/customers")
+
+    def write_over_one_connection() -> None:
+        with new_client() as client:
+            customer = client.post("/api/customers", json={"name": "Load"}).json()
+            task = client.post("/api/tasks", json={"title": "Load", "customerId": customer["id"]}).json()
+            while not over.wait(0.08):
+                ask(client, "POST", f"/api/tasks/{task['id']}/start")
+                if (stopped := ask(client, "POST", f"/api/tasks/{task['id']}/stop")) is not None:
+                    stops.append(stopped.json()["entryId"])
 
     def send() -> None:
         with psycopg.connect(up.run_json()["database_url"], autocommit=True) as conn:
@@ -174,7 +201,7 @@ def test_a_restart_replaces_every_process_and_loses_no_request_and_no_message(up
                 probe.enqueue(conn, SendMail(to="a@example.com", subject=mails[-1], paragraphs=("text",)))
 
     with ThreadPoolExecutor(5) as pool:
-        loads = [*(pool.submit(ask) for _ in range(4)), pool.submit(send)]
+        loads = [pool.submit(load) for load in (read, read, read_over_one_connection, write_over_one_connection, send)]
         try:
             done = command("restart", "--state", str(up.state))
         finally:
@@ -182,9 +209,12 @@ def test_a_restart_replaces_every_process_and_loses_no_request_and_no_message(up
         for load in loads:
             load.result()
     assert done.returncode == 0, done.stderr
-    print(f"{len(seconds)} requests, the longest {max(seconds):.2f} s; {len(mails)} mails; {done.stdout}")
+    print(f"{len(seconds)} requests, the longest {max(seconds):.2f} s; {len(stops)} stops; {len(mails)} mails; {done.stdout}")
     assert failures == []
-    after = up.run_json()["pids"]
+    assert stream.ends_properly(), "its client is told to connect again"
+    stream.close()
+    run_json = up.run_json()
+    after = run_json["pids"]
     assert [len(after[kind]) for kind in before] == [2, 3, 1]
     assert not [kind for kind, pids in before.items() if pids & set(after[kind])]
 
@@ -194,6 +224,9 @@ def test_a_restart_replaces_every_process_and_loses_no_request_and_no_message(up
 
     until(lambda: len(arrived()) >= len(mails), seconds=60)
     assert sorted(arrived()) == sorted(mails), "each is sent once"
+    with psycopg.connect(run_json["database_url"], autocommit=True) as conn:
+        made = conn.execute("SELECT id FROM time_entries WHERE id = ANY(%s)", (stops,)).fetchall()
+    assert sorted(str(entry) for (entry,) in made) == sorted(stops), "each stop has its entry"
 
 
 def test_kill_9_leaves_no_process_and_the_next_start_recovers(up: Up) -> None:
