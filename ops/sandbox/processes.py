@@ -1,7 +1,9 @@
 """`./stint up --sandbox`: stand-ins for Xero and Slack as two more processes, and Stint connected to them."""
 
+import asyncio
 import contextlib
 import socket
+import time
 from pathlib import Path
 
 import httpx2
@@ -16,7 +18,8 @@ from schemas.postgres.connection import connect
 from schemas.settings import settings
 
 FALLBACK_USER = "sandbox@example.com"
-_TIMEOUT_SECONDS = 20
+BUSY_SECONDS = 120.0
+_TIMEOUT_SECONDS, _AGAIN_SECONDS = 20, 0.5
 
 
 def check_without(state: State) -> None:
@@ -80,8 +83,15 @@ class XeroProcess(StandInProcess):
         self.directory.mkdir(mode=0o700, exist_ok=True)
 
     async def connect(self, api_url: str, token: str) -> None:
-        """Connects Stint to it with the requests that an admin's browser would send. Raises CommandError."""
+        """Connects Stint to it with the requests that an admin's browser would send. While Stint is busy, for example because
+        `./stint demo` fills it, this tries again for BUSY_SECONDS. Raises CommandError."""
         await until(self.is_ready)
+        ends = time.monotonic() + BUSY_SECONDS
+        while not await self._connect(api_url, token, is_last=time.monotonic() > ends):  # noqa: ASYNC110 - Stint sends no event
+            await asyncio.sleep(_AGAIN_SECONDS)
+
+    async def _connect(self, api_url: str, token: str, *, is_last: bool) -> bool:
+        """False: Stint was busy, and this is not the last try."""
         try:
             async with httpx2.AsyncClient(timeout=_TIMEOUT_SECONDS, headers={"Authorization": f"Bearer {token}"}) as stint:
                 started = await stint.get(f"{api_url}/api/xero/auth-url")
@@ -91,7 +101,10 @@ class XeroProcess(StandInProcess):
                     f"{api_url}/api/xero/connect", json={name: back[name] for name in ("code", "state")}
                 )
                 connected.raise_for_status()
+                return True
         except httpx2.HTTPStatusError as error:
+            if error.response.status_code == 503 and not is_last:
+                return False
             raise CommandError(f"Stint could not connect to its sandbox: {error.response.text}") from error
         except httpx2.HTTPError as error:
             raise CommandError(f"Stint could not connect to its sandbox: {error!r}. {self.last_lines()}") from error

@@ -11,7 +11,7 @@ from collections import deque
 from pathlib import Path
 
 _LARGEST_LOG_BYTES = 10_000_000
-_LATEST_BYTES = 250_000  # of the end of a log, in which its latest lines are looked for
+_BLOCK_BYTES = 250_000  # of which the latest lines of a log are looked for at a time
 _BURST_LINES, _BURST_SECONDS = 20, 10.0
 _LOUD_LEVELS = {"WARNING", "ERROR", "CRITICAL", "FATAL"}
 
@@ -61,10 +61,14 @@ class LogReader:
 
     def latest(self, count: int) -> list[str]:
         """The last lines before those that `new_lines` returns."""
-        start = max(0, self.position - _LATEST_BYTES)
+        start, newlines, blocks = self.position, 0, list[bytes]()
         with open(self.log, "rb") as file:
-            file.seek(start)
-            *lines, self._rest = file.read(self.position - start).split(b"\n")
+            while start > 0 and newlines <= count:
+                end, start = start, max(0, start - _BLOCK_BYTES)
+                file.seek(start)
+                blocks.append(file.read(end - start))
+                newlines += blocks[-1].count(b"\n")
+        *lines, self._rest = b"".join(reversed(blocks)).split(b"\n")
         return [line.decode(errors="replace") for line in lines[1 if start else 0 :][-count:]]
 
     def new_lines(self) -> list[str]:

@@ -53,10 +53,13 @@ async def find_subjects(conn: Connection, bodies: Sequence[Any], *, zone: str) -
         ids[kind].append(row_id)
     found = await conn.all(
         f"""
-        SELECT 'person', u.id, {_PERSON}, NULL, c.name, NULL::date, NULL::integer, e.given
-        FROM users u LEFT JOIN customers c ON c.id = u.customer_id
-        LEFT JOIN unnest(%(emails)s::text[]) AS e (given) ON email_key(e.given) = email_key(u.email)
-        WHERE u.id = ANY(%(person)s) OR email_key(u.email) = ANY(SELECT email_key(e) FROM unnest(%(emails)s::text[]) e)
+        SELECT 'person', u.id, {_PERSON}, NULL, c.name, NULL::date, NULL::integer, u.given
+        FROM (
+            SELECT id, name, email, customer_id, NULL AS given FROM users WHERE id = ANY(%(person)s)
+            UNION ALL
+            SELECT id, name, email, customer_id, e.given
+            FROM unnest(%(emails)s::text[]) AS e (given) JOIN users ON email_key(email) = email_key(e.given)
+        ) u LEFT JOIN customers c ON c.id = u.customer_id
         UNION ALL
         SELECT 'task', t.id, t.title, NULL, c.name, NULL, NULL, NULL
         FROM tasks t JOIN customers c ON c.id = t.customer_id WHERE t.id = ANY(%(task)s)

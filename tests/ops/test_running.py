@@ -170,6 +170,15 @@ def test_logs_of_all_parts_are_in_order_and_readable(written: Path, capsys: pyte
     assert json.loads(capsys.readouterr().out)["message"] == "four"
 
 
+def test_as_many_lines_are_shown_as_are_asked_for(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (written / "logs/relay.log").open("w") as log:
+        log.writelines(f"{number} {'x' * 200}\n" for number in range(5_000))  # one megabyte
+    for count in (4_000, 1, 5_000, 9_000):
+        assert logs(written, "-n", str(count), "--raw", "relay") == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [int(line.split()[0]) for line in lines] == list(range(max(0, 5_000 - count), 5_000))
+
+
 def test_parts_are_named_as_processes_or_as_their_kind(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert logs(written, "work", "postgres", "-n", "9") == 0
     assert {line.split(" ")[0] for line in capsys.readouterr().out.splitlines() if " | " in line} == {"work-bills", "postgres"}

@@ -1,6 +1,8 @@
 """The stand-in for Xero follows Xero's documentation, and fails when it is told to."""
 
+import asyncio
 import contextlib
+import json
 import re
 import socket
 import time
@@ -11,8 +13,13 @@ from typing import Any
 import httpx2
 import pytest
 
+from ops.errors import CommandError
+from ops.sandbox import processes
 from ops.sandbox.faults import KINDS
+from ops.sandbox.processes import XeroProcess
 from ops.sandbox.xero.identity import CLIENT_ID, CLIENT_SECRET
+from ops.state import State
+from tests.support.http_answers import answering
 from tests.support.installation import eventually
 from tests.support.prism import prism_before
 from tests.support.xero_sandbox import XeroSandbox, most_at_once, most_in_a_minute, running_xero
@@ -612,3 +619,29 @@ def test_any_text_can_stand_where_xero_documents_an_enumeration(client: Client) 
 def test_a_fault_can_have_any_body(client: Client) -> None:
     client.xero.inject_fault("status", status=403, body="no JSON")
     assert client.call("GET", "/Projects").text == "no JSON"
+
+
+def test_a_busy_stint_is_connected_when_it_is_ready_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while `./stint demo` fills it."""
+    monkeypatch.setattr(XeroProcess, "is_ready", lambda self: True)
+    sandbox = XeroProcess(State(tmp_path), tmp_path, port=1)
+    with answering() as stint:
+        stint.status, stint.body = 503, b"busy"
+        # what Xero answers to the browser, and Stint to the requests, once it is not busy
+        free = {"url": f"{stint.url}/consent?state=1"}
+
+        async def connect() -> None:
+            connecting = asyncio.create_task(sandbox.connect(stint.url, "a token"))
+            async with asyncio.timeout(20):
+                while len(stint.requests) < 2:  # noqa: ASYNC110 - the server sets no event
+                    await asyncio.sleep(0.01)
+                stint.headers = {"Location": "http://127.0.0.1/?code=c&state=1"}
+                stint.status, stint.body = 200, json.dumps(free).encode()
+                await connecting
+
+        asyncio.run(connect())
+        assert stint.requests[-1][0] == "/api/xero/connect" and json.loads(stint.bodies[-1]) == {"code": "c", "state": "1"}
+        monkeypatch.setattr(processes, "BUSY_SECONDS", 0)
+        stint.status, stint.body = 503, b"busy"
+        with pytest.raises(CommandError, match="busy"):
+            asyncio.run(sandbox.connect(stint.url, "a token"))

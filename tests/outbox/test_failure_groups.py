@@ -140,6 +140,20 @@ def test_what_the_version_before_has_grouped_is_regrouped_without_new_alerts(url
     assert over(url, check) == [0, [("", 1)], 3, 0, [("the task is locked", 1)], 1, 2, [], 2]
 
 
+def test_what_was_made_dead_without_a_group_gets_one(url: str) -> None:
+    async def regroup(conn: Connection) -> Any:
+        await message(conn, "dead", error="'No such bill 17'", died_at="now() - interval '1 hour'")
+        await message(conn, "dead", error="'No such bill 18'", died_at="now()")
+        before = await groups.list_groups(conn, Redactor(settings(url)))
+        counts = [await groups.regroup(conn), await groups.regroup(conn)]
+        return before.items, counts, await groups.list_groups(conn, Redactor(settings(url)))
+
+    before, counts, found = over(url, regroup)
+    [group] = found.items
+    assert (before, counts, group.count, group.message) == ([], [2, 0], 2, "no such bill #")
+    assert (group.last - group.first).total_seconds() == pytest.approx(3600, abs=60)
+
+
 def test_many_dead_letters_are_regrouped_some_at_a_time(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(groups, "REGROUPED", 3)
 

@@ -1,8 +1,9 @@
 """Groups of dead letters: those that failed with the same error at the same place, and unrecognized messages of one kind."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import Field
@@ -105,11 +106,12 @@ async def list_groups(conn: Connection, redactor: Redactor) -> Groups:
 
 
 async def regroup(conn: Connection) -> int:
-    """Regroups messages whose group was recorded by the version before, without the words of the error: at most REGROUPED, in
-    a transaction of its own. Returns how many. A new group has been alerted if the old one has. A group in which a process of
+    """Regroups messages whose group was recorded by the version before, without the words of the error, and groups those that
+    have no group, because somebody made them dead in SQL: at most REGROUPED, in a transaction of its own. Returns how many. A
+    new group has been alerted if the old one has. A group in which a process of
     that version has recorded a death within two minutes is left for later: it may be recording another one."""
     async with conn.transaction():
-        return await _regroup(conn)
+        return await _regroup(conn) or await _group(conn)
 
 
 async def _regroup(conn: Connection) -> int:
@@ -135,20 +137,41 @@ async def _regroup(conn: Connection) -> int:
         """,
         {"group": group, "most": REGROUPED},
     )
-    kinds: dict[tuple[str, str, str], list[UUID]] = {}
-    for message_id, error_class, error, frame in found:
-        kinds.setdefault((error_class, frame, normalized(error)), []).append(message_id)
-    for (error_class, frame, words), message_ids in kinds.items():
+    await _put(conn, [(actor, first_at, last_at, *row) for row in found], alerted_at)
+    if len(found) < REGROUPED:
+        await conn.execute("DELETE FROM failure_groups WHERE fingerprint = %s", (group,))
+    return len(found)
+
+
+async def _group(conn: Connection) -> int:
+    found = await conn.all(
+        """
+        SELECT m.actor, m.died_at, m.died_at, m.id, coalesce(a.error_class, ''), coalesce(a.error, m.error, ''),
+               coalesce(a.frame, '')
+        FROM messages m LEFT JOIN message_attempts a ON a.message_id = m.id AND a.n = m.attempts
+        WHERE m.state = 'dead' AND m.fingerprint IS NULL ORDER BY m.died_at, m.id LIMIT %s FOR UPDATE OF m SKIP LOCKED
+        """,
+        (REGROUPED,),
+    )
+    await _put(conn, found, None)
+    return len(found)
+
+
+async def _put(conn: Connection, found: Sequence[tuple[Any, ...]], alerted_at: datetime | None) -> None:
+    """Puts messages into their groups. `found`: actor, first and last time of a new group, id, class and text of the error,
+    frame."""
+    kinds: dict[tuple[str, str, str, str], list[tuple[datetime, datetime, UUID]]] = {}
+    for actor, first_at, last_at, message_id, error_class, error, frame in found:
+        kinds.setdefault((actor, error_class, frame, normalized(error)), []).append((first_at, last_at, message_id))
+    for (actor, error_class, frame, words), messages in kinds.items():
         message = await message_of_group(conn, actor, error_class, frame, words)
         new = fingerprint(actor, error_class, frame, message)
+        firsts, lasts, message_ids = zip(*messages, strict=True)
         await conn.execute(
             """
             INSERT INTO failure_groups (fingerprint, actor, error_class, frame, message, first_at, last_at, alerted_at)
             VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
             """,
-            (new, actor, error_class, frame, message, first_at, last_at, alerted_at),
+            (new, actor, error_class, frame, message, min(firsts), max(lasts), alerted_at),
         )
-        await conn.execute("UPDATE messages SET fingerprint = %s WHERE id = ANY(%s)", (new, message_ids))
-    if len(found) < REGROUPED:
-        await conn.execute("DELETE FROM failure_groups WHERE fingerprint = %s", (group,))
-    return len(found)
+        await conn.execute("UPDATE messages SET fingerprint = %s WHERE id = ANY(%s)", (new, list(message_ids)))
