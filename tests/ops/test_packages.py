@@ -11,7 +11,7 @@ from ops.errors import CommandError
 from ops.up.packages import postgres
 from ops.up.packages.debian import Packages, cached, unpacked
 from ops.up.packages.postgres import runnable_binaries
-from ops.up.packages.rabbitmq import Installation, find_or_fetch
+from ops.up.packages.rabbitmq import ROOT, Installation, find_or_fetch
 from ops.up.processes import PLAIN_ENVIRONMENT
 
 # `apt-get download` makes a file for each package; unpacking that of the server makes an installation.
@@ -92,6 +92,17 @@ def test_without_apt_rabbitmq_has_to_be_installed(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(CommandError, match=r"without apt it cannot be downloaded. Install rabbitmq-server"):
         fetch(tmp_path, [])
+
+
+def test_the_rabbitmq_of_a_directory_is_used_or_its_lack_told(
+    programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ROOT, str(tmp_path / "other"))
+    with pytest.raises(CommandError, match=f"{ROOT} is .*other, which has no RabbitMQ 3.10 or newer"):
+        fetch(tmp_path, [])
+    (tmp_path / "other/usr/lib/erlang/erts-15/bin").mkdir(parents=True)
+    (tmp_path / "other/usr/lib/rabbitmq/lib/rabbitmq_server-4.0.5").mkdir(parents=True)
+    assert fetch(tmp_path, []).version == "4.0.5"
 
 
 def test_a_rabbitmq_that_is_too_old_is_not_used(programs: Path, tmp_path: Path) -> None:

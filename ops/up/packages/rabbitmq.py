@@ -1,5 +1,6 @@
 """Where RabbitMQ comes from: the installed one, or Debian's packages, unpacked into a private cache without root."""
 
+import os
 import re
 import shutil
 from dataclasses import dataclass, field
@@ -8,6 +9,8 @@ from pathlib import Path
 from ops.errors import CommandError
 from ops.up.packages.debian import Packages, Say, can_download, unpacked
 
+# A directory with unpacked packages of RabbitMQ and Erlang, such as those of another release of Debian: these are used.
+ROOT = "STINT_RABBITMQ_ROOT"
 _OLDEST = (3, 10)  # the first version whose quorum queues have what the relay needs
 _PACKAGES = Packages(
     "rabbitmq",
@@ -36,8 +39,12 @@ class Installation:
 
 
 async def find_or_fetch(home: Path, say: Say, *, system: Path = Path("/")) -> Installation:
-    """The system's RabbitMQ if it is new enough, otherwise the cached one, which is downloaded when it is missing. The cache is
-    below `home` if the user's cache directory cannot be written."""
+    """The RabbitMQ that ROOT names; without it the system's if it is new enough, otherwise the cached one, which is downloaded
+    when it is missing. The cache is below `home` if the user's cache directory cannot be written."""
+    if chosen := os.environ.get(ROOT):
+        if found := _installation_below(Path(chosen)):
+            return found
+        raise CommandError(f"{ROOT} is {chosen}, which has no RabbitMQ 3.10 or newer with Erlang. Unset it, or unpack both.")
     if found := _installation_below(system):
         return found
     if not can_download():
