@@ -28,6 +28,7 @@ NOT_PASTED = {
     ("README.md", "./stint up      # everything"): "runs until Ctrl-C, which the fixture `up` does; or runs all tests",
     ("CONTRIBUTING.md", "./stint up    "): "runs until Ctrl-C, or runs tests",
     ("CONTRIBUTING.md", "./stint test tests/api"): "runs tests",
+    ("deployment.md", ""): "changes the machine: tests/deploy/ runs what can be run elsewhere",
     ("debugging.md", "pip install py-spy"): "needs the network, and to be root",
     ("debugging.md", "./stint bench"): "takes a minute; tests/ops/test_bench.py runs it",
     ("performance.md", "./stint bench"): "takes minutes; tests/ops/test_bench.py runs it",

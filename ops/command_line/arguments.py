@@ -26,7 +26,7 @@ def add_api(parser: argparse.ArgumentParser) -> None:
 
 
 def add_work(parser: argparse.ArgumentParser) -> None:
-    queues = "the queues to serve, separated by commas: timers, bills, xero, slack, mail (default: all)"
+    queues = "the queues to serve, separated by commas or -: timers, bills, xero, slack, mail (default: all)"
     parser.add_argument("--queues", metavar="A,B", help=queues)
     threads = "messages that are handled at the same time, each with a connection to Postgres (default: 4)"
     parser.add_argument("--threads", type=positive, default=4, metavar="N", help=threads)

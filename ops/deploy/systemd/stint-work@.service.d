@@ -1,0 +1,1 @@
+stint-.service.d
