@@ -13,6 +13,7 @@ from ops.command_line import arguments
 from ops.command_line.parser import Overview, Parser, PrintVersion, undecodable
 from ops.dead.arguments import add_actions, add_trigger
 from ops.errors import CommandError, close_stdout_if_unread, explains_itself
+from ops.secret_files import read_secret_files
 from ops.state import CHECKOUT, DEFAULT, State
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
@@ -34,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.parser.error(f"{text!a} is not valid UTF-8")
     args.rest = rest
     try:
+        read_secret_files()
         command: Callable[[argparse.Namespace], int] = args.command
         code = command(args)
         sys.stdout.flush()

@@ -1,10 +1,11 @@
-"""The start of a process: fast imports; an API's listening socket, and the report that the process serves."""
+"""The start of a process: fast imports; an API's listening socket, and the reports that it serves, and is still alive."""
 
 import gc
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 BACKLOG = 4096  # connections that wait until a process accepts them; the kernel's net.core.somaxconn may limit it further
 
@@ -37,8 +38,22 @@ def listening_socket(fd: int) -> socket.socket:
 def report_ready() -> None:
     """Tells the process that NOTIFY_SOCKET names, a supervisor or systemd, that this process serves from now on. Does
     nothing without that variable."""
+    _notify(b"READY=1")
+
+
+def report_alive() -> None:
+    """Renews the time of the file that STINT_ALIVE_FILE names, for the health check of a container, and systemd's watchdog if
+    the unit has one (WATCHDOG_USEC)."""
+    if file := os.environ.get("STINT_ALIVE_FILE"):
+        with suppress(OSError):  # a full disk must not end the process
+            Path(file).touch(mode=0o600)
+    if os.environ.get("WATCHDOG_USEC"):
+        _notify(b"WATCHDOG=1")
+
+
+def _notify(message: bytes) -> None:
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to_parent:
             to_parent.connect("\0" + address[1:] if address.startswith("@") else address)
-            to_parent.sendall(b"READY=1")
+            to_parent.sendall(message)

@@ -1,4 +1,4 @@
-"""The heartbeat of a worker or relay, on a connection of its own."""
+"""The heartbeat of a worker or relay, on a connection of its own, and its report to a supervisor that it is alive."""
 
 import asyncio
 import logging
@@ -12,6 +12,7 @@ from schemas.outbox import heartbeats
 from schemas.outbox.heartbeats import EVERY_SECONDS, HandlerMetrics, Report, process_name
 from schemas.postgres.connection import Connection, connect, is_unreachable
 from schemas.settings import Settings
+from schemas.starting import report_alive
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,13 @@ async def beat(settings: Settings, *, kind: str, queues: list[str], report: Call
             if not is_unreachable(error):
                 logger.error("heartbeat failed: %s", type(error).__name__)
             await asyncio.sleep(EVERY_SECONDS)
+
+
+async def stay_alive() -> None:
+    """Reports every few seconds that the process is alive, also while Postgres is away or does not react. Never returns."""
+    while True:
+        report_alive()
+        await asyncio.sleep(EVERY_SECONDS)
 
 
 async def flush(conn: Connection, metrics: HandlerMetrics) -> None:

@@ -20,7 +20,7 @@ from pika.exceptions import AMQPError
 
 from actors.runtime.broker import declare_queues, encode_reference
 from actors.runtime.dead_letter_queues import drain
-from actors.runtime.heartbeat import beat
+from actors.runtime.heartbeat import beat, stay_alive
 from actors.runtime.replay_runner import advance_replays
 from actors.runtime.rescuer import rescue
 from actors.runtime.server_watch import BrokerState, CertificateState, watch_broker, watch_certificates
@@ -69,6 +69,7 @@ class Relay:
             tasks.create_task(outages.watch(self._settings))
             tasks.create_task(watch_broker(self._settings.broker_url, self._broker))
             tasks.create_task(watch_certificates(self._settings, self._certificates))
+            tasks.create_task(stay_alive())
             tasks.create_task(beat(self._settings, kind="relay", queues=[], report=self._report))
 
     def _report(self) -> Report:

@@ -20,7 +20,7 @@ from actors.runtime.attempts import AttemptRunner
 from actors.runtime.broker import OutboxBroker
 from actors.runtime.deliveries import Delivery
 from actors.runtime.handlers import HANDLERS
-from actors.runtime.heartbeat import beat
+from actors.runtime.heartbeat import beat, stay_alive
 from schemas.messages import MODELS
 from schemas.outbox.heartbeats import Report
 from schemas.postgres.readiness import wait_for_database
@@ -108,6 +108,7 @@ class WorkerProcess:
     async def _beat(self) -> None:
         """Sends heartbeats, and watches the mail server if this worker sends mail."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(stay_alive())
             tasks.create_task(beat(self._settings, kind="work", queues=sorted(self._queues), report=self._report))
             if "mail" in self._queues and (url := self._settings.smtp_url) is not None:
                 tasks.create_task(server_watch.watch_mail(url.get_secret_value(), server_watch.mail_state))

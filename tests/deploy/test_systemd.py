@@ -111,13 +111,19 @@ def test_the_commands_run_within_the_limits_of_their_units(own: Installation, tm
         ):
             reports[name] = stack.enter_context(units.notify_socket(tmp_path / name))
             environment = {"NOTIFY_SOCKET": str(tmp_path / name), "RUNTIME_DIRECTORY": str(tmp_path / "run")}
+            if found[name].values["WatchdogSec"]:
+                environment |= {"WATCHDOG_USEC": "60000000", "STINT_ALIVE_FILE": str(tmp_path / f"{name}.alive")}
             log = tmp_path / f"{name}.log"
             own.processes[name] = units.start(
                 found[name], own.environment | environment, log, instance=instance, listening=passed
             )
-        for name, socket_of in reports.items():
-            socket_of.settimeout(90)
-            assert socket_of.recv(64) == b"READY=1", (tmp_path / f"{name}.log").read_text()
+        for name, reported in reports.items():
+            reported.settimeout(90)
+            expected = {b"READY=1", b"WATCHDOG=1"} if found[name].values["WatchdogSec"] else {b"READY=1"}
+            seen: set[bytes] = set()
+            while seen != expected:
+                seen.add(reported.recv(64))
+            assert len(expected) == 1 or (tmp_path / f"{name}.alive").exists()
 
         given = Given(own)
         by = given.person()
