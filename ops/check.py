@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         Step("types", lambda: python("mypy"), "mypy names the lines; pyproject.toml has its settings"),
         Step(
             "unit tests, import ladder, docs",
-            lambda: python("pytest", "-q", "-n", "3", "-m", "unit", "--no-header"),
+            lambda: python("pytest", "-q", "-n", "2", "-m", "unit", "--no-header"),
             "`./stint test -m unit -k NAME` runs one of them again",
         ),
         Step("OpenAPI, by Redocly's ruleset", redocly, "`redocly lint --extends recommended` shows each place"),
