@@ -52,6 +52,7 @@ STREAMS = 1_000 if FULL else 200  # of live events, open at the same time
 DEAD_LETTERS = 200 if FULL else 10  # of each of five kinds
 JUNK_LEADS = 10_000 if FULL else 800
 PLANNED_ENTRIES = 1_000_000 if FULL else 300_000  # in the tables whose plans are looked at
+PLANNED_DEAD_LETTERS = 100_000 if FULL else 20_000  # and ten times as many messages that are done
 PLANNED_ROWS = 100_000 if FULL else 30_000  # of each kind, in the tables whose plans of a sync are looked at
 WAITING_BILLS = 1_000 if FULL else 520  # for Xero: more than one chunk of 500
 CRASH_HISTORIES = 40 if FULL else 4  # in each, Postgres crashes or is restored five times
