@@ -97,7 +97,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=[item for item in items if not _is_selected(item, config)])
     items[:] = [item for item in items if _is_selected(item, config)]
     for item in items:
-        if not any(map(item.get_closest_marker, ("slow", "processes"))) and not {"database_url", "servers"} & _fixtures(item):
+        if _is_unit(item):
             item.add_marker(pytest.mark.unit)
     if config.option.shuffle is not None:
         _shuffle(items, random.Random(config.option.shuffle))
@@ -115,6 +115,11 @@ def _is_selected(item: pytest.Item, config: pytest.Config) -> bool:
     if config.option.browser:
         return in_browser
     return bool(config.option.all) or not (in_browser or item.get_closest_marker("slow"))
+
+
+def _is_unit(item: pytest.Item) -> bool:
+    marked = any(map(item.get_closest_marker, ("slow", "browser", "processes")))
+    return not marked and not {"database_url", "servers"} & _fixtures(item)
 
 
 @pytest.hookimpl(trylast=True)
