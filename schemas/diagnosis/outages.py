@@ -152,8 +152,8 @@ async def _post(conn: Connection, settings: Settings, what: str, words: str, *, 
     """Records also whether Slack gives access, for the doctor."""
     if settings.ops_slack_channel is None or settings.slack_bot_token is None:
         return False
-    from schemas.slack.access import loss
-    from schemas.slack.client import SlackAccessLost, open_client
+    from schemas.slack.access import loss, ops_channel
+    from schemas.slack.client import SlackAccessLost, SlackRefused, open_client
     from schemas.slack.views import MAX_SECTION_LENGTH, escape
 
     text = f"Stint: {what} is back." if is_over else f"Stint: {words}"
@@ -167,8 +167,11 @@ async def _post(conn: Connection, settings: Settings, what: str, words: str, *, 
         logger.error("the post about an outage could not be sent: %s", getattr(error, "code", type(error).__name__))
         if isinstance(error, SlackAccessLost):
             await _record(conn, partial(loss.record_loss, conn, error, settings))
+        elif isinstance(error, SlackRefused):
+            await _record(conn, partial(ops_channel.record_refused, conn, error.code, settings))
         return False
     await _record(conn, partial(loss.record_found, conn, "chat.postMessage", settings))
+    await _record(conn, partial(ops_channel.record_posted, conn))
     return True
 
 

@@ -62,6 +62,13 @@ def of_server(name: str, state: str, cure: str | None) -> Finding:
             "requests are answered 503 until it is",
             "while it is busy, find what its connections do: docs/operations.md, API is not ready; else fix what it names",
         )
+    if name == "Slack" and state.startswith("takes no posts"):
+        return Finding(
+            f"Slack {state}.",
+            "outages are told by mail alone, or to nobody",
+            "set OPS_SLACK_CHANNEL to the id of a channel that the app is in, and restart Stint; or restore that one, or "
+            "invite the app to it: then this ends with the next post, or after a week",
+        )
     why, do = {
         "Postgres": (
             "the API answers 503 and workers wait; nothing is lost",

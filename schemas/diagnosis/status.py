@@ -17,6 +17,7 @@ from schemas.postgres.backups import LastBackup
 from schemas.postgres.connection import Connection
 from schemas.settings import Settings
 from schemas.slack.access import loss as slack_loss
+from schemas.slack.access import ops_channel
 from schemas.xero.access import status as xero_status
 from schemas.xero.checks import strays
 from schemas.xero.differences import alerts
@@ -98,7 +99,8 @@ async def _slack(conn: Connection, settings: Settings, status: InstallationStatu
         return "not set"
     losses = await slack_loss.losses(conn, settings)
     if not losses:
-        return "ok"
+        refused = await ops_channel.refusal(conn, settings)
+        return "ok" if refused is None else f"takes no posts about outages in the channel {refused}"
     status.cures["Slack"] = " Also: ".join(dict.fromkeys(loss.words.cure for loss in losses))
     problems = "; ".join(dict.fromkeys(loss.words.text for loss in losses))
     return f"refuses calls since {losses[0].lost_at:%Y-%m-%d %H:%M} UTC: {problems}"

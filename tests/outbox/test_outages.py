@@ -208,7 +208,10 @@ def test_a_post_that_slack_does_not_take_leaves_the_mail_and_the_doctor_says_why
             assert (sent, found) == (both, []) and "could not be sent: SlackUnavailable" in log
             slack.clear_faults()
             sent, found, log = await told(gone)
-            assert (sent, found) == (both, []) and "could not be sent: channel_not_found" in log
+            assert sent == both and "could not be sent: channel_not_found" in log
+            assert found == ["Slack takes no posts about outages in the channel C0GONE: channel_not_found."]
+            assert (await told(known))[:2] == (both, []), "another channel is set, and takes posts"
+            assert await conn.value("SELECT count(*) FROM outages") == 0
 
     over(url, rounds)
 
