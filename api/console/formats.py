@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import cached_property
 from zoneinfo import ZoneInfo
 
 # As the Common Locale Data Repository (CLDR) of Unicode has them; other languages write 1.234,5.
@@ -80,12 +81,7 @@ class Formats:
 
     def number(self, value: float, digits: int = 0) -> str:
         """`1,234.5`, elsewhere `1.234,5`, `1 234,5` with a narrow space that does not break, or `1’234.5`."""
-        text, tags = f"{value:,.{digits}f}", {self.language, f"{self.language}-{self.country.lower()}"}
-        if self.country in WITH_APOSTROPHE:
-            return text.replace(",", "’")
-        if tags & WITH_SPACE:
-            return text.translate(str.maketrans(",.", "\u202f,"))
-        return text if tags & WITH_POINT else text.translate(str.maketrans(",.", ".,"))
+        return f"{value:,.{digits}f}".translate(self._signs)
 
     def ago(self, seconds: float) -> str:
         """A duration in its largest unit: `12 s`, `5 min`, `3 h`, `2 days`."""
@@ -99,6 +95,16 @@ class Formats:
         """At most two characters of a name."""
         words = name.split()
         return "".join(word[0] for word in (words[:1] + words[1:][-1:])).upper()
+
+    @cached_property
+    def _signs(self) -> dict[int, str]:
+        """What to write for a comma between thousands and for a decimal point."""
+        tags = {self.language, f"{self.language}-{self.country.lower()}"}
+        if self.country in WITH_APOSTROPHE:
+            return str.maketrans({",": "’"})
+        if tags & WITH_SPACE:
+            return str.maketrans({",": "\u202f", ".": ","})
+        return {} if tags & WITH_POINT else str.maketrans({",": ".", ".": ","})
 
     def _reads_english_of(self, countries: set[str]) -> bool:
         return self.language == "en" and self.country in countries

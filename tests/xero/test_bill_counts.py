@@ -28,7 +28,7 @@ WAITING, SYNCED_BEFORE, PENDING = 2 + 3 + 4 + 5 + 6, 6 + 8, 9
 
 @asynccontextmanager
 async def reading(conn: Connection, **entries: int) -> AsyncIterator[None]:
-    """Expects that just so many entries of indexes of time_bills are read. All that is read is by an index."""
+    """Expects that these numbers of entries of indexes of time_bills are read. All that is read is by an index."""
     before = await entries_read(conn)
     yield
     assert dict(await entries_read(conn) - before) == entries
@@ -60,7 +60,7 @@ def test_all_counts_of_bills_agree_and_each_reads_only_what_it_shows(url: str) -
                 await firm_rows.bill(conn, rows, status="approved", xero_status=name, **columns)
         for day in range(PENDING):
             await firm_rows.bill(conn, rows, date=f"2026-04-{day + 1:02}")
-        await conn.execute("SET enable_seqscan = off")  # so few bills are read faster without an index
+        await conn.execute("SET enable_seqscan = off")  # 45 bills are read faster without an index
         async with reading(conn, time_bills_waiting_for_xero=WAITING, time_bills_synced_to_xero=1):  # the latest
             found = await status.connection_status(conn, settings)
         async with reading(conn, time_bills_that_differ=7):

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, get_args
-from urllib.parse import urlencode
 from uuid import UUID
 
 from api.console.forms import FormModel
@@ -70,8 +69,8 @@ class ReportFilters(FormModel):
 
 
 def query_of(values: dict[str, Any]) -> str:
-    """The query of these filters."""
-    return urlencode([(name, value) for name, value in values.items() if value is not None])
+    """The query of these filters. Ids, days and names of levels and states need no quoting, which is slow."""
+    return "&".join(f"{name}={value}" for name, value in values.items() if value is not None)
 
 
 @dataclass(frozen=True)
