@@ -23,6 +23,7 @@ from tests.support.durations import seconds_of
 from tests.support.exclusive import ExclusiveTests
 from tests.support.given import Given
 from tests.support.installation import CHECKOUT, Installation, emptied, new_database
+from tests.support.unit_tests import fixtures_of, is_unit
 
 if TYPE_CHECKING:
     from xdist.remote import Producer
@@ -97,7 +98,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=[item for item in items if not _is_selected(item, config)])
     items[:] = [item for item in items if _is_selected(item, config)]
     for item in items:
-        if _is_unit(item):
+        if is_unit(item):
             item.add_marker(pytest.mark.unit)
     if config.option.shuffle is not None:
         _shuffle(items, random.Random(config.option.shuffle))
@@ -115,11 +116,6 @@ def _is_selected(item: pytest.Item, config: pytest.Config) -> bool:
     if config.option.browser:
         return in_browser
     return bool(config.option.all) or not (in_browser or item.get_closest_marker("slow"))
-
-
-def _is_unit(item: pytest.Item) -> bool:
-    marked = any(map(item.get_closest_marker, ("slow", "browser", "processes")))
-    return not marked and not {"database_url", "servers"} & _fixtures(item)
 
 
 @pytest.hookimpl(trylast=True)
@@ -147,11 +143,7 @@ def _download_chromium(config: pytest.Config) -> None:
 
 
 def _needs_servers(item: pytest.Item) -> bool:
-    return "database_url" in _fixtures(item)
-
-
-def _fixtures(item: pytest.Item) -> set[str]:
-    return set(getattr(item, "fixturenames", ()))
+    return "database_url" in fixtures_of(item)
 
 
 def _shuffle(items: list[pytest.Item], order: random.Random) -> None:

@@ -43,7 +43,6 @@ SECONDS = {
     "tests/api/test_roles.py": 45,
     "tests/api/test_rejected_bills.py": 43,
     "tests/api/test_cancellation.py": 43,
-    "tests/outbox/test_dead_letter_plans.py": 42,
     "tests/ops/test_backup.py": 40,
     "tests/faults/test_restore.py": 40,
     "tests/mail/test_mail.py": 37,

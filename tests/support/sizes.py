@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 FULL = os.environ.get("STINT_TEST_FULL") == "1"
-ALL = FULL or os.environ.get("STINT_TEST_ALL") == "1"  # set by tests/conftest.py
+ALL = FULL or os.environ.get("STINT_TEST_ALL") == "1"  # set by tests/conftest.py and .ci/run
 
 T = TypeVar("T")
 
