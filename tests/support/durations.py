@@ -24,6 +24,7 @@ SECONDS = {
     "tests/faults/test_kills.py": 69,
     "tests/api/test_fuzzed.py": 67,
     "tests/faults/test_slack_load.py": 65,
+    "tests/faults/test_upgrade.py": 65,
     "tests/slack/test_posts.py": 63,
     "tests/hours/test_overlaps.py": 62,
     "tests/xero/test_sending_failed.py": 62,

@@ -59,3 +59,4 @@ CRASH_HISTORIES = 40 if FULL else 4  # in each, Postgres crashes or is restored 
 HISTORIES = 500 if FULL else 12  # of two desktops
 SLACK_REQUESTS = 1_000 if FULL else 150  # a hundred at a time
 MUTATIONS = 10_000 if FULL else 500  # of what Slack sends
+UPGRADED_ENTRIES, UPGRADED_MESSAGES = (1_000_000, 500_000) if FULL else (20_000, 10_000)
