@@ -125,7 +125,7 @@ def read_pairs(pairs: Pairs, model: type[Model]) -> Form[Model]:
         for fault in wording.problems(model, error):
             name = fault.path.partition(".")[0]
             if name in model.model_fields:
-                form.errors.setdefault(name, fault.message)
+                form.errors.setdefault(name, fault.message if name in sent else _left_empty(name))
             else:
                 form.general.append(fault.message)
     return form
@@ -149,6 +149,11 @@ def _parse(text: bytes) -> Pairs:
     if any("\0" in part for pair in pairs for part in pair):
         raise BadRequest(400, SEND_FORM)
     return [(name, value.replace("\r\n", "\n")) for name, value in pairs]
+
+
+def _left_empty(name: str) -> str:
+    """What is said beside a field that has to be filled in: its label and hint say with what."""
+    return f"{name.removesuffix('_id').replace('_', ' ').capitalize()} is needed."
 
 
 def _is_list(model: type[BaseModel], name: str) -> bool:

@@ -53,7 +53,7 @@ def test_rubbish_in_the_days_and_forms_is_named(browsers: Browsers) -> None:
     assert browser.get(path, start_date="x", cursor="x").errors.keys() == {"start_date"}
     assert "not a valid cursor" in browser.get(path, cursor="x").errors["cursor"]
     refused = browser.post(path, {"action": "send", "bill": ["x", "y"], "reason": ""})
-    assert refused.status == 422 and "reason is needed" in refused.text and "Choose the bills first." in refused.text
+    assert refused.status == 422 and "Reason is needed." in refused.text and "Choose the bills first." in refused.text
     assert "Choose the bills first." in browser.post(path, {"action": "burn", "reason": "x"}).text
     for action in ("send", "accept"):
         empty = browser.post(path, {"action": action, "bill": "", "reason": "x"})

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from api.console.forms import CHOOSE, Form, FormModel, read_pairs
 from api.console.words import for_page
-from schemas.base import Row
+from schemas.base import Name, Row
 from schemas.hours.entry_creation import NewTimeEntry
 from schemas.xero.sending import BillsToSend
 
@@ -50,6 +50,15 @@ def test_each_value_of_a_list_is_named_by_the_list() -> None:
         ids: list[UUID]
 
     assert read_pairs([("ids", "x")], Ids).errors["ids"].startswith("Each of ids must be the id of a row, such as ")
+
+
+def test_a_field_that_is_left_empty_is_named_as_a_person_names_it() -> None:
+    class Entry(FormModel):
+        task_id: UUID
+        channel_name: Name
+
+    form = read_pairs([("task_id", ""), ("channel_name", " ")], Entry)
+    assert form.errors == {"task_id": "Task is needed.", "channel_name": "Channel name is needed."}
 
 
 def test_what_the_software_has_stored_itself_is_no_mistake_of_the_person() -> None:
