@@ -1,9 +1,13 @@
 # One image for every process of Stint; compose.yaml has the command of each.
 FROM python:3.12-slim AS packages
 COPY requirements.lock /
-RUN python -m venv /opt/venv \
-    && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --no-deps -r /requirements.lock \
-    && /opt/venv/bin/pip uninstall --yes --quiet playwright  # 165 MB that only tests use
+RUN python -m venv --without-pip /opt/venv \
+    && pip --python /opt/venv/bin/python install --no-cache-dir --no-compile --disable-pip-version-check --require-hashes --no-deps \
+        -r /requirements.lock \
+    && pip --python /opt/venv/bin/python uninstall --yes --quiet playwright  # 165 MB that only tests use
+# Compiled here, since no process can write to the image; without times and random order, so that the same lock gives the same
+# files. Some packages contain files for other versions of Python, which do not compile here.
+RUN PYTHONHASHSEED=0 python -m compileall -q -j0 --invalidation-mode unchecked-hash /opt/venv/lib || true
 
 FROM python:3.12-slim
 RUN useradd --system --no-create-home --shell /usr/sbin/nologin stint \
@@ -14,6 +18,8 @@ COPY schemas schemas
 COPY api api
 COPY actors actors
 COPY ops ops
+RUN PYTHONHASHSEED=0 python -m compileall -q -j0 --invalidation-mode unchecked-hash schemas api actors ops \
+    && rm -rf /usr/local/lib/python3*/site-packages/pip* /usr/local/bin/pip*
 ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/stint PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER stint
 EXPOSE 8000
