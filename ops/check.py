@@ -27,6 +27,11 @@ _READ = [
     "*.md",
 ]
 _UNREAD = {"CHANGELOG.md"}
+# Tests of the code itself and its documents: imports, names, sizes, links, migrations' SQL, mutants, the OpenAPI document.
+_TESTS_OF_THE_CODE = (
+    *("tests/test_*.py", "tests/mutants/test_catalogue.py", "tests/postgres/test_migration_files.py"),
+    "tests/api/test_openapi*.py",
+)
 
 
 @dataclass(frozen=True)
@@ -62,8 +67,8 @@ def run(args: argparse.Namespace) -> int:
         Step("format", lambda: python("ruff", "format", "--check", "."), "`.venv/bin/ruff format .` corrects it"),
         Step("types", lambda: python("mypy"), "mypy names the lines; pyproject.toml has its settings"),
         Step(
-            "unit tests, import ladder, docs",
-            lambda: python("pytest", "-q", "-n", "2", "-m", "unit", "--no-header"),
+            "import ladder, docs",
+            lambda: python("pytest", "-q", "-n", "2", "-m", "unit", "--no-header", *tests_of_the_code()),
             "`./stint test -m unit -k NAME` runs one of them again",
         ),
         Step("OpenAPI, by Redocly's ruleset", redocly, "`redocly lint --extends recommended` shows each place"),
@@ -105,6 +110,11 @@ def python(*module: str) -> str:
         [sys.executable, "-P", "-m", *module], cwd=CHECKOUT, capture_output=True, text=True, check=False
     )
     return (result.stdout + result.stderr or f"{module[0]} ended with {result.returncode}") if result.returncode else ""
+
+
+def tests_of_the_code() -> list[str]:
+    """Their files; those of them that need a server are not among the unit tests."""
+    return sorted(str(path.relative_to(CHECKOUT)) for pattern in _TESTS_OF_THE_CODE for path in CHECKOUT.glob(pattern))
 
 
 def redocly() -> str:

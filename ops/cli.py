@@ -92,7 +92,7 @@ def _add_processes(commands: Commands) -> None:
 
     test = "run the tests; further arguments go to pytest; --all adds the slow ones, -m unit runs those without servers"
     _command(commands, "test", _test, test, "./stint test -k reopening", passes_on=True)
-    check = "lint, format, types, import ladder, words, docs and unit tests of the checkout; exit 1 says what to do"
+    check = "lint, format, types, import ladder, words and docs of the checkout; exit 1 says what to do"
     _command(commands, "check", _in("ops.check", loads_environment=False), check)
     for name in ("faults", "mutants"):  # each has a parser of its own, with its own help
         developers = commands.add_parser(name, add_help=False)

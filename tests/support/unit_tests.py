@@ -1,5 +1,4 @@
-"""Which tests are unit tests. `./stint check` runs them, without --all, and `.ci/run` then runs all others with --all. So a
-test that needs --all is none of them: neither step would run it."""
+"""Which tests are unit tests: those that need no server and no process, and are in the common run."""
 
 import pytest
 
