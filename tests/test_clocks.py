@@ -13,6 +13,7 @@ BY_THE_HOST = {
     "schemas/mail/smtp.py": "the Date of a mail, which Stint does not store",
     "schemas/outbox/clocks.py": "compares the host's clock with Postgres's",
     "schemas/outbox/heartbeats.py": "compares the host's clock with Postgres's",
+    "schemas/servers/certificates.py": "compares the end of a certificate, as the TLS library of the host does",
     "schemas/slack/client.py": "compares the time in a request of Slack's, as Slack's own verifier does",
     "actors/runtime/bench_baseline.py": "measures on one host",
 }
