@@ -89,8 +89,8 @@ def arm(point: str) -> None:
         case "published":
             original = Amqp.publish
 
-            def publish(self: Amqp, *args: Any) -> Any:
-                original(self, *args)
+            def publish(self: Amqp, *args: Any, **options: Any) -> Any:
+                original(self, *args, **options)
                 die()
 
             Amqp.publish = publish  # type: ignore[method-assign, assignment]
