@@ -66,6 +66,15 @@ def test_the_units_name_all_parts_and_queues_of_up() -> None:
     assert " ".join(f"stint-work@{instance}" for instance in instances) in GUIDE.read_text()
 
 
+def test_what_is_common_overrides_nothing_that_a_unit_says() -> None:
+    """systemd reads common.conf after the unit, so of two values the unit's would be lost."""
+    for unit in units.all_units().values():
+        twice = {name for name, values in unit.values.items() if len(values) > 1} - {"SystemCallFilter", "After", "Wants"}
+        assert twice == set(), unit.name
+        restart = unit.values["Restart"]
+        assert unit.name.endswith(".socket") or restart == [{"stint-migrate.service": "on-failure"}.get(unit.name, "always")]
+
+
 def test_the_file_of_settings_has_real_ones_and_a_shell_reads_it_too() -> None:
     path = units.UNITS / "stint.env"
     named = re.findall(r"^([A-Z_]+)=", path.read_text(), re.MULTILINE)
