@@ -4,7 +4,7 @@ COPY requirements.lock /
 RUN python -m venv --without-pip /opt/venv \
     && pip --python /opt/venv/bin/python install --no-cache-dir --no-compile --disable-pip-version-check --require-hashes --no-deps \
         -r /requirements.lock \
-    && pip --python /opt/venv/bin/python uninstall --yes --quiet playwright  # 165 MB that only tests use
+    && pip --python /opt/venv/bin/python uninstall --yes --quiet playwright pglast  # 200 MB that only tests use
 # Compiled here, since no process can write to the image; without times and random order, so that the same lock gives the same
 # files. Some packages contain files for other versions of Python, which do not compile here.
 RUN PYTHONHASHSEED=0 python -m compileall -q -j0 --invalidation-mode unchecked-hash /opt/venv/lib || true
