@@ -219,7 +219,5 @@ def create_context(settings: Settings) -> Context:
         responder=Responder(database, settings),
         outcomes=OutcomeWaiter(database),
         readiness=Readiness(database, settings),
-        outbox_metrics=OutboxMetrics(
-            database, seconds=settings.stint_metrics_seconds, backup_max_age_days=settings.backup_max_age_days
-        ),
+        outbox_metrics=OutboxMetrics(database, settings),
     )

@@ -1,33 +1,37 @@
 """The part of `/metrics` that is read from Postgres: at most once in a few seconds, however many scrapes ask for it."""
 
 import asyncio
+import socket
 import time
 
-from schemas.diagnosis import postgres_health
-from schemas.outbox import metrics
+from schemas.diagnosis import postgres_health, secrets
+from schemas.outbox import clocks, heartbeats, metrics
 from schemas.postgres import backups
 from schemas.postgres.connection import WRITES_REFUSED, Connection, PoolBusy, is_unreachable
 from schemas.postgres.pool import Database
 from schemas.postgres.server.writes import check_writable
+from schemas.settings import Settings
+from schemas.slack.access import loss
 
 
 class OutboxMetrics:
-    """The metrics of the whole installation, as this process read them last."""
+    """The metrics of the whole installation, as this process read them last, at most once in STINT_METRICS_SECONDS."""
 
-    def __init__(self, database: Database, *, seconds: float, backup_max_age_days: float | None) -> None:
-        self._database, self._seconds, self._backup_max_age_days = database, seconds, backup_max_age_days
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database, self._settings = database, settings
         self._reading: asyncio.Task[list[str]] | None = None
         self._read_at = float("-inf")
 
     async def lines(self) -> list[str]:
-        """The metrics, at most `seconds` old. Concurrent callers share one read; a caller that is cancelled does not end it."""
+        """The metrics, at most STINT_METRICS_SECONDS old. Concurrent callers share one read; one that is cancelled does not end
+        it."""
         if self._reading is None or (self._reading.done() and not self._is_fresh(self._reading)):
             self._reading = asyncio.create_task(self._read())
         return await asyncio.shield(self._reading)
 
     def _is_fresh(self, read: asyncio.Task[list[str]]) -> bool:
         has_failed = read.cancelled() or read.exception() is not None
-        return not has_failed and time.monotonic() - self._read_at < self._seconds
+        return not has_failed and time.monotonic() - self._read_at < self._settings.stint_metrics_seconds
 
     async def _read(self) -> list[str]:
         try:
@@ -42,9 +46,10 @@ class OutboxMetrics:
     async def _read_outbox(self) -> list[str]:
         async with self._database.connection(queued=False) as conn:
             writable = ["# TYPE stint_postgres_writable gauge", f"stint_postgres_writable {int(await self._is_writable(conn))}"]
-            backup = backups.lines(await backups.read(conn, max_age_days=self._backup_max_age_days))
+            backup = backups.lines(await backups.read(conn, max_age_days=self._settings.backup_max_age_days))
             health = postgres_health.lines(await postgres_health.read(conn))
-            return [*writable, *health, *backup, *await metrics.metrics(conn)]
+            problems = await problem_lines(conn, self._settings)
+            return [*writable, *health, *backup, *await metrics.metrics(conn), *problems]
 
     async def _is_writable(self, conn: Connection) -> bool:
         try:
@@ -53,3 +58,30 @@ class OutboxMetrics:
             self._database.note_refusal(error)
             return False
         return True
+
+
+async def problem_lines(conn: Connection, settings: Settings) -> list[str]:
+    """What `./stint doctor` finds beside the outbox: lost access, secrets, clocks. Gauges of what is not in use
+    are absent."""
+    own_seconds = await clocks.seconds_ahead(conn)
+    wrong = clocks.wrong_clocks(await heartbeats.processes(conn), host=socket.gethostname(), own_seconds=own_seconds)
+    unreadable = await secrets.unreadable(conn, settings)
+    # of the configured token: what Slack refused to an earlier one is over
+    lost = await loss.losses(conn, settings) if settings.slack_bot_token is not None else []
+    of_slack = sorted({(each.problem, each.needed) for each in lost})
+    of_xero = await conn.value(
+        "SELECT count(*) FROM xero_connection WHERE tenant_id IS NOT NULL AND needs_reconnect_at IS NOT NULL"
+    )
+    refused = await conn.value("SELECT count(*) FROM time_bills WHERE xero_status = 'failed'")
+    return [
+        "# TYPE stint_wrong_clocks gauge",
+        f"stint_wrong_clocks {len(wrong)}",
+        "# TYPE stint_unreadable_secrets gauge",
+        f"stint_unreadable_secrets {unreadable.signing_key + (unreadable.organisation is not None)}",
+        "# TYPE stint_slack_access_lost gauge",
+        *(f'stint_slack_access_lost{{problem="{problem}",needed="{needed}"}} 1' for problem, needed in of_slack),
+        "# TYPE stint_xero_access_lost gauge",
+        f"stint_xero_access_lost {of_xero}",
+        "# TYPE stint_xero_refused_bills gauge",
+        *([f"stint_xero_refused_bills {refused}"] if settings.xero_client_id is not None else []),
+    ]

@@ -1,7 +1,7 @@
 """The domain's exceptions. They know nothing of HTTP: api/http/problems.py maps those under StintError to status codes."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from schemas.base import Row
 
@@ -12,6 +12,13 @@ class StintError(Exception):
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
+
+
+class ServerFailed(Exception):
+    """Another server did not answer a call, or answered with an error of its own. `server`: its name in `./stint status`; None:
+    the error says nothing about the server as a whole."""
+
+    server: ClassVar[str | None] = None
 
 
 class NotFound(StintError):

@@ -12,11 +12,13 @@ from pathlib import Path
 import psycopg
 import uvloop
 
+from actors.runtime import server_watch
 from actors.runtime.deliveries import Delivery, commit_start, lock_for_delivery, poison_lock
 from actors.runtime.external_calls import AlreadySettled, ExternalCall, LeaseExpired
 from actors.runtime.failures import record_failure
 from actors.runtime.handlers import HANDLERS, Handler
 from schemas import tracing
+from schemas.encryption import WrongSecretKey
 from schemas.errors import NonRetryable, RetryAfter
 from schemas.logs import log_context
 from schemas.outbox import outbox
@@ -36,6 +38,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MAX_LOST_CONNECTIONS = 5
 # Of a failed attempt. An exception may quote all of a message, and is shown in lists.
 MAX_ERROR_LENGTH, MAX_TRACEBACK_LENGTH = 10_000, 100_000
+WRONG_KEY_SECONDS = 30.0  # until the next attempt at a message that needs what SECRET_KEY does not decrypt
 LATE_SECONDS = 10.0  # a handler is cancelled at its deadline; one that runs for longer than that is reported
 STUCK_SECONDS = 60  # for locks and for recording a failure, in addition to the handler's own timeout
 # The transaction lost against a concurrent one. The handler did nothing wrong, so it is retried without counting an attempt.
@@ -149,6 +152,7 @@ class AttemptRunner:
                 self._lost_connections += 1
                 if self._lost_connections < MAX_LOST_CONNECTIONS:
                     raise  # `run` retries, and finds in the row whether the transaction was committed
+            server_watch.call_failed(error)
             failure = failure_from(error)
             failed = failure.error_class
             if isinstance(error, UNDEFINED) and await pending(await self._connection()):
@@ -226,17 +230,18 @@ class AttemptRunner:
 
 
 def failure_from(error: BaseException) -> Failure:
-    """What is recorded of an exception."""
+    """What is recorded of an exception. A message that needs another SECRET_KEY waits until it is set."""
     name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
+    waits = error.seconds if isinstance(error, RetryAfter) else WRONG_KEY_SECONDS if isinstance(error, WrongSecretKey) else None
     return Failure(
         error_class=name,
         error=str(error)[:MAX_ERROR_LENGTH],
         traceback="".join(traceback.format_exception(error))[-MAX_TRACEBACK_LENGTH:],
         worker=process_name(),
         frame=_frame_of(error),
-        uncounted=isinstance(error, (RetryAfter, *CONTENTION)),
+        uncounted=isinstance(error, (RetryAfter, WrongSecretKey, *CONTENTION)),
         final=isinstance(error, NonRetryable),
-        delay_seconds=error.seconds if isinstance(error, RetryAfter) else None,
+        delay_seconds=waits,
     )
 
 

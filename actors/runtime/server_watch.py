@@ -1,15 +1,18 @@
 """Watches servers for the heartbeats of relays and workers.
 
 RabbitMQ, on a connection of its own: an alarm is known only to those who publish, and a relay may have nothing to publish for
-hours. The mail server: at the start of a worker, and again and again while it cannot be used. Certificates: some times an hour.
+hours. The mail server: at the start of a worker, and again and again while it cannot be used. Xero and Slack: after
+a call without an answer, until they answer. Certificates: some times an hour.
 """
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from pika.exceptions import AMQPError
 
+from schemas.errors import RetryAfter, ServerFailed
 from schemas.mail import smtp
 from schemas.rabbitmq.amqp import Amqp
 from schemas.rabbitmq.problems import ConnectionLost, Problem
@@ -21,6 +24,7 @@ logger = logging.getLogger(__name__)
 EVERY_SECONDS = 5.0
 CERTIFICATES_SECONDS = 600.0
 MAIL_SECONDS, MAIL_TIMEOUT_SECONDS = 15.0, 5.0
+CALL_SECONDS = 5.0  # until Xero or Slack has answered
 
 
 @dataclass
@@ -92,3 +96,46 @@ async def watch_certificates(settings: Settings, state: CertificateState) -> Non
         except Exception as error:  # what a file or a server contains must not end a relay
             logger.error("certificates could not be looked at: %s", type(error).__name__, exc_info=error)
         await asyncio.sleep(CERTIFICATES_SECONDS)
+
+
+calls: dict[str, str] = {}  # of this process: why Xero and Slack cannot be used, by name, as `code: details`
+
+
+def call_failed(error: BaseException) -> None:
+    """After an attempt that failed: notes the server, if the error is that it did not answer."""
+    if isinstance(error, ServerFailed) and error.server is not None:
+        calls[error.server] = f"unreachable: {error}"
+
+
+async def watch_calls(settings: Settings) -> None:
+    """Never returns. Looks again at a server that did not answer, until it does."""
+    while True:
+        await asyncio.sleep(EVERY_SECONDS)
+        for name in list(calls):
+            found = await PROBES[name](settings)
+            if found is None:
+                del calls[name]
+            else:
+                calls[name] = found
+
+
+async def _of_slack(settings: Settings) -> str | None:
+    from schemas.slack import client  # a worker that calls Slack has it; importing it takes 0.2 s
+
+    try:
+        async with client.open_client(settings) as slack:
+            await slack.scopes(seconds=CALL_SECONDS)
+    except client.SlackUnavailable as error:
+        return f"unreachable: {error}"
+    except (client.SlackRefused, RetryAfter):
+        return None  # it answers
+    return None
+
+
+async def _of_xero(settings: Settings) -> str | None:
+    from schemas.xero import oauth
+
+    return await oauth.problem(settings, seconds=CALL_SECONDS)
+
+
+PROBES: dict[str, Callable[[Settings], Awaitable[str | None]]] = {"Slack": _of_slack, "Xero": _of_xero}

@@ -106,17 +106,18 @@ class WorkerProcess:
         return 0 if healthy else 1
 
     async def _beat(self) -> None:
-        """Sends heartbeats, and watches the mail server if this worker sends mail."""
+        """Sends heartbeats, and watches the servers that this worker calls."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(stay_alive())
             tasks.create_task(beat(self._settings, kind="work", queues=sorted(self._queues), report=self._report))
+            tasks.create_task(server_watch.watch_calls(self._settings))
             if "mail" in self._queues and (url := self._settings.smtp_url) is not None:
                 tasks.create_task(server_watch.watch_mail(url.get_secret_value(), server_watch.mail_state))
 
     def _report(self) -> Report:
         late = [handler for runner in list(self._runners) if (handler := runner.late_handler()) is not None]
         problem = server_watch.mail_state.problem
-        return Report(late_handlers=late, problems={"mail": problem} if problem else {})
+        return Report(late_handlers=late, problems=server_watch.calls | ({"mail": problem} if problem else {}))
 
     def _wait_for_queues(self) -> bool:
         """True once the relay has declared the queues; False if the process is stopped before that."""

@@ -23,6 +23,7 @@ def diagnose(status: InstallationStatus) -> list[Finding]:
     findings += of_postgres(status.postgres)
     findings += of_processes(status)
     findings += of_certificates(status)
+    findings += _of_clocks_and_secrets(status)
     findings += _of_backup(status.backup)
     findings += of_other_queues(status)
     findings += [finding for queue in status.queues if (finding := of_queue(status, queue))]
@@ -42,6 +43,20 @@ def diagnose(status: InstallationStatus) -> list[Finding]:
                 "./stint dead list and show; once you know who sent them, ./stint dead discard ID --reason '…'",
             )
         )
+    findings += of_bills_in_xero(status)
+    if emails := status.timers_without_access:
+        findings.append(
+            Finding(
+                f"Timers run of users who have no access any more: {', '.join(emails[:5])}{' …' if len(emails) > 5 else ''}.",
+                "their time grows, and the bills of these days cannot be approved",
+                "./stint user remove EMAIL --stop-timer, or an admin: POST /api/active-timers/USER_ID/stop with endTime",
+            )
+        )
+    return findings
+
+
+def _of_clocks_and_secrets(status: InstallationStatus) -> list[Finding]:
+    findings = []
     for clock in status.wrong_clocks:
         findings.append(
             Finding(
@@ -56,15 +71,6 @@ def diagnose(status: InstallationStatus) -> list[Finding]:
                 f"SECRET_KEY does not decrypt {status.unreadable_secrets.named}.",
                 "nobody can sign in, or nothing is sent to Xero; tokens that were signed before are valid until they expire",
                 "set SECRET_KEY to the key that encrypted it; if it is lost: docs/operations.md, SECRET_KEY does not decrypt",
-            )
-        )
-    findings += of_bills_in_xero(status)
-    if emails := status.timers_without_access:
-        findings.append(
-            Finding(
-                f"Timers run of users who have no access any more: {', '.join(emails[:5])}{' …' if len(emails) > 5 else ''}.",
-                "their time grows, and the bills of these days cannot be approved",
-                "./stint user remove EMAIL --stop-timer, or an admin: POST /api/active-timers/USER_ID/stop with endTime",
             )
         )
     return findings

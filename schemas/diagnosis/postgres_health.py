@@ -174,6 +174,8 @@ def lines(health: PostgresHealth) -> list[str]:
         f"stint_postgres_held_seconds {health.held_seconds:.1f}",
         "# TYPE stint_postgres_standbys_missing gauge",
         f"stint_postgres_standbys_missing {health.synchronous_missing}",
+        "# TYPE stint_postgres_unknown_migrations gauge",
+        f"stint_postgres_unknown_migrations {len(health.unknown_migrations)}",
         "# TYPE stint_postgres_standby_behind_bytes gauge",
         *(f'stint_postgres_standby_behind_bytes{{standby="{name}"}} {count}' for name, count in behind.items()),
         "# TYPE stint_postgres_slot_bytes gauge",

@@ -1,9 +1,25 @@
 """What is wrong with a server that Stint uses, or with its own API."""
 
+from collections.abc import Callable
+
 from schemas.diagnosis import mail, rabbitmq
 from schemas.diagnosis.finding import Finding
 from schemas.diagnosis.status import InstallationStatus
 from schemas.servers import certificates
+
+NO_ANSWER = "does not answer"
+STATUS_PAGES = {"Xero": "status.xero.com", "Slack": "status.slack.com"}
+
+
+def _state_of_calls(problem: str) -> str:
+    """The state in words of `unreachable: details`, as in the heartbeat of a worker that calls Xero or Slack."""
+    return f"{NO_ANSWER}: {problem.partition(': ')[2]}"
+
+
+# of the servers that processes report: the state in words of `code: details`
+STATE_OF: dict[str, Callable[[str], str]] = {
+    "RabbitMQ": rabbitmq.state_of, "mail": mail.state_of, **dict.fromkeys(STATUS_PAGES, _state_of_calls),
+}  # fmt: skip
 
 
 def with_reports(status: InstallationStatus) -> dict[str, str]:
@@ -11,8 +27,8 @@ def with_reports(status: InstallationStatus) -> dict[str, str]:
     servers = dict(status.servers)
     for process in status.processes:
         for name, problem in process.problems.items():
-            if name in ("RabbitMQ", "mail") and process.alive and servers.get(name, "ok") == "ok":
-                servers[name] = (mail if name == "mail" else rabbitmq).state_of(problem)
+            if (state_of := STATE_OF.get(name)) is not None and process.alive and servers.get(name, "ok") == "ok":
+                servers[name] = state_of(problem)
     return servers
 
 
@@ -48,6 +64,12 @@ def of_server(name: str, state: str, cure: str | None) -> Finding:
             f"{name} {state}.",
             "these bills are approved but not in Xero; they will not be retried automatically",
             "fix what `xero.error` of each bill says, then send them again: docs/xero.md, Sending failed bills again",
+        )
+    if name in STATUS_PAGES and state.startswith(NO_ANSWER):
+        return Finding(
+            f"{name} {state}.",
+            "what goes there is tried again: bills until it answers, confirmations and reminders for about an hour",
+            f"if it lasts, look at {STATUS_PAGES[name]}, and whether the hosts of the workers reach it",
         )
     if name == "API" and state.startswith("has "):
         return Finding(

@@ -91,7 +91,7 @@ async def _xero(conn: Connection, settings: Settings, status: InstallationStatus
         return f"gives no access since {found.access_lost.since:%Y-%m-%d %H:%M} UTC: {found.access_lost.text}"
     if not found.connected:
         return "is not connected"
-    return f"has refused {found.failed:,} bills" if found.failed else "ok"
+    return f"has refused {found.failed:,} {'bill' if found.failed == 1 else 'bills'}" if found.failed else "ok"
 
 
 async def _slack(conn: Connection, settings: Settings, status: InstallationStatus) -> str:

@@ -155,9 +155,4 @@ async def _others(conn: Connection) -> list[str]:
     age = await conn.value("SELECT extract(epoch FROM clock_timestamp() - read_at)::float FROM user_pool_readings")
     if age is not None:
         lines.append(f"stint_user_pool_read_age_seconds {age:.1f}")
-    lines.append("# TYPE stint_slack_access_lost gauge")  # schemas/slack/access/loss.py
-    for problem, needed in await conn.all("SELECT DISTINCT problem, needed FROM slack_access_losses ORDER BY problem, needed"):
-        lines.append(f'stint_slack_access_lost{{problem="{problem}",needed="{needed}"}} 1')
-    lost = "SELECT count(*) FROM xero_connection WHERE tenant_id IS NOT NULL AND needs_reconnect_at IS NOT NULL"
-    lines += ["# TYPE stint_xero_access_lost gauge", f"stint_xero_access_lost {await conn.value(lost)}"]
     return lines

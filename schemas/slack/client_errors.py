@@ -1,5 +1,6 @@
 """How a call of Slack's Web API fails."""
 
+from schemas.errors import ServerFailed
 from schemas.slack.access.words import words
 
 
@@ -25,9 +26,11 @@ class SlackAccessLost(SlackRefused):
         return words(self.code, self.needed).for_user
 
 
-class SlackUnavailable(Exception):
+class SlackUnavailable(ServerFailed):
     """Slack did not answer, or answered with a server error. `not_sent` if the request certainly did not reach Slack;
     `answered` if Slack has answered that it did not do what the request asked for."""
+
+    server = "Slack"
 
     def __init__(self, why: str, *, not_sent: bool = False, answered: bool = False) -> None:
         super().__init__(f"Slack is unavailable: {why}")

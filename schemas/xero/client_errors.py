@@ -1,5 +1,8 @@
 """Errors of calls to Xero. Their texts are shown to people, and never contain a request, a response header or a token."""
 
+from typing import ClassVar
+
+from schemas.errors import ServerFailed
 from schemas.xero.access.problems import AccessProblem
 
 
@@ -7,16 +10,22 @@ class XeroError(Exception):
     """A call to Xero failed."""
 
 
-class NotSent(XeroError):
+class NotSent(XeroError, ServerFailed):
     """Xero could not be reached: the call had no effect."""
 
+    server = "Xero"
 
-class OutcomeUnknown(XeroError):
+
+class OutcomeUnknown(XeroError, ServerFailed):
     """No complete answer arrived, or it was a server error: the call may have had its effect, or may have it a little later."""
+
+    server: ClassVar[str | None] = "Xero"
 
 
 class Offline(OutcomeUnknown):
     """Xero says that the organisation is offline."""
+
+    server = None
 
 
 class RateLimited(XeroError):

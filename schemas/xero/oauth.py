@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from schemas.settings import Settings
-from schemas.xero.client_errors import NotSent, OutcomeUnknown, Refused
+from schemas.xero.client_errors import NotSent, OutcomeUnknown, Refused, XeroError
 
 if TYPE_CHECKING:
     import httpx2
@@ -81,6 +81,17 @@ async def list_organisations(settings: Settings, access_token: str, *, seconds: 
         ]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise OutcomeUnknown("Xero's list of organisations cannot be read") from None
+
+
+async def problem(settings: Settings, *, seconds: float) -> str | None:
+    """Whether Xero answers at all, without a token and outside its rate limits: None, or `unreachable: the reason`."""
+    try:
+        await _request("GET", settings.xero_api_url, seconds=seconds)
+    except Refused:
+        return None
+    except XeroError as error:
+        return f"unreachable: {error}"
+    return None
 
 
 async def _post(settings: Settings, path: str, form: dict[str, str], *, seconds: float) -> "httpx2.Response":

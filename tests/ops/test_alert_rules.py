@@ -13,13 +13,17 @@ from uuid import UUID
 import httpx2
 import pytest
 
+from api.outbox_metrics import problem_lines
 from ops.errors import CommandError
+from schemas.diagnosis import postgres_health
 from schemas.messages import QUEUES
 from schemas.outbox import heartbeats, metrics
 from schemas.outbox.dead_letters.unrecognized_messages import record_unrecognized
 from schemas.outbox.heartbeats import LateHandler, Report
 from schemas.postgres.connection import Connection
+from schemas.settings import Settings
 from tests.outbox.rows import ACTOR, connected, message
+from tests.support import firm_rows
 from tests.support.installation import CHECKOUT, Installation, new_database
 from tests.support.prometheus import RULES, program
 
@@ -97,6 +101,16 @@ async def _dead_letter(conn: Connection) -> None:
     await message(conn, "dead", died_at="now()")
 
 
+async def _no_access_to_xero(conn: Connection) -> None:
+    await firm_rows.connect_xero(conn)
+    await conn.execute("UPDATE xero_connection SET needs_reconnect_at = now()")
+
+
+async def _refused_bill(conn: Connection) -> None:
+    rows = await firm_rows.firm(conn)
+    await firm_rows.bill(conn, rows, status="approved", xero_status="failed", xero_error="the project is closed")
+
+
 # by the section: what Postgres has in the outage
 IN_POSTGRES: dict[str, Outage] = {
     "RabbitMQ does not answer": _problem("RabbitMQ", "unreachable"),
@@ -114,12 +128,12 @@ IN_POSTGRES: dict[str, Outage] = {
     "Messages wait too long": _old_message,
     "Dead letters": _dead_letter,
     "Unrecognized messages": lambda conn: record_unrecognized(conn, queue="mail", reason="rejected", body=b"x"),
-    "Xero and Slack": _sql(
-        """
-        UPDATE xero_connection SET tenant_id = 't', connection_id = 'c', access_token = 'a', refresh_token = 'r',
-            expires_at = now(), needs_reconnect_at = now()
-        """
-    ),
+    "Xero and Slack": _no_access_to_xero,
+    "The database is of a newer version": _sql("INSERT INTO migrations (name) VALUES ('9999_later')"),
+    "SECRET_KEY does not decrypt": _sql("UPDATE signing_keys SET private_pem = overlay(private_pem placing 'AAAA' from 40)"),
+    "Xero or Slack does not answer": _problem("Slack", "unreachable"),
+    "Xero has refused bills": _refused_bill,
+    "A clock is wrong": _sql("UPDATE heartbeats SET clock_seconds = 600 WHERE kind = 'work'"),
     "User pool was last read": _sql("UPDATE user_pool_readings SET read_at = now() - interval '151 seconds'"),
 }
 
@@ -128,17 +142,22 @@ def parsed(lines: list[str]) -> Series:
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if not line.startswith("#"))}
 
 
-async def measured(url: str) -> tuple[Series, dict[str, Series]]:
+async def measured(url: str, settings: Settings) -> tuple[Series, dict[str, Series]]:
     """The metrics of Postgres when nothing is wrong, and in each outage."""
     async with connected(url) as conn:
         await _alive(conn)
-        healthy, found = parsed(await metrics.metrics(conn)), {}
+        healthy, found = await _read(conn, settings), {}
         for name, outage in IN_POSTGRES.items():
             async with conn.transaction(force_rollback=True):
                 await _alive(conn)
                 await outage(conn)
-                found[name] = parsed(await metrics.metrics(conn))
+                found[name] = await _read(conn, settings)
     return healthy, found
+
+
+async def _read(conn: Connection, settings: Settings) -> Series:
+    health = postgres_health.lines(await postgres_health.read(conn))
+    return parsed([*health, *await metrics.metrics(conn), *await problem_lines(conn, settings)])
 
 
 def in_the_process(healthy: Series) -> dict[str, tuple[Series, int]]:
@@ -202,7 +221,9 @@ def test_each_alert_fires_in_its_outage_and_only_then(
     promtool: Path, stint: Installation, database_url: str, tmp_path: Path
 ) -> None:
     process = parsed(httpx2.get(f"{stint.url}/metrics").text.splitlines())
-    healthy, outages = asyncio.run(measured(new_database(database_url)))
+    healthy, outages = asyncio.run(
+        measured(new_database(database_url), stint.settings.model_copy(update={"xero_client_id": "an app"}))
+    )
     healthy |= {
         name: value for name, value in process.items() if re.match("stint_(postgres_(up|writable)|connection|requests)", name)
     }

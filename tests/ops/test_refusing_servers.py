@@ -14,8 +14,11 @@ from schemas.diagnosis.findings import diagnose
 from schemas.diagnosis.status import InstallationStatus
 from schemas.messages import SendMail
 from schemas.outbox.heartbeats import Process
+from schemas.settings import Settings
+from schemas.slack.client_errors import SlackUnavailable
+from schemas.xero.client_errors import NotSent, Offline
 from tests.outbox import probe
-from tests.support.installation import Installation, eventually
+from tests.support.installation import Installation, eventually, free_port
 from tests.support.smtp import mail_server
 
 
@@ -108,3 +111,48 @@ def test_the_mail_server_is_looked_at_again_while_it_cannot_be_used(monkeypatch:
             task.cancel()
 
     asyncio.run(watched())
+
+
+def test_a_server_that_did_not_answer_a_call_is_reported_until_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_watch, "EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(server_watch, "calls", {})
+    settings = Settings(database_url="", secret_key="x" * 32, slack_bot_token="xoxb-1", _env_file=None)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = b'{"ok": false, "error": "invalid_auth"}'
+        head = f"HTTP/1.1 404 Not Found\r\ncontent-length: {len(body)}\r\ncontent-type: application/json\r\nconnection: close"
+        writer.write(head.encode() + b"\r\n\r\n" + body)
+        await writer.drain()
+        writer.close()
+
+    async def watched(error: Exception, name: str) -> list[str]:
+        port = free_port()
+        url = f"http://127.0.0.1:{port}/"
+        known = settings.model_copy(update={"slack_api_url": url, "xero_api_url": url})
+        server_watch.call_failed(error)
+        first = server_watch.calls[name]
+        task = asyncio.create_task(server_watch.watch_calls(known))
+        async with asyncio.timeout(20):
+            while server_watch.calls[name] == first:  # noqa: ASYNC110 - it sets no event
+                await asyncio.sleep(0.01)
+            second = server_watch.calls[name]
+            async with await asyncio.start_server(answer, "127.0.0.1", port):
+                while name in server_watch.calls:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        task.cancel()
+        return [first, second]
+
+    assert asyncio.run(watched(NotSent("no way"), "Xero")) == ["unreachable: no way", "unreachable: Xero cannot be reached"]
+    first, second = asyncio.run(watched(SlackUnavailable("no way"), "Slack"))
+    assert first == "unreachable: Slack is unavailable: no way" and "ClientConnectorError" in second
+    server_watch.call_failed(Offline("the organisation is offline"))
+    server_watch.call_failed(ValueError("of the handler"))
+    assert server_watch.calls == {}
+
+    at = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+    worker = Process(
+        process="a:1", kind="work", queues=["xero"], started_at=at, seen_at=at, alive=True, problems={"Xero": second}
+    )
+    [found, *_] = diagnose(InstallationStatus(servers={"Postgres": "ok"}, processes=[worker]))
+    assert found.what.startswith("Xero does not answer: ") and "status.xero.com" in found.do

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx2
@@ -12,8 +13,14 @@ from ops.state import Run
 from ops.status import collect
 from schemas.diagnosis.finding import Finding
 from schemas.diagnosis.findings import diagnose
+from schemas.diagnosis.secrets import Unreadable
+from schemas.diagnosis.status import InstallationStatus
+from schemas.outbox.heartbeats import Process
+from schemas.outbox.metrics import QueueDepth
 from tests.support.given import Given
 from tests.support.installation import Installation, eventually
+
+AT = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
 
 def found(stint: Installation) -> list[str]:
@@ -82,6 +89,20 @@ def test_an_api_process_that_does_not_start_is_reported_although_another_one_ans
 def test_without_postgres_the_doctor_says_so_and_nothing_else(own: Installation) -> None:
     own.environment["DATABASE_URL"] = "postgresql://nobody@127.0.0.1:1/nothing"
     assert [name.partition(" ")[0] for name in found(own)] == ["Postgres"]
+
+
+def test_secrets_and_clocks_are_named_before_late_messages_and_dead_letters() -> None:
+    status = InstallationStatus(
+        servers={"Postgres": "ok"},
+        processes=[Process(process="a:1", kind="relay", queues=[], started_at=AT, seen_at=AT, alive=True)],
+        queues=[QueueDepth(name="timers", ready=1)],
+        dead=1,
+        groups=1,
+        wrong_clocks=["the host b (600 s ahead of Postgres)"],
+        unreadable_secrets=Unreadable(signing_key=True),
+    )
+    named = [finding.what.split(" ")[0] for finding in diagnose(status)]
+    assert named == ["A", "SECRET_KEY", "No", "Dead"]
 
 
 def test_the_status_has_queues_processes_and_dead_letters(own: Installation) -> None:

@@ -15,6 +15,7 @@ from actors.runtime.broker import encode_reference
 from actors.runtime.dead_letter_queues import DeadLettered, record_dead_lettered
 from actors.runtime.deliveries import Delivery, LockedMessage, commit_start, lock_for_delivery, poison_lock
 from actors.runtime.external_calls import AlreadySettled, ExternalCall, LeaseExpired
+from schemas.encryption import WrongSecretKey
 from schemas.errors import NonRetryable, RetryAfter
 from schemas.outbox import outbox
 from schemas.postgres.connection import Connection
@@ -287,6 +288,7 @@ def test_a_message_is_locked_by_its_id_before_its_state_is_looked_at(url: str) -
         (TimeoutError(), False, False, None),
         (NonRetryable("no"), True, False, None),
         (RetryAfter(7), False, True, 7),
+        (WrongSecretKey("no"), False, True, 30),
         (psycopg.errors.DeadlockDetected("no"), False, True, None),
         (psycopg.errors.SerializationFailure("no"), False, True, None),
         (psycopg.errors.LockNotAvailable("no"), False, True, None),

@@ -6,6 +6,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from api.outbox_metrics import problem_lines
 from schemas.postgres.connection import Connection
 from schemas.settings import Settings
 from schemas.slack.access import loss as access
@@ -216,6 +217,16 @@ def test_a_check_ends_what_slack_does_not_refuse_any_more(url: str) -> None:
 
     everything = [("auth.test", "invalid_auth"), ("chat.postMessage", "missing_scope"), ("users.info", "missing_scope")]
     assert over(url, run) == [everything, everything, everything[1:], everything[1:2], [], []]
+
+
+def test_what_slack_refused_to_an_earlier_token_is_not_measured(url: str) -> None:
+    async def run(conn: Connection) -> list[list[str]]:
+        async with conn.transaction(force_rollback=True):
+            await record(conn, lost(needed="chat:write"), FIRST)
+            measured = [await problem_lines(conn, settings(token)) for token in (FIRST, SECOND)]
+        return [[line for line in lines if line.startswith("stint_slack_access_lost{")] for lines in measured]
+
+    assert over(url, run) == [['stint_slack_access_lost{problem="missing_scope",needed="chat:write"} 1'], []]
 
 
 def test_a_valid_token_ends_only_what_is_about_the_token(url: str) -> None:
