@@ -12,7 +12,8 @@ from tests.support.prometheus import RULES
 
 PAGE = (CHECKOUT / "docs/operations.md").read_text()
 SECTIONS = {
-    heading: " ".join(text.replace("`", "").split()) for heading, text in re.findall(r"^### (.*)\n((?:(?!#).*\n)*)", PAGE, re.M)
+    heading: " ".join(re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", text).replace("`", "").split())
+    for heading, text in re.findall(r"^##+ (.*)\n((?:(?!#).*\n)*)", PAGE, re.MULTILINE)
 }
 
 

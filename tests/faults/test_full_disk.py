@@ -1,7 +1,6 @@
 """Postgres with a full disk: requests are refused clearly, nothing is lost or half done, and it recovers with free space."""
 
 import asyncio
-import contextlib
 import json
 import secrets
 import subprocess
@@ -14,6 +13,7 @@ import pytest
 from api.readiness import DISK_FULL
 from ops.up.postgres import Postgres
 from schemas.postgres.migrate import migrate
+from tests.faults.drill.disk import fill
 from tests.faults.test_servers_down import insist_on_stops
 from tests.support.given import Given
 from tests.support.installation import Installation, eventually, new_database, with_database
@@ -56,15 +56,6 @@ def stint(postgres: Postgres, amqp_url_apart: str, tmp_path: Path) -> Iterator[I
         yield installation.start("api", "relay", "work").wait_until_ready()
     finally:
         installation.stop()
-
-
-def fill(disk: Path) -> Path:
-    """Fills the disk."""
-    ballast = disk / "ballast"
-    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(bytes(65_536))
-    return ballast
 
 
 @pytest.mark.slow

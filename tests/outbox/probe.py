@@ -9,6 +9,7 @@ import os
 import runpy
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -93,6 +94,8 @@ async def _follow(conn: Connection, instruction: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         case ["hang"]:
             await asyncio.sleep(60)
+        case ["block", seconds]:
+            time.sleep(float(seconds))  # noqa: ASYNC251 - as code that cannot be cancelled does
         case ["query"]:
             await conn.execute("SELECT pg_sleep(60)")
         case ["disconnect"]:

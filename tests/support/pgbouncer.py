@@ -8,13 +8,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 from ops.errors import CommandError
 from ops.up.packages.debian import Packages, can_download, unpacked
 from ops.up.processes import PLAIN_ENVIRONMENT, end, spawn, unprivileged_account
-from tests.support.clusters import Cluster
 from tests.support.installation import eventually, free_port
 
 _PACKAGES = Packages("pgbouncer", ("pgbouncer",), megabytes=1, with_dependencies=True)
@@ -35,8 +35,15 @@ def _program() -> tuple[str, dict[str, str]]:
     }
 
 
+class HasSockets(Protocol):
+    """A Postgres with a Unix socket."""
+
+    data: Path
+    sockets: Path
+
+
 @contextmanager
-def pgbouncer(cluster: Cluster, *, mode: str, size: int = 20) -> Iterator[str]:
+def pgbouncer(cluster: HasSockets, *, mode: str, size: int = 20) -> Iterator[str]:
     """The URL of the database `stint` of the cluster behind a PgBouncer in that mode, with `size` connections to Postgres."""
     program, environment = _program()
     home, account = cluster.data.with_name(f"{cluster.data.name}-pgbouncer-{mode}-{size}"), unprivileged_account()

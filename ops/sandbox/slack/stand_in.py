@@ -14,7 +14,7 @@ logged or faulty (server.py has those of every stand-in):
     GET    /sandbox/answers    the answers to a response_url: {at, path, text, …}
     GET    /sandbox/unfurls    the previews of links: {unfurl_id, source, unfurls}
     PUT    /sandbox/settings   any of {"channelSeconds", "homeTab", "history", "revoked", "redirect", "scopes", "organization",
-                               "refused"}
+                               "refused", "botToken"}
     DELETE /sandbox            resets everything
     GET    /                   a page for people, with --app: commands, forms, buttons
 """

@@ -28,6 +28,7 @@ SETTINGS: Json = {
     "homeTab": True,  # whether the app's Home tab is turned on
     "history": True,  # whether the app may read channels
     "revoked": False,  # whether its token is revoked
+    "botToken": BOT_TOKEN,  # the one that is accepted; another one after the app was installed again
     "redirect": None,  # the target to which response URLs redirect
     "refused": {},  # the answers to methods that Slack refuses: {"users.info": {"error": "missing_scope", "needed": …}}
     "scopes": None,  # those of the app, which Slack names in each answer; None: all, and it names none
@@ -96,7 +97,7 @@ class Workspace:
     def _check_token(self, request: Request) -> None:
         if self.settings["revoked"]:
             raise Refused("account_inactive")
-        if request.headers.get("authorization") != f"Bearer {BOT_TOKEN}":
+        if request.headers.get("authorization") != f"Bearer {self.settings['botToken']}":
             raise Refused("invalid_auth" if "authorization" in request.headers else "not_authed")
 
     def _respond(self, request: Request) -> Response:

@@ -19,7 +19,7 @@ class Breakage:
     do: Callable[[Site], object]
     repair: Callable[[Site, Json], object]
     section: str = ""  # of docs/operations.md, if it is not the alert's
-    left_out: Callable[[], str] = lambda: ""  # why it cannot be done on this machine
+    left_out: Callable[[Site], str] = lambda _: ""  # why it cannot be done on this machine
 
     def __post_init__(self) -> None:
         if not self.section and self.alert is not None:

@@ -1,5 +1,10 @@
 """Breakages of RabbitMQ."""
 
+import json
+from urllib.parse import urlsplit
+
+import pika
+
 from tests.faults import rabbit
 from tests.faults.drill.breakage import Breakage
 from tests.faults.drill.site import Site
@@ -9,6 +14,22 @@ from tests.support.given import Json
 def _start(site: Site, _: Json) -> None:
     site.servers.rabbitmq.start()
     site.servers.rabbitmq.wait()
+
+
+def _wrong(amqp_url: str) -> str:
+    parts = urlsplit(amqp_url)
+    return parts._replace(netloc=f"{parts.username}:wrong@{parts.hostname}:{parts.port}").geturl()
+
+
+def _publish_junk(site: Site) -> None:
+    with pika.BlockingConnection(pika.URLParameters(site.servers.amqp_url)) as connection:
+        for _ in range(3):
+            connection.channel().basic_publish("", "timers", b"\xff not a message of Stint")
+
+
+def _discard_unrecognized(site: Site, _: Json) -> None:
+    for group in json.loads(site.command("./stint dead --json"))["unrecognizedGroups"]:
+        site.command(f"./stint dead discard --group {group['fingerprint']} --reason 'another program'")
 
 
 BREAKAGES = [
@@ -35,5 +56,21 @@ BREAKAGES = [
         "rabbitmqctl set_disk_free_limit 1GB",
         lambda site: rabbit.disk_alarm(site.servers.rabbitmq, True),
         lambda site, _: site.rabbitmqctl("rabbitmqctl set_disk_free_limit 1GB"),
+    ),
+    Breakage(
+        "a wrong AMQP password",
+        "RabbitMQ refuses the login: ACCESS_REFUSED",
+        "RabbitMQ refuses the login",
+        "set AMQP_URL right and restart Stint",
+        lambda site: site.restart("relay", AMQP_URL=_wrong(site.servers.amqp_url)),
+        lambda site, _: site.restart("relay", AMQP_URL=site.servers.amqp_url),
+    ),
+    Breakage(
+        "junk in a queue",
+        "Unrecognized messages arrived from RabbitMQ: 3.",
+        "Unrecognized messages",
+        "./stint dead discard --group GROUP --reason '…'",
+        _publish_junk,
+        _discard_unrecognized,
     ),
 ]

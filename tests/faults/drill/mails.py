@@ -1,11 +1,12 @@
 """Breakages of the mail server."""
 
 from tests.faults.drill.breakage import Breakage
-from tests.faults.drill.site import OTHERS, PASSWORD, Site
+from tests.faults.drill.site import OTHERS, Site
 
 
-def _log_in_with(site: Site, password: str) -> None:
-    site.restart(OTHERS, SMTP_URL=site.mail.url_with(password))
+def _refuse(site: Site) -> None:
+    site.proxies["smtp"].refuse()
+    site.send_a_mail()
 
 
 BREAKAGES = [
@@ -14,7 +15,15 @@ BREAKAGES = [
         "mail refuses the login: 535",
         "Mail refuses the login",
         "set SMTP_URL right and restart Stint",
-        lambda site: _log_in_with(site, "a wrong one"),
-        lambda site, _: _log_in_with(site, PASSWORD),
+        lambda site: site.restart(OTHERS, SMTP_URL=site.smtp_url("a wrong one")),
+        lambda site, _: site.restart(OTHERS, SMTP_URL=site.smtp_url()),
+    ),
+    Breakage(
+        "SMTP refuses connections",
+        "mail does not answer",
+        "Mail does not answer",
+        "start it",
+        _refuse,
+        lambda site, _: site.proxies["smtp"].heal(),
     ),
 ]

@@ -25,6 +25,7 @@ class Outcome:
     silent_seconds: float | None = None
     others: str = ""
     left_out: str = ""
+    failed: str = ""  # why it could not be broken, or not be cured
 
     @property
     def missed(self) -> list[str]:
@@ -36,30 +37,42 @@ class Outcome:
             (self.alert_seconds or self.breakage.alert is None, f"the alert did not fire: {self.breakage.alert}"),
             (self.silent_seconds, "doctor and alerts were not silent after the cure"),
         ]
-        return [f"{text} (there was: {self.others})" for is_right, text in found if is_right in (None, False)]
+        missed = [f"{text} (there was: {self.others})" for is_right, text in found if is_right in (None, False)]
+        return [self.failed] if self.failed else missed
 
 
 def run(site: Site, breakages: Sequence[Breakage], say: Say) -> Iterator[Outcome]:
-    """One after another. Raises AssertionError if something is wrong before any of them, or stays wrong after one."""
+    """One after another. One of which something is wrong before it was broken fails."""
     for breakage in breakages:
-        if why := breakage.left_out():
+        if why := breakage.left_out(site):
             say(f"{breakage.name}: left out, {why}")
             yield Outcome(breakage, left_out=why)
             continue
         outcome = Outcome(breakage)
-        _wait_until_silent(site, 2 * LIMIT_SECONDS)
-        say(f"{breakage.name}: breaking it")
-        started_at = time.monotonic()
-        breakage.do(site)
-        say(f"{breakage.name}: broken, waiting for {breakage.doctor!r} and the alert {breakage.alert!r}")
-        finding = _wait_until_told(site, outcome, started_at)
-        say(f"{breakage.name}: {breakage.cure}")
-        breakage.repair(site, finding)
-        say(f"{breakage.name}: repaired, waiting until doctor and alerts are silent")
-        outcome.silent_seconds = _wait_until_silent(site, LIMIT_SECONDS, outcome)
+        try:
+            _wait_until_silent(site, 2 * LIMIT_SECONDS)
+            _drill(site, outcome, say)
+        except Exception as error:
+            outcome.failed = str(error) or type(error).__name__
         for text in outcome.missed:
             say(f"{breakage.name}: MISSED, {text}")
         yield outcome
+
+
+def _drill(site: Site, outcome: Outcome, say: Say) -> None:
+    breakage = outcome.breakage
+    say(f"{breakage.name}: breaking it")
+    started_at = time.monotonic()
+    finding: Json = {"what": "", "why": "", "do": ""}
+    try:
+        breakage.do(site)
+        say(f"{breakage.name}: broken, waiting for {breakage.doctor!r} and the alert {breakage.alert!r}")
+        finding = _wait_until_told(site, outcome, started_at)
+    finally:
+        say(f"{breakage.name}: {breakage.cure}")
+        breakage.repair(site, finding)
+    say(f"{breakage.name}: repaired, waiting until doctor and alerts are silent")
+    outcome.silent_seconds = _wait_until_silent(site, LIMIT_SECONDS, outcome)
 
 
 def _wait_until_told(site: Site, outcome: Outcome, started_at: float) -> Json:
