@@ -93,7 +93,7 @@ def arm(point: str) -> None:
                 original(self, *args, **options)
                 die()
 
-            Amqp.publish = publish  # type: ignore[method-assign, assignment]
+            Amqp.publish = publish  # type: ignore[method-assign]
         case "confirmed":
             after(relay.Relay, "_check_confirms", only=bool)
         case "received":
