@@ -112,7 +112,11 @@ async def watch_calls(settings: Settings) -> None:
     while True:
         await asyncio.sleep(EVERY_SECONDS)
         for name in list(calls):
-            found = await PROBES[name](settings)
+            try:
+                found = await PROBES[name](settings)
+            except Exception as error:  # whatever an answer contains must not end the worker's heartbeats
+                logger.error("could not look at %s: %s", name, type(error).__name__, exc_info=error)
+                continue
             if found is None:
                 del calls[name]
             else:

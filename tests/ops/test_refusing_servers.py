@@ -113,6 +113,29 @@ def test_the_mail_server_is_looked_at_again_while_it_cannot_be_used(monkeypatch:
     asyncio.run(watched())
 
 
+def test_a_look_at_a_server_that_fails_in_an_unknown_way_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_watch, "EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(server_watch, "calls", {"Xero": "unreachable: no way"})
+    looks: list[str] = []
+
+    async def look(_: Settings) -> str | None:
+        looks.append("Xero")
+        if len(looks) == 1:
+            raise RuntimeError("an answer that nobody expects")
+        return None
+
+    async def watched() -> None:
+        monkeypatch.setitem(server_watch.PROBES, "Xero", look)
+        task = asyncio.create_task(server_watch.watch_calls(Settings(database_url="", secret_key="x" * 32, _env_file=None)))
+        async with asyncio.timeout(20):
+            while server_watch.calls:  # noqa: ASYNC110 - it sets no event
+                await asyncio.sleep(0.01)
+        task.cancel()
+
+    asyncio.run(watched())
+    assert looks == ["Xero", "Xero"]
+
+
 def test_a_server_that_did_not_answer_a_call_is_reported_until_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_watch, "EVERY_SECONDS", 0.01)
     monkeypatch.setattr(server_watch, "calls", {})
