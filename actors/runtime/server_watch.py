@@ -14,6 +14,7 @@ from pika.exceptions import AMQPError
 
 from schemas.errors import RetryAfter, ServerFailed
 from schemas.mail import smtp
+from schemas.postgres.connection import connect
 from schemas.rabbitmq.amqp import Amqp
 from schemas.rabbitmq.problems import ConnectionLost, Problem
 from schemas.servers import certificates
@@ -139,7 +140,16 @@ async def _of_slack(settings: Settings) -> str | None:
 async def _of_xero(settings: Settings) -> str | None:
     from schemas.xero import oauth
 
-    return await oauth.problem(settings, seconds=CALL_SECONDS)
+    token = await _xero_token(settings)
+    # without one, the call that renews it is the next to tell
+    return await oauth.problem(settings, token, seconds=CALL_SECONDS) if token is not None else None
+
+
+async def _xero_token(settings: Settings) -> str | None:
+    from schemas.xero import tokens
+
+    async with await connect(settings) as conn:
+        return await tokens.valid_token(conn, settings)
 
 
 PROBES: dict[str, Callable[[Settings], Awaitable[str | None]]] = {"Slack": _of_slack, "Xero": _of_xero}

@@ -83,10 +83,10 @@ async def list_organisations(settings: Settings, access_token: str, *, seconds: 
         raise OutcomeUnknown("Xero's list of organisations cannot be read") from None
 
 
-async def problem(settings: Settings, *, seconds: float) -> str | None:
-    """Whether Xero answers at all, without a token and outside its rate limits: None, or `unreachable: the reason`."""
+async def problem(settings: Settings, access_token: str, *, seconds: float) -> str | None:
+    """Whether Xero answers, by a call outside of an organisation's rate limits: None, or `unreachable: the reason`."""
     try:
-        await _request("GET", settings.xero_api_url, seconds=seconds)
+        await list_organisations(settings, access_token, seconds=seconds)
     except Refused:
         return None
     except XeroError as error:

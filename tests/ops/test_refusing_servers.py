@@ -139,6 +139,11 @@ def test_a_look_at_a_server_that_fails_in_an_unknown_way_ends_nothing(monkeypatc
 def test_a_server_that_did_not_answer_a_call_is_reported_until_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_watch, "EVERY_SECONDS", 0.01)
     monkeypatch.setattr(server_watch, "calls", {})
+
+    async def token(_: Settings) -> str:
+        return "of Xero"
+
+    monkeypatch.setattr(server_watch, "_xero_token", token)
     settings = Settings(database_url="", secret_key="x" * 32, slack_bot_token="xoxb-1", _env_file=None)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
