@@ -10,6 +10,7 @@ import pytest
 from api.auth import leases
 from schemas.identity import users
 from schemas.identity.users import FoundUser
+from schemas.postgres import pool
 from schemas.postgres.connection import Connection
 from schemas.postgres.pool import POOL_SIZE
 from tests.support.cancellation import WAYS, Way, cancel_at_every_point
@@ -18,6 +19,13 @@ from tests.support.in_process import Exchange, InProcess, in_process, json_excha
 from tests.support.installation import Installation
 
 Requests = Callable[[Person, Json], Callable[[], Exchange]]
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request waits for its connection until `nothing_is_left` gives up, not only the five seconds after which it is 503: a
+    busy machine may need them to make sixteen connections, and a connection that is lost never comes."""
+    monkeypatch.setattr(pool, "BUSY_SECONDS", 60.0)
 
 
 def request(method: str, path: str, body: Callable[[Json], Any] = lambda task: None) -> Requests:
@@ -86,9 +94,9 @@ async def nothing_is_left(api: InProcess, by: Person) -> None:
 async def what_is_left(api: InProcess) -> dict[str, float]:
     """The connections that are not idle, the requests that wait for one, and the subscribers, by the names of their metrics."""
     names = ["stint_listeners"]
-    for pool in ("queued", "unqueued"):
-        names += [f'stint_connections{{pool="{pool}",process="1",state="{state}"}}' for state in ("in_use", "missing")]
-        names.append(f'stint_connection_waits{{pool="{pool}",process="1"}}')
+    for name in ("queued", "unqueued"):
+        names += [f'stint_connections{{pool="{name}",process="1",state="{state}"}}' for state in ("in_use", "missing")]
+        names.append(f'stint_connection_waits{{pool="{name}",process="1"}}')
     metrics = await api.metrics()
     return {name: metrics[name] for name in names}
 
