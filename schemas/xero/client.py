@@ -273,12 +273,13 @@ def _retry_after_seconds(retry_after: str | None, problem: str) -> float:
 
 
 def _reason(error: ApiException, status: int) -> tuple[str, tuple[str, ...]]:
-    """Xero's explanation, on one short line; and the fields that it names."""
+    """Xero's explanations, on one short line, without their full stops; and the fields that it names."""
     try:
         body = json.loads(error.body or b"")
         problems = body.get("modelState") or {}
         texts = [text for detail in problems.values() for text in (detail if isinstance(detail, list) else [detail])]
-        explanation, fields = "; ".join(str(text) for text in [body.get("message"), *texts] if text), tuple(problems)
+        said = [str(text).strip().rstrip(".") for text in [body.get("message"), *texts] if text]
+        explanation, fields = "; ".join(text for text in said if text), tuple(problems)
     except (ValueError, AttributeError, TypeError):
         explanation, fields = "", ()
     words = f": {' '.join(explanation.split())[:300]}" if explanation else f" ({status})"

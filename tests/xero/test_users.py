@@ -83,13 +83,14 @@ def test_time_of_a_removed_consultant_goes_to_the_fallback_user_and_waits_when_t
 
 def test_a_refusal_that_is_not_for_a_removed_user_is_final_after_users_were_read_once(firm: Firm) -> None:
     synced_once(firm)
-    body = '{"message": "The request is invalid.", "modelState": {"userId": ["Not today"]}}'
+    body = '{"message": "The request is invalid.", "modelState": {"userId": ["Not today.", "Nor tomorrow."], "x": "."}}'
     firm.xero.inject_faults({"kind": "status", "status": 400, "body": body, "method": "POST", "path": "/Time$"})
     firm.xero.forget_calls()
 
     bill = firm.approved(day="2026-03-03")
 
-    assert "Not today" in firm.wait_for_status(bill, "failed")["xero"]["error"]
+    error = firm.wait_for_status(bill, "failed")["xero"]["error"]
+    assert error == "Xero refuses it: The request is invalid; Not today; Nor tomorrow"
     firm.settled()
     assert len(firm.xero.calls("/Time", "POST")) == 2 and user_calls(firm) >= 1
     assert firm.stint.value(DEAD, [bill["id"]]) == 1
