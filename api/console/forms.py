@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar, get_origin
+from typing import Any, ClassVar, Generic, TypeVar, get_origin
 from urllib.parse import parse_qsl
 
 from litestar import Request
@@ -19,6 +19,9 @@ from schemas.errors import Conflict, FieldProblem, Invalid, NotFound, RateLimite
 FORM_TYPE = "application/x-www-form-urlencoded"
 MAX_FIELDS = 2_000
 CHOOSE = "Choose one that the page lists."
+SENT_BY_THE_PAGE = (
+    "A part of this form that is not shown was not valid, so the page was read again. Look at the form, then send it again."
+)
 SEND_FORM = f"Send the form as {FORM_TYPE}, in UTF-8."
 REFUSALS = (Conflict, Invalid, NotFound, RateLimited, Unavailable)
 Pairs = list[tuple[str, str]]
@@ -26,8 +29,10 @@ Pairs = list[tuple[str, str]]
 
 class FormModel(BaseModel):
     """The base of the models of forms. Fields have the names of the form; a field that is sent empty counts as not sent; a
-    field whose type is a list or a set gets all values of its name."""
+    field whose type is a list or a set gets all values of its name. `UNSEEN`: those that the page fills in itself, so that no
+    error can be shown beside them."""
 
+    UNSEEN: ClassVar[frozenset[str]] = frozenset()
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, str_strip_whitespace=True)
 
 
@@ -37,12 +42,15 @@ Model = TypeVar("Model", bound=FormModel)
 @dataclass
 class Form(Generic[Model]):
     """What was sent: the `value`, None if it is not valid; as it was `typed`, by name; and what is wrong with it: `errors` by
-    the name of the field, `general` about the whole. A new form without anything sent: `Form()`."""
+    the name of the field, `general` about the whole. `unfit`: the fields that people do not see and whose value is not valid;
+    the page fills them in again. A new form without anything sent: `Form()`."""
 
     value: Model | None = None
     typed: dict[str, list[str]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     general: list[str] = field(default_factory=list)
+    unseen: frozenset[str] = frozenset()
+    unfit: dict[str, str] = field(default_factory=dict)
     current: dict[str, Any] | None = None  # the row as it is now, if it has changed since it was shown
 
     def get(self, name: str, default: object = "") -> str:
@@ -60,12 +68,31 @@ class Form(Generic[Model]):
         return bool(self.errors or self.general)
 
     def refuse(self, name: str, message: str) -> None:
-        """Adds an error beside the field of that name; `""`, and a name that was not sent by the form: about the whole."""
+        """Adds an error beside the field of that name; about the whole for `""`, for a name that was not sent by the form, and
+        for a field that people do not see."""
         message = for_page(message, choose=CHOOSE)
-        if name in self.typed:
+        if name in self.typed and name not in self.unseen:
             self.errors.setdefault(name, message)
         else:
+            self.say(message)
+
+    def say(self, message: str) -> None:
+        """Adds an error about the whole, once."""
+        if message not in self.general:
             self.general.append(message)
+
+    def leave_out(self, *names: str) -> None:
+        """The page does not have these fields just now: what is wrong with them is about the whole."""
+        for name in names:
+            if (message := self.errors.pop(name, None)) is not None:
+                self.say(message)
+
+    def is_gone(self, message: str) -> None:
+        """The page does not have this form any more, so what is wrong with its fields does not matter: the message says why, if
+        nothing else does."""
+        if self.is_wrong:
+            self.errors, said = {}, [text for text in self.general if text != SENT_BY_THE_PAGE]
+            self.general = said or [message]
 
     @contextmanager
     def catching(self) -> Iterator[None]:
@@ -97,20 +124,22 @@ async def read_form(request: Request[Any, Any, Any], model: type[Model]) -> Form
 def read_query(request: Request[Any, Any, Any], model: type[Model]) -> Form[Model]:
     """The filters in the query. Parameters that the page does not have are ignored, as those of links in mails are."""
     pairs = [(name, value) for name, value in _parse(request.scope["query_string"]) if name in model.model_fields]
-    return read_pairs(pairs, model)
+    return read_pairs(pairs, model, of_page=False)
 
 
 def valid_query(request: Request[Any, Any, Any], model: type[Model]) -> Model:
     """The filters in the query of a page that has no fields for them. Raises Invalid, whose page says what is wrong."""
     found = read_query(request, model)
     if found.value is None:
-        raise Invalid.because([FieldProblem(path=name, message=message) for name, message in found.errors.items()])
+        faults = found.errors | found.unfit
+        raise Invalid.because([FieldProblem(path=name, message=message) for name, message in faults.items()])
     return found.value
 
 
-def read_pairs(pairs: Pairs, model: type[Model]) -> Form[Model]:
-    """The form with these names and values, in the order in which they were sent."""
-    form: Form[Model] = Form()
+def read_pairs(pairs: Pairs, model: type[Model], *, of_page: bool = True) -> Form[Model]:
+    """The form with these names and values, in the order in which they were sent. `of_page`: a page has filled in the fields
+    that people do not see; else they are in the address, and are named."""
+    form: Form[Model] = Form(unseen=model.UNSEEN)
     for name, value in pairs:
         form.typed.setdefault(name, []).append(value)
     sent: dict[str, Any] = {}
@@ -124,7 +153,10 @@ def read_pairs(pairs: Pairs, model: type[Model]) -> Form[Model]:
             raise BadRequest(400, SEND_FORM) from None
         for fault in wording.problems(model, error):
             name = fault.path.partition(".")[0]
-            if name in model.model_fields:
+            if name in model.UNSEEN:
+                form.unfit[name] = fault.message
+                form.say(SENT_BY_THE_PAGE if of_page else fault.message)
+            elif name in model.model_fields:
                 form.errors.setdefault(name, fault.message if name in sent else _left_empty(name))
             else:
                 form.general.append(fault.message)

@@ -214,7 +214,7 @@ def test_what_is_no_list_of_shown_bills_approves_nothing(week: Week) -> None:
                    [f"{bill}:{version}", "x:1"], [f"{bill}:{'9' * 5000}"], [f"{bill}:{version}", f"{bill}:{version}"],
                    [f"{bill}:{version} " * 2], [f"{week.given.new_id()}:1 " * 1001]):  # fmt: skip
         page = week.browser.post("/console/approve", {"bills": values})
-        assert page.status == 422 and "Nothing was saved yet" in page.text, values
+        assert page.status == 422 and "Nothing was approved" in page.text, values
     page = week.browser.post("/console/approve", {"bills": [f"{week.given.new_id()}:1"]})
     assert page.status == 409 and "they were deleted" in page.text
     assert week.statuses(bill) == ["pending"]

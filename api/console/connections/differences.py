@@ -51,6 +51,8 @@ class ChosenBills(FormModel):
     """What to do with the chosen bills: `send` them again, or `accept` what is in Xero; and why. `bill`: the id of each, and
     when it had last changed as it was shown, `ID@TIME`."""
 
+    UNSEEN = frozenset({"action"})
+
     bill: Annotated[list[Annotated[tuple[UUID, datetime], BeforeValidator(_parse_seen)]], Field(max_length=PAGE_SIZE)]
     action: Literal["send", "accept"]
     reason: Reason
@@ -103,6 +105,8 @@ async def _differences_page(request: ApiRequest, form: Form[ChosenBills], *, sta
                 conn, first, last, Page(PAGE_SIZE, chosen.cursor), request.settings, shown=chosen.show
             )
             found = Reconciliation.from_json(answer)
+    if found is not None and not found.items:
+        form.leave_out("bill", "reason")
     values = {"shows": SHOWS, "filters": filters, "first": first, "last": last, "found": found}
     status = 422 if filters.is_wrong else status
     return page(request, "connections/differences.html", status=status, form=form, **values)

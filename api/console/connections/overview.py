@@ -17,6 +17,7 @@ from schemas.xero.access import status
 from schemas.xero.sending import MAX_BILLS
 
 PATH = "/console/connections"
+NONE_FAILED = "Nothing was sent: no bill is failed any more."
 LATE_SECONDS = 60  # a message that is due for longer waits too long
 
 
@@ -38,6 +39,8 @@ async def connections_page(request: ApiRequest, form: Form[Any], *, code: int = 
         began = time.perf_counter()
         postgres = await description.describe(conn)
         milliseconds = (time.perf_counter() - began) * 1000
+    if not failed.count:
+        form.is_gone(NONE_FAILED)
     relays = [process for process in processes if process.kind == "relay" and process.alive]
     values: dict[str, Any] = {
         "xero": xero,

@@ -39,6 +39,8 @@ class CallbackQuery(FormModel):
 class SendForm(FormModel):
     """Why the failed bills are sent again, and what the page had shown: how many, and when."""
 
+    UNSEEN = frozenset({"shown", "shown_at"})
+
     reason: Reason
     shown: Annotated[int, Field(ge=1)]
     shown_at: Instant

@@ -32,6 +32,8 @@ from schemas.errors import Conflict
 class ChangedDetails(Details):
     """What a customer becomes."""
 
+    UNSEEN = frozenset({"version"})
+
     version: FormVersion
 
 

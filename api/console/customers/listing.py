@@ -48,6 +48,8 @@ class Details(FormModel):
 class NewDetails(Details):
     """A customer to create. `id`: of the customer, so that a form that is sent twice creates one."""
 
+    UNSEEN = frozenset({"id"})
+
     id: UUID
 
 

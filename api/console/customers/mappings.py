@@ -41,6 +41,8 @@ class NewChannelForm(FormModel):
 class ChannelForm(FormModel):
     """What a mapping becomes."""
 
+    UNSEEN = frozenset({"version"})
+
     channel_name: Name
     pillar_id: UUID | None = None
     version: FormVersion

@@ -24,6 +24,8 @@ PATH = f"{BASE}/{{customer_id:str}}/pillars"
 class PillarForm(FormModel):
     """What a pillar becomes."""
 
+    UNSEEN = frozenset({"version"})
+
     name: Name
     active: bool = False
     version: FormVersion
@@ -84,4 +86,6 @@ async def _pillar_page(request: ApiRequest, customer_id: UUID, pillar_id: UUID, 
     async with request.database.connection() as conn:
         customer = await read_customer(conn, customer_id, request.user)
         pillar = Pillar.from_json(await pillars.get(conn, customer_id, pillar_id, user=request.user))
+    if pillar.is_default and (form := forms.get("form")) is not None:
+        form.leave_out("active")  # its page has no box for it
     return change_page(request, "customers/pillar.html", customer=customer, pillar=pillar, **forms)

@@ -29,6 +29,8 @@ FormVersion = Annotated[int, Field(ge=1, le=2**53, description="The version of t
 class VersionForm(FormModel):
     """A button about a row that may have changed since it was shown."""
 
+    UNSEEN = frozenset({"version"})
+
     version: FormVersion
 
 

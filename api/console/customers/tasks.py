@@ -40,6 +40,8 @@ class TasksFilter(FormModel):
 class NewTaskForm(FormModel):
     """A task to create. `id`: of the task, so that a form that is sent twice creates one."""
 
+    UNSEEN = frozenset({"id"})
+
     id: UUID
     title: Name
     pillar_id: UUID | None = None
@@ -49,6 +51,8 @@ class NewTaskForm(FormModel):
 
 class TaskForm(FormModel):
     """What a task becomes."""
+
+    UNSEEN = frozenset({"version"})
 
     title: Name
     description: Text = ""
@@ -62,6 +66,8 @@ class TaskForm(FormModel):
 
 class StatusForm(FormModel):
     """A button that sets the status."""
+
+    UNSEEN = frozenset({"status", "version"})
 
     status: Status
     version: FormVersion

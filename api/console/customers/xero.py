@@ -38,6 +38,8 @@ class ProjectQuery(FormModel):
 class MappingForm(FormModel):
     """The project; the form also has a field for each pillar."""
 
+    UNSEEN = frozenset({"version"})
+
     xero_project_id: XeroId | None = None
     version: FormVersion
 
@@ -109,6 +111,8 @@ async def _choices_page(
         pillars = await read_pillars(conn, customer_id, request.user)
         names = await choices.names_of(conn, [customer.xero_project_id, *(pillar.xero_task_id for pillar in pillars)])
     project_id = None if chosen == NO_PROJECT else chosen or customer.xero_project_id
+    fields = {"xero_project_id"} | {f"{TASK_FIELD}{pillar.id}" for pillar in pillars if project_id is not None}
+    form.leave_out(*(form.errors.keys() - fields))
     values = {"customer": customer, "pillars": pillars, "project_id": project_id, "form": form, "names": names}
     values["choices"] = await _read_choices(request, project_id)
     if is_htmx(request):

@@ -25,6 +25,7 @@ from schemas.identity import working_hours
 from schemas.reports.choices import Choice, choices
 
 LARGEST = 2**53
+NOT_PENDING = "Nothing was done: the bill is not pending any more. See below what it is now."
 MOST_PEOPLE = 80  # on one page
 NOT_SHOWN = "This is not a list of bills that this page has shown; open the page again."
 DONE = {"approved": "Approved.", "rejected": "Rejected. The person gets your reason.", "pending": "The bill is pending again."}
@@ -39,6 +40,8 @@ class Seen(FormModel):
 
 class Decision(FormModel):
     """What happens to one bill: approved, rejected with a reason, or pending again; and the version that was shown."""
+
+    UNSEEN = frozenset({"version", "status"})
 
     version: Annotated[int, Field(ge=1, le=LARGEST)]
     status: Status
@@ -168,6 +171,8 @@ async def _show(
         week = await bills.read_week(conn, view.first, ids)
         grid = make_grid(week, calendars, view.filters, first=view.first, today=today)
         person, cell = _opened(grid, view)
+        if decided is not None and "rejection_note" in decided.form.errors and not _takes_note(cell, decided.bill_id):
+            decided.form.is_gone(NOT_PENDING)
         values: dict[str, Any] = {
             "view": view,
             "grid": grid,
@@ -211,6 +216,11 @@ def _opened(grid: Grid, view: ApproveView) -> tuple[PersonWeek | None, Cell | No
     """The person and the day that are open, if the grid has them."""
     person = grid.person(view.opened[0]) if view.opened is not None else None
     return person, person.of_day(view.opened[1]) if person is not None and view.opened is not None else None
+
+
+def _takes_note(cell: Cell | None, bill_id: UUID) -> bool:
+    """Whether the page has the field for the reason of a rejection."""
+    return cell is not None and any(bill.id == bill_id and bill.status == "pending" for bill in cell.bills)
 
 
 def _names(offered: list[Choice], kind: str, chosen: UUID | None) -> list[tuple[UUID, str]]:

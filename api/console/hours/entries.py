@@ -32,6 +32,8 @@ OVERLAPS = "These times overlap other entries of the same person. Tick “Accept
 class LogForm(FormModel):
     """Hours to log: a start, and an end or a duration. `id`: of the entry, so that a form that is sent twice logs once."""
 
+    UNSEEN = frozenset({"id"})
+
     id: UUID
     task_id: UUID
     notes: Text = ""
@@ -44,6 +46,8 @@ class LogForm(FormModel):
 class EntryForm(FormModel):
     """What an entry becomes."""
 
+    UNSEEN = frozenset({"version"})
+
     task_id: UUID
     start_time: LocalTime
     end_time: LocalTime
@@ -54,6 +58,8 @@ class EntryForm(FormModel):
 
 class DeleteForm(FormModel):
     """The version of the entry that was shown."""
+
+    UNSEEN = frozenset({"version"})
 
     version: Version
 

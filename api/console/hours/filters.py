@@ -20,6 +20,8 @@ class ApproveQuery(FormModel):
     `open`: the person and the day whose bills are shown, as `ID.2026-03-02`; `page`: of the people, from 1; without one,
     that of the person who is open."""
 
+    UNSEEN = frozenset({"open", "page"})
+
     week: Day | None = None
     customer: UUID | None = None
     pillar: UUID | None = None

@@ -35,6 +35,8 @@ class StartForm(FormModel):
 class StopForm(FormModel):
     """Which timer is stopped, and when it ended; without an end: now. Notes that are left out are kept."""
 
+    UNSEEN = frozenset({"timer_id"})
+
     timer_id: UUID
     end_time: LocalTime | None = None
 
@@ -42,12 +44,16 @@ class StopForm(FormModel):
 class DiscardForm(FormModel):
     """Which timer is discarded, as it was shown."""
 
+    UNSEEN = frozenset({"timer_id", "version"})
+
     timer_id: UUID
     version: Annotated[int, Field(ge=1, le=2**53)]
 
 
 class TimerForm(FormModel):
     """What the timer becomes."""
+
+    UNSEEN = frozenset({"task_id", "version"})
 
     task_id: UUID
     start_time: LocalTime

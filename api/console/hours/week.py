@@ -29,6 +29,8 @@ class HoursQuery(FormModel):
     """The query of the page. `week`: any day of it, without one the present week; `person`: whose hours, without one the own;
     `search`: words of a task and its customer."""
 
+    UNSEEN = frozenset({"week"})
+
     week: Day | None = None
     person: UUID | None = None
     search: str | None = None
@@ -119,6 +121,8 @@ async def hours_page(
         people = await own.list_people(conn) if request.user.is_admin else []
         tasks = await find_tasks(request, conn, view)
         today = await get_today(conn, settings.stint_timezone)
+    if not people:
+        query.leave_out("person")
     days = own.by_day(entries, view.first)
     return page(
         request,

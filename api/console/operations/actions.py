@@ -28,6 +28,8 @@ NONE_LEFT = "None of these is left. Go back to the list."
 class ActionForm(SelectionForm):
     """What to do and why, and what the page had shown: how many dead letters, and when."""
 
+    UNSEEN = SelectionForm.UNSEEN | {"shown", "shown_at"}
+
     reason: Reason
     shown: Annotated[int, Field(ge=0)]
     shown_at: Instant
@@ -88,17 +90,18 @@ async def restore(request: ApiRequest) -> Response[bytes]:
 async def _show(request: ApiRequest, kind: Kind, chosen: Form[SelectionForm], sent: Form[Any] | None = None) -> Response[bytes]:
     """The page of the action, with what it would concern now. `sent`: the form that was sent, and what is wrong with it."""
     filters, found = filter_of(chosen, ZoneInfo(request.settings.stint_timezone)), None
-    form = sent or chosen
-    for name, message in chosen.errors.items():
-        form.errors.setdefault(name, message)
-    selection = chosen.value
+    form, selection = sent or chosen, chosen.value
     if selection is not None and filters is not None:
         if selection.is_empty:
-            form.general.append(NOTHING_CHOSEN)
+            form.say(NOTHING_CHOSEN)
         else:
             async with request.database.connection() as conn:
                 select = select_of(selection, filters, None)
                 found = await selecting.preview(conn, select, kind.state, with_unrecognized=kind is not REPLAY)
+    if found is None:
+        form.is_gone(NOTHING_CHOSEN)
+    elif not found.count:
+        form.is_gone(NONE_LEFT)
     return page(
         request,
         "dead-letters/act.html",
@@ -119,7 +122,7 @@ async def _act(request: ApiRequest, kind: Kind) -> Response[bytes]:
         who = request.user.email or str(request.user.id)
         with form.catching():
             if form.value.shown == 0:
-                form.general.append(NONE_LEFT)
+                form.say(NONE_LEFT)
             else:
                 select = select_of(form.value, filters, form.value.shown_at)
                 async with request.database.transaction() as conn:

@@ -24,11 +24,14 @@ from schemas.outbox.dead_letters.actions import Reason
 from schemas.outbox.dead_letters.details import DeadLetterDetail, difference
 from schemas.outbox.dead_letters.edits import Edit
 
+NOT_DEAD = "The message is {state}; only a dead one can be edited."
 BOUNDS = Bounds(values=10_000)  # a message may have a list of a thousand ids
 
 
 class EditForm(FormModel):
     """The whole body as JSON. `shown_replays`: how often the message had been replayed when it was shown."""
+
+    UNSEEN = frozenset({"shown_replays", "step"})
 
     body: str
     reason: Reason
@@ -72,7 +75,7 @@ async def _letter(request: ApiRequest, letter_id: UUID, *, any_state: bool = Fal
     if message.kind == "unrecognized":
         raise Conflict("An unrecognized message cannot be edited, because no actor handles it.")
     if message.state != "dead" and not any_state:
-        raise Conflict(f"The message is {message.state}; only a dead one can be edited.")
+        raise Conflict(NOT_DEAD.format(state=message.state))
     return message
 
 
@@ -98,6 +101,8 @@ def _show(
     changed: list[str] | None = None,
 ) -> Response[bytes]:
     """The page. `checked`: the body that is valid; `changed`: the difference to the present one."""
+    if message.state != "dead":
+        form.is_gone(NOT_DEAD.format(state=message.state))
     return page(
         request,
         "dead-letters/edit.html",

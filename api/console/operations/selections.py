@@ -31,6 +31,8 @@ class FilterForm(FormModel):
 class ListQuery(FilterForm):
     """The query of the list. `kind`: only messages of Stint, or only unrecognized ones."""
 
+    UNSEEN = frozenset({"cursor"})
+
     state: DeadLetterState = "dead"
     kind: Kind | None = None
     cursor: Annotated[str | None, Field(max_length=400)] = None
@@ -38,6 +40,8 @@ class ListQuery(FilterForm):
 
 class SelectionForm(FilterForm):
     """Dead letters to act on: these ids, or else all that meet the filters. `all`: without any filter."""
+
+    UNSEEN = frozenset(SELECTION)
 
     ids: Annotated[list[UUID], Field(default_factory=list, max_length=MAX_IDS)]
     all: bool = False

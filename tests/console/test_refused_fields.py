@@ -1,0 +1,139 @@
+"""Each field of each form with what it does not take: the page says where, or what to do if people do not see the field."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from api.console.forms import SENT_BY_THE_PAGE
+from tests.api.tenants import Tenant, filled, tenant, with_ids
+from tests.console.client import Browser, Browsers, Page
+from tests.console.html import Element
+from tests.console.table import TABLE
+from tests.support.given import Given
+from tests.support.installation import Installation
+
+MONDAY = "2026-03-02"
+SHOWN_ELSEWHERE = {"ids", "end_time", "xero_project_id"}  # hidden fields of one form that the page also shows in another way
+RUBBISH = ("nonsense", "x" * 2_500, "-1")
+
+
+@pytest.fixture(scope="module")
+def stint(stint_apart: Installation) -> Installation:
+    """Rubbish that a field takes is written."""
+    return stint_apart
+
+
+@pytest.fixture(scope="module")
+def own(stint: Installation) -> Iterator[Tenant]:
+    """A customer with one row of everything."""
+    with closing(Given(stint)) as given:
+        yield tenant(given)
+
+
+@pytest.fixture
+def browser(given: Given, browsers: Browsers, own: Tenant) -> Browser:
+    """An admin whose timer runs."""
+    admin = given.admin()
+    admin.post(f"/api/tasks/{own.ids['task_id']}/start")
+    return browsers.of(admin)
+
+
+@pytest.fixture
+def bill(given: Given, own: Tenant) -> str:
+    """A pending bill of MONDAY."""
+    return given.many_bills(own.consultant, given.task(own.consultant), 1, first=MONDAY)[0]
+
+
+def opened(own: Tenant) -> str:
+    """Approve with the day of the bill."""
+    return f"/console/approve?week={MONDAY}&open={own.consultant.id}.{MONDAY}"
+
+
+def pages(own: Tenant) -> Iterator[str]:
+    """The paths of all pages that an admin sees, with their queries."""
+    for route, case in TABLE.items():
+        method, _, path = route.partition(" ")
+        if method == "GET" and case.admin == 200 and not case.is_stream and "{digest}" not in path and not path.endswith("csv"):
+            query = "&".join(f"{name}={value}" for name, value in with_ids(case.query, own.ids).items())
+            yield filled(path, own.ids) + (f"?{query}" if query else "")
+    yield opened(own)
+
+
+def unplaced(page: Page) -> list[str]:
+    """What the page does not say where it has to be corrected."""
+    html, found = page.html, []
+    ids = {element["id"]: element for element in html.all(id=True)}
+    summaries = list(html.all("div", data_error_summary=True))
+    for link in (link for summary in summaries for link in summary.all("a") if link["href"].startswith("#")):
+        target = ids.get(link["href"][1:])
+        if target is None or target.attributes.get("type") == "hidden":
+            found.append(f"{link['href']} leads nowhere: {link.text}")
+        elif link["href"].removeprefix("#f-") not in page.errors:
+            found.append(f"nothing is beside {link['href']}: {link.text}")
+    if not page.errors and not summaries and page.title != "Something has to be corrected":
+        found.append(f"nothing is named: {page.text[:200]}")
+    return found
+
+
+def hidden(form: Element) -> list[str]:
+    return [field["name"] for field in form.all("input", type="hidden") if field["name"] != "csrf"]
+
+
+def test_each_refused_field_is_named_where_people_can_correct_it(browser: Browser, own: Tenant, bill: str) -> None:
+    refused, found = set(), []
+    for path in pages(own):
+        shown = browser.get(path)
+        assert shown.status == 200, path
+        for form in shown.html.all("form"):
+            for name in form.fields().keys() - {"csrf"}:
+                for rubbish in RUBBISH:
+                    page = browser.submit(form, {name: rubbish})
+                    where = f"{form['action']} {name}={rubbish[:9]}"
+                    assert page.status in (200, 409, 422), where  # 409: the bill was rejected just before
+                    if page.status == 422:
+                        refused.add((form["action"].partition("?")[0], name))
+                        found += [f"{where}: {problem}" for problem in unplaced(page)]
+                        if name in hidden(form) and form.has(method="post") and name not in SHOWN_ELSEWHERE:
+                            assert SENT_BY_THE_PAGE in page.text, where
+    assert not found, "\n".join(found)
+    assert len(refused) > 50, "the pages have their forms"
+
+
+def test_a_form_that_the_page_has_no_more_says_why(
+    given: Given, browsers: Browsers, browser: Browser, own: Tenant, bill: str
+) -> None:
+    given.admin().patch(f"/api/time-bills/{bill}", {"status": "approved"})
+    late = browser.post(opened(own).replace("approve?", f"approve/{bill}?"), {"version": "1", "status": "rejected"})
+    assert late.status == 409 or "not pending any more" in late.text
+    long = {"version": "1", "status": "rejected", "rejection_note": "x" * 2_500}
+    late = browser.post(opened(own).replace("approve?", f"approve/{bill}?"), long)
+    assert late.status == 422 and "not pending any more" in late.text and not unplaced(late)
+    sent = {"ids": given.new_id(), "reason": "", "shown": "1", "shown_at": "2026-03-02T09:00:00Z"}
+    late = browser.post("/console/dead-letters/discard", sent)
+    assert late.status == 422 and "None of these is left" in late.text and not unplaced(late)
+    late = browser.post("/console/connections/xero/send-failed", {"reason": "", "shown": "1", "shown_at": MONDAY})
+    assert late.status == 422 and "no bill is failed any more" in late.text and not unplaced(late)
+    late = browser.post("/console/connections/xero/differences", {"action": "burn"})
+    assert late.status == 422 and "Choose the bills first." in late.text and not unplaced(late)
+
+
+def test_an_address_with_rubbish_is_named_without_a_field(browsers: Browsers, own: Tenant) -> None:
+    for who, path in (
+        (browsers.person(), "/console/hours?person=x"),
+        (browsers.person(), "/console/hours?week=x"),
+        (browsers.admin(), "/console/approve?page=x"),
+        (browsers.admin(), "/console/reports?pillar_id=x"),
+        (browsers.admin(), "/console/dead-letters/list?cursor=x"),
+        (browsers.admin(), "/console/dead-letters/replay?ids=x"),
+    ):
+        page = who.get(path)
+        name = path.partition("?")[2].partition("=")[0]
+        assert page.status == 422 and name in page.text and not unplaced(page), path
+
+
+def test_a_default_pillar_has_no_box_that_could_be_wrong(browser: Browser, own: Tenant) -> None:
+    overview = browser.get(f"/console/customers/{own.ids['customer_id']}")
+    [path] = [link["href"] for link in overview.html.all("a") if link.text == "General Support"]
+    page = browser.post(path, {"name": "General Support", "active": "x", "version": "1"})
+    assert page.status == 422 and "active must be true or false" in page.text and not unplaced(page)
