@@ -18,7 +18,7 @@ from schemas.email_addresses import Email
 from schemas.errors import Conflict
 from schemas.names import MAX_TYPED
 
-SENT_BEFORE = "This form was sent before. To create another customer, send it again."
+SENT_BEFORE = "This form was sent before, and the customer was created then. To create another one, send it again."
 
 
 class CustomerFilter(FormModel):

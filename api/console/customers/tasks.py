@@ -27,7 +27,7 @@ PATH = f"{BASE}/{{customer_id:str}}/tasks"
 PAGE_SIZE = 100
 STATUSES = [("open", "Open"), ("in_progress", "In progress"), ("done", "Done"), ("archived", "Archived")]
 PRIORITIES = [("urgent", "Urgent"), ("high", "High"), ("normal", "Normal"), ("low", "Low")]
-SENT_BEFORE = "This form was sent before. To create another task, send it again."
+SENT_BEFORE = "This form was sent before, and the task was created then. To create another one, send it again."
 
 
 class TasksFilter(FormModel):

@@ -3,6 +3,7 @@
 import hmac
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from litestar import Request, Response
 
@@ -15,6 +16,9 @@ ATTEMPTS = "__Host-stint-attempts"
 MAX_ATTEMPTS = 5  # that a browser keeps
 STATE_MINUTES = 15
 KEPT_PATH, KEPT = "kept_path", "kept"  # fields of the pages of signing in: the path, and each pair as NAME=VALUE
+
+
+FILLED_IN = {"version", "shown", "shown_at", "shown_replays", "step"}  # fields that a page fills in
 
 
 def keep_state(response: Response[Any], state: dict[str, str]) -> None:
@@ -52,6 +56,13 @@ def _attempts(request: Request[Any, Any, Any]) -> list[dict[str, str]]:
     return [_texts(attempt) for attempt in found] if isinstance(found, list) else []
 
 
+def _begins_with_id(text: str) -> bool:
+    try:
+        return bool(UUID(text[:36]))
+    except ValueError:
+        return False
+
+
 def _texts(found: Any) -> dict[str, str]:
     """Names and texts; what is no text is left out."""
     return {name: value for name, value in found.items() if isinstance(value, str)} if isinstance(found, dict) else {}
@@ -63,6 +74,11 @@ class KeptForm:
 
     path: str
     pairs: Pairs
+
+    @property
+    def typed(self) -> Pairs:
+        """What a person recognizes of it: without ids, versions and what else the page has filled in."""
+        return [(name, value) for name, value in self.pairs if value and name not in FILLED_IN and not _begins_with_id(value)]
 
     @classmethod
     def of(cls, sent: Pairs) -> "KeptForm | None":

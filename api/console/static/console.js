@@ -1,20 +1,51 @@
 "use strict";
 // Small improvements; every page works without them.
 
-// After a mistake, the focus moves to the summary of errors; after a message, screen readers read it.
+// After a mistake, the focus moves to the summary of errors; after an action, to its message, if nothing else has the focus.
 function focusOnErrors(root) {
   const summary = root.querySelector("[data-error-summary]");
   if (summary) summary.focus();
 }
+function focusOnMessage() {
+  if (document.activeElement === document.body && !location.hash) document.querySelector("#flash .flash")?.focus();
+}
 
-// A form that asks for a confirmation has its question in data-confirm.
+// A form that asks for a confirmation has its question in data-confirm. A form that writes is sent once, also by a double click: it
+// can be sent again after its answer, or after SENT_MILLISECONDS without one.
+const SENT_MILLISECONDS = 10000, sent = new WeakSet();
 document.addEventListener("submit", (event) => {
-  const question = event.submitter?.dataset.confirm ?? event.target.dataset.confirm;
-  if (question && !window.confirm(question)) {
+  const form = event.target, writes = form.getAttribute("method") === "post";
+  const question = event.submitter?.dataset.confirm ?? form.dataset.confirm;
+  if ((writes && sent.has(form)) || (question && !window.confirm(question))) {
     event.preventDefault();
     event.stopImmediatePropagation();
+  } else if (writes) {
+    sent.add(form);
+    setTimeout(() => sent.delete(form), SENT_MILLISECONDS);
   }
 }, true);
+window.addEventListener("pageshow", (event) => {
+  if (event.persisted) for (const form of document.forms) sent.delete(form);
+});
+
+// A part of the page that cannot be read because the session has ended leads to the page to sign in, except while something is
+// typed into a form that writes: sending that form keeps it.
+function isTyped(field) {
+  if (field.options) return field.selectedIndex > 0 && !field.options[field.selectedIndex].defaultSelected;
+  return field.type === "checkbox" ? field.checked !== field.defaultChecked : field.value !== field.defaultValue;
+}
+document.addEventListener("htmx:beforeOnLoad", (event) => {
+  if (!event.detail.xhr.getResponseHeader("HX-Redirect")) return;
+  const fields = [...document.querySelectorAll("form[method=post] :is(input, textarea, select):not([type=hidden])")];
+  if (!fields.some(isTyped)) return;
+  event.preventDefault();
+  const note = document.createElement("p"), sign = document.createElement("strong");
+  note.className = "flash warning";
+  sign.className = "sign";
+  sign.textContent = "Note:";
+  note.append(sign, " Your session has ended. Send the form: what you have typed is kept while you sign in.");
+  document.getElementById("flash").replaceChildren(note);
+});
 
 // A filter form is sent when a value changes; without this, with its button. A day and a time change with each digit that is typed.
 document.addEventListener("change", (event) => {
@@ -62,5 +93,8 @@ document.addEventListener("change", (event) => {
 
 document.addEventListener("keydown", onKey);
 document.addEventListener("DOMContentLoaded", showKeys);
-document.addEventListener("DOMContentLoaded", () => focusOnErrors(document));
+document.addEventListener("DOMContentLoaded", () => {
+  focusOnErrors(document);
+  focusOnMessage();
+});
 document.addEventListener("htmx:afterSettle", (event) => focusOnErrors(event.detail.elt));

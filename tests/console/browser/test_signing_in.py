@@ -65,6 +65,8 @@ def test_what_was_typed_before_the_session_ended_is_kept_and_sent_after_signing_
     page.get_by_label("Code").fill(given.code(person))
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("You are signed in")
+    expect(page.get_by_role("main")).to_contain_text("Cables < switches")
+    expect(page.get_by_role("main")).not_to_contain_text(task["id"])
     visitor.inspect()
     page.get_by_role("button", name="Send it now").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Hours")
