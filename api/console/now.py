@@ -88,7 +88,7 @@ async def _timers(request: ApiRequest, conn: Connection) -> dict[str, Any]:
 
 
 async def _for_admins(request: ApiRequest, conn: Connection) -> dict[str, Any]:
-    found = await status.read(conn, request.settings)
+    found = await status.read(conn, request.settings, for_page=True)
     bills = await present.pending_bills(conn, zone=request.settings.stint_timezone)
     return {"decisions": _decisions(bills, found), "findings": _not_shown_elsewhere(findings.diagnose(found))}
 

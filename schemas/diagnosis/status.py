@@ -8,7 +8,7 @@ from schemas.diagnosis.postgres_health import PostgresHealth
 from schemas.diagnosis.secrets import Unreadable
 from schemas.identity import leftovers, user_pool
 from schemas.masking import Redactor
-from schemas.outbox import clocks, heartbeats, metrics
+from schemas.outbox import clocks, heartbeats, metrics, queue_samples
 from schemas.outbox.dead_letters import groups
 from schemas.outbox.heartbeats import Process
 from schemas.outbox.metrics import QueueDepth
@@ -51,10 +51,13 @@ class InstallationStatus:
         return [each for each in self.processes if each.alive and each.kind == kind and (queue is None or queue in each.queues)]
 
 
-async def read(conn: Connection, settings: Settings, status: InstallationStatus | None = None) -> InstallationStatus:
-    """Fills in what Postgres knows; without a status a new one, whose Postgres is ok."""
+async def read(
+    conn: Connection, settings: Settings, status: InstallationStatus | None = None, *, for_page: bool = False
+) -> InstallationStatus:
+    """Fills in what Postgres knows; without a status a new one, whose Postgres is ok. `for_page`: the messages of a long queue
+    are counted as its page does."""
     status = status or InstallationStatus(servers={"Postgres": "ok"})
-    status.queues = await metrics.queue_depths(conn)
+    status.queues = await (queue_samples.depths if for_page else metrics.queue_depths)(conn)
     status.processes = await heartbeats.processes(conn)
     own_seconds = await clocks.seconds_ahead(conn)
     status.wrong_clocks = clocks.wrong_clocks(status.processes, host=socket.gethostname(), own_seconds=own_seconds)

@@ -13,13 +13,36 @@ from schemas.postgres.connection import Connection
 _DUE = "greatest(available_at, created_at)"
 _SINCE = {"ready": _DUE, "sent": _DUE, "calling": _DUE, "dead": "died_at"}
 # One SELECT per state, so that each uses its own partial index and none reads the messages that are done.
-_BY_STATE = " UNION ALL ".join(
-    f"""
+_BY_STATE = {
+    state: f"""
     SELECT queue, state, count(*), greatest(extract(epoch FROM clock_timestamp() - min({since})), 0)::float
     FROM messages WHERE state = '{state}' GROUP BY queue, state
     """
     for state, since in _SINCE.items()
-)
+}
+# `ready` again, at most `most` of each queue. The queues are found by one look at the index for each. Several of the earliest
+# messages are read, since one with priority is due before it is created.
+_AT_MOST = f"""
+    SELECT q.queue, 'ready', (
+               SELECT count(*) FROM (
+                   SELECT FROM messages m WHERE m.state = 'ready' AND m.queue = q.queue ORDER BY m.available_at LIMIT %(most)s
+               ) counted
+           ), (
+               SELECT greatest(extract(epoch FROM clock_timestamp() - min({_DUE})), 0)::float FROM (
+                   SELECT available_at, created_at FROM messages
+                   WHERE state = 'ready' AND queue = q.queue ORDER BY available_at LIMIT 100
+               ) earliest
+           )
+    FROM (
+        WITH RECURSIVE queues AS (
+            (SELECT queue FROM messages WHERE state = 'ready' ORDER BY queue LIMIT 1)
+            UNION ALL
+            SELECT (SELECT queue FROM messages WHERE state = 'ready' AND queue > before.queue ORDER BY queue LIMIT 1)
+            FROM queues before WHERE before.queue IS NOT NULL
+        )
+        SELECT queue FROM queues WHERE queue IS NOT NULL
+    ) q
+"""
 
 
 class OldestSeconds(Row):
@@ -59,10 +82,11 @@ class ActorTotals(Row):
     buckets: list[int]  # attempts that took at most that long, by heartbeats.BOUNDS
 
 
-async def queue_depths(conn: Connection) -> list[QueueDepth]:
-    """All queues, and any other queue that has messages."""
+async def queue_depths(conn: Connection, *, most_ready: int | None = None) -> list[QueueDepth]:
+    """All queues, and any other queue that has messages. `most_ready`: how many of each are counted that are ready."""
     found: dict[str, dict[str, tuple[int, float]]] = {name: {} for name in QUEUES}
-    for name, state, count, seconds in await conn.all(_BY_STATE):
+    parts = _BY_STATE if most_ready is None else _BY_STATE | {"ready": _AT_MOST}
+    for name, state, count, seconds in await conn.all(" UNION ALL ".join(parts.values()), {"most": most_ready}):
         found.setdefault(name, {})[state] = count, seconds
     return [_depth(name, of_state) for name, of_state in found.items()]
 

@@ -9,7 +9,7 @@ from api.auth.auth import require_admin
 from api.console.forms import Form
 from api.console.pages import page
 from api.dependencies import ApiRequest
-from schemas.outbox import heartbeats, metrics
+from schemas.outbox import heartbeats, queue_samples
 from schemas.postgres.server import description
 from schemas.slack.access import loss
 from schemas.xero import sending
@@ -35,7 +35,7 @@ async def connections_page(request: ApiRequest, form: Form[Any], *, code: int = 
         xero, bills = await status.connection_status(conn, settings), await status.count_sent(conn)
         losses = await loss.losses(conn, settings) if settings.slack_bot_token is not None else []
         processes = await heartbeats.processes(conn)
-        depths = await metrics.queue_depths(conn)
+        depths = await queue_samples.depths(conn)
         began = time.perf_counter()
         postgres = await description.describe(conn)
         milliseconds = (time.perf_counter() - began) * 1000
