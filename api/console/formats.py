@@ -38,12 +38,14 @@ class Formats:
 
     def hours(self, seconds: float) -> str:
         """Seconds as hours and minutes: `7:30`, `−0:15`. The rest of a minute is cut off."""
-        minutes = int(abs(seconds)) // 60
-        return f"{'−' if seconds < 0 and minutes else ''}{minutes // 60}:{minutes % 60:02}"
+        if seconds < 0:
+            return f"−{found}" if (found := self.hours(-seconds)) != "0:00" else found
+        minutes = int(seconds) // 60
+        return f"{minutes // 60}:{minutes % 60:02}"
 
     def minutes(self, minutes: int) -> str:
         """Minutes as hours and minutes."""
-        return self.hours(minutes * 60)
+        return f"{minutes // 60}:{minutes % 60:02}" if minutes >= 0 else self.hours(minutes * 60)
 
     def day(self, value: date, *, year: bool = False) -> str:
         """`Mon 2 Mar`, in the United States `Mon, Mar 2`; with the year if it is another one than the present, or asked for."""
@@ -81,7 +83,8 @@ class Formats:
 
     def number(self, value: float, digits: int = 0) -> str:
         """`1,234.5`, elsewhere `1.234,5`, `1 234,5` with a narrow space that does not break, or `1’234.5`."""
-        return f"{value:,.{digits}f}".translate(self._signs)
+        text = f"{value:,.{digits}f}"
+        return text.translate(self._signs) if self._signs else text
 
     def ago(self, seconds: float) -> str:
         """A duration in its largest unit: `12 s`, `5 min`, `3 h`, `2 days`."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cached_property
 from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
@@ -61,7 +62,12 @@ class ApproveView(ShownWeek):
 
     def opening(self, user_id: UUID, day: date) -> str:
         """The link that opens that person's day."""
-        return self.link(open=f"{user_id}.{day}")
+        return f"{self._without_open}&open={user_id}.{day}"
+
+    @cached_property
+    def _without_open(self) -> str:
+        """What the links of all days have in common."""
+        return self.link(open=None)
 
 
 def _parse_open(text: str) -> tuple[UUID, date] | None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
@@ -25,6 +26,10 @@ COLUMNS: list[tuple[str, str, Callable[[Formats, HoursSums], str]]] = [
 ]
 
 
+# by level: the filters that a link to one of its rows sets; those of the other levels are the days
+_NARROWED: dict[Level, tuple[str, ...]] = {
+    "customer": ("customer_id",), "pillar": ("customer_id", "pillar_id"), "person": ("user_id",)
+}  # fmt: skip
 _KEYS: dict[Level, str] = {"customer": "customer_id", "pillar": "pillar_id", "person": "user_id"}
 
 
@@ -51,12 +56,14 @@ def table(report: HoursReport, filters: ReportFilters, show: Formats) -> list[Ta
     if len(filters.levels) == 1:
         [level] = filters.levels
         then = {"by": NEXT_LEVELS[level], "then": None}
-        return [TableGroup(None, [_row(row, [level], values | then, show) for row in report.items])]
+        rows = _Rows([level], values | then, show)
+        return [TableGroup(None, [rows.of(row) for row in report.items])]
     first, second = filters.levels
-    above = {key_of(row, first): _row(row, [first], values | {"by": second, "then": None}, show) for row in report.subtotals}
-    then = {"by": NEXT_LEVELS[second], "then": None}
+    subtotals = _Rows([first], values | {"by": second, "then": None}, show)
+    above = {key_of(row, first): subtotals.of(row) for row in report.subtotals}
+    below = _Rows([first, second], values | {"by": NEXT_LEVELS[second], "then": None}, show)
     return [
-        TableGroup(above[key], [_row(row, [first, second], values | then, show) for row in rows])
+        TableGroup(above[key], [below.of(row) for row in rows])
         for key, rows in groupby(report.items, key=lambda row: key_of(row, first))
     ]
 
@@ -95,26 +102,28 @@ def label_of_days(start: date, level: Level, show: Formats) -> str:
             return show.month(start)
 
 
-def _row(row: HoursRow, levels: Sequence[Level], values: dict[str, Any], show: Formats) -> TableRow:
-    """The row of these levels. Its link is the report of its bills alone: that of `values`, narrowed to it."""
-    narrowed = dict(values)
-    for level in levels:
-        narrowed |= _narrowed(row, level, narrowed)
-    label = label_of(row, levels[-1], show, above=levels[0] if len(levels) > 1 else None)
-    return TableRow(label, f"{PATH}?{query_of(narrowed)}", cells(row, show))
+class _Rows:
+    """The rows of these levels. The link of each is the report of its bills alone: that of `values`, narrowed to it. A page may
+    have a thousand rows, so what their links share is made once."""
 
+    def __init__(self, levels: Sequence[Level], values: dict[str, Any], show: Formats) -> None:
+        self._show, self._level, self._above = show, levels[-1], levels[0] if len(levels) > 1 else None
+        self._ids = list(dict.fromkeys(name for level in levels for name in _NARROWED.get(level, ())))
+        self._times = [level for level in levels if level not in _NARROWED]
+        self._days: tuple[str, str] = values["start_date"], values["end_date"]
+        own = {*self._ids, *(("start_date", "end_date") if self._times else ())}
+        self._shared = f"{PATH}?{query_of({name: value for name, value in values.items() if name not in own})}"
 
-def _narrowed(row: HoursRow, level: Level, values: dict[str, Any]) -> dict[str, Any]:
-    match level:
-        case "customer":
-            return {"customer_id": row.customer_id}
-        case "pillar":
-            return {"customer_id": row.customer_id, "pillar_id": row.pillar_id}
-        case "person":
-            return {"user_id": row.user_id}
-        case _:
-            first, last = (day.isoformat() for day in days_of(_day(getattr(row, level)), level))
-            return {"start_date": max(first, values["start_date"]), "end_date": min(last, values["end_date"])}
+    def of(self, row: HoursRow) -> TableRow:
+        """This row of the report."""
+        href = self._shared + "".join([f"&{name}={getattr(row, name)}" for name in self._ids])
+        if self._times:
+            first, last = self._days
+            for level in self._times:
+                start, end = _dates_of(_day(getattr(row, level)), level)
+                first, last = max(first, start), min(last, end)
+            href += f"&start_date={first}&end_date={last}"
+        return TableRow(label_of(row, self._level, self._show, above=self._above), href, cells(row, self._show))
 
 
 def days_of(start: date, level: Level) -> tuple[date, date]:
@@ -126,6 +135,13 @@ def days_of(start: date, level: Level) -> tuple[date, date]:
             return start, start + timedelta(days=6)
         case _:
             return month_of(start)
+
+
+@lru_cache(maxsize=1_000)
+def _dates_of(start: date, level: Level) -> tuple[str, str]:
+    """The same as a query has them: many rows are of the same days."""
+    first, last = days_of(start, level)
+    return first.isoformat(), last.isoformat()
 
 
 def _day(value: date | None) -> date:

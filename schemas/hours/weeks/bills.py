@@ -42,13 +42,16 @@ class WeekBill:
     @property
     def flags(self) -> list[str]:
         """What is a reason to look before approving, in words."""
+        differs = self.xero_status == "differs"
+        if not (self.stale or self.overlapping or self.long or self.was_rejected or self.is_late or differs):
+            return []  # nearly always, and a page may have hundreds
         flags = {
             "recalculating": self.stale,
             "overlap": bool(self.overlapping),
             "long": bool(self.long),
             "was rejected": self.was_rejected,
             "more after approval": self.is_late,
-            "changed in Xero": self.xero_status == "differs",
+            "changed in Xero": differs,
         }
         return [name for name, is_set in flags.items() if is_set]
 
