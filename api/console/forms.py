@@ -10,7 +10,7 @@ from litestar import Request
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from api.console.sessions import CSRF_FIELD
-from api.console.words import for_page
+from api.console.words import for_field, for_page
 from api.http.problems import BadRequest
 from schemas import wording
 from schemas.base import Body
@@ -155,9 +155,9 @@ def read_pairs(pairs: Pairs, model: type[Model], *, of_page: bool = True) -> For
             name = fault.path.partition(".")[0]
             if name in model.UNSEEN:
                 form.unfit[name] = fault.message
-                form.say(SENT_BY_THE_PAGE if of_page else fault.message)
+                form.say(SENT_BY_THE_PAGE if of_page else for_field(fault.message))
             elif name in model.model_fields:
-                form.errors.setdefault(name, fault.message if name in sent else _left_empty(name))
+                form.errors.setdefault(name, for_field(fault.message) if name in sent else _left_empty(name))
             else:
                 form.general.append(fault.message)
     return form

@@ -105,6 +105,7 @@ def test_buttons_of_rows_that_have_changed_do_nothing(given: Given, browsers: Br
     admin.put(f"/api/customers/{customer['id']}", {"notes": "new"})
     refused = browser.submit(form(shown, archive))
     assert refused.status == 422 and "Renamed" in refused.text
+    assert "Status Open" in refused.html.one("dl", class_="facts").text
     assert admin.get(f"/api/tasks/{task['id']}")["status"] == "open"
     assert browser.submit(form(edit, delete)).status == 422
     assert admin.get(f"/api/customers/{customer['id']}")["notes"] == "new"
@@ -219,7 +220,7 @@ def test_tasks_are_created_listed_renamed_and_archived(given: Given, browsers: B
     assert "Urgent" in row and name in row
     assert (found := admin.get(f"/api/tasks/{task['id']}"))["assigneeId"] == admin.id and found["priority"] == "urgent"
     stale = browser.submit(edit, {"assignee_id": ""})
-    assert stale.status == 422 and f"Assignee {name} Priority urgent" in stale.text
+    assert stale.status == 422 and f"Assignee {name} Priority Urgent" in stale.text
     assert page_of(browser, of_task)["assignee_id"] == admin.id, "nothing was replaced"
     outsider = browser.submit(form(browser.get(of_task), of_task), {"assignee_id": given.new_id(), "priority": "loud"})
     assert outsider.errors.keys() == {"priority"}

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from api.console.forms import CHOOSE, Form, FormModel, read_pairs
-from api.console.words import for_page
+from api.console.words import for_field, for_page
 from schemas.base import Name, Row
 from schemas.hours.entry_creation import NewTimeEntry
 from schemas.xero.sending import BillsToSend
@@ -43,6 +43,20 @@ def test_what_does_not_fit_a_body_of_the_api_is_an_error_beside_its_field() -> N
 )  # fmt: skip
 def test_a_page_names_no_path_of_the_api(said: str, shown: str) -> None:
     assert for_page(said, choose=CHOOSE) == shown
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("duration must be a whole number, such as 3600, or null: type hours and minutes, for example 1:30.",
+         "Type hours and minutes, for example 1:30."),
+        ("week must be a day such as 2026-11-29, or null: send it as text, with the year, month and day.",
+         "week must be a day such as 2026-11-29."),
+        ("status must be open or done, or null.", "status must be open or done."),
+    ],
+)  # fmt: skip
+def test_beside_a_field_is_what_to_type_and_nothing_about_json(said: str, shown: str) -> None:
+    assert for_field(said) == shown
 
 
 def test_each_value_of_a_list_is_named_by_the_list() -> None:

@@ -175,7 +175,10 @@ def test_hours_are_logged_once_with_an_end_or_a_duration(own: Own) -> None:
         )
         assert page.status == 422 and "Nothing was saved yet" in page.text, wrong
         assert field in page.errors or field == "id", (wrong, page.errors)
+        assert "or null" not in page.text and "whole number" not in page.text, wrong
         assert "/api/" not in page.text and "/docs" not in page.text
+    both = own.log_form(start_time=f"{MONDAY}T20:00", end_time=f"{MONDAY}T22:00", duration="1:00")
+    assert "Start, end and hours do not agree" in own.browser.post("/console/hours/log", both).text
     overlap = own.log_form(start_time=f"{MONDAY}T09:30", duration="1:00")
     page = own.browser.post("/console/hours/log", overlap)
     assert page.status == 422 and "Tick “Accept an overlap”" in page.text and "allowOverlap" not in page.text

@@ -174,6 +174,8 @@ async def _task_page(
         people.append((task.assignee_id, NO_ACCESS))
     if form.current is not None:
         names = {str(user_id): name for user_id, name in people}
+        form.current["status"] = dict(STATUSES)[form.current["status"]]
+        form.current["priority"] = dict(PRIORITIES)[form.current["priority"]]
         form.current["assignee"] = names.get(form.current["assigneeId"], NO_ACCESS) if form.current["assigneeId"] else ""
     values: dict[str, Any] = {"customer": customer, "task": task, "statuses": STATUSES}
     values |= {"people": people, "priorities": PRIORITIES}

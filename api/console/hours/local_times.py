@@ -28,7 +28,7 @@ def _parse_hours(text: object) -> int:
     if found is None or found.rest:
         raise ValueError("type hours and minutes, for example 1:30")
     if found.seconds > MAX_DURATION.total_seconds():
-        raise ValueError(f"an entry can be at most {MAX_DURATION.days} days long; log several")
+        raise ValueError(f"type at most {MAX_DURATION.days} days, and log several entries")
     return found.seconds
 
 
