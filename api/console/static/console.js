@@ -50,8 +50,16 @@ document.addEventListener("htmx:beforeOnLoad", (event) => {
 // A filter form is sent when a value changes; without this, with its button. A day and a time change with each digit that is typed.
 document.addEventListener("change", (event) => {
   const form = event.target.closest("form[data-auto-submit]");
-  if (form && !event.target.type.startsWith("date")) form.requestSubmit();
+  if (!form || event.target.type.startsWith("date")) return;
+  if (!form.hasAttribute("hx-get")) sessionStorage.setItem("changed", event.target.id);  // else htmx keeps the focus
+  form.requestSubmit();
 });
+// The next page has the focus where it was: with arrow keys, a person goes through a choice step by step.
+function focusOnChanged() {
+  const changed = sessionStorage.getItem("changed");
+  sessionStorage.removeItem("changed");
+  if (changed && document.activeElement === document.body) document.getElementById(changed)?.focus({ preventScroll: true });
+}
 
 // Keys, on a page with data-keys: j and k move between the items [data-item] of a list [data-items]; another key clicks the
 // element of the item whose data-key has it; ? shows them. Not while something is typed, and not if they are switched off.
@@ -94,6 +102,7 @@ document.addEventListener("change", (event) => {
 document.addEventListener("keydown", onKey);
 document.addEventListener("DOMContentLoaded", showKeys);
 document.addEventListener("DOMContentLoaded", () => {
+  focusOnChanged();
   focusOnErrors(document);
   focusOnMessage();
 });

@@ -75,3 +75,17 @@ def test_what_is_typed_stays_when_a_part_of_the_page_cannot_be_read_any_more(
     stint.rows("DELETE FROM console_sessions WHERE user_id = %s RETURNING 1", visitor.person.id)
     page.get_by_label("Find a task, by words of it and its customer").press_sequentially("x")  # nothing is typed into a form
     expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
+
+
+def test_a_choice_among_filters_keeps_the_focus_while_arrow_keys_go_through_it(visitors: Visitors, given: Given) -> None:
+    customer = given.customer(given.admin())
+    visitor = visitors.signed_in("internal_user")
+    page = visitor.open(f"/console/customers/{customer['id']}/tasks")
+    status = page.get_by_label("Status")
+    status.focus()
+    for chosen in ("open", "in_progress"):
+        page.keyboard.press("ArrowDown")
+        expect(page).to_have_url(f"{visitor.origin}/console/customers/{customer['id']}/tasks?status={chosen}")
+        expect(status).to_be_focused()
+    page.reload()
+    expect(status).not_to_be_focused()
