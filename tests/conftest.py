@@ -23,6 +23,7 @@ from tests.support.durations import seconds_of
 from tests.support.exclusive import ExclusiveTests
 from tests.support.given import Given
 from tests.support.installation import CHECKOUT, Installation, emptied, new_database
+from tests.support.selection import is_common, selected
 from tests.support.unit_tests import fixtures_of, is_unit
 
 if TYPE_CHECKING:
@@ -38,7 +39,11 @@ _shared: dict[str, Installation] = {}  # `stint`, once a test has asked for it
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("stint")
-    group.addoption("--all", action="store_true", help="also run the load, model and fault suites")
+    group.addoption(
+        "--all",
+        action="store_true",
+        help="run all tests: also those that start processes, each case, and the load, model and fault suites",
+    )
     group.addoption("--browser", action="store_true", help="run only the tests in a browser; downloads Chromium")
     group.addoption("--keep", action="store_true", help="leave Postgres and RabbitMQ running for the next run with --keep")
     group.addoption("--stop", action="store_true", help="end the servers that --keep has left, and run nothing")
@@ -55,6 +60,8 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        config.option.common = is_common(config)  # an option, because the workers get those
     if config.option.collectonly:
         return
     limits = inspect.signature(httpx2.get).parameters["timeout"].default  # 5 s, which a busy machine may take
@@ -95,8 +102,10 @@ def pytest_unconfigure() -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by markers
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    config.hook.pytest_deselected(items=[item for item in items if not _is_selected(item, config)])
-    items[:] = [item for item in items if _is_selected(item, config)]
+    chosen = selected(items, config)
+    kept = set(chosen)
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = chosen
     for item in items:
         if is_unit(item):
             item.add_marker(pytest.mark.unit)
@@ -109,13 +118,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "Sche
     from tests.support.schedule import Schedule  # imports xdist, which pytest without workers does not
 
     return Schedule(config, log, Path(os.environ["STINT_TEST_HOME"]))
-
-
-def _is_selected(item: pytest.Item, config: pytest.Config) -> bool:
-    in_browser = item.get_closest_marker("browser") is not None
-    if config.option.browser:
-        return in_browser
-    return bool(config.option.all) or not (in_browser or item.get_closest_marker("slow"))
 
 
 @pytest.hookimpl(trylast=True)
