@@ -8,6 +8,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -34,8 +35,9 @@ def start_modules_as_forks() -> None:
 
 def spawn(argv: Sequence[str | Path], *, log: Path | IO[bytes], **options: Any) -> subprocess.Popen[bytes]:
     """As `ops.up.processes.spawn`."""
-    if list(argv[:3]) != _PYTHON:
+    if list(argv[:3]) != _PYTHON or argv[3] == "uvicorn":  # which starts new Pythons, as a fork must not
         return _spawn(argv, log=log, **options)
+    assert options.pop("account", None) is None, "Stint's own processes have the account of this one"
     opened = open(log, "ab", opener=private) if isinstance(log, Path) else contextlib.nullcontext(log)
     with opened as output:
         return _Fork([str(word) for word in argv[3:]], output.fileno(), **options)
@@ -145,8 +147,11 @@ def _create_again(metric: MetricWrapperBase) -> None:
 def run_module(arguments: list[str], directory: Path, environment: Mapping[str, str]) -> None:
     """Runs `python -m ARGUMENTS` in this process, with that environment."""
     os.chdir(directory)
+    own = dict(environment)  # it may be os.environ itself
     os.environ.clear()
-    os.environ.update(environment)
+    os.environ.update(own)
+    tempfile.tempdir = None  # it is read from the environment again
     sys.argv = arguments
-    sys.modules.pop(arguments[0], None)  # a module that is imported already would make runpy write a warning
+    if not hasattr(sys.modules.get(arguments[0]), "__path__"):  # a package, which has its `__main__` run, is not replaced
+        sys.modules.pop(arguments[0], None)  # a module that is imported already would make runpy write a warning
     runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
