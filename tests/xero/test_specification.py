@@ -35,7 +35,7 @@ EVERY_REQUEST = {
 @pytest.fixture
 def firm(own_with_xero: Installation, xero: XeroSandbox, tmp_path: Path) -> Iterator[Firm]:
     """A connected firm whose requests to Xero pass through Prism, which validates them and the answers."""
-    with prism_before(xero.url, tmp_path) as prism:
+    with prism_before(xero.url, tmp_path) as prism, prism.validates():
         own_with_xero.environment["XERO_API_URL"] = prism.url
         xero.disable_limits()
         given = Given(own_with_xero)
