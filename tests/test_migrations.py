@@ -2,7 +2,6 @@
 refused."""
 
 import asyncio
-import os
 import re
 import shutil
 import signal
@@ -19,7 +18,7 @@ from schemas.postgres import connection
 from schemas.postgres import migrate as module
 from schemas.postgres.migrate import MIGRATIONS, WrongVersion, check_version, migrate
 from tests.support.installation import CHECKOUT, eventually, new_database, with_database
-from tests.support.up import ONE_API, Up, command, stint
+from tests.support.up import ONE_API, Up, command
 
 NAMES = [path.stem for path in sorted(MIGRATIONS.glob("*.sql"))]
 # what the thirteen migrations before version 0.2.0 were called
@@ -378,13 +377,7 @@ def test_up_refuses_a_state_directory_of_before_0_2_0(tmp_path: Path, amqp_url_a
     up = Up(tmp_path / "state", *ONE_API).start(AMQP_URL=amqp_url_apart)
     with_names(up.run_json()["database_url"], *BEFORE_0_2_0)
     up.end(signal.SIGTERM)
-    again = subprocess.run(
-        stint("up", "--port", str(up.port), "--state", str(up.state)),
-        env=os.environ | {"AMQP_URL": amqp_url_apart},
-        capture_output=True,
-        text=True,
-        timeout=90,
-    )
+    again = command("up", "--port", str(up.port), "--state", str(up.state), AMQP_URL=amqp_url_apart)
     assert again.returncode == 1
     assert "stint: A Stint before version 0.2.0 made this database, which cannot be upgraded: start with" in again.stderr
     assert "Traceback" not in again.stderr

@@ -1,13 +1,11 @@
 """`./stint verify` finds rows that were broken by direct SQL, and names them."""
 
-import secrets
 from urllib.parse import urlsplit
 
-import psycopg
 import pytest
 
 from tests.support.given import Given
-from tests.support.installation import Installation, with_database
+from tests.support.installation import Installation, new_database, with_database
 
 # each breaks one invariant, after the constraint that would have refused it is dropped
 BREAKAGES = {
@@ -96,8 +94,4 @@ def test_each_broken_invariant_is_named(breakages: dict[str, str], approved: boo
 
 def copy_of(database_url: str) -> str:
     """A database that may be broken."""
-    name = f"t{secrets.token_hex(6)}"
-    original = urlsplit(database_url).path.removeprefix("/")
-    with psycopg.connect(with_database(database_url, "postgres"), autocommit=True) as conn:
-        conn.execute(f"CREATE DATABASE {name} TEMPLATE {original}".encode())
-    return with_database(database_url, name)
+    return new_database(with_database(database_url, "postgres"), template=urlsplit(database_url).path.removeprefix("/"))

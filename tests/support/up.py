@@ -111,10 +111,6 @@ def tree(pid: int) -> list[int]:
     return pids
 
 
-def stint(*words: str) -> list[str]:
-    return [sys.executable, "-P", "-m", "ops.cli", *words]
-
-
 def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs `./stint …` to its end."""
     whole = WITHOUT_SERVERS | environment | {"PYTHONPATH": str(CHECKOUT)}
