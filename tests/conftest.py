@@ -28,6 +28,7 @@ from tests.support.unit_tests import fixtures_of, is_unit
 
 if TYPE_CHECKING:
     from xdist.remote import Producer
+    from xdist.workermanage import WorkerController
 
     from tests.support.schedule import Schedule
 
@@ -60,8 +61,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if not hasattr(config, "workerinput"):
-        config.option.common = is_common(config)  # an option, because the workers get those
+    config.option.common = config.workerinput["common"] if hasattr(config, "workerinput") else is_common(config)
     if config.option.collectonly:
         return
     limits = inspect.signature(httpx2.get).parameters["timeout"].default  # 5 s, which a busy machine may take
@@ -94,6 +94,11 @@ def pytest_configure(config: pytest.Config) -> None:
     no_certificates.mkdir()
     os.environ["SSL_CERT_DIR"] = str(no_certificates)
     os.environ.pop("SSL_CERT_FILE", None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: "WorkerController") -> None:
+    node.workerinput["common"] = node.config.option.common  # a worker reads the command line for itself
 
 
 def pytest_unconfigure() -> None:
