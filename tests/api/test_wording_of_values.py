@@ -49,7 +49,9 @@ def test_the_parameters_of_a_route_are_read_once() -> None:
     @get("/")
     async def numbers(limit: Annotated[int, QueryParameter(name="limit", ge=1)] = 1) -> None: ...
 
-    [route] = [route for route in Litestar([numbers], openapi_config=None).routes if isinstance(route, HTTPRoute)]
+    [route] = [
+        route for route in Litestar([numbers], openapi_config=None, logging_config=None).routes if isinstance(route, HTTPRoute)
+    ]
     handler = next(handler for handler in route.route_handlers if "GET" in handler.http_methods)
     found = _parameters(handler)
     assert found["limit"].is_whole_number
