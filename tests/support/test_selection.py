@@ -33,3 +33,10 @@ def test_what_somebody_names_runs_whole() -> None:
     assert any("relay_and_worker_were_killed" in test for test in named)
     logs = "testpaths=tests/ops/test_logs.py"
     assert set(collected("-o", logs)) < set(collected("-o", logs, "-m", "unit"))
+
+
+def test_a_worker_of_pytest_has_the_same_selection() -> None:
+    logs = "testpaths=tests/ops/test_logs.py"
+    command = [sys.executable, "-P", "-m", "pytest", "-q", "-n", "1", "-o", logs]
+    said = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
+    assert f"{len(collected('-o', logs))} passed" in said
