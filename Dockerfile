@@ -1,15 +1,23 @@
 # One image for every process of Stint; compose.yaml has the command of each.
-FROM python:3.12-slim AS packages
+ARG BASE=python:3.12-slim
+FROM ${BASE} AS packages
 COPY requirements.lock /
 RUN python -m venv --without-pip /opt/venv \
     && pip --python /opt/venv/bin/python install --no-cache-dir --no-compile --disable-pip-version-check --require-hashes --no-deps \
         -r /requirements.lock \
-    && pip --python /opt/venv/bin/python uninstall --yes --quiet playwright pglast  # 200 MB that only tests use
-# Compiled here, since no process can write to the image; without times and random order, so that the same lock gives the same
-# files. Some packages contain files for other versions of Python, which do not compile here.
-RUN PYTHONHASHSEED=0 python -m compileall -q -j0 --invalidation-mode unchecked-hash /opt/venv/lib || true
+    # what only tests, checks and ./stint bench use: tests/deploy/test_image.py
+    && pip --python /opt/venv/bin/python uninstall --yes --quiet \
+        annotated-doc ast-serialize axe-playwright-python blinker charset-normalizer execnet fastapi flask flask-cors \
+        graphql-core greenlet harfile hypothesis hypothesis-graphql iniconfig itsdangerous joserfc jsonschema-rs librt \
+        moto mypy mypy-extensions opentelemetry-api pathspec pglast playwright pluggy pyrate-limiter pytest \
+        pytest-timeout pytest-xdist requests responses ruff schemathesis sortedcontainers starlette uv werkzeug \
+        xmltodict
+# Compiled here, since no process can write to the image; without times and random order, and (-f) also what pip has compiled
+# with times, so that the same lock gives the same files. Some packages contain files for other versions of Python, which do
+# not compile here.
+RUN PYTHONHASHSEED=0 python -m compileall -q -f -j0 --invalidation-mode unchecked-hash /opt/venv/lib || true
 
-FROM python:3.12-slim
+FROM ${BASE}
 RUN useradd --system --no-create-home --shell /usr/sbin/nologin stint \
     && install -d -o stint -m 700 /mail
 COPY --from=packages /opt/venv /opt/venv
@@ -18,7 +26,7 @@ COPY schemas schemas
 COPY api api
 COPY actors actors
 COPY ops ops
-RUN PYTHONHASHSEED=0 python -m compileall -q -j0 --invalidation-mode unchecked-hash schemas api actors ops \
+RUN PYTHONHASHSEED=0 python -m compileall -q -f -j0 --invalidation-mode unchecked-hash schemas api actors ops \
     && rm -rf /usr/local/lib/python3*/site-packages/pip* /usr/local/bin/pip*
 ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/stint PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER stint

@@ -1,0 +1,42 @@
+"""The Dockerfile: its packages are those that Stint uses, and not those of its tests."""
+
+import re
+import tomllib
+from importlib.metadata import distribution
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.support.installation import CHECKOUT
+
+DOCKERFILE = (CHECKOUT / "Dockerfile").read_text()
+PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+
+
+def names_needed(requirements: list[str]) -> set[str]:
+    """The packages that these requirements install here, with all that those need."""
+    waiting = [Requirement(text) for text in requirements]
+    seen: set[tuple[str, frozenset[str]]] = set()
+    while waiting:
+        wants = waiting.pop()
+        key = (canonicalize_name(wants.name), frozenset(wants.extras))
+        if key[0] == "stint" or key in seen:
+            continue
+        seen.add(key)
+        for text in distribution(wants.name).requires or []:
+            needed = Requirement(text)
+            if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in {"", *wants.extras}):
+                waiting.append(needed)
+    return {name for name, _ in seen}
+
+
+def test_the_image_lacks_what_only_tests_use_and_nothing_else() -> None:
+    extras = PROJECT["optional-dependencies"]
+    used = names_needed(PROJECT["dependencies"] + extras["cognito"])
+    only_tests = names_needed(extras["dev"]) - used
+    [words] = re.findall(r" uninstall --yes --quiet \\\n((?:.*\\\n)*.*\n)", DOCKERFILE)
+    assert set(words.replace("\\", " ").split()) == only_tests
+
+
+def test_both_stages_have_the_same_base_which_can_be_chosen() -> None:
+    assert re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE) == ["${BASE}", "${BASE}"]
