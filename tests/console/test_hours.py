@@ -51,7 +51,7 @@ class Own:
 
 
 @pytest.fixture
-def own(given: Given, browsers: Browsers) -> Own:
+def visitor(given: Given, browsers: Browsers) -> Own:
     return Own(given, browsers)
 
 
@@ -71,264 +71,272 @@ def timer_form(page: Page) -> Element:
     return next(form for form in page.html.all("form") if form["action"].startswith("/console/hours/timer"))
 
 
-def test_start_switch_and_stop(own: Own) -> None:
-    other = own.new_task("Write the report")
-    page = own.show()
+def test_start_switch_and_stop(visitor: Own) -> None:
+    other = visitor.new_task("Write the report")
+    page = visitor.show()
     assert page.title == "Hours" and "No timer is running." in page.text
-    page = own.browser.submit(work_form(page), {"task_id": own.task["id"], "notes": "Logs"})
+    page = visitor.browser.submit(work_form(page), {"task_id": visitor.task["id"], "notes": "Logs"})
     assert page.status == 200 and "Started." in page.text and "Migrate the mail server" in page.text
-    timer = own.timer()
-    assert timer is not None and (timer["taskId"], timer["notes"]) == (own.task["id"], "Logs")
-    again = own.browser.submit(work_form(page), {"task_id": own.task["id"]})
-    assert "This timer is running already." in again.text and own.timer() == timer
+    timer = visitor.timer()
+    assert timer is not None and (timer["taskId"], timer["notes"]) == (visitor.task["id"], "Logs")
+    again = visitor.browser.submit(work_form(page), {"task_id": visitor.task["id"]})
+    assert "This timer is running already." in again.text and visitor.timer() == timer
 
     old_stop = stop_form(page)
-    page = own.browser.submit(work_form(page), {"task_id": other["id"], "notes": ""})
+    page = visitor.browser.submit(work_form(page), {"task_id": other["id"], "notes": ""})
     assert "The timer before it was stopped" in page.text and "Switch to this task" in page.text
-    refused = own.browser.submit(old_stop)
+    refused = visitor.browser.submit(old_stop)
     assert "Another timer is running" in refused.text or refused.status == 200, "that timer was stopped by the switch"
-    running = own.timer()
+    running = visitor.timer()
     assert running is not None and running["taskId"] == other["id"], "the timer that runs now is not stopped"
 
-    page = own.browser.submit(stop_form(own.show()))
-    assert page.status == 200 and "Stopped: 0:00." in page.text and own.timer() is None
-    own.given.settled()
-    assert {entry["taskId"] for entry in own.entries()} == {own.task["id"], other["id"]}
+    page = visitor.browser.submit(stop_form(visitor.show()))
+    assert page.status == 200 and "Stopped: 0:00." in page.text and visitor.timer() is None
+    visitor.given.settled()
+    assert {entry["taskId"] for entry in visitor.entries()} == {visitor.task["id"], other["id"]}
 
 
-def test_a_forgotten_timer_is_stopped_at_the_time_when_the_work_ended(own: Own) -> None:
-    own.person.post(f"/api/tasks/{own.task['id']}/start")
+def test_a_forgotten_timer_is_stopped_at_the_time_when_the_work_ended(visitor: Own) -> None:
+    visitor.person.post(f"/api/tasks/{visitor.task['id']}/start")
     start = (datetime.now(UTC) - timedelta(hours=20)).replace(microsecond=0, second=0)
-    own.person.put("/api/active-timers/me", {"taskId": own.task["id"], "startTime": start.strftime("%Y-%m-%dT%H:%M:%SZ")})
-    page = own.show()
+    visitor.person.put(
+        "/api/active-timers/me", {"taskId": visitor.task["id"], "startTime": start.strftime("%Y-%m-%dT%H:%M:%SZ")}
+    )
+    page = visitor.show()
     assert "This timer has run for 20:0" in page.text and "If it was forgotten" in page.text
     for end, words in {
         "nonsense": "day and a time", "5": "day and a time", "2026-03-02T09:30Z": "day and a time",
         f"{start - timedelta(hours=1):%Y-%m-%dT%H:%M}": "before it starts",
         f"{start + timedelta(days=3):%Y-%m-%dT%H:%M}": "in the future",
     }.items():  # fmt: skip
-        refused = own.browser.submit(stop_form(page), {"end_time": end})
+        refused = visitor.browser.submit(stop_form(page), {"end_time": end})
         assert refused.status == 422 and words in refused.errors["end_time"], end
-    page = own.browser.submit(stop_form(page), {"end_time": f"{start + timedelta(hours=7, minutes=30):%Y-%m-%dT%H:%M}"})
+    page = visitor.browser.submit(stop_form(page), {"end_time": f"{start + timedelta(hours=7, minutes=30):%Y-%m-%dT%H:%M}"})
     assert "Stopped: 7:30." in page.text
-    own.given.settled()
-    assert [entry["duration"] for entry in own.entries()] == [27_000]
+    visitor.given.settled()
+    assert [entry["duration"] for entry in visitor.entries()] == [27_000]
 
 
-def test_the_start_and_the_notes_of_a_running_timer_are_changed(own: Own) -> None:
-    own.person.post(f"/api/tasks/{own.task['id']}/start")
-    page = own.show()
+def test_the_start_and_the_notes_of_a_running_timer_are_changed(visitor: Own) -> None:
+    visitor.person.post(f"/api/tasks/{visitor.task['id']}/start")
+    page = visitor.show()
     form = timer_form(page)
-    before = own.timer()
+    before = visitor.timer()
     assert before is not None
-    assert "Saved." in own.browser.submit(form, {"notes": "Reading"}).text
-    timer = own.timer()
+    assert "Saved." in visitor.browser.submit(form, {"notes": "Reading"}).text
+    timer = visitor.timer()
     assert timer is not None and (timer["notes"], timer["startTime"]) == ("Reading", before["startTime"])
-    refused = own.browser.submit(form, {"notes": "Writing"})
+    refused = visitor.browser.submit(form, {"notes": "Writing"})
     assert refused.status == 422 and "has changed since you read it" in refused.text
-    timer = own.timer()
+    timer = visitor.timer()
     assert timer is not None and timer["notes"] == "Reading"
 
 
-def test_only_the_timer_that_was_shown_is_discarded_and_it_leaves_nothing(own: Own, browsers: Browsers) -> None:
-    own.person.post(f"/api/tasks/{own.task['id']}/start")
+def test_only_the_timer_that_was_shown_is_discarded_and_it_leaves_nothing(visitor: Own, browsers: Browsers) -> None:
+    visitor.person.post(f"/api/tasks/{visitor.task['id']}/start")
     admin = browsers.admin()
-    page = own.show(admin, person=own.person.id)
+    page = visitor.show(admin, person=visitor.person.id)
     assert "Discard the timer on Migrate the mail server?" in discard_form(page).one("button")["data-confirm"]
-    own.browser.submit(timer_form(own.show()), {"notes": "Reading"})
+    visitor.browser.submit(timer_form(visitor.show()), {"notes": "Reading"})
     refused = admin.submit(discard_form(page))
-    assert refused.status == 422 and "has changed since you read it" in refused.text and own.timer() is not None
+    assert refused.status == 422 and "has changed since you read it" in refused.text and visitor.timer() is not None
 
-    shown = discard_form(own.show())
-    own.browser.submit(work_form(own.show()), {"task_id": own.new_task("Write the report")["id"]})
-    refused = own.browser.submit(shown)
+    shown = discard_form(visitor.show())
+    visitor.browser.submit(work_form(visitor.show()), {"task_id": visitor.new_task("Write the report")["id"]})
+    refused = visitor.browser.submit(shown)
     assert refused.status == 422 and "Another timer is running" in refused.text and "Write the report" in refused.text
-    own.given.settled()
-    recorded = own.entries()
-    page = own.browser.submit(discard_form(own.show()))
-    assert "Discarded. Nothing was recorded." in page.text and own.timer() is None
-    own.given.settled()
-    assert own.entries() == recorded
-    assert "No timer is running." in own.browser.submit(shown).text
+    visitor.given.settled()
+    recorded = visitor.entries()
+    page = visitor.browser.submit(discard_form(visitor.show()))
+    assert "Discarded. Nothing was recorded." in page.text and visitor.timer() is None
+    visitor.given.settled()
+    assert visitor.entries() == recorded
+    assert "No timer is running." in visitor.browser.submit(shown).text
 
 
-def test_hours_are_logged_once_with_an_end_or_a_duration(own: Own) -> None:
-    fields = own.log_form(end_time=f"{MONDAY}T10:30", notes="Logs")
-    page = own.browser.post("/console/hours/log", fields)
+def test_hours_are_logged_once_with_an_end_or_a_duration(visitor: Own) -> None:
+    fields = visitor.log_form(end_time=f"{MONDAY}T10:30", notes="Logs")
+    page = visitor.browser.post("/console/hours/log", fields)
     assert page.status == 200 and "Logged 1:30." in page.text and "09:00 – 10:30" in page.text and "Logs" in page.text
-    own.browser.post("/console/hours/log", fields)
-    assert len(own.entries()) == 1, "the same form again"
-    own.browser.post("/console/hours/log", own.log_form(start_time=f"{MONDAY}T13:00", duration="1:15"))
-    own.browser.post("/console/hours/log", own.log_form(start_time=f"{MONDAY}T15:00", duration="0,5 h"))
-    assert sorted(entry["duration"] for entry in own.entries()) == [1800, 4500, 5400]
+    visitor.browser.post("/console/hours/log", fields)
+    assert len(visitor.entries()) == 1, "the same form again"
+    visitor.browser.post("/console/hours/log", visitor.log_form(start_time=f"{MONDAY}T13:00", duration="1:15"))
+    visitor.browser.post("/console/hours/log", visitor.log_form(start_time=f"{MONDAY}T15:00", duration="0,5 h"))
+    assert sorted(entry["duration"] for entry in visitor.entries()) == [1800, 4500, 5400]
 
     for wrong, field in (
-        ({"task_id": ""}, "task_id"), ({"task_id": own.given.new_id()}, "task_id"), ({"task_id": "x"}, "task_id"),
+        ({"task_id": ""}, "task_id"), ({"task_id": visitor.given.new_id()}, "task_id"), ({"task_id": "x"}, "task_id"),
         ({"start_time": ""}, "start_time"), ({"start_time": "yesterday"}, "start_time"),
         ({"start_time": "1999-12-31T23:00"}, "start_time"), ({"start_time": "2999-01-01T09:00"}, "start_time"),
         ({"duration": "", "end_time": f"{MONDAY}T08:00"}, "end_time"), ({"duration": "soon"}, "duration"),
         ({"duration": "900h"}, "duration"), ({"start_time": "1900-01-01T00:00"}, "start_time"),
         ({"notes": "x" * 10_001}, "notes"), ({"id": "1"}, "id"),
     ):  # fmt: skip
-        page = own.browser.post(
-            "/console/hours/log", own.log_form(start_time=f"{MONDAY}T20:00", duration="1:00", end_time="") | wrong
+        page = visitor.browser.post(
+            "/console/hours/log", visitor.log_form(start_time=f"{MONDAY}T20:00", duration="1:00", end_time="") | wrong
         )
         assert page.status == 422 and "Nothing was saved yet" in page.text, wrong
         assert field in page.errors or field == "id", (wrong, page.errors)
         assert "or null" not in page.text and "whole number" not in page.text, wrong
         assert "/api/" not in page.text and "/docs" not in page.text
-    both = own.log_form(start_time=f"{MONDAY}T20:00", end_time=f"{MONDAY}T22:00", duration="1:00")
-    assert "Start, end and hours do not agree" in own.browser.post("/console/hours/log", both).text
-    overlap = own.log_form(start_time=f"{MONDAY}T09:30", duration="1:00")
-    page = own.browser.post("/console/hours/log", overlap)
+    both = visitor.log_form(start_time=f"{MONDAY}T20:00", end_time=f"{MONDAY}T22:00", duration="1:00")
+    assert "Start, end and hours do not agree" in visitor.browser.post("/console/hours/log", both).text
+    overlap = visitor.log_form(start_time=f"{MONDAY}T09:30", duration="1:00")
+    page = visitor.browser.post("/console/hours/log", overlap)
     assert page.status == 422 and "Tick “Accept an overlap”" in page.text and "allowOverlap" not in page.text
-    assert len(own.entries()) == 3
-    assert "Logged" in own.browser.post("/console/hours/log", overlap | {"allow_overlap": "on"}).text
+    assert len(visitor.entries()) == 3
+    assert "Logged" in visitor.browser.post("/console/hours/log", overlap | {"allow_overlap": "on"}).text
 
 
-def test_a_time_that_clocks_skip_or_that_is_long_past_is_refused_beside_its_field(own: Own, another: Another) -> None:
+def test_a_time_that_clocks_skip_or_that_is_long_past_is_refused_beside_its_field(visitor: Own, another: Another) -> None:
     paris = another(STINT_TIMEZONE="Europe/Paris")
-    entry = own.logged(start="2026-03-28T09:00:00Z")
+    entry = visitor.logged(start="2026-03-28T09:00:00Z")
     with closing(Browser(paris)) as browser:
-        browser.sign_in_as(own.person)
-        skipped = own.log_form(start_time="2026-03-29T02:30", duration="1:00")
+        browser.sign_in_as(visitor.person)
+        skipped = visitor.log_form(start_time="2026-03-29T02:30", duration="1:00")
         page = browser.post("/console/hours/log", skipped)
         assert page.status == 422 and "There is no 02:30 on this day" in page.errors["start_time"]
         assert page.html.one("input", id="f-start_time")["value"] == "2026-03-29T02:30", "what was typed stays"
-        page = browser.post("/console/hours/log", own.log_form(start_time="2026-03-29T01:30", end_time="2026-03-29T02:30"))
+        page = browser.post("/console/hours/log", visitor.log_form(start_time="2026-03-29T01:30", end_time="2026-03-29T02:30"))
         assert page.status == 422 and "Type 03:30" in page.errors["end_time"]
-        forms = browser.get(own.path(entry)).html.all("form")
-        shown = next(form for form in forms if form["action"].startswith(own.path(entry) + "?")).fields()
+        forms = browser.get(visitor.path(entry)).html.all("form")
+        shown = next(form for form in forms if form["action"].startswith(visitor.path(entry) + "?")).fields()
         for field in ("start_time", "end_time"):
-            page = browser.post(own.path(entry), shown | {field: "2026-03-29T02:30"})
+            page = browser.post(visitor.path(entry), shown | {field: "2026-03-29T02:30"})
             assert page.status == 422 and "There is no 02:30" in page.errors[field]
-        own.person.post(f"/api/tasks/{own.task['id']}/start")
+        visitor.person.post(f"/api/tasks/{visitor.task['id']}/start")
         for form in (stop_form, timer_form):
-            found = form(own.show(browser))
+            found = form(visitor.show(browser))
             field = "end_time" if form is stop_form else "start_time"
             page = browser.submit(found, {field: "2026-03-29T02:30"})
             assert page.status == 422 and "There is no 02:30" in page.text
         # its offset from UTC had seconds then
-        page = browser.post("/console/hours/log", own.log_form(start_time="1905-01-01T09:00", duration="1:00"))
+        page = browser.post("/console/hours/log", visitor.log_form(start_time="1905-01-01T09:00", duration="1:00"))
         assert page.status == 422 and "start_time" in page.errors
-    assert [found["id"] for found in own.entries()] == [entry["id"]]
+    assert [found["id"] for found in visitor.entries()] == [entry["id"]]
 
 
-def test_an_entry_is_changed_annotated_and_deleted_unless_it_has_changed_since(own: Own) -> None:
-    entry, other = own.logged(), own.new_task("Write the report")
-    page = own.browser.get(own.path(entry))
-    form = next(form for form in page.html.all("form") if form["action"].startswith(own.path(entry) + "?"))
-    assert form.fields()["start_time"] == f"{MONDAY}T09:00" and form.fields()["task_id"] == own.task["id"]
+def test_an_entry_is_changed_annotated_and_deleted_unless_it_has_changed_since(visitor: Own) -> None:
+    entry, other = visitor.logged(), visitor.new_task("Write the report")
+    page = visitor.browser.get(visitor.path(entry))
+    form = next(form for form in page.html.all("form") if form["action"].startswith(visitor.path(entry) + "?"))
+    assert form.fields()["start_time"] == f"{MONDAY}T09:00" and form.fields()["task_id"] == visitor.task["id"]
     changed = {"end_time": f"{MONDAY}T11:00", "notes": "Longer", "task_id": other["id"]}
-    page = own.browser.submit(form, changed)
+    page = visitor.browser.submit(form, changed)
     assert "Saved." in page.text and "Write the report" in page.text
-    found = own.person.get(f"/api/time-entries/{entry['id']}")
+    found = visitor.person.get(f"/api/time-entries/{entry['id']}")
     assert (found["duration"], found["notes"], found["taskId"]) == (7200, "Longer", other["id"])
 
-    refused = own.browser.submit(form, {"notes": "Late"})
+    refused = visitor.browser.submit(form, {"notes": "Late"})
     assert refused.status == 422 and "has changed since you read it" in refused.text and "It is there now" in refused.text
-    assert own.person.get(f"/api/time-entries/{entry['id']}")["notes"] == "Longer"
-    delete = own.path(entry, "/delete")
-    stale = own.browser.post(delete, {"version": entry["version"]})
-    assert stale.status == 422 and own.person.get(f"/api/time-entries/{entry['id']}")
+    assert visitor.person.get(f"/api/time-entries/{entry['id']}")["notes"] == "Longer"
+    delete = visitor.path(entry, "/delete")
+    stale = visitor.browser.post(delete, {"version": entry["version"]})
+    assert stale.status == 422 and visitor.person.get(f"/api/time-entries/{entry['id']}")
     for wrong in ({"start_time": "x"}, {"end_time": ""}, {"version": "x"}, {"version": ""}, {"task_id": "x"},
-                  {"task_id": own.given.new_id()}, {"end_time": f"{MONDAY}T08:00"}, {"notes": "x" * 10_001}):  # fmt: skip
-        assert own.browser.post(own.path(entry), form.fields() | {"version": found["version"]} | wrong).status == 422, wrong
-    assert "Deleted." in own.browser.post(delete, {"version": found["version"]}).text
-    assert own.entries() == [] and own.browser.get(own.path(entry)).status == 404
+                  {"task_id": visitor.given.new_id()}, {"end_time": f"{MONDAY}T08:00"}, {"notes": "x" * 10_001}):  # fmt: skip
+        assert visitor.browser.post(visitor.path(entry), form.fields() | {"version": found["version"]} | wrong).status == 422, (
+            wrong
+        )
+    assert "Deleted." in visitor.browser.post(delete, {"version": found["version"]}).text
+    assert visitor.entries() == [] and visitor.browser.get(visitor.path(entry)).status == 404
 
 
-def test_what_is_locked_and_what_was_rejected_is_said_with_the_reason(own: Own) -> None:
-    admin = own.given.admin()
-    locked = own.given.bill(own.person, own.task)
-    rejected = own.given.bill(own.person, own.new_task("Write the report"), start="2026-03-03T09:00:00Z")
+def test_what_is_locked_and_what_was_rejected_is_said_with_the_reason(visitor: Own) -> None:
+    admin = visitor.given.admin()
+    locked = visitor.given.bill(visitor.person, visitor.task)
+    rejected = visitor.given.bill(visitor.person, visitor.new_task("Write the report"), start="2026-03-03T09:00:00Z")
     admin.patch(f"/api/time-bills/{locked['id']}", {"status": "approved"})
     admin.patch(f"/api/time-bills/{rejected['id']}", {"status": "rejected", "rejectionNote": "Which report?"})
-    text = own.show(week=MONDAY).html.one("section", id="week").text
+    text = visitor.show(week=MONDAY).html.one("section", id="week").text
     assert "locked: its bill is approved; an admin can reopen it" in text
     assert "Which report?" in text and "2:00 of 40:00 planned" in text
-    entry = own.person.get("/api/time-entries", timeBillId=locked["id"])["items"][0]
-    page = own.browser.get(own.path(entry))
+    entry = visitor.person.get("/api/time-entries", timeBillId=locked["id"])["items"][0]
+    page = visitor.browser.get(visitor.path(entry))
     assert "This entry is locked" in page.text and not list(page.html.one("main").all("form"))
-    fields = {"version": entry["version"], "task_id": own.task["id"], "start_time": f"{MONDAY}T09:00",
+    fields = {"version": entry["version"], "task_id": visitor.task["id"], "start_time": f"{MONDAY}T09:00",
               "end_time": f"{MONDAY}T12:00"}  # fmt: skip
-    refused = own.browser.post(own.path(entry), fields)
+    refused = visitor.browser.post(visitor.path(entry), fields)
     assert refused.status == 422 and "on an approved time bill" in refused.text
-    assert own.browser.post(own.path(entry, "/delete"), {"version": entry["version"]}).status == 422
-    assert own.person.get(f"/api/time-entries/{entry['id']}") == entry
+    assert visitor.browser.post(visitor.path(entry, "/delete"), {"version": entry["version"]}).status == 422
+    assert visitor.person.get(f"/api/time-entries/{entry['id']}") == entry
 
 
-def test_a_stop_whose_entry_does_not_exist_yet_is_shown_as_being_recorded(own: Own) -> None:
-    entry = own.given.stopped(own.person, own.task)["entry"]
-    [(backup,)] = own.given.stint.rows(
+def test_a_stop_whose_entry_does_not_exist_yet_is_shown_as_being_recorded(visitor: Own) -> None:
+    entry = visitor.given.stopped(visitor.person, visitor.task)["entry"]
+    [(backup,)] = visitor.given.stint.rows(
         "UPDATE stops SET entry_id = gen_random_uuid() WHERE entry_id = %s RETURNING entry_id", entry["id"]
     )
-    page = own.show()
+    page = visitor.show()
     week = page.html.one("section", id="week")
     assert "being recorded" in week.text and week["hx-trigger"] == "load delay:1s", backup
-    own.given.stint.rows("UPDATE stops SET entry_id = %s WHERE entry_id = %s RETURNING 1", entry["id"], backup)
-    assert "hx-trigger" not in own.show().html.one("section", id="week").attributes
+    visitor.given.stint.rows("UPDATE stops SET entry_id = %s WHERE entry_id = %s RETURNING 1", entry["id"], backup)
+    assert "hx-trigger" not in visitor.show().html.one("section", id="week").attributes
 
 
-def test_tasks_are_found_by_words_of_the_task_and_its_customer(own: Own) -> None:
+def test_tasks_are_found_by_words_of_the_task_and_its_customer(visitor: Own) -> None:
     def options(page: Page) -> list[str]:
         return [option.text for option in page.html.one("select", id="f-task_id").all("option")]
 
-    mine = f"Migrate the mail server · {own.customer['name']}"
-    assert options(own.show())[0] == mine
-    assert options(own.show(search=f"mail {own.customer['name'][-6:]}")) == [mine]
-    assert options(own.show(search=own.given.new_id())) == ["No open task has these words"]
-    assert options(own.show(own.browsers.admin())) == ["Find a task first"]
-    part = own.browser.get("/console/hours/tasks", search=f"server {own.customer['name']}", headers={"HX-Request": "true"})
+    mine = f"Migrate the mail server · {visitor.customer['name']}"
+    assert options(visitor.show())[0] == mine
+    assert options(visitor.show(search=f"mail {visitor.customer['name'][-6:]}")) == [mine]
+    assert options(visitor.show(search=visitor.given.new_id())) == ["No open task has these words"]
+    assert options(visitor.show(visitor.browsers.admin())) == ["Find a task first"]
+    part = visitor.browser.get(
+        "/console/hours/tasks", search=f"server {visitor.customer['name']}", headers={"HX-Request": "true"}
+    )
     assert "<html" not in part.answer.text and mine in part.answer.text.replace("&#39;", "'")
-    assert own.show(search="%' OR 1=1 --" * 50).status == 200
+    assert visitor.show(search="%' OR 1=1 --" * 50).status == 200
 
 
-def test_an_admin_works_on_somebodys_behalf_and_the_page_says_so(own: Own) -> None:
-    boss = own.given.admin()
-    admin = own.browsers.of(boss)
-    entry = own.logged()
-    page = own.show(admin, week=MONDAY, person=own.person.id)
-    assert "These are the hours of" in page.text and own.person.email.partition("@")[0] in page.text
-    assert "These are the hours of" not in own.show(admin, person=boss.id).text
-    page = admin.submit(work_form(page), {"task_id": own.task["id"], "notes": "for you"})
-    timer = own.timer()
-    assert timer is not None and timer["notes"] == "for you" and f"person={own.person.id}" in str(page.answer.url)
+def test_an_admin_works_on_somebodys_behalf_and_the_page_says_so(visitor: Own) -> None:
+    boss = visitor.given.admin()
+    admin = visitor.browsers.of(boss)
+    entry = visitor.logged()
+    page = visitor.show(admin, week=MONDAY, person=visitor.person.id)
+    assert "These are the hours of" in page.text and visitor.person.email.partition("@")[0] in page.text
+    assert "These are the hours of" not in visitor.show(admin, person=boss.id).text
+    page = admin.submit(work_form(page), {"task_id": visitor.task["id"], "notes": "for you"})
+    timer = visitor.timer()
+    assert timer is not None and timer["notes"] == "for you" and f"person={visitor.person.id}" in str(page.answer.url)
     page = admin.submit(stop_form(page))
-    eventually(lambda: own.timer() is None)
-    target = f"?person={own.person.id}"
-    admin.post(f"/console/hours/log{target}", own.log_form(start_time="2026-03-04T09:00", duration="1:00"))
-    assert "on their behalf" in admin.get(own.path(entry)).text
-    admin.post(own.path(entry, "/delete") + target, {"version": own.person.get(f"/api/time-entries/{entry['id']}")["version"]})
-    own.given.settled()
-    assert sorted(found["startTime"][:10] for found in own.entries())[0] == "2026-03-04" and len(own.entries()) == 2
+    eventually(lambda: visitor.timer() is None)
+    target = f"?person={visitor.person.id}"
+    admin.post(f"/console/hours/log{target}", visitor.log_form(start_time="2026-03-04T09:00", duration="1:00"))
+    assert "on their behalf" in admin.get(visitor.path(entry)).text
+    admin.post(
+        visitor.path(entry, "/delete") + target, {"version": visitor.person.get(f"/api/time-entries/{entry['id']}")["version"]}
+    )
+    visitor.given.settled()
+    assert sorted(found["startTime"][:10] for found in visitor.entries())[0] == "2026-03-04" and len(visitor.entries()) == 2
 
 
-def test_nobody_else_sees_or_changes_a_persons_hours_here(own: Own) -> None:
-    entry = own.logged()
-    own.person.post(f"/api/tasks/{own.task['id']}/start")
-    timer = own.timer()
+def test_nobody_else_sees_or_changes_a_persons_hours_here(visitor: Own) -> None:
+    entry = visitor.logged()
+    visitor.person.post(f"/api/tasks/{visitor.task['id']}/start")
+    timer = visitor.timer()
     assert timer is not None
-    colleague = own.browsers.of(own.given.person())
-    customers = own.browsers.of(own.given.person("customer_admin", own.customer["id"]))
-    person = f"?person={own.person.id}"
+    colleague = visitor.browsers.of(visitor.given.person())
+    customers = visitor.browsers.of(visitor.given.person("customer_admin", visitor.customer["id"]))
+    person = f"?person={visitor.person.id}"
     for browser in (colleague, customers):
-        assert own.show(browser, person=own.person.id).status == 403
-        assert browser.get(own.path(entry)).status == 403
+        assert visitor.show(browser, person=visitor.person.id).status == 403
+        assert browser.get(visitor.path(entry)).status == 403
         for path, fields in {
-            f"/console/hours/start{person}": {"task_id": own.task["id"]},
+            f"/console/hours/start{person}": {"task_id": visitor.task["id"]},
             f"/console/hours/stop{person}": {"timer_id": timer["id"]},
-            f"/console/hours/timer{person}": {"task_id": own.task["id"], "start_time": f"{MONDAY}T09:00", "version": 1},
-            f"/console/hours/log{person}": own.log_form(duration="1:00"),
-            own.path(entry): {"task_id": own.task["id"], "start_time": f"{MONDAY}T08:00", "end_time": f"{MONDAY}T10:00",
+            f"/console/hours/timer{person}": {"task_id": visitor.task["id"], "start_time": f"{MONDAY}T09:00", "version": 1},
+            f"/console/hours/log{person}": visitor.log_form(duration="1:00"),
+            visitor.path(entry): {"task_id": visitor.task["id"], "start_time": f"{MONDAY}T08:00", "end_time": f"{MONDAY}T10:00",
                               "version": 1},
-            own.path(entry, "/delete"): {"version": entry["version"]},
+            visitor.path(entry, "/delete"): {"version": entry["version"]},
         }.items():  # fmt: skip
             assert browser.post(path, fields).status == 403, path
     mine = colleague.post("/console/hours/stop", {"timer_id": timer["id"]})
     assert mine.status == 422 and "This timer is not running." in mine.text
-    admin = own.browsers.admin()
-    for nobody in (own.given.new_id(), own.given.person("customer_user", own.customer["id"]).id):
-        assert own.show(admin, person=nobody).status == 404
-    assert own.show(admin, person="x").status == 422 and own.show(admin, week="x").status == 422
-    assert own.timer() == timer and len(own.entries()) == 1
+    admin = visitor.browsers.admin()
+    for nobody in (visitor.given.new_id(), visitor.given.person("customer_user", visitor.customer["id"]).id):
+        assert visitor.show(admin, person=nobody).status == 404
+    assert visitor.show(admin, person="x").status == 422 and visitor.show(admin, week="x").status == 422
+    assert visitor.timer() == timer and len(visitor.entries()) == 1

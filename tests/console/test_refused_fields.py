@@ -26,39 +26,39 @@ def stint(stint_apart: Installation) -> Installation:
 
 
 @pytest.fixture(scope="module")
-def own(stint: Installation) -> Iterator[Tenant]:
+def everything(stint: Installation) -> Iterator[Tenant]:
     """A customer with one row of everything."""
     with closing(Given(stint)) as given:
         yield tenant(given)
 
 
 @pytest.fixture
-def browser(given: Given, browsers: Browsers, own: Tenant) -> Browser:
+def browser(given: Given, browsers: Browsers, everything: Tenant) -> Browser:
     """An admin whose timer runs."""
     admin = given.admin()
-    admin.post(f"/api/tasks/{own.ids['task_id']}/start")
+    admin.post(f"/api/tasks/{everything.ids['task_id']}/start")
     return browsers.of(admin)
 
 
 @pytest.fixture
-def bill(given: Given, own: Tenant) -> str:
+def bill(given: Given, everything: Tenant) -> str:
     """A pending bill of MONDAY."""
-    return given.many_bills(own.consultant, given.task(own.consultant), 1, first=MONDAY)[0]
+    return given.many_bills(everything.consultant, given.task(everything.consultant), 1, first=MONDAY)[0]
 
 
-def opened(own: Tenant) -> str:
+def opened(everything: Tenant) -> str:
     """Approve with the day of the bill."""
-    return f"/console/approve?week={MONDAY}&open={own.consultant.id}.{MONDAY}"
+    return f"/console/approve?week={MONDAY}&open={everything.consultant.id}.{MONDAY}"
 
 
-def pages(own: Tenant) -> Iterator[str]:
+def pages(everything: Tenant) -> Iterator[str]:
     """The paths of all pages that an admin sees, with their queries."""
     for route, case in TABLE.items():
         method, _, path = route.partition(" ")
         if method == "GET" and case.admin == 200 and not case.is_stream and "{digest}" not in path and not path.endswith("csv"):
-            query = "&".join(f"{name}={value}" for name, value in with_ids(case.query, own.ids).items())
-            yield filled(path, own.ids) + (f"?{query}" if query else "")
-    yield opened(own)
+            query = "&".join(f"{name}={value}" for name, value in with_ids(case.query, everything.ids).items())
+            yield filled(path, everything.ids) + (f"?{query}" if query else "")
+    yield opened(everything)
 
 
 def unplaced(page: Page) -> list[str]:
@@ -81,9 +81,9 @@ def hidden(form: Element) -> list[str]:
     return [field["name"] for field in form.all("input", type="hidden") if field["name"] != "csrf"]
 
 
-def test_each_refused_field_is_named_where_people_can_correct_it(browser: Browser, own: Tenant, bill: str) -> None:
+def test_each_refused_field_is_named_where_people_can_correct_it(browser: Browser, everything: Tenant, bill: str) -> None:
     refused, found = set(), []
-    for path in pages(own):
+    for path in pages(everything):
         shown = browser.get(path)
         assert shown.status == 200, path
         for form in shown.html.all("form"):
@@ -103,13 +103,13 @@ def test_each_refused_field_is_named_where_people_can_correct_it(browser: Browse
 
 
 def test_a_form_that_the_page_has_no_more_says_why(
-    given: Given, browsers: Browsers, browser: Browser, own: Tenant, bill: str
+    given: Given, browsers: Browsers, browser: Browser, everything: Tenant, bill: str
 ) -> None:
     given.admin().patch(f"/api/time-bills/{bill}", {"status": "approved"})
-    late = browser.post(opened(own).replace("approve?", f"approve/{bill}?"), {"version": "1", "status": "rejected"})
+    late = browser.post(opened(everything).replace("approve?", f"approve/{bill}?"), {"version": "1", "status": "rejected"})
     assert late.status == 409 or "not pending any more" in late.text
     long = {"version": "1", "status": "rejected", "rejection_note": LONG}
-    late = browser.post(opened(own).replace("approve?", f"approve/{bill}?"), long)
+    late = browser.post(opened(everything).replace("approve?", f"approve/{bill}?"), long)
     assert late.status == 422 and "not pending any more" in late.text and not unplaced(late)
     sent = {"ids": given.new_id(), "reason": "", "shown": "1", "shown_at": "2026-03-02T09:00:00Z"}
     late = browser.post("/console/dead-letters/discard", sent)
@@ -120,7 +120,7 @@ def test_a_form_that_the_page_has_no_more_says_why(
     assert late.status == 422 and "Choose the bills first." in late.text and not unplaced(late)
 
 
-def test_an_address_with_rubbish_is_named_without_a_field(browsers: Browsers, own: Tenant) -> None:
+def test_an_address_with_rubbish_is_named_without_a_field(browsers: Browsers, everything: Tenant) -> None:
     for who, path in (
         (browsers.person(), "/console/hours?person=x"),
         (browsers.person(), "/console/hours?week=x"),
@@ -134,8 +134,8 @@ def test_an_address_with_rubbish_is_named_without_a_field(browsers: Browsers, ow
         assert page.status == 422 and name in page.text and not unplaced(page), path
 
 
-def test_a_default_pillar_has_no_box_that_could_be_wrong(browser: Browser, own: Tenant) -> None:
-    overview = browser.get(f"/console/customers/{own.ids['customer_id']}")
+def test_a_default_pillar_has_no_box_that_could_be_wrong(browser: Browser, everything: Tenant) -> None:
+    overview = browser.get(f"/console/customers/{everything.ids['customer_id']}")
     [path] = [link["href"] for link in overview.html.all("a") if link.text == "General Support"]
     page = browser.post(path, {"name": "General Support", "active": "x", "version": "1"})
     assert page.status == 422 and "active must be true or false" in page.text and not unplaced(page)

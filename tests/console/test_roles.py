@@ -44,7 +44,7 @@ def stint(stint_apart: Installation) -> Installation:
 
 
 @pytest.fixture(scope="module")
-def own(stint: Installation) -> Iterator[Tenant]:
+def everything(stint: Installation) -> Iterator[Tenant]:
     """A customer with one row of everything."""
     with closing(Given(stint)) as given:
         yield tenant(given)
@@ -68,18 +68,18 @@ def test_the_table_has_every_route() -> None:
 
 @pytest.mark.parametrize("who", SENDERS)
 def test_each_route_answers_each_role_as_the_table_says_and_a_refusal_changes_nothing(
-    who: str, given: Given, browsers: Browsers, stint: Installation, own: Tenant
+    who: str, given: Given, browsers: Browsers, stint: Installation, everything: Tenant
 ) -> None:
-    browser = sender(who, browsers, own)
+    browser = sender(who, browsers, everything)
     expected = {route: expected_status(who, route, case) for route, case in TABLE.items()}
     refused = [route for route, case in TABLE.items() if is_refused(who, case)]
     given.settled()
     reset_rate_limits(stint)
 
     before = kept(fingerprint(stint), who)
-    answers = {route: send(browser, route, own) for route in refused}
+    answers = {route: send(browser, route, everything) for route in refused}
     assert kept(fingerprint(stint), who) == before, "a refused request has changed something"
-    answers |= {route: send(browser, route, own) for route in TABLE if route not in answers}
+    answers |= {route: send(browser, route, everything) for route in TABLE if route not in answers}
 
     assert {route: page.status for route, page in answers.items()} == expected
     for route, page in answers.items():
@@ -108,7 +108,7 @@ def is_refused(who: str, case: RouteCase) -> bool:
     return case.needs_token and (SENDERS[who] == "nobody" or getattr(case, SENDERS[who]) >= 400)
 
 
-def sender(who: str, browsers: Browsers, own: Tenant) -> Browser:
+def sender(who: str, browsers: Browsers, everything: Tenant) -> Browser:
     match who:
         case "nobody":
             return browsers.new()
@@ -129,7 +129,7 @@ def sender(who: str, browsers: Browsers, own: Tenant) -> Browser:
         case "an internal user":
             return browsers.person()
         case _:
-            return browsers.person(SENDERS[who], own.ids["customer_id"])
+            return browsers.person(SENDERS[who], everything.ids["customer_id"])
 
 
 def send(browser: Browser, route: str, target: Tenant) -> Page:
