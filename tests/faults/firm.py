@@ -171,7 +171,6 @@ def whole_firm(home: Path) -> Iterator[WholeFirm]:
             **slack_environment(f"http://127.0.0.1:{proxies['slack'].port}"),
         }
         up = Up(home / "state")
-        up.new_processes = True  # their memory is compared (resources.py)
         up.start(**environment)
         stack.callback(up.end, signal.SIGTERM)
         stint = Installation(truth, servers.amqp_url, home, **environment | {"DATABASE_URL": truth})

@@ -133,8 +133,9 @@ def test_the_files_of_the_processes_are_where_nobody_deletes_them(
     behind_one_socket: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cleaners of /tmp delete what is old, and two processes would have one place in the metrics."""
-    [metrics] = (behind_one_socket.directory / "state").glob("stint-metrics-*")
-    assert {f"{number}.lock" for number in range(1, PROCESSES + 1)} <= {path.name for path in metrics.iterdir()}
+    [pid, *_] = api_pids(behind_one_socket)
+    environment = dict(line.split("=", 1) for line in Path(f"/proc/{pid}/environ").read_text().split("\0") if "=" in line)
+    assert Path(environment["PROMETHEUS_MULTIPROC_DIR"]).parent == behind_one_socket.directory / "state"
 
     monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
     with directory_of_metrics(tmp_path / "new" / "state") as found:

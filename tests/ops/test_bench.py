@@ -24,7 +24,6 @@ from ops.bench.rounds import Line, Side, Target
 from ops.bench.traffic import count_statements
 from ops.errors import CommandError
 from ops.state import CHECKOUT
-from tests.support.fork_server import Process
 from tests.support.sizes import FULL
 
 pytestmark = pytest.mark.processes
@@ -42,10 +41,12 @@ class Run:
         self.temporary.mkdir()
         self._said = directory / "err"
         self._pids: set[int] = set()
-        self.output = directory / "out"
         environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "TMPDIR": str(self.temporary)}
-        self._said.touch()
-        self.process = Process(["ops.cli", "bench", *words], cwd=CHECKOUT, env=environment, log=self._said, output=self.output)
+        with open(directory / "out", "wb") as output, open(self._said, "wb") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "ops.cli", "bench", *words], env=environment, stdout=output, stderr=errors
+            )
+        self.output = directory / "out"
 
     def said(self) -> str:
         return self._said.read_text()
@@ -68,7 +69,7 @@ class Run:
             assert time.monotonic() < end, said
             self._look()
             time.sleep(0.25)
-        return self.process.wait(0)
+        return self.process.returncode
 
     def left_behind(self) -> list[object]:
         """The processes that it started and that still run, and what is in its temporary directory."""

@@ -235,7 +235,6 @@ def test_kill_9_leaves_no_process_and_the_next_start_recovers(up: Up) -> None:
     assert up.end(signal.SIGKILL) < 3
     stale = command("token", "--role", "none", "--email", "a@example.com", "--state", str(up.state))
     assert stale.returncode == 1 and "No Stint runs on" in stale.stderr
-    up.new_processes = True  # so that each run of the tests starts it as a person does
     up.start()
     assert ready(up.url)
     assert [up.run_json()[key] for key in ("database_url", "amqp_url")] == [before["database_url"], before["amqp_url"]]

@@ -1,9 +1,10 @@
 """Processes of Stint that start as forks of one that has imported everything: `python -m api` spends 1.5 s of a processor on
-imports, a fork none. From `__main__` on a fork runs what `python -m` runs; what it starts of Stint itself is a fork of it
-(nested_forks.py). Tests of the start itself, or of memory, which forks share, start new processes instead."""
+imports, a fork none. From `__main__` on a fork runs what `python -m` runs. Tests of the start itself, or of memory, which forks
+share, start new processes instead."""
 
 import multiprocessing
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -14,7 +15,6 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from ops.up.processes import end_with_parent
-from tests.support.nested_forks import run_module, start_modules_as_forks
 
 PRELOAD = "tests.support.preload"
 _context = multiprocessing.get_context("forkserver")
@@ -79,13 +79,17 @@ def _run(arguments: list[str], cwd: Path, env: dict[str, str], log: Path, output
     end_with_parent(os.getppid())
     # The fork server ends when nobody has this pipe open: only pytest should have it, not the forks, which end with the server.
     os.close(forkserver._forkserver._forkserver_alive_fd)  # type: ignore[attr-defined]
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(env)
     for descriptor, path in ((1, output), (2, log)):
-        opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOCTTY, 0o644)
+        opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(opened, descriptor)
         os.close(opened)
     listens, _ = os.pipe()  # the other end stays open as long as this process
     os.dup2(listens, 0)
     os.close(listens)
     sys.stdin = open(0, closefd=False)
-    start_modules_as_forks()
-    run_module(arguments, cwd, env)
+    sys.argv = arguments
+    sys.modules.pop(arguments[0], None)  # a module that is imported already would make runpy write a warning
+    runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)

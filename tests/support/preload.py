@@ -10,11 +10,10 @@ from schemas.starting import no_collections
 API = ("uvloop", "api.app", "api.http.server")
 ACTORS = ("actors.runtime.relay", "actors.runtime.worker")
 OPS = ("ops.cli", "ops.verify", "ops.dead.run", "ops.running.diagnosis", "ops.users", "ops.status", "ops.up.up")
-BENCH = ("ops.bench", "ops.bench.generator")
 STAND_INS = ("ops.sandbox.slack.stand_in", "ops.sandbox.xero.stand_in")
 
 with no_collections():  # frozen, so that no collection of a fork copies what they share
-    for name in (*API, *ACTORS, *OPS, *BENCH, *STAND_INS):
+    for name in (*API, *ACTORS, *OPS, *STAND_INS):
         import_module(name)
     build_models()
     gc.collect()

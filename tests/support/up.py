@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ops.state import CHECKOUT
-from tests.support.fork_server import Process, run
+from tests.support.fork_server import run
 from tests.support.installation import free_port
 
 WITHOUT_SERVERS = {
@@ -35,33 +35,37 @@ class Up:
     def __init__(self, state: Path, *words: str, on_a_terminal: bool = False) -> None:
         self.state = state
         self.on_a_terminal = on_a_terminal
-        # True: start it and its processes with new Pythons; False: as forks, which start faster (tests/support/fork_server.py)
-        self.new_processes = False
         self.words = words
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.output = state.with_suffix(".out")
         self.environment: dict[str, str] = {}
-        self.process: Process | subprocess.Popen[bytes]
+        self.process: subprocess.Popen[bytes]
 
     def start(self, **environment: str) -> "Up":
         """Starts it, with this environment and that of the last start."""
         self.environment |= environment
         with self._opened() as output:
-            self.process = self._start(Path(os.ttyname(output.fileno())) if self.on_a_terminal else self.output)
-            until(lambda: "Stop it:" in self.said() or self.process.poll() is not None, seconds=90)
+            self.process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "ops.cli",
+                    "up",
+                    "--port",
+                    str(self.port),
+                    "--state",
+                    str(self.state),
+                    *self.words,
+                ],
+                env=WITHOUT_SERVERS | self.environment | {"PYTHONPATH": str(CHECKOUT)},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        until(lambda: "Stop it:" in self.said() or self.process.poll() is not None, seconds=90)
         assert self.process.poll() is None, self.said()
         return self
-
-    def _start(self, output: Path) -> Process | subprocess.Popen[bytes]:
-        words = ["ops.cli", "up", "--port", str(self.port), "--state", str(self.state), *self.words]
-        environment = WITHOUT_SERVERS | self.environment | {"PYTHONPATH": str(CHECKOUT)}
-        if not self.new_processes:
-            return Process(words, cwd=CHECKOUT, env=environment, log=output, output=output)
-        with output.open("ab") as opened:
-            return subprocess.Popen(
-                [sys.executable, "-P", "-m", *words], env=environment, stdout=opened, stderr=subprocess.STDOUT
-            )
 
     def _opened(self) -> IO[bytes]:
         """What it writes to: a new file, or a terminal, of which another thread writes everything to the file."""
