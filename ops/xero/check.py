@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ops.command_line.tables import Wrong, table
 from ops.command_line.terminal import escape_control
@@ -18,8 +18,11 @@ from schemas.postgres.connection import Connection, connect
 from schemas.postgres.listing import MAX_LIMIT, Page
 from schemas.reports.days import days
 from schemas.settings import settings
-from schemas.xero.reconciliation import comparison, readings
+from schemas.xero.reconciliation import comparison
 from schemas.xero.reconciliation.table import as_csv
+
+if TYPE_CHECKING:
+    from schemas.xero.reconciliation.readings import Progress
 
 NOT_ALL_AGREE = 3  # the exit code
 POLL_SECONDS = 1.0
@@ -62,6 +65,8 @@ async def _compare(start: date | None, end: date | None, *, fresh: bool) -> Json
 
 async def _read_again(conn: Connection) -> None:
     """Waits until every project was read in Xero since now, and every entry that was found otherwise."""
+    from schemas.xero.reconciliation import readings  # it imports all that reads in Xero
+
     async with conn.transaction():
         requested_at = await readings.request(conn)
     with progress("reading projects in Xero") as update:
@@ -85,7 +90,7 @@ async def _read_again(conn: Connection) -> None:
         )
 
 
-def _why_slow(now: readings.Progress) -> str:
+def _why_slow(now: "Progress") -> str:
     if now.waits_until is not None:
         return f"Xero's rate limit is reached: no call is made before {now.waits_until:%Y-%m-%d %H:%M} UTC."
     return "No project was read for a minute. A large one takes 5 seconds for 500 entries; ./stint doctor says what is wrong."
