@@ -1,7 +1,7 @@
 """`./stint faults`: a simulated firm works while servers and processes fail; exit code 1 if a guarantee was broken.
 
-With `--drill`: an installation is broken in one way after another; exit code 1 if doctor or alerts do not tell one within a
-minute, or if it is not over within a minute after its cure."""
+With `--cluster`: on three hosts, which fail (tests/cluster). With `--drill`: an installation is broken in one way after
+another; exit code 1 if doctor or alerts do not tell one in a minute, or if it is not over in a minute after its cure."""
 
 import argparse
 import json
@@ -20,7 +20,14 @@ from tests.faults.driver import Report, run
 
 
 def main() -> int:
+    if "--cluster" in sys.argv[1:]:
+        from tests.cluster.__main__ import main as main_of_cluster  # it has options of its own
+
+        sys.argv.remove("--cluster")
+        return main_of_cluster()
     parser = argparse.ArgumentParser(prog="./stint faults", description=__doc__)
+    cluster = "break three hosts with a cluster of RabbitMQ and a replicated Postgres; --cluster --help shows its options"
+    parser.add_argument("--cluster", action="store_true", help=cluster)
     drill = "break a private installation in one way after another, and look whether doctor and alerts tell it within a minute"
     parser.add_argument("--drill", action="store_true", help=drill)
     only = "of the drill, only the breakages with TEXT in their name; may be given several times"

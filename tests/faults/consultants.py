@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from uuid import uuid4
 
-from tests.faults.firm import WholeFirm
+from tests.faults.firm_at_work import FirmAtWork
 from tests.faults.retrying_client import PatientClient
 from tests.support.given import Json
 from tests.sync.clients import Store
@@ -44,7 +44,7 @@ class Expected:
 class Consultant:
     """Starts and stops timers, creates, changes and deletes entries, and corrects rejected ones."""
 
-    def __init__(self, firm: WholeFirm, number: int, seed: str) -> None:
+    def __init__(self, firm: FirmAtWork, number: int, seed: str) -> None:
         self.name = f"consultant {number}"
         self.firm, self.chance = firm, random.Random(f"{seed} {self.name}")
         self.by = firm.given.person()
@@ -184,7 +184,7 @@ class Consultant:
 class Mover:
     """Moves tasks of its own, with hours on them, from customer to customer."""
 
-    def __init__(self, firm: WholeFirm, seed: str) -> None:
+    def __init__(self, firm: FirmAtWork, seed: str) -> None:
         self.name = "mover"
         self.firm, self.chance = firm, random.Random(f"{seed} {self.name}")
         self.consultant = Consultant(firm, 100, seed)
@@ -211,7 +211,7 @@ class Mover:
 class Desktop:
     """A client that works offline and syncs: what it keeps must be what the server has."""
 
-    def __init__(self, firm: WholeFirm, number: int, seed: str) -> None:
+    def __init__(self, firm: FirmAtWork, number: int, seed: str) -> None:
         self.name = f"desktop {number}"
         self.firm, self.chance = firm, random.Random(f"{seed} {self.name}")
         self.by = firm.given.person()

@@ -7,7 +7,7 @@ from email.utils import parseaddr
 from typing import Any
 
 from tests.faults.consultants import Expected, Hours
-from tests.faults.firm import WholeFirm
+from tests.faults.firm_at_work import FirmAtWork
 from tests.faults.people import People
 from tests.support.given import Json, Person
 from tests.support.installation import eventually
@@ -21,7 +21,7 @@ UNFINISHED = """
 """
 
 
-def differences(firm: WholeFirm, people: People) -> list[str]:
+def differences(firm: FirmAtWork, people: People) -> list[str]:
     """A sentence for each difference. Called when all faults are over and the outbox is empty."""
     return [
         *firm.traffic.wrong,
@@ -52,7 +52,7 @@ def _all(by: Person, path: str, **parameters: Any) -> Iterator[Json]:
         parameters["cursor"] = page["nextCursor"]
 
 
-def _hours(firm: WholeFirm, name: str, by: Person, entries: dict[str, Expected]) -> Iterator[str]:
+def _hours(firm: FirmAtWork, name: str, by: Person, entries: dict[str, Expected]) -> Iterator[str]:
     found = {entry["id"]: Hours.of(entry) for entry in _all(by, "/api/time-entries", userId=by.id)}
     for entry_id, expected in entries.items():
         if not expected.allows(found.get(entry_id)):
@@ -61,7 +61,7 @@ def _hours(firm: WholeFirm, name: str, by: Person, entries: dict[str, Expected])
         yield f"{name}: entry {entry_id}, {found[entry_id]}, was never promised"
 
 
-def _nobody_elses(firm: WholeFirm, people: People) -> Iterator[str]:
+def _nobody_elses(firm: FirmAtWork, people: People) -> Iterator[str]:
     known = [person.by.id for person in people.with_hours]
     rows = firm.stint.rows("SELECT id::text FROM time_entries WHERE user_id <> ALL(%s::uuid[])", known)
     yield from (f"entry {entry_id} is of somebody who has logged nothing" for (entry_id,) in rows)
@@ -76,7 +76,7 @@ def _timers(people: People) -> Iterator[str]:
             yield f"{person.name}: timer {found} runs, expected {expected}"
 
 
-def _bills(firm: WholeFirm, people: People) -> Iterator[str]:
+def _bills(firm: FirmAtWork, people: People) -> Iterator[str]:
     """What was approved is approved, with the figures of the answer; what is approved was, by somebody."""
     approver = people.approver
     found = {bill["id"]: bill for bill in _all(approver.by, "/api/time-bills", status="approved")}
@@ -102,7 +102,7 @@ def _moved(people: People) -> Iterator[str]:
             yield f"task {task_id} was moved to {place}, and is at {task['customerId']}, {task['pillarId']}"
 
 
-def _in_xero(firm: WholeFirm) -> Iterator[str]:
+def _in_xero(firm: FirmAtWork) -> Iterator[str]:
     """One entry with its minutes for each approved bill that has any, and none for any other."""
     entries = firm.xero.entries()
     found: dict[str, list[Json]] = {}
@@ -118,7 +118,7 @@ def _in_xero(firm: WholeFirm) -> Iterator[str]:
     yield from (f"Xero has an entry of bill {bill_id}, which is not there" for bill_id in found)
 
 
-def _from_slack(firm: WholeFirm, people: People) -> Iterator[str]:
+def _from_slack(firm: FirmAtWork, people: People) -> Iterator[str]:
     rows = Counter(title for (title,) in firm.stint.rows("SELECT title FROM tasks WHERE source = 'slack'"))
     posts = " ".join(str(message) for message in firm.posts())
     expected = [title for member in people.members for title in member.titles]
@@ -131,7 +131,7 @@ def _from_slack(firm: WholeFirm, people: People) -> Iterator[str]:
     yield from (f"{count} tasks {title!r}" for title, count in rows.items() if count > 1)
 
 
-def _invited(firm: WholeFirm, people: People) -> Iterator[str]:
+def _invited(firm: FirmAtWork, people: People) -> Iterator[str]:
     customer_id = firm.tasks[0]["customerId"]
     listed = Counter(user["email"] for user in _all(people.inviter.by, f"/api/customers/{customer_id}/users"))
     for email in people.inviter.invited:
@@ -141,7 +141,7 @@ def _invited(firm: WholeFirm, people: People) -> Iterator[str]:
             yield f"{email} was invited, and has no mail"
 
 
-def _told_of_pillars(firm: WholeFirm, people: People) -> Iterator[str]:
+def _told_of_pillars(firm: FirmAtWork, people: People) -> Iterator[str]:
     query = "SELECT email FROM users WHERE starts_with(role, 'internal_') AND revoked_at IS NULL"
     everybody = [email for (email,) in firm.stint.rows(query)]
     mails = [(set(mail.recipients), parseaddr(mail.message["To"])[1], str(mail.message["Subject"])) for mail in firm.mail.mails]
@@ -150,20 +150,20 @@ def _told_of_pillars(firm: WholeFirm, people: People) -> Iterator[str]:
         yield from (f"{email} was not told of {name}" for email in everybody if email not in told)
 
 
-def _ledger(firm: WholeFirm) -> Iterator[str]:
+def _ledger(firm: FirmAtWork) -> Iterator[str]:
     for actor, state, count, error in firm.stint.rows(UNFINISHED):
         yield f"{count} messages of {actor} are {state}: {error}"
     rows = firm.stint.rows("SELECT reason, count(*) FROM unrecognized_messages GROUP BY 1")
     yield from (f"{count} unrecognized messages: {reason}" for reason, count in rows)
 
 
-def _verified(firm: WholeFirm) -> Iterator[str]:
+def _verified(firm: FirmAtWork) -> Iterator[str]:
     result = firm.stint.command("verify")
     if result.returncode != 0:
         yield from (result.stdout + result.stderr).splitlines()
 
 
-def settle(firm: WholeFirm, *, seconds: float) -> str:
+def settle(firm: FirmAtWork, *, seconds: float) -> str:
     """Waits until the outbox is empty, and returns what was left last. Raises AssertionError with what is still left."""
     waiting = UNFINISHED.replace("('done', 'discarded')", "('done', 'discarded', 'dead')").encode()
     last = ""
@@ -179,7 +179,7 @@ def settle(firm: WholeFirm, *, seconds: float) -> str:
     return last
 
 
-def replay_the_dead(firm: WholeFirm) -> int:
+def replay_the_dead(firm: FirmAtWork) -> int:
     """Replays all dead letters, as the person on call does afterwards; returns how many there were."""
     count = int(firm.stint.value("SELECT count(*) FROM messages WHERE state = 'dead'"))
     if count:

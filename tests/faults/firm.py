@@ -21,18 +21,17 @@ from ops.sandbox.xero.stand_in import environment as xero_environment
 from ops.up.servers import Servers
 from schemas.messages import QUEUES
 from schemas.postgres.pool import POOL_SIZE, UNQUEUED_SIZE
+from tests.faults.firm_at_work import FirmAtWork
 from tests.faults.proxy import Proxy
 from tests.faults.retrying_client import PatientGiven, Traffic
-from tests.support.given import Json, Person
+from tests.support.given import Json
 from tests.support.installation import SECRET_KEY, SHORT_WAITS, Installation, eventually, with_database
 from tests.support.slack_sandbox import SlackSandbox, running_slack_sandbox
-from tests.support.smtp import MailServer, mail_server
+from tests.support.smtp import mail_server
 from tests.support.up import Up
-from tests.support.xero_sandbox import XeroSandbox, running_xero
+from tests.support.xero_sandbox import running_xero
 
-CUSTOMERS = 3
 CHANNELS = 4  # each takes a message a second: enough for all that members post, and for what has waited
-ROUNDING = ({"increment": 1, "mode": "nearest"}, {"increment": 15, "mode": "up"}, {"increment": 6, "mode": "nearest"})
 # what takes an installation minutes takes this one seconds; Xero's limits are a matter of their own (tests/xero/test_limits.py)
 HURRY = SHORT_WAITS | {
     "STINT_SENT_SECONDS": "10",
@@ -47,20 +46,13 @@ HURRY = SHORT_WAITS | {
 
 
 @dataclass
-class WholeFirm:
+class WholeFirm(FirmAtWork):
     """All processes. `stint` connects to the servers without the proxies; `up` is under test."""
 
     servers: Servers
     proxies: dict[str, Proxy]  # postgres, rabbitmq, xero, slack, smtp
-    xero: XeroSandbox
     slack: SlackSandbox
-    mail: MailServer
     up: Up
-    stint: Installation
-    given: PatientGiven
-    traffic: Traffic
-    admin: Person
-    tasks: list[Json]  # with Xero behind each, by way of its customer and pillar
     channels: list[str]  # of Slack, mapped to the first customer
 
     def heal(self) -> None:
@@ -177,24 +169,10 @@ def whole_firm(home: Path) -> Iterator[WholeFirm]:
         stint.port, stint.url = up.port, up.url
         traffic = Traffic()
         given = stack.enter_context(contextlib.closing(PatientGiven(stint, traffic)))
-        yield _open(WholeFirm(servers, proxies, xero, slack, mail, up, stint, given, traffic, given.admin(), [], []))
-
-
-def _open(firm: WholeFirm) -> WholeFirm:
-    """The day before: customers whose hours go to Xero, and channels in Slack."""
-    firm.xero.disable_limits()
-    consent = firm.admin.get("/api/xero/auth-url")
-    back = httpx2.URL(httpx2.get(f"{consent['url']}&auto=1").headers["Location"]).params
-    firm.admin.post("/api/xero/connect", {"code": back["code"], "state": back["state"]}, status=200)
-    for number in range(CUSTOMERS):
-        project = firm.xero.project(f"Project {number} {secrets.token_hex(3)}")
-        customer = firm.given.customer(firm.admin, xeroProjectId=project["projectId"], rounding=ROUNDING[number])
-        for title in ("Migrate the mail server", "Move the web shop"):
-            firm.tasks.append(firm.given.task(firm.admin, customer, title=title))
-        pillar = f"/api/customers/{customer['id']}/pillars/{firm.tasks[-1]['pillarId']}"
-        firm.admin.put(pillar, {"xeroTaskId": firm.xero.task(project)["taskId"]})
-    for _ in range(CHANNELS):
-        firm.channels.append(firm.slack.channel())
-        mapped = {"channelId": firm.channels[-1], "channelName": "acme", "customerId": firm.tasks[0]["customerId"]}
-        firm.admin.post("/api/slack/channel-mappings", mapped)
-    return firm
+        firm = WholeFirm(xero, mail, stint, given, traffic, given.admin(), [], servers, proxies, slack, up, [])
+        firm.open()
+        for _ in range(CHANNELS):
+            firm.channels.append(slack.channel())
+            mapped = {"channelId": firm.channels[-1], "channelName": "acme", "customerId": firm.tasks[0]["customerId"]}
+            firm.admin.post("/api/slack/channel-mappings", mapped)
+        yield firm

@@ -27,9 +27,9 @@ _CHUNK = 65_536
 class Proxy:
     """Forwards to one target, in a thread of its own, until `stop`."""
 
-    def __init__(self, target: str) -> None:
-        """`target` is host:port, or the path of a Unix socket."""
-        self.target = target
+    def __init__(self, target: str, *, host: str = "127.0.0.1") -> None:
+        """`target` is host:port, or the path of a Unix socket. `host` is where it listens."""
+        self.target, self.host = target, host
         self.port = free_port()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"proxy to {target}", daemon=True)
@@ -109,7 +109,7 @@ class Proxy:
 
     def _listen(self) -> None:
         # not by asyncio's server: when that is closed, a client that it was just accepting waits indefinitely
-        self._listening = socket.create_server(("127.0.0.1", self.port))
+        self._listening = socket.create_server((self.host, self.port))
         self._listening.setblocking(False)
         self._loop.add_reader(self._listening, self._accept, self._listening)
 

@@ -42,8 +42,8 @@ class PatientClient(httpx2.Client):
     """Repeats each request until a response says whether it was carried out. `lost` counts the attempts of the last request
     that got no response: each of them may have been carried out, or may still be."""
 
-    def __init__(self, traffic: Traffic, **more: Any) -> None:
-        super().__init__(timeout=30, **more)
+    def __init__(self, traffic: Traffic, *, timeout: float = 30, **more: Any) -> None:
+        super().__init__(timeout=timeout, **more)
         self._traffic, self.lost = traffic, 0
 
     def request(self, *args: Any, **kwargs: Any) -> httpx2.Response:
@@ -62,7 +62,11 @@ class PatientClient(httpx2.Client):
             self._traffic.note_lost()
             if time.monotonic() > ends:
                 raise AssertionError(f"no answer for {RETRY_SECONDS:g} s to {args} (last: {said!r})")
+            self.choose_another()
             time.sleep(PAUSE_SECONDS)
+
+    def choose_another(self) -> None:
+        """After an attempt without a response: the server for the next one, where there are several."""
 
 
 class PatientGiven(Given):

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 from tests.faults.consultants import FIRST_DAY
-from tests.faults.firm import WholeFirm
+from tests.faults.firm_at_work import FirmAtWork
 from tests.faults.retrying_client import PatientClient
 from tests.support.given import Json
 
@@ -15,7 +15,7 @@ from tests.support.given import Json
 class Approver:
     """The only admin who approves, rejects, reopens, recomputes and moves tasks."""
 
-    def __init__(self, firm: WholeFirm, seed: str) -> None:
+    def __init__(self, firm: FirmAtWork, seed: str) -> None:
         self.name = "admin"
         self.firm, self.by, self.chance = firm, firm.admin, random.Random(f"{seed} {self.name}")
         self.approved: dict[str, tuple[int, int]] = {}  # seconds and minutes of each, as they were answered
@@ -120,7 +120,7 @@ class Approver:
 class Inviter:
     """Invites a customer's people."""
 
-    def __init__(self, firm: WholeFirm, seed: str) -> None:
+    def __init__(self, firm: FirmAtWork, seed: str) -> None:
         self.name = "inviter"
         self.firm, self.chance, self.by = firm, random.Random(f"{seed} {self.name}"), firm.given.person()
         self.invited: list[str] = []

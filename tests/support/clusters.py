@@ -107,6 +107,12 @@ class Cluster:
         self._process.wait()
         eventually(lambda: not self.pids(), why="all processes have ended")
 
+    def signal(self, number: signal.Signals) -> None:
+        """To the server and all its processes."""
+        for pid in self.pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
     def stop(self) -> None:
         """Stops the server properly, if it runs."""
         if self._process is not None and self._process.poll() is None:
