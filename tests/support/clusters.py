@@ -169,6 +169,14 @@ class Cluster:
         self.run("pg_basebackup", "-h", self.sockets, "-U", "stint", "-D", copied.data, "-c", "fast", "-X", "stream")
         return copied.with_settings(*settings)
 
+    def of(self, sockets: Path, name: str) -> "Cluster":
+        """Makes it a standby of that name of the running server with that directory of sockets. Not started."""
+        self._make(self.data)
+        self.run("pg_basebackup", "-h", sockets, "-U", "stint", "-D", self.data, "-c", "fast", "-X", "stream")
+        self.touch("standby.signal")
+        primary = f"primary_conninfo = 'host={sockets} user=stint application_name={name}'"
+        return self.with_settings("listen_addresses = ''", "max_connections = 1000", primary)
+
     def touch(self, name: str) -> None:
         """An empty file in the data directory, such as standby.signal."""
         (self.data / name).touch()

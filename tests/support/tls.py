@@ -30,10 +30,10 @@ class Files:
 class Authority:
     """A certificate authority of one test. It and its certificates are valid for an hour, unless a test says otherwise."""
 
-    def __init__(self, directory: Path, name: str = "authority") -> None:
+    def __init__(self, directory: Path, name: str = "authority", *, valid: timedelta = timedelta(hours=1)) -> None:
         self._directory, self._name = directory, x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._key = ec.generate_private_key(ec.SECP256R1())
-        made = self._builder(self._name, self._key).add_extension(
+        made = self._builder(self._name, self._key, valid).add_extension(
             x509.BasicConstraints(ca=True, path_length=None), critical=True
         )
         self.file = directory / f"{name}.pem"

@@ -10,7 +10,8 @@ from tests.support.given import Json
 @dataclass(frozen=True)
 class Breakage:
     """`doctor`: words of the finding that must come first. `alert`: its name in ops/alerts, None if an age of an hour or more
-    is what it tells. `cure`: in the words of docs/operations.md. `repair` gets the finding, whose commands it carries out."""
+    is what it tells. `cure`: in the words of docs/operations.md. `repair` gets the finding, whose commands it carries out.
+    `prepare` comes before it, and leaves nothing wrong; `tidy` is after it, whatever happened."""
 
     name: str
     doctor: str
@@ -19,6 +20,8 @@ class Breakage:
     do: Callable[[Site], object]
     repair: Callable[[Site, Json], object]
     section: str = ""  # of docs/operations.md, if it is not the alert's
+    prepare: Callable[[Site], object] = lambda _: None
+    tidy: Callable[[Site], object] = lambda _: None
     left_out: Callable[[Site], str] = lambda _: ""  # why it cannot be done on this machine
 
     def __post_init__(self) -> None:

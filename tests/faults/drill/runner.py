@@ -50,8 +50,12 @@ def run(site: Site, breakages: Sequence[Breakage], say: Say) -> Iterator[Outcome
             continue
         outcome = Outcome(breakage)
         try:
-            _wait_until_silent(site, 2 * LIMIT_SECONDS)
-            _drill(site, outcome, say)
+            try:
+                breakage.prepare(site)
+                _wait_until_silent(site, 2 * LIMIT_SECONDS)
+                _drill(site, outcome, say)
+            finally:
+                breakage.tidy(site)
         except Exception as error:
             outcome.failed = str(error) or type(error).__name__
         for text in outcome.missed:

@@ -23,6 +23,7 @@ from ops.up.servers import Servers
 from schemas.postgres.migrate import migrate
 from tests.faults.drill.disk import small_disk
 from tests.faults.proxy import Proxy
+from tests.support.clusters import Cluster
 from tests.support.firm_with_xero import Firm
 from tests.support.given import Given, Json
 from tests.support.installation import SHORT_WAITS, Installation, eventually, with_database
@@ -56,6 +57,7 @@ class Site:
     prometheus: Prometheus
     stint: Installation
     old_key: str = ""
+    standby: Cluster | None = None
     held: ExitStack = field(default_factory=ExitStack)  # what a breakage keeps open until its cure
 
     @property
