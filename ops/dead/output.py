@@ -1,12 +1,11 @@
 """The texts and tables of `./stint dead`, for terminals of any width and for pipes."""
 
 import json
-import shutil
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from ops.command_line.terminal import counted, escape_control, width
 from schemas.outbox.dead_letters.details import DeadLetterDetail, difference
 from schemas.outbox.dead_letters.groups import Groups
 from schemas.outbox.dead_letters.replays import Replay, Replays
@@ -38,7 +37,8 @@ def print_groups(found: Groups) -> None:
             for group in found.unrecognized_groups
         ]  # fmt: skip
         _table(("group", "unrecognized in", "messages", "first", "last", "why it was not accepted"), of_unrecognized)
-    print(f"{found.dead:,} dead letters in {len(found.items)} groups; {found.unrecognized:,} unrecognized messages.")
+    of_groups = f"{counted(found.dead, 'dead letter')} in {counted(len(found.items), 'group')}"
+    print(f"{of_groups}; {counted(found.unrecognized, 'unrecognized message')}.")
     if found.items:
         print("Next: ./stint dead list --group GROUP, ./stint dead show ID; fix the cause; ./stint dead replay --group GROUP "
               "--canary 1 --reason '…' --watch")  # fmt: skip
@@ -68,7 +68,8 @@ def print_detail(found: DeadLetterDetail) -> None:
     print(f"{found.actor or 'unrecognized message'}  {found.id}  {found.state}")
     died = "never died" if found.died_at is None else f"died {_at(found.died_at)}"
     print(f"  queue {found.queue}, enqueued {_at(found.created_at)}, {died}; group {found.fingerprint or 'none'}")
-    print(f"  {found.attempts} failed attempts of {found.max_attempts}, replayed {found.replays} times")
+    attempts, replays = counted(found.attempts, "failed attempt"), counted(found.replays, "time")
+    print(f"  {attempts} of {found.max_attempts}, replayed {replays}")
     if found.cause is not None:
         print(f"  caused by {found.cause.actor} {found.cause.id} ({found.cause.state})")
     for caused in found.caused:
@@ -77,7 +78,7 @@ def print_detail(found: DeadLetterDetail) -> None:
         print(f"  {_subject(subject)}")
     if found.bill is not None:
         project, task = found.bill.xero_project_id or "none", found.bill.xero_task_id or "none"
-        print(f"  in Xero: project {project}, task {task}; consultant {_escape_control(found.bill.consultant)}")
+        print(f"  in Xero: project {project}, task {task}; consultant {escape_control(found.bill.consultant)}")
     print("\nbody")
     _indented(found.body if isinstance(found.body, str) else json.dumps(found.body, indent=2, ensure_ascii=False))
     if found.headers:
@@ -85,12 +86,12 @@ def print_detail(found: DeadLetterDetail) -> None:
         _indented(found.headers)
     for attempt in found.failures:
         title = f"attempt {attempt.n}, {_at(attempt.at)}, {attempt.worker}"
-        print(f"\n{title}: {attempt.error_class}: {_escape_control(attempt.error)}")
+        print(f"\n{title}: {attempt.error_class}: {escape_control(attempt.error)}")
         _indented(attempt.traceback.rstrip())
     if found.error and not found.failures:
-        print(f"\nerror: {_escape_control(found.error)}")
+        print(f"\nerror: {escape_control(found.error)}")
     for event in found.history:
-        print(f"\n{_at(event.at)} {event.action} by {_escape_control(event.who)}: {_escape_control(event.reason)}")
+        print(f"\n{_at(event.at)} {event.action} by {escape_control(event.who)}: {escape_control(event.reason)}")
         if event.before is not None:
             print_difference(event.before, event.after, changes=True)
 
@@ -101,21 +102,21 @@ def _subject(subject: Subject) -> str:
     customer = (f" for {subject.customer}" if of else f", {subject.customer}") if subject.customer else ""
     day = f", {subject.day}" if subject.day else ""
     minutes = f", {subject.seconds // 60} min" if subject.seconds is not None else ""
-    return _escape_control(f"{subject.kind} {subject.name}{of}{customer}{day}{minutes}")
+    return escape_control(f"{subject.kind} {subject.name}{of}{customer}{day}{minutes}")
 
 
 def print_replay(found: Replay) -> None:
     """The state of a replay."""
     if found.state == "dry_run":
-        print(f"{found.selected:,} dead letters would be replayed; nothing was sent.")
+        print(f"{counted(found.selected, 'dead letter')} would be replayed; nothing was sent.")
         return
     if found.selected == 0:
         print("No dead letter matches; nothing was sent.")
         return
     print(f"replay {found.id}: {found.state}; {counts_of(found)}")
     if found.state == "cancelled":
-        why = f": {_escape_control(found.cancelled_because)}" if found.cancelled_because else "; no reason was given"
-        print(f"It was cancelled by {_escape_control(found.cancelled_by or 'somebody')}{why}.")
+        why = f": {escape_control(found.cancelled_because)}" if found.cancelled_because else "; no reason was given"
+        print(f"It was cancelled by {escape_control(found.cancelled_by or 'somebody')}{why}.")
     if found.stopped_because:
         left = found.selected - found.sent - found.skipped
         print(f"It was stopped: {found.stopped_because}. Not sent, still dead letters: {left:,}.")
@@ -151,11 +152,11 @@ def counts_of(found: Replay) -> str:
 def print_difference(before: Json, after: Json, *, changes: bool) -> None:
     """A diff of two redacted bodies. `changes` says whether the unredacted bodies differ."""
     changed = difference(before, after)
-    print("\n".join(map(_escape_control, changed)) or ("The change is in redacted text." if changes else "Nothing changes."))
+    print("\n".join(map(escape_control, changed)) or ("The change is in redacted text." if changes else "Nothing changes."))
 
 
 def _width() -> int:
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 160
+    return width() or 160
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -171,16 +172,11 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _indented(text: str) -> None:
-    print("\n".join(f"    {_escape_control(line)}" for line in text.splitlines()))
-
-
-def _escape_control(line: str) -> str:
-    """The line with control characters escaped: a message from an unknown sender must not control the terminal."""
-    return "".join(c if c.isprintable() or c in "\t\n" else c.encode("unicode_escape").decode() for c in line)
+    print("\n".join(f"    {escape_control(line)}" for line in text.splitlines()))
 
 
 def _one_line(text: str | None, width: int = 160) -> str:
-    line = _escape_control(" ".join((text or "").split()))
+    line = escape_control(" ".join((text or "").split()))
     return line if len(line) <= max(width, 30) else f"{line[: max(width, 30)]}…"
 
 

@@ -107,10 +107,10 @@ def _shown(status: Json) -> list[str]:
         return lines
     lines += ["", _queues(status), ""]
     if status["xeroDiffers"]:
-        lines.append(f"{counted(status['xeroDiffers'], 'bill')} differ from their time entries in Xero.")
+        lines.append(f"Bills differ from their time entries in Xero: {status['xeroDiffers']:,}.")
     for waiting in status["xeroWaiting"]:
-        of = f"{counted(waiting['count'], 'bill')} of {', '.join(waiting['customers'])} wait for Xero:"
-        lines.append(escape_control(f"{of} {waiting['error']}"))
+        bills = f"Approved bills wait for Xero: {waiting['count']:,}, of {', '.join(waiting['customers'])}."
+        lines.append(escape_control(f"{bills} {waiting['error']}"))
     relays = counted(len(_alive(status, "relay")), "relay")
     unrecognized = counted(status["unrecognizedMessages"], "unrecognized message")
     return [*lines, f"{relays}, {unrecognized}. ./stint doctor says what is wrong."]
