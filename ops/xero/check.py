@@ -7,7 +7,9 @@ import json
 import sys
 import time
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
+
+from pydantic.alias_generators import to_camel
 
 from ops.command_line.tables import Wrong, table
 from ops.command_line.terminal import escape_control
@@ -19,6 +21,7 @@ from schemas.postgres.listing import MAX_LIMIT, Page
 from schemas.reports.days import days
 from schemas.settings import settings
 from schemas.xero.reconciliation import comparison
+from schemas.xero.reconciliation.models import Result
 from schemas.xero.reconciliation.table import as_csv
 
 if TYPE_CHECKING:
@@ -28,7 +31,6 @@ NOT_ALL_AGREE = 3  # the exit code
 POLL_SECONDS = 1.0
 NO_WORKER_SECONDS = 60  # after these without progress it prints what may be missing
 MAX_SHOWN = 20  # bills and entries in the table
-RESULTS = ("agrees", "accepted", "differs", "missing", "tooMany")
 
 Json = dict[str, Any]
 
@@ -103,16 +105,16 @@ def _show(compared: Json) -> None:
         for item in wrong[:MAX_SHOWN]:
             numbers = ("" if item[name] is None else f"{item[name]:,}" for name in ("minutes", "xeroMinutes"))
             names = (escape_control(item[name] or "") for name in ("userName", "customerName"))
-            bill = f"{item['cause']}; bill {item['billId']}" if item["billId"] else item["cause"]
-            rows.append((item["date"], *numbers, Wrong(item["result"]), *names, bill))
-        print(table(("day", "minutes", "in Xero", "result", "user", "customer", "cause"), rows), end="\n\n")
+            rows.append((item["date"], *numbers, Wrong(item["result"]), *names, item["cause"], item["billId"]))
+        print(table(("day", "minutes", "in Xero", "result", "user", "customer", "cause", "bill"), rows), end="\n\n")
         if len(wrong) > MAX_SHOWN:
             print(f"… and {len(wrong) - MAX_SHOWN:,} more; --json and --csv show all of them.")
-    for name in RESULTS:
-        total = compared["totals"][name]
+    for name in get_args(Result):
+        total = compared["totals"][to_camel(name)]
         print(f"{name:<10}{total['count']:>8,}   {total['minutes']:>10,} min billed   {total['xeroMinutes']:>10,} min in Xero")
     readings_at = [project["readAt"] for project in compared["projects"]]
     if readings_at:
         oldest = readings_at[0]
-        print(f"projects in Xero: {len(readings_at):,}; all were read since {oldest or '(some were never read)'}")
+        when = f"all were read since {oldest}" if oldest else "some were never read"
+        print(f"projects in Xero: {len(readings_at):,}; {when}")
     print("All agree." if compared["allAgree"] else "Not all agree: docs/xero.md, Comparing bills with Xero, says what to do.")
