@@ -66,7 +66,14 @@ def ids(page: Path) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Links and names
+# Links, names and lines
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_no_line_that_continues_a_sentence_begins_like_a_list(page: Path) -> None:
+    """Markdown makes an item of a list of a line that begins with `1. ` or `- `."""
+    prose = re.sub(r"^( *)```.*?^\1```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert re.findall(r"^ *(?![|#])[^\n]*[a-z,]\n *(?:1[.)]|[-+*]|#+) [^\n]*", prose, re.MULTILINE) == []
 
 
 @pytest.mark.parametrize("page", [*PAGES, *sorted((CHECKOUT / "docs/decisions").glob("*.md"))], ids=ids)
