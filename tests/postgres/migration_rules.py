@@ -158,7 +158,7 @@ def _added(table: str, column: Any) -> Iterator[str]:
     if default is not None and not _is_constant(default.raw_expr):
         yield f"The default of {table}.{column.colname} may rewrite the table: only a constant, or now()."
     if kinds.keys() - {ConstrType.CONSTR_DEFAULT, ConstrType.CONSTR_NOTNULL, ConstrType.CONSTR_NULL} and table not in SMALL:
-        yield f"A constraint in the column {table}.{column.colname} reads the table under a lock: write it as ADD CONSTRAINT … NOT VALID."
+        yield f"A constraint in the column {table}.{column.colname} reads the table under a lock: ADD CONSTRAINT … NOT VALID."
 
 
 def _is_constant(expression: Any) -> bool:
