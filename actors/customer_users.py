@@ -33,6 +33,7 @@ async def read_user_pool(call: ExternalCall) -> None:
     async with call.start() as (conn, _):
         reading = await user_pool.begin(conn)
         if not current.uses_external_identity:  # the setting was changed
+            await user_pool.forget(conn)
             call.skip()
     try:
         async with call.timeout():
@@ -40,7 +41,7 @@ async def read_user_pool(call: ExternalCall) -> None:
     except (Unavailable, TimeoutError) as error:
         async with call.complete() as conn:
             await user_pool.record_failure(conn, error)
-            call.reschedule(current.stint_pool_seconds)
+            call.reschedule(min(user_pool.AGAIN_SECONDS, current.stint_pool_seconds))
         return
     async with call.complete() as conn:
         lost = await reading.save(conn)

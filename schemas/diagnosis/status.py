@@ -76,7 +76,8 @@ async def read(
 
 async def _user_pool(conn: Connection, settings: Settings) -> str:
     reading = await user_pool.last_reading(conn)
-    if reading.age_seconds is not None and reading.age_seconds < user_pool.LATE_SECONDS + settings.stint_pool_seconds:
+    late_seconds = user_pool.LATE_SECONDS + settings.stint_pool_seconds
+    if reading.error is None and reading.age_seconds is not None and reading.age_seconds < late_seconds:
         return "ok"
     when = "was never read" if reading.age_seconds is None else f"was last read {reading.age_seconds:,.0f} s ago"
     return f"{when}: {reading.error}" if reading.error else when

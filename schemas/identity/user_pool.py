@@ -2,7 +2,7 @@
 Slack, mails, and being listed.
 
 One message, ReadUserPool, reads the whole pool again and again; the rescuer starts it when there is none. A pool that does not
-answer removes nobody: the reading is late then, and `./stint doctor` says so.
+answer removes nobody: the reading has failed then, and `./stint doctor` says why.
 """
 
 from datetime import datetime
@@ -16,7 +16,8 @@ from schemas.messages import ReadUserPool
 from schemas.outbox import outbox
 from schemas.postgres.connection import Connection
 
-LATE_SECONDS = 120.0  # `./stint doctor` reports an older reading
+LATE_SECONDS = 120.0  # `./stint doctor` reports an older reading, and each one that has failed
+AGAIN_SECONDS = 10.0  # until the next reading after one that has failed, at most
 MAX_CONFIRMED = 100  # accounts that one reading looks up one by one, because the list did not have them
 
 
@@ -132,6 +133,11 @@ async def record_failure(conn: Connection, error: Unavailable | TimeoutError) ->
     """Stores why the pool could not be read."""
     text = error.detail if isinstance(error, Unavailable) else "The reading was not complete in time."
     await conn.execute("UPDATE user_pool_readings SET error = %s", (text,))
+
+
+async def forget(conn: Connection) -> None:
+    """Forgets the last reading: there is no pool any more, so it is not late."""
+    await conn.execute("UPDATE user_pool_readings SET read_at = NULL, error = NULL")
 
 
 async def last_reading(conn: Connection) -> Reading:

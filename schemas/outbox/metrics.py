@@ -175,8 +175,12 @@ async def _dead_letters(conn: Connection) -> list[str]:
 
 async def _others(conn: Connection) -> list[str]:
     """What other packages record: SQL may read the tables of any."""
-    lines = ["# TYPE stint_user_pool_read_age_seconds gauge"]  # schemas/identity/user_pool.py
-    age = await conn.value("SELECT extract(epoch FROM clock_timestamp() - read_at)::float FROM user_pool_readings")
-    if age is not None:
-        lines.append(f"stint_user_pool_read_age_seconds {age:.1f}")
-    return lines
+    age, failing = await conn.one(
+        "SELECT extract(epoch FROM clock_timestamp() - read_at)::float, (error IS NOT NULL)::int FROM user_pool_readings"
+    )  # schemas/identity/user_pool.py
+    return [
+        "# TYPE stint_user_pool_failing gauge",
+        f"stint_user_pool_failing {failing}",
+        "# TYPE stint_user_pool_read_age_seconds gauge",
+        *([] if age is None else [f"stint_user_pool_read_age_seconds {age:.1f}"]),
+    ]

@@ -181,6 +181,7 @@ def in_the_process(healthy: Series) -> dict[str, tuple[Series, int]]:
         "A replication slot of Postgres keeps WAL": ({'stint_postgres_slot_bytes{slot="a"}': 2e9}, 0),
         "The last backup is too old": ({"stint_backup_age_seconds": 172_801, "stint_backup_max_age_seconds": 172_800}, 0),
         "A process is frozen": ({'stint_frozen{kind="work"}': 1}, 0),
+        "User pool was last read": ({"stint_user_pool_failing": 1}, 0),
         "Answers with 5xx": ({"stint_requests_failed_total": 0}, 5),
         "Live events end, or are many": ({'stint_listeners_ended_total{why="slow"}': 0}, 10),
         "Attempts fail, or handlers grow slow": ({'stint_attempts_failed_total{actor="sync_bill"}': 0}, 5),

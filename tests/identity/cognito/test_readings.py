@@ -135,7 +135,7 @@ def test_a_new_role_name_and_customer_are_known_without_a_token(
         problem(client.get("/api/me"), 403)
 
 
-def test_a_pool_that_does_not_answer_removes_nobody_and_the_doctor_says_that_the_reading_is_late(
+def test_a_pool_that_does_not_answer_removes_nobody_and_the_doctor_says_that_its_reading_failed(
     people: Given, pool: UserPool, firm: Installation, admin: Person
 ) -> None:
     person = signed_in(people, pool, pool.add("internal_user"))
@@ -144,7 +144,9 @@ def test_a_pool_that_does_not_answer_removes_nobody_and_the_doctor_says_that_the
     eventually(lambda: firm.value("SELECT error FROM user_pool_readings"), seconds=40, why="a reading that fails")
 
     assert person.get("/api/me")["id"] == person.id and row(firm, person.email)[0] is True
-    assert "user pool" not in " ".join(_found(firm))  # not late yet
+    [failed] = [what for what in _found(firm) if what.startswith("user pool was last read ")]
+    assert "does not answer" in failed
+    assert "stint_user_pool_failing 1" in httpx2.get(f"{firm.url}/metrics").text
     firm.rows("UPDATE user_pool_readings SET read_at = read_at - interval '5 minutes' RETURNING 1")
     [late] = [what for what in _found(firm) if what.startswith("user pool was last read 3")]
     assert "does not answer" in late
@@ -154,6 +156,21 @@ def test_a_pool_that_does_not_answer_removes_nobody_and_the_doctor_says_that_the
     assert "user pool" not in " ".join(_found(firm))
     # one message for the whole installation, which is not a failed attempt
     assert firm.rows("SELECT count(*), max(attempts) FROM messages WHERE actor = 'read_user_pool'") == [(1, 0)]
+
+
+def test_a_pool_that_is_not_used_any_more_is_not_late(firm: Installation) -> None:
+    after_a_reading(firm)
+    firm.kill("work")
+    firm.environment["IDENTITY"] = "local"
+    firm.start("work")
+    try:
+        forgotten = "SELECT count(*) FROM user_pool_readings WHERE read_at IS NULL AND error IS NULL"
+        eventually(lambda: firm.value(forgotten), seconds=40, why=f"the reading is forgotten: {firm.log('work')[-800:]}")
+    finally:
+        firm.kill("work")
+        firm.environment["IDENTITY"] = "cognito"
+        firm.start("work")
+    after_a_reading(firm)
 
 
 def test_an_account_that_the_list_lacks_but_that_exists_keeps_access(
