@@ -1,6 +1,5 @@
 """The form of a nudge that asks when the timer ended, for a time that has no button."""
 
-import json
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -21,27 +20,19 @@ from schemas.slack.commands import views as command_views
 from schemas.slack.commands.likely_ends import RunningSince
 from schemas.slack.commands.timer_changes import StopAnswer
 from schemas.slack.commands.views import END
-from schemas.slack.payloads import Action, BlockActions, Payload, Short, SlackId, ViewSubmission
+from schemas.slack.payloads import Action, BlockActions, Origin, Short, SlackId, ViewSubmission
 from schemas.slack.typed import times
 
 PICK_A_TIME = "Pick a day and a time."
 FORM_UNKNOWN = "This is not one of Stint's forms."
 
 
-class StopOrigin(Payload):
-    """Which timer the form stops, and the nudge that it belongs to: the form's private_metadata. It is not trusted."""
+class StopOrigin(Origin):
+    """Which timer the form stops, and the nudge that it belongs to."""
 
     timer_id: UUID
     channel_id: SlackId | None = None
     response_url: Short | None = None
-
-    @classmethod
-    def parse(cls, private_metadata: str) -> "StopOrigin | None":
-        """The origin; None if the text is not valid metadata of this form."""
-        try:
-            return cls.model_validate(json.loads(private_metadata))
-        except (ValueError, RecursionError):
-            return None
 
 
 async def open_stop_form(responder: Responder, pressed: BlockActions, action: Action) -> None:

@@ -98,19 +98,23 @@ class View(Payload):
         return [option.value for field in found for option in field.selected_options or ()]
 
 
-class FormOrigin(Payload):
-    """Where a form was opened: the form's private_metadata. It is not trusted."""
-
-    channel_id: SlackId
-    customer_id: Annotated[str | None, StringConstraints(max_length=40)] = None
+class Origin(Payload):
+    """What a form keeps of how it was opened: its private_metadata, which Slack sends with the form. It is not trusted."""
 
     @classmethod
-    def parse(cls, private_metadata: str) -> "FormOrigin | None":
-        """The origin; None if the text is not valid metadata of Stint's form."""
+    def parse(cls, private_metadata: str) -> Self | None:
+        """The origin; None if the text is not valid metadata of this kind of form."""
         try:
             return cls.model_validate(json.loads(private_metadata))
         except (ValueError, RecursionError):
             return None
+
+
+class FormOrigin(Origin):
+    """Where the form of a new task was opened."""
+
+    channel_id: SlackId
+    customer_id: Annotated[str | None, StringConstraints(max_length=40)] = None
 
 
 class Organization(Payload):

@@ -1,9 +1,7 @@
 """The form with which an admin rejects time bills: which of them, and why."""
 
-import json
 from typing import Any
 
-from pydantic import ValidationError
 from slack_sdk.models.blocks import InputBlock, Option, PlainTextInputElement, SectionBlock, StaticMultiSelectElement
 from slack_sdk.models.blocks.basic_components import MarkdownTextObject, PlainTextObject
 from slack_sdk.models.views import View
@@ -19,7 +17,7 @@ from schemas.slack.approvals.blocks import (
     shortened,
 )
 from schemas.slack.approvals.pending import ShownBill
-from schemas.slack.payloads import Payload, Short, SlackId
+from schemas.slack.payloads import Origin, Short, SlackId
 from schemas.slack.views import MAX_OPTION_LENGTH, Modal
 
 REJECT_FORM = "reject_bills"
@@ -28,19 +26,11 @@ MAX_REASON_LENGTH = 2_000  # as rejectionNote of the API
 MAX_OPTIONS = 100
 
 
-class ListOrigin(Payload):
-    """The message whose button opened the form: the form's private_metadata. It is not trusted."""
+class ListOrigin(Origin):
+    """The message whose button opened the form."""
 
     response_url: Short
     channel_id: SlackId | None = None
-
-    @classmethod
-    def parse(cls, private_metadata: str) -> "ListOrigin | None":
-        """The origin; None if the text is not valid metadata of this form."""
-        try:
-            return cls.model_validate(json.loads(private_metadata))
-        except (ValidationError, ValueError, RecursionError):
-            return None
 
 
 def form(bills: list[ShownBill], *, left_out: list[str], origin: ListOrigin) -> Modal:
