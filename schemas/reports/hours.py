@@ -14,7 +14,7 @@ from schemas.hours.time_bills import BillFilter
 from schemas.identity.users import User
 from schemas.postgres.connection import Connection, one_json
 from schemas.reports.days import check_number_of_days
-from schemas.reports.models import HoursReport, HoursRow, HoursSums, Level
+from schemas.reports.models import HoursReport, HoursRow, HoursSums, Level, PartOfReport
 
 LEVELS: tuple[Level, ...] = get_args(Level)
 MAX_ROWS = 20_000
@@ -89,11 +89,36 @@ async def report(
 ) -> bytes:
     """The report of the bills that this user may see, as JSON (HoursReport); the filters have both days. Raises Invalid for too
     many days, and for a report of more than `max_rows` rows, and Forbidden for a filter that is not for customers' users."""
+    return await _report(conn, levels, filters, HoursReport, {}, user=user, max_rows=max_rows)
+
+
+async def part(
+    conn: Connection, levels: Sequence[Level], filters: BillFilter, *, user: User, start: int, most: int
+) -> PartOfReport:
+    """At most `most` items of such a report, from that one on, counted from 0."""
+    of_two = {"start": start, "most": most} if len(levels) > 1 else {}
+    found = PartOfReport.from_json(await _report(conn, levels, filters, PartOfReport, of_two, user=user, max_rows=MAX_ROWS))
+    if of_two:
+        return found
+    return found.model_copy(update={"subtotals": found.items, "items": found.items[start : start + most]})
+
+
+async def _report(
+    conn: Connection,
+    levels: Sequence[Level],
+    filters: BillFilter,
+    model: type[HoursReport],
+    part_of_items: Mapping[str, int],
+    *,
+    user: User,
+    max_rows: int,
+) -> bytes:
     items, parameters = await _items(conn, levels, filters, user=user, max_rows=max_rows)
     subtotals = "'[]'::json"
     if len(levels) > 1:
         of_first = _added_up(list(_GROUPED[levels[0]]), internal=user.is_internal)
         subtotals = _rows(f"({of_first})", levels[:1])
+    selected = _rows("item", levels, "LIMIT %(most)s OFFSET %(start)s" if part_of_items else "")
     totals = _added_up([], internal=user.is_internal)
     found = await one_json(
         conn,
@@ -101,11 +126,12 @@ async def report(
         WITH item AS MATERIALIZED ({items}), report AS (
             SELECT %(levels)s::text[] AS group_by, %(start_date)s::date AS start_date, %(end_date)s::date AS end_date,
                    (SELECT {json_object(HoursSums, "t")} FROM ({totals}) t) AS totals,
-                   {subtotals} AS subtotals, {_rows("item", levels)} AS items
+                   {subtotals} AS subtotals, {selected} AS items, size.rows
+            FROM (SELECT count(*) AS rows FROM item) size
         )
-        SELECT CASE WHEN (SELECT count(*) FROM item) <= %(max_rows)s THEN {json_object(HoursReport, "report")} END FROM report
+        SELECT CASE WHEN rows <= %(max_rows)s THEN {json_object(model, "report")} END FROM report
         """,
-        parameters | {"levels": list(levels)},
+        parameters | {"levels": list(levels), **part_of_items},
     )
     if found is None:
         raise _too_many_rows(max_rows)
@@ -188,10 +214,12 @@ def _named(source: str, levels: Sequence[Level]) -> str:
     return f"SELECT {', '.join([*fields, *(f's.{name}' for name in _SUMS)])} FROM {source} s {joins}"
 
 
-def _rows(source: str, levels: Sequence[Level]) -> str:
-    """SQL for the rows of `source` as a JSON list of HoursRow."""
-    row = json_object(HoursRow, "r")
-    return f"(SELECT coalesce(json_agg({row} ORDER BY {_order(levels)}), '[]') FROM ({_named(source, levels)}) r)"
+def _rows(source: str, levels: Sequence[Level], part: str = "") -> str:
+    """SQL for the rows of `source` as a JSON list of HoursRow; with a LIMIT in `part`, of these alone."""
+    row, named = json_object(HoursRow, "r"), _named(source, levels)
+    if part:
+        named = f"SELECT * FROM ({named}) r ORDER BY {_order(levels)} {part}"
+    return f"(SELECT coalesce(json_agg({row} ORDER BY {_order(levels)}), '[]') FROM ({named}) r)"
 
 
 def wrong_sums() -> str:

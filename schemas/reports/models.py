@@ -56,3 +56,9 @@ class HoursReport(Row):
     totals: HoursSums
     subtotals: Annotated[list[HoursRow], Field(description="by the first of two levels; empty with one level")]
     items: Annotated[list[HoursRow], Field(description="names in their order, days the earliest first")]
+
+
+class PartOfReport(HoursReport):
+    """A report with some of its items. Totals and subtotals are those of the whole; subtotals also of one level."""
+
+    rows: int  # all items of the report

@@ -178,9 +178,9 @@ def test_a_pillar_of_another_customer_is_left_out(given: Given, browsers: Browse
     assert page.html.one("form", class_="filters").fields()["pillar_id"] == pillars[customer["id"]]
 
 
-def test_a_report_that_is_too_long_for_the_page_is_still_a_file(given: Given, browsers: Browsers, consultant: Person) -> None:
+def test_a_long_report_has_pages_and_one_file(given: Given, browsers: Browsers, consultant: Person) -> None:
     admin = given.admin()
-    for _ in range(4):
+    for _ in range(2):
         given.many_bills(consultant, given.task(admin), 340, first="2025-01-01")
     browser = browsers.person()
     query: dict[str, Any] = {
@@ -191,6 +191,19 @@ def test_a_report_that_is_too_long_for_the_page_is_still_a_file(given: Given, br
         "end_date": "2025-12-31",
     }
     page = browser.get(PATH, **query)
-    assert page.status == 422 and "more than 1,200 rows" in page.text and not list(page.html.all("table"))
-    answer = browser.request("GET", f"{PATH}/hours.csv", params=query).answer
-    assert answer.content.count(b"\r\n") == 1361
+    assert "Rows 1 to 500 of 680. Subtotals, the total and the CSV file are of all." in page.text
+    assert len(rows(page)) == 500 + 250 + 1 and rows(page)[-1][1:3] == ["680", "680:00"]
+    assert rows(page)[0][1] == "2" and len(list(page.html.one("figure").all("g"))) == 365
+    pages = page.html.one("nav", aria_label="Pages of the table")
+    assert [link.text for link in pages.all("a")] == ["More rows"]
+    last = browser.get(pages.one("a")["href"])
+    assert "Rows 501 to 680 of 680." in last.text and len(rows(last)) == 180 + 90 + 1
+    assert rows(last)[-1] == rows(page)[-1] and rows(page)[0][0] == "Wed 1 Jan 2025" and rows(last)[0][0] == "Mon 8 Sep 2025"
+    back = last.html.one("a", rel="prev")["href"]
+    assert rows(browser.get(back)) == rows(page) and "page=" not in back
+    beyond = browser.get(PATH, follow=False, page=7, **query)
+    assert beyond.status == 303 and rows(browser.get(beyond.location)) == rows(page)
+    assert all("page=" not in link["href"] for link in last.html.one("nav", aria_label="Periods").all("a"))
+    answer = browser.request("GET", f"{PATH}/hours.csv", params=query | {"page": 2}).answer
+    assert answer.content.count(b"\r\n") == 681
+    assert browser.get(PATH, page="x").status == 422

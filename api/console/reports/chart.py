@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from api.console.formats import Formats
 from api.console.reports.filters import ReportFilters
 from api.console.reports.rows import days_of, key_of, label_of, label_of_days
-from schemas.reports.models import HoursReport, HoursRow, Level
+from schemas.reports.models import HoursRow, Level, PartOfReport
 
 MOST_BARS = 15  # of names: those with most hours
 TIME_LEVELS = ("day", "week", "month")
@@ -36,10 +36,9 @@ class Chart:
     title: str
 
 
-def chart(report: HoursReport, filters: ReportFilters, show: Formats) -> Chart | None:
+def chart(report: PartOfReport, filters: ReportFilters, show: Formats) -> Chart | None:
     """The chart of a report; None if it would have one bar at most."""
-    level = filters.by
-    rows, others = report.subtotals if len(filters.levels) == 2 else report.items, ""
+    level, rows, others = filters.by, report.subtotals, ""
     if level in TIME_LEVELS:
         groups = _without_gaps(report, rows, level, show)
     else:
@@ -65,7 +64,7 @@ def chart(report: HoursReport, filters: ReportFilters, show: Formats) -> Chart |
     return Chart(level in TIME_LEVELS, bars, show.minutes(most), others, title)
 
 
-def _without_gaps(report: HoursReport, rows: list[HoursRow], level: Level, show: Formats) -> list[tuple[str, int, int]]:
+def _without_gaps(report: PartOfReport, rows: list[HoursRow], level: Level, show: Formats) -> list[tuple[str, int, int]]:
     """A group for each day, week or month of the report, in their order."""
     known = {key_of(row, level): (row.approved_minutes, row.unapproved_minutes) for row in rows}
     groups, start = [], _start(report.start_date, level)

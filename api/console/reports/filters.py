@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 from uuid import UUID
+
+from pydantic import Field
 
 from api.console.forms import FormModel
 from schemas.base import Day
@@ -28,8 +30,9 @@ assert set(LEVELS) == set(get_args(Level)) and set(XERO_STATUSES) == set(get_arg
 
 
 class ReportFilters(FormModel):
-    """The filters in the query. Without days: the last 30."""
+    """The filters in the query. Without days: the last 30. `page`: of the rows of the table, from 1; without one, the first."""
 
+    UNSEEN = frozenset({"page"})
     start_date: Day | None = None
     end_date: Day | None = None
     by: Level = "customer"
@@ -39,6 +42,7 @@ class ReportFilters(FormModel):
     user_id: UUID | None = None
     status: Status | None = None
     xero_status: XeroStatus | None = None
+    page: Annotated[int | None, Field(ge=1, le=10_000)] = None
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -60,8 +64,8 @@ class ReportFilters(FormModel):
 
     @property
     def values(self) -> dict[str, Any]:
-        """The filters by name, as a query has them; None: not set."""
-        return self.model_dump(mode="json")
+        """The filters by name, as a query has them; None: not set. Without the page: other filters have other rows."""
+        return self.model_dump(mode="json", exclude={"page"})
 
     def link(self, **changed: Any) -> str:
         """The page with some of these filters changed; None leaves one out."""

@@ -20,10 +20,20 @@ from schemas.postgres.connection import Connection
 from schemas.reports import hours
 from schemas.reports.choices import Choice, choices
 from schemas.reports.days import MAX_DAYS, days
-from schemas.reports.models import HoursReport
+from schemas.reports.models import PartOfReport
 
 KINDS = ("customer", "pillar", "person")
-MAX_SHOWN = 1_200  # rows on the page, such as a year of 20 people by week; a file has more
+MAX_SHOWN = 500  # rows on the page; a file has more
+
+
+@dataclass(frozen=True)
+class RowsShown:
+    """Which rows of the report the page has, counted from 1, without subtotals."""
+
+    page: int
+    first: int
+    last: int
+    of: int
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,7 @@ class Shown:
     facts: list[tuple[str, str]]
     groups: list[TableGroup]
     totals: list[str]
+    rows: RowsShown
     chart: Chart | None
     is_empty: bool
 
@@ -43,15 +54,18 @@ async def show_reports(request: ApiRequest) -> Response[bytes]:
     """The hours of some days by one or two levels, as a chart and a table."""
     form = read_query(request, ReportFilters)
     show = Formats.of(request.headers.get("accept-language", ""), request.settings.stint_timezone)
-    found: HoursReport | None = None
+    found: PartOfReport | None = None
     async with request.database.connection() as conn:
         today = await get_today(conn, request.settings.stint_timezone)
         chosen, offered = await complete(conn, form.value or ReportFilters(), today, request.settings.stint_timezone)
         check_days(form, chosen, show)
         if form.value is not None and not form.is_wrong:
             with form.catching():
-                answer = await hours.report(conn, chosen.levels, chosen.bills, user=request.user, max_rows=MAX_SHOWN)
-                found = HoursReport.from_json(answer)
+                found = await hours.part(
+                    conn, chosen.levels, chosen.bills, user=request.user, start=start_of(chosen), most=MAX_SHOWN
+                )
+    if found is not None and found.rows and not found.items:  # it had more pages when this link was made
+        return redirect(chosen.link())
     return page(
         request,
         "reports.html",
@@ -77,6 +91,11 @@ async def download_report(request: ApiRequest) -> Response[bytes]:
         chosen, _ = await complete(conn, form.value, await get_today(conn, zone), zone)
         fields, rows = await hours.table(conn, chosen.levels, chosen.bills, user=request.user)
     return csv_response(request, fields, rows, f"hours-{chosen.start_date}-{chosen.end_date}.csv")
+
+
+def start_of(chosen: ReportFilters) -> int:
+    """The first row of the page, counted from 0."""
+    return ((chosen.page or 1) - 1) * MAX_SHOWN
 
 
 async def complete(conn: Connection, sent: ReportFilters, today: date, zone: str) -> tuple[ReportFilters, list[Choice]]:
@@ -114,7 +133,7 @@ def facts(chosen: ReportFilters, offered: list[Choice]) -> list[tuple[str, str]]
     return found
 
 
-def shown(report: HoursReport, chosen: ReportFilters, filtered: list[tuple[str, str]], show: Formats) -> Shown:
+def shown(report: PartOfReport, chosen: ReportFilters, filtered: list[tuple[str, str]], show: Formats) -> Shown:
     """The report for the page."""
     first, last = report.start_date, report.end_date
     of_days = show.month(first) if month_of(first) == (first, last) else f"{show.day(first)} to {show.day(last)}"
@@ -123,6 +142,7 @@ def shown(report: HoursReport, chosen: ReportFilters, filtered: list[tuple[str, 
         filtered,
         table(report, chosen, show),
         cells(report.totals, show),
+        RowsShown(chosen.page or 1, start_of(chosen) + 1, start_of(chosen) + len(report.items), report.rows),
         chart(report, chosen, show),
         is_empty=not report.items,
     )
