@@ -37,6 +37,10 @@ NOT_PASTED = {
     ("operations.md", "./stint backup backups"): "tests/ops/test_backup.py runs these commands, and compares the rows",
     ("operations.md", "./stint restore backups"): "replaces the database: tests/ops/test_backup.py does that",
     ("operations.md", "pgbackrest"): "needs a server of its own: tests/ops/test_pgbackrest.py runs these blocks",
+    ("operations.md", 'export PATH="$(echo'): "tests/ops/test_moments.py runs this and the next blocks, and restores",
+    ("operations.md", "mkdir -p -m 700 backups/wal"): "as above",
+    ("operations.md", "pg_basebackup"): "as above",
+    ("operations.md", "./stint stop\nBASE="): "as above",
     ("sandbox.md", ""): "needs the sandbox: tests/ops/test_up_sandbox.py pastes its sections",
 }
 # Names in backticks of the form a.b that are not Python's: fields of JSON, and names of other programs.
