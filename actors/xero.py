@@ -65,15 +65,20 @@ async def _record_result(call: ExternalCall, pending: PendingCall, result: Any) 
 
 
 async def _record_failure(call: ExternalCall, pending: PendingCall, error: XeroError | TimeoutError) -> None:
-    """Records the failure, and ends the attempt with it. After a rate limit, without access, and when the user has to be looked
-    up again, the message is rescheduled, and no attempt is counted. Any other create that Xero refuses is not retried, nor is
-    a look whether somebody has changed an entry: the next check follows anyway."""
+    """Records the failure, and ends the attempt.
+
+    After a rate limit, without access, and when the user has to be looked up again, the message is rescheduled, and no attempt
+    is counted. A failed look whether somebody has changed an entry is not repeated: the next check follows anyway. Otherwise
+    the failure is raised, as NonRetryable if Xero has refused a create.
+    """
     failure = error if isinstance(error, XeroError) else XeroError("Xero did not answer in time")
     no_access = await _is_access_in_doubt(call, pending, failure)
     user_in_doubt = bill_calls.is_user_in_doubt(pending.call, error, pending.before)
     reschedules = isinstance(error, RateLimited) or no_access or user_in_doubt
     is_recheck = bill_calls.is_recheck(pending)
-    async with call.complete() if reschedules or is_recheck else call.record_under_lease() as conn:
+    is_completed = reschedules or is_recheck
+    transaction = call.complete() if is_completed else call.record_under_lease()
+    async with transaction as conn:
         if (locked := await bill_sync.lock_bill(conn, pending.bill_id, settings())) is not None:
             record = await bill_calls.record_failure(conn, pending, failure)
             if isinstance(error, RateLimited):
@@ -84,7 +89,7 @@ async def _record_failure(call: ExternalCall, pending: PendingCall, error: XeroE
                 call.reschedule(0)
             elif is_recheck and (wait := await bill_sync.plan_next(conn, locked, record, settings=settings())) is not None:
                 call.reschedule(wait.seconds)
-    if reschedules or is_recheck:
+    if is_completed:
         return
     if pending.call.kind is CallKind.create_entry and isinstance(error, Refused) and not isinstance(error, Unauthorized):
         raise NonRetryable(str(error)) from None

@@ -1,4 +1,5 @@
-"""The start of a process: fast imports; an API's listening socket, and the reports that it serves, and is still alive."""
+"""The start of a process: imports without garbage collections, the listening socket of an API, and reports to the supervisor
+that the process serves, and later that it is alive."""
 
 import gc
 import os

@@ -70,7 +70,7 @@ class ExternalCall:
         """Transaction 1: yields the connection and the message; commits what the block wrote together with the lease. Raises
         AlreadySettled."""
         conn = await self._connection()
-        for started in (False, True):
+        for started in (False, True):  # the second time after the start of a suspected message was committed
             async with conn.transaction():
                 locked = await lock_for_delivery(
                     conn, self._delivery, worker=self._worker, base_seconds=self._base_seconds, started=started

@@ -70,7 +70,8 @@ async def change(
     A transition that the bill's state does not allow, or a stale version, is returned as a Conflict instead of raised, so that
     the caller commits first: the recalculated sum of a stale bill belongs to the version in that Conflict. After a rollback,
     other figures could get the same version, and be approved unseen. So is NotFound for a bill that turns out to be empty.
-    Raises Forbidden for what this user may not change, Invalid for fields that contradict each other.
+    Raises NotFound for an unknown bill, Forbidden for what this user may not change, Invalid for fields that contradict each
+    other.
     """
     _check(patch)
     if patch.status == "pending":

@@ -108,9 +108,7 @@ def decrypt_key(pem: str, secret_key: str) -> "rsa.RSAPrivateKey":
 
 async def is_readable(conn: Connection, secret_key: str) -> bool:
     """Whether SECRET_KEY decrypts the key that signs. True if there is none yet."""
-    pem = await conn.value(
-        "SELECT private_pem FROM signing_keys WHERE retired_at IS NULL ORDER BY created_at DESC LIMIT 1",
-    )
+    pem = await conn.value("SELECT private_pem FROM signing_keys WHERE retired_at IS NULL ORDER BY created_at DESC LIMIT 1")
     try:
         return pem is None or bool(decrypt_key(pem, secret_key))
     except WrongSecretKey:
@@ -140,7 +138,7 @@ class Claims:
 
 async def sign(conn: Connection, claims: Claims, *, settings: Settings) -> str:
     """A new ID token with the same claims as one from Cognito, valid for 12 hours. Its times are the database's, so that the
-    clocks of the processes do not matter. `access_version`: users.access_version, of which the token is void after a change."""
+    clocks of the processes do not matter. It has the user's present `access_version`, and is void once that has changed."""
     import jwt
 
     secret_key = settings.secret_key.get_secret_value()

@@ -115,7 +115,7 @@ class Amqp:
         await self.close()
 
     async def exists(self, queue: str) -> bool:
-        """Whether the queue exists. Raises QueueUnusable if RabbitMQ does not say."""
+        """Whether the queue exists. Raises QueueUnusable if RabbitMQ refuses to look."""
         refusal = await self._declare(queue, passive=True)
         # the same code is that of a queue that exists, and whose node is down
         if refusal is not None and not (refusal.reply_code == NOT_FOUND and "no queue" in refusal.reply_text):
@@ -191,8 +191,8 @@ class Amqp:
         if self.blocked:
             return Problem("blocked", self.blocked)
         if self.lost.done():
-            lost = self.lost.exception()
-            return lost.problem if isinstance(lost, ConnectionLost) else None
+            error = self.lost.exception()
+            return error.problem if isinstance(error, ConnectionLost) else None
         return None if confirmed.done() else Problem("unconfirmed", f"no confirm within {CONFIRM_SECONDS} s")
 
     async def consume(
@@ -207,6 +207,7 @@ class Amqp:
         )
 
     def acknowledge(self, delivery_tag: int) -> None:
+        """Acknowledges a delivery. On a lost connection it does nothing: RabbitMQ delivers the message again."""
         if not self.lost.done():
             self._channel.basic_ack(delivery_tag)
 

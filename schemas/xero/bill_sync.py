@@ -111,10 +111,11 @@ async def _lock_row(conn: Connection, bill_id: UUID, tenant_id: str | None, sett
 async def plan_call(conn: Connection, locked: LockedBill, *, message_id: UUID, settings: Settings) -> PendingCall | Wait | None:
     """The call to make now; its intention is recorded, and it has a slot. Wait: plan again later. None: no call is needed, and
     the bill shows the outcome."""
-    step, record = await _next_step(conn, locked, message_id=message_id, settings=settings)
     bill_id = locked.bill.id
+    record = await entry_records.lock(conn, bill_id, message_id=message_id)
+    step = await _decide(conn, locked, record, settings)
     if isinstance(step, Done):
-        await _record_done(conn, locked.bill.id, step, record, settings)
+        await _record_done(conn, bill_id, step, record, settings)
         return None
     if isinstance(step, Wait):
         return step
@@ -179,11 +180,6 @@ async def mark_failed(conn: Connection, body: dict[str, Any]) -> None:
     )
     if await backlog.is_mapped_differently(conn, bill_id):
         await outbox.enqueue(conn, QueueBills(because="mapped", customer_id=customer_id))
-
-
-async def _next_step(conn: Connection, locked: LockedBill, *, message_id: UUID, settings: Settings) -> tuple[Step, EntryRecord]:
-    record = await entry_records.lock(conn, locked.bill.id, message_id=message_id)
-    return await _decide(conn, locked, record, settings), record
 
 
 async def _decide(conn: Connection, locked: LockedBill, record: EntryRecord, settings: Settings) -> Step:

@@ -1,6 +1,9 @@
 """Xero's users, whom a time entry can name. Consultants are matched by e-mail address; the list is read again for a consultant
-who is not in it, or whom Xero refuses. Each page is one call. Only a read of all pages removes users, and the answer of a call
-changes nothing once another call has started."""
+who is not in it, or whom Xero refuses.
+
+A read of the list is one call for each page. Only a read of all pages removes users. If a later call has started, the answer of
+an earlier one is ignored.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -85,8 +88,8 @@ async def record_page(conn: Connection, tenant_id: str, call: UsersCall, page: U
 
 
 async def end_call(conn: Connection, tenant_id: str, call: UsersCall) -> datetime | None:
-    """Another call may start at once; after a failure, for the same page. Returns when the current read began, or None if a
-    later call has started since."""
+    """Records that the call has ended, so that another one may start at once: after a failure, for the same page. Returns when
+    the current read began, or None if a later call has started since."""
     began: datetime | None = await conn.value(
         """
         UPDATE xero_tenants SET users_requested_at = '-infinity' WHERE tenant_id = %s AND users_requested_at = %s

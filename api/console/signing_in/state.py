@@ -16,9 +16,7 @@ ATTEMPTS = "__Host-stint-attempts"
 MAX_ATTEMPTS = 5  # that a browser keeps
 STATE_MINUTES = 15
 KEPT_PATH, KEPT = "kept_path", "kept"  # fields of the pages of signing in: the path, and each pair as NAME=VALUE
-
-
-FILLED_IN = {"version", "shown", "shown_at", "shown_replays", "step"}  # fields that a page fills in
+FILLED_IN = {"version", "shown", "shown_at", "shown_replays", "step"}  # fields of other pages that no person types
 
 
 def keep_state(response: Response[Any], state: dict[str, str]) -> None:
@@ -56,13 +54,6 @@ def _attempts(request: Request[Any, Any, Any]) -> list[dict[str, str]]:
     return [_texts(attempt) for attempt in found] if isinstance(found, list) else []
 
 
-def _begins_with_id(text: str) -> bool:
-    try:
-        return bool(UUID(text[:36]))
-    except ValueError:
-        return False
-
-
 def _texts(found: Any) -> dict[str, str]:
     """Names and texts; what is no text is left out."""
     return {name: value for name, value in found.items() if isinstance(value, str)} if isinstance(found, dict) else {}
@@ -86,3 +77,10 @@ class KeptForm:
         path = local_path(dict(sent).get(KEPT_PATH, ""), "")
         pairs = [(name, value) for name, _, value in (pair.partition("=") for key, pair in sent if key == KEPT)]
         return cls(path, pairs) if path else None
+
+
+def _begins_with_id(text: str) -> bool:
+    try:
+        return bool(UUID(text[:36]))
+    except ValueError:
+        return False

@@ -22,7 +22,8 @@ _SPECIAL = {"here": "@here", "channel": "@channel", "everyone": "@everyone", "gr
 
 
 class Names:
-    """The names of users and channels by their ids in Slack. `unknown` collects the ids that were looked for and not found."""
+    """The names of users and channels by their ids in Slack. A label in the text is a name, too, also for later mentions that
+    have none. `unknown` collects the ids that were looked for and not found."""
 
     def __init__(self, known: Mapping[str, str] | None = None) -> None:
         self._known = dict(known or {})
@@ -88,12 +89,13 @@ def _without_fences(text: str) -> str:
     parts = text.split(_FENCE)
     if len(parts) % 2 == 0:  # the last one is not closed, and so a part of the text
         parts[-2:] = [_FENCE.join(parts[-2:])]
-    seen = ""
+    text = ""
     for number, part in enumerate(parts):
         part = part.strip("\n") if number % 2 else _without_marks(part)
-        seen += "\n" if seen and part and not seen.endswith("\n") and not part.startswith("\n") else ""
-        seen += part
-    return seen
+        if text and part and not text.endswith("\n") and not part.startswith("\n"):
+            text += "\n"
+        text += part
+    return text
 
 
 def _without_marks(text: str) -> str:
