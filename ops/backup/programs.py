@@ -47,7 +47,7 @@ async def _find(name: str, server_version: int) -> Path:
     """The program for a server of that version: an earlier server accepts nothing from the latest pg_restore, and an earlier
     pg_restore reads no archive of the latest pg_dump."""
     try:
-        latest = await runnable_binaries(None)
+        latest = await runnable_binaries(None, program=name)
         return (earlier_binaries(latest) if server_version < _TRANSACTION_TIMEOUT else latest) / name
     except CommandError:
         if (found := shutil.which(name)) is None:

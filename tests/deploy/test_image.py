@@ -40,3 +40,16 @@ def test_the_image_lacks_what_only_tests_use_and_nothing_else() -> None:
 
 def test_both_stages_have_the_same_base_which_can_be_chosen() -> None:
     assert re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE) == ["${BASE}", "${BASE}"]
+
+
+def test_the_services_of_aws_that_stint_calls_are_kept() -> None:
+    [kept] = re.findall(r"botocore/data .*\\\n(.*) -exec rm", DOCKERFILE)
+    sources = [path.read_text() for folder in ("api", "actors", "ops", "schemas") for path in (CHECKOUT / folder).rglob("*.py")]
+    called = {service for source in sources for service in re.findall(r'boto3\.client\(\s*"([a-z0-9-]+)"', source)}
+    assert len(called) == 2 and called < set(re.findall(r"! -name (\S+)", kept))
+
+
+def test_the_programs_of_postgres_that_commands_run_are_kept() -> None:
+    kept = set(re.findall(r"! -path '\*/bin/(\w+)'", DOCKERFILE))
+    sources = [path.read_text() for path in (CHECKOUT / "ops/backup").glob("*.py")]
+    assert kept == {name for source in sources for name in re.findall(r'run_program\(\s*"(\w+)"', source)}

