@@ -5,8 +5,17 @@ from contextlib import closing
 
 import pytest
 
+from tests.api.tenants import Tenant, tenant
 from tests.console.client import Browsers
 from tests.support.given import Given
+from tests.support.installation import Installation
+
+
+@pytest.fixture(scope="module")
+def everything(stint: Installation) -> Iterator[Tenant]:
+    """A customer with one row of everything."""
+    with closing(Given(stint)) as given:
+        yield tenant(given)
 
 
 @pytest.fixture

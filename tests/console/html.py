@@ -56,20 +56,24 @@ class Element:
 
     def fields(self) -> dict[str, str]:
         """What a browser would send of this form, without its buttons: the last value of each name."""
-        found = {}
+        return dict(self.pairs())
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """What a browser would send of this form, without its buttons."""
+        found = []
         for element in self.all():
             name, kind = element.attributes.get("name"), element.attributes.get("type", "text")
             if name is None or "disabled" in element.attributes:
                 continue
             if element.tag == "input" and (kind not in ("checkbox", "radio") or "checked" in element.attributes):
-                found[name] = element.attributes.get("value", "on" if kind == "checkbox" else "")
+                found.append((name, element.attributes.get("value", "on" if kind == "checkbox" else "")))
             elif element.tag == "textarea":
-                found[name] = "".join(element._texts()).removeprefix("\n")
+                found.append((name, "".join(element._texts()).removeprefix("\n")))
             elif element.tag == "select":
                 options = list(element.all("option"))
                 chosen = [option for option in options if "selected" in option.attributes] or options[:1]
                 for option in chosen:
-                    found[name] = option.attributes.get("value", option.text)
+                    found.append((name, option.attributes.get("value", option.text)))
         return found
 
 

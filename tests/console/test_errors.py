@@ -149,6 +149,7 @@ def test_a_form_whose_session_has_ended_is_kept_until_it_can_be_sent(
     browser = browsers.of(person)
     stint.rows("DELETE FROM console_sessions WHERE user_id = %s RETURNING 1", person.id)
     typed = {"note": "<b>10 = ten & more</b>\nsecond line", "tags": ["a", "b=c"], "empty": ""}
+    typed["body"] = "é€ " * 14_000  # such as a long list on Approve, or the body of a dead letter: 224 kB
     headers = {"Referer": f"{stint.url}/console?week=1"}
 
     page = browser.post("/console/hours/start", typed, headers=headers)

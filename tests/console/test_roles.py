@@ -1,8 +1,6 @@
 """Every route of the console with every kind of sender: each gets the expected status, and a refusal changes nothing."""
 
 import re
-from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
 
@@ -11,7 +9,7 @@ from api.console.sessions import COOKIE
 from api.console.static import files
 from tests.api.invitations import reset_rate_limits
 from tests.api.table import RouteCase
-from tests.api.tenants import Tenant, filled, tenant, with_ids
+from tests.api.tenants import Tenant, filled, with_ids
 from tests.api.test_roles import fingerprint
 from tests.console.client import Browser, Browsers, Page
 from tests.console.table import TABLE
@@ -41,13 +39,6 @@ HEADERS = {
 def stint(stint_apart: Installation) -> Installation:
     """These tests read all rows."""
     return stint_apart
-
-
-@pytest.fixture(scope="module")
-def everything(stint: Installation) -> Iterator[Tenant]:
-    """A customer with one row of everything."""
-    with closing(Given(stint)) as given:
-        yield tenant(given)
 
 
 def test_the_table_of_routes_repeats_each_handlers_method_and_path() -> None:

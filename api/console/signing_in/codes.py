@@ -13,7 +13,7 @@ from api.console.sessions import COOKIE, CSRF_FIELD, ENDED_TOO, PUBLIC, find_ses
 from api.console.signing_in.state import KEPT, KEPT_PATH, STATE, KeptForm, keep_state, read_state
 from api.console.urls import local_path, parts_of
 from api.dependencies import ApiRequest
-from api.http.requests import client_key
+from api.http.requests import MAX_BODY_BYTES, client_key
 from schemas.email_addresses import Email
 from schemas.errors import NotFound
 from schemas.identity import console_sessions, sign_in_codes
@@ -29,7 +29,7 @@ NOT_SECURE = (
     "which Stint runs. Serve the console over https, and set PUBLIC_URL to its address."
 )
 LOST = "Your session has ended, so what you sent was not saved, and it was too long to be kept. Sign in, then send it again."
-MAX_SIGN_IN_BYTES = 128 * 1024  # with a form that is kept
+MAX_SIGN_IN_BYTES = MAX_BODY_BYTES + 64 * 1024  # with a form that is kept, each field of which takes some bytes more
 Model = TypeVar("Model", bound=FormModel)
 
 

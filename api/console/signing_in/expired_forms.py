@@ -7,6 +7,7 @@ with a session sends it again.
 from typing import Any
 
 from litestar import Response
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 
 from api.console.errors import next_page
 from api.console.forms import Form, form_pairs
@@ -16,8 +17,9 @@ from api.console.signing_in.state import KeptForm, keep_state
 from api.console.urls import url_of
 from api.dependencies import ApiRequest
 from api.http.cors import Application, Receive, Scope, Send
+from api.http.requests import MAX_BODY_BYTES
 
-MAX_KEPT_BYTES = 32 * 1024  # of a body; a longer one is not kept
+MAX_KEPT_BYTES = MAX_BODY_BYTES  # of a body; a longer one would not be taken with a session either
 ENDED = "Your session has ended. Nothing was changed."
 NOT_SENT = "Your session has ended, so what you sent was not saved. Sign in; it is kept, and you can send it again then."
 
@@ -53,4 +55,7 @@ async def _is_short(request: ApiRequest) -> bool:
     length = request.headers.get("content-length", "0")
     if not (length.isascii() and length.isdigit() and int(length) <= MAX_KEPT_BYTES):
         return False
-    return len(await request.body()) <= MAX_KEPT_BYTES
+    try:
+        return len(await request.body()) <= MAX_KEPT_BYTES
+    except RequestEntityTooLarge:  # it came in chunks
+        return False

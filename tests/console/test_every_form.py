@@ -1,12 +1,12 @@
-"""Each field of each form with what it does not take: the page says where, or what to do if people do not see the field."""
+"""Each form of each page: what its fields do not take, and a session that has ended before it is sent."""
 
 from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
 
 from api.console.forms import SENT_BY_THE_PAGE
-from tests.api.tenants import Tenant, filled, tenant, with_ids
+from api.console.sessions import COOKIE
+from tests.api.tenants import Tenant, filled, with_ids
 from tests.console.client import Browser, Browsers, Page
 from tests.console.html import Element
 from tests.console.table import TABLE
@@ -23,13 +23,6 @@ RUBBISH = ("nonsense", LONG, "-1")
 def stint(stint_apart: Installation) -> Installation:
     """Rubbish that a field takes is written."""
     return stint_apart
-
-
-@pytest.fixture(scope="module")
-def everything(stint: Installation) -> Iterator[Tenant]:
-    """A customer with one row of everything."""
-    with closing(Given(stint)) as given:
-        yield tenant(given)
 
 
 @pytest.fixture
@@ -59,6 +52,44 @@ def pages(everything: Tenant) -> Iterator[str]:
             query = "&".join(f"{name}={value}" for name, value in with_ids(case.query, everything.ids).items())
             yield filled(path, everything.ids) + (f"?{query}" if query else "")
     yield opened(everything)
+
+
+def test_a_form_whose_session_has_ended_is_the_same_after_signing_in(browser: Browser, everything: Tenant, bill: str) -> None:
+    session, texts, sent = browser.cookies[COOKIE], 0, set[str]()
+    for path in pages(everything):
+        for form in browser.get(path).html.all("form", method="post"):
+            typed = [name for element in form.all() if (name := typed_into(element))]
+            values = with_all_values(form) | {name: [f"{name} <b>&amp; =\nhere"] for name in typed}
+            browser.cookies[COOKIE] = "A" * 43
+            asked = browser.submit(form, values)
+            browser.cookies[COOKIE] = session
+            if form["action"] == "/console/sign-out":
+                continue
+            assert (asked.status, asked.title) == (401, "Sign in"), form["action"]
+            values.pop("csrf")
+            if not values:
+                assert "Nothing was changed" in asked.text, "a button alone is quickly pressed again"
+                continue
+            page = browser.post("/console/sign-in/kept", with_all_values(asked.html.one("form")))
+            kept = page.html.one("form", class_="action", action=form["action"])
+            assert with_all_values(kept) == values | {"csrf": [browser.csrf]}, form["action"]
+            assert not typed or f"{typed[0]} <b>&amp; = here" in page.text, "people see what they have typed"
+            texts, sent = texts + len(typed), sent | {form["action"].partition("?")[0]}
+    assert len(sent) > 20 and texts > 20, "the pages have their forms"
+
+
+def typed_into(element: Element) -> str:
+    """The name of the field if people type text into it."""
+    is_text = element.tag == "textarea" or (element.tag == "input" and element.attributes.get("type", "text") == "text")
+    return element.attributes.get("name", "") if is_text else ""
+
+
+def with_all_values(form: Element) -> dict[str, list[str]]:
+    """What a browser would send of this form, with all values of a name."""
+    found: dict[str, list[str]] = {}
+    for name, value in form.pairs():
+        found.setdefault(name, []).append(value)
+    return found
 
 
 def unplaced(page: Page) -> list[str]:
