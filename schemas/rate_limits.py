@@ -59,7 +59,7 @@ async def _raise_if_exhausted(conn: Connection, parameters: dict[str, Any]) -> N
 
 def rate_limited(seconds: int) -> RateLimited:
     """The error of an exhausted limit."""
-    wait = f"{seconds} seconds" if seconds < 120 else f"{math.ceil(seconds / 60)} minutes"
+    wait = f"{seconds} {'second' if seconds == 1 else 'seconds'}" if seconds < 120 else f"{math.ceil(seconds / 60)} minutes"
     return RateLimited(f"Too many requests of this kind; try again in {wait}.", seconds=seconds)
 
 

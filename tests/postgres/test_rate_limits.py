@@ -8,7 +8,7 @@ import pytest
 from schemas import rate_limits
 from schemas.errors import RateLimited
 from schemas.postgres.connection import Connection
-from schemas.rate_limits import Limit
+from schemas.rate_limits import Limit, rate_limited
 from tests.outbox.rows import over
 from tests.support.installation import new_database
 
@@ -114,3 +114,8 @@ def test_a_pause_stops_a_burst_too(url: str) -> None:
         return raised.value.seconds
 
     assert over(url, refused) in (29, 30)
+
+
+@pytest.mark.parametrize(("seconds", "wait"), [(1, "1 second"), (119, "119 seconds"), (121, "3 minutes")])
+def test_the_error_says_when_to_try_again(seconds: int, wait: str) -> None:
+    assert rate_limited(seconds).detail.endswith(f"try again in {wait}.")

@@ -155,6 +155,8 @@ def test_an_entry_that_somebody_changed_is_left_to_an_admin(access: Access | Non
         assert words in (done.error or "") and "Send the bill again, or accept" in (done.error or "")
         accepted = replace(record, accepted=True)
         assert next_step(record=accepted, access=access) == Done("synced", entry_id="entry")
+    shortest = Difference(content=TIME.model_copy(update={"minutes": 1}))
+    assert "1 minute instead of 60." in (next_step(record=replace(CHANGED, difference=shortest)).error or "")  # type: ignore[union-attr]
     invoiced = next_step(record=replace(CHANGED, entry_status="INVOICED"), access=access)
     assert isinstance(invoiced, Done) and invoiced.status == "differs" and "is invoiced there" in (invoiced.error or "")
 

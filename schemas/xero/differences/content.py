@@ -59,7 +59,7 @@ def sentence(written: EntryContent, now: Difference, status: str | None, zone: s
         return f"Its time entry was deleted in Xero, or moved to another project there. {CHOICE}"
     found = now.content
     words = {
-        "minutes": f"{found.minutes:,} minutes instead of {written.minutes:,}",
+        "minutes": f"{found.minutes:,} {'minute' if found.minutes == 1 else 'minutes'} instead of {written.minutes:,}",
         "date": f"the day {day_in(zone, found.date_utc)} instead of {day_in(zone, written.date_utc)}",
         "description": "another description" if found.description.strip() else "no description",
         "user": "another user",
