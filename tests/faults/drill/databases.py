@@ -101,13 +101,4 @@ BREAKAGES = [
         _lead_to_postgres,
         section="Postgres is behind a pooler",
     ),
-    Breakage(
-        "a schema newer than the code",
-        "The database is of a newer version of Stint: this one does not know 9999_later",
-        "The database is of a newer version",
-        "end the upgrade",
-        lambda site: _as_superuser(site, "INSERT INTO migrations (name) VALUES ('9999_later')"),
-        # there is no newer version to start: one that knows all migrations finds what is found without this row
-        lambda site, _: _as_superuser(site, "DELETE FROM migrations WHERE name = '9999_later'"),
-    ),
 ]

@@ -4,11 +4,10 @@ import json
 import time
 
 from tests.faults.drill.breakage import Breakage
-from tests.faults.drill.site import WORKERS, Site
+from tests.faults.drill.site import Site
 from tests.outbox import probe
 from tests.support.given import Json
 
-PROCESSES = ("api", "relay", *WORKERS)
 DEAD, KINDS = 20_000, 6
 GROUPS_SECONDS = 1.0  # at most, for the groups of all dead letters
 NEW_KEY = "another secret of 32 bytes or more"
@@ -64,21 +63,15 @@ def _discard_all(site: Site, _: Json) -> None:
         site.command(f"./stint dead discard --group {group['fingerprint']} --reason 'a drill'")
 
 
-def _restart_all(site: Site, secret_key: str) -> None:
-    for name in PROCESSES:
-        site.restart(name, SECRET_KEY=secret_key)
-    site.stint.wait_until_ready()
-
-
 def _end_the_rotation(site: Site, _: Json) -> None:
     old = site.old_key
-    _restart_all(site, f"{NEW_KEY},{old}")
+    site.restart_all(SECRET_KEY=f"{NEW_KEY},{old}")
     site.command("./stint rotate-keys")
 
 
 def _begin_a_rotation_wrongly(site: Site) -> None:
     site.old_key = site.stint.environment["SECRET_KEY"]
-    _restart_all(site, NEW_KEY)
+    site.restart_all(SECRET_KEY=NEW_KEY)
 
 
 BREAKAGES = [

@@ -11,14 +11,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tests.faults.drill import brokers, certificates, databases, mails, messages, outside, processes, standbys
+from tests.faults.drill import brokers, certificates, databases, mails, messages, outside, processes, standbys, versions
 from tests.faults.drill.breakage import Breakage
 from tests.faults.drill.runner import LIMIT_SECONDS, Outcome, run
 from tests.faults.drill.site import site
 
 LANES, MOST_IN_ONE_LANE = 2, 3  # installations at the same time: a drill mostly waits
 HEADS = ("breakage", "what the doctor says first", "after s", "alert", "after s", "cure", "silent after s")
-GROUPS = (processes, brokers, mails, outside, messages, databases, standbys, certificates)
+GROUPS = (processes, brokers, mails, outside, messages, databases, versions, standbys, certificates)
 BREAKAGES: dict[str, Breakage] = {each.name: each for group in GROUPS for each in group.BREAKAGES}
 
 

@@ -8,6 +8,7 @@ import secrets
 import shlex
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
@@ -58,6 +59,7 @@ class Site:
     stint: Installation
     old_key: str = ""
     standby: Cluster | None = None
+    newer: Path | None = None  # the checkout of a newer version, while it is the one that runs
     held: ExitStack = field(default_factory=ExitStack)  # what a breakage keeps open until its cure
 
     @property
@@ -66,7 +68,7 @@ class Site:
 
     def doctor(self) -> list[Json]:
         """The findings of `./stint doctor`."""
-        printed = self.stint.command("doctor", "--json")
+        printed = self.stint.command("doctor", "--json") if self.newer is None else self.newer_command("doctor", "--json")
         try:
             findings: list[Json] = json.loads(printed.stdout)
         except ValueError:
@@ -81,6 +83,11 @@ class Site:
         self.stint.environment |= settings
         self.stint.kill(name, signal.SIGTERM)
         self.stint.start(name)
+
+    def restart_all(self, **settings: str) -> None:
+        for name in ("api", "relay", *WORKERS):
+            self.restart(name, **settings)
+        self.stint.wait_until_ready()
 
     def smtp_url(self, password: str = PASSWORD) -> str:
         return _smtp_url(self.proxies["smtp"], password)
@@ -102,6 +109,13 @@ class Site:
         done = self.stint.command(*words)
         assert done.returncode == 0, f"{line}: {done.returncode} {done.stdout} {done.stderr}"
         return done.stdout
+
+    def newer_command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Runs `./stint …` of the newer version against the installation."""
+        environment = os.environ | self.stint.environment | {"PYTHONPATH": str(self.newer)}
+        return subprocess.run(
+            [sys.executable, "-P", "-m", "ops.cli", *words], env=environment, capture_output=True, text=True, timeout=60
+        )
 
     def rabbitmqctl(self, line: str) -> str:
         """Runs `rabbitmqctl …` on the private node."""
