@@ -45,8 +45,8 @@ async def is_done(database: Database, attempt: Attempt) -> bool | None:
 
 
 async def apology(database: Database, attempt: Attempt | None, text: str, *, waits: bool) -> str | None:
-    """What a person reads whose button got no result: `text`, the reason, if nothing was done, and None if it was, because the
-    answer is in its transaction. Without `waits`, an attempt that began counts as unknown."""
+    """What a person reads whose button got no result: `text`, the reason, if the change was not made. None if it was made: then
+    its transaction has enqueued the answer. Without `waits`, the outcome of an attempt that began counts as unknown."""
     if attempt is None or not attempt.began:
         return text
     match await is_done(database, attempt) if waits else None:

@@ -48,8 +48,8 @@ async def enqueue(
 ) -> UUID:
     """Writes a message in the caller's transaction, and returns its id. This, or `enqueue_many`, is the only way to send one.
 
-    It is handled at `available_at`, or as soon as possible. `done`: there is nothing to do, and only a client that measures the
-    time must not see that.
+    It is handled at `available_at`, or as soon as possible. `done`: there is nothing to do. The row is written all the same, so
+    that no client can find that out by the time that its request takes.
     """
     (message_id,) = await _insert(conn, [message], created_by=created_by, available_at=available_at, done=done)
     return message_id
