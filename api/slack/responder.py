@@ -101,10 +101,10 @@ class Responder:
     async def answer_behind(
         self, work: Coroutine[Any, Any, str | None], pressed: BlockActions, attempt: Attempt | None = None
     ) -> None:
-        """Runs the work of a pressed button, whose request gets an empty answer. The person reads the text that the work returns,
-        which may be after the answer; or an apology, as soon as it is certain that nothing was changed. There is none if the
-        change turns out to be committed: then the message about it is, too. In App Home, where a modal opens only within 3
-        seconds of the press, they read at once that the outcome is not known."""
+        """Runs the work of a pressed button, whose request gets an empty answer. The person reads the text that the work
+        returns, which may be after the answer; or an apology, as soon as it is certain that nothing was changed. There is none
+        if the change turns out to be committed: then the message about it is, too. In App Home, where a modal opens only
+        within 3 seconds of the press, they read at once that the outcome is not known."""
 
         async def follow() -> None:
             try:
