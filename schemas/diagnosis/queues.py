@@ -39,14 +39,14 @@ def of_queue(status: InstallationStatus, queue: QueueDepth) -> Finding | None:
         if not queue.ready:
             return None
         return Finding(
-            f"{queue.ready:,} messages are for a queue that this version does not know: {queue.name}.",
+            f"Messages are for a queue that this version does not know: {queue.ready:,} for {queue.name}.",
             "another version of Stint enqueued them, or somebody wrote them into the database",
             "start the relay and the workers of that version; no others process them",
         )
     if not status.alive("work", queue.name):
         return Finding(
             f"No worker is alive for the queue {queue.name}.",
-            f"{queue.ready + queue.sent:,} messages wait for one",
+            f"messages that wait for one: {queue.ready + queue.sent:,}",
             f"./stint up runs them; or ./stint work --queues {queue.name}",
         )
     if queue.oldest_due_seconds > LATE_SECONDS:
