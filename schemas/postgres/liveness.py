@@ -43,7 +43,7 @@ class LivenessMonitor:
         self._connect_seconds = connect_seconds
         self._started: dict[object, float] = {}  # when each tracked piece of work started, oldest first
         self._running: asyncio.Task[None] | None = None
-        self._waits: set[asyncio.Timeout] = set()
+        self._waits: dict[asyncio.Timeout, asyncio.TimerHandle | None] = {}  # what will end each; None: it has no limit now
         self._waiting = 0
         self._answered_at = float("-inf")
         self._late_seconds = 0.0  # how much later than planned this process has run since the last answer, in total
@@ -71,8 +71,12 @@ class LivenessMonitor:
     def answered_since(self, moment: float) -> bool:
         """Whether Postgres has answered the probe since `moment`, of the monotonic clock, and is not unresponsive now. Time in
         which this process was too busy to run does not count: Postgres is not away because an answer was read late."""
-        late = self._late_seconds + max(0.0, time.monotonic() - self._planned)
+        late = self._late()
         return self._answered_at > moment - late
+
+    def _late(self) -> float:
+        """For how long this process should have run since the last answer, and did not."""
+        return self._late_seconds + max(0.0, time.monotonic() - self._planned)
 
     @contextmanager
     def _waiting_for(self, seconds: float) -> Iterator[None]:
@@ -98,14 +102,30 @@ class LivenessMonitor:
 
     @asynccontextmanager
     async def timeout_while_alive(self, seconds: float) -> AsyncIterator[None]:
-        """Limits the wait for a connection that others use. The limit is `seconds`; while the probe shows that Postgres is
-        alive, it is lifted. Raises TimeoutError."""
-        async with asyncio.timeout(seconds) as wait:
-            self._waits.add(wait)
+        """Limits the wait for a connection that others use. The limit is `seconds`, without time in which this process was too
+        busy to run; while the probe shows that Postgres is alive, it is lifted. Raises TimeoutError."""
+        async with asyncio.timeout(None) as wait:
+            self._waits[wait] = asyncio.get_running_loop().call_later(seconds, self._end_wait, wait, self._late())
             try:
                 yield
             finally:
-                self._waits.discard(wait)
+                self._lift(wait)
+                del self._waits[wait]
+
+    def _end_wait(self, wait: asyncio.Timeout, late_before: float) -> None:
+        """Ends a wait at its limit. If this process was too busy to run meanwhile, an answer may be there that it has not read:
+        then the limit is as much later."""
+        loop, late = asyncio.get_running_loop(), self._late()
+        if late > late_before:
+            self._waits[wait] = loop.call_later(late - late_before, self._end_wait, wait, late)
+        else:
+            self._waits[wait] = None
+            wait.reschedule(loop.time())
+
+    def _lift(self, wait: asyncio.Timeout) -> None:
+        if (limit := self._waits[wait]) is not None:
+            limit.cancel()
+            self._waits[wait] = None
 
     def _extend_waits(self) -> None:
         """Postgres answers: the waits for connections have no limit. But if none is in use, and Postgres accepts no new ones,
@@ -114,13 +134,14 @@ class LivenessMonitor:
             return self._expire_waits(self.SLOW_SECONDS)
         for wait in self._waits:
             if not wait.expired():
+                self._lift(wait)
                 wait.reschedule(None)
 
     def _expire_waits(self, seconds: float) -> None:
         """Ends the waits without a limit `seconds` from now."""
         ends = asyncio.get_running_loop().time() + seconds
-        for wait in self._waits:
-            if not wait.expired() and wait.when() is None:
+        for wait, limit in self._waits.items():
+            if limit is None and not wait.expired() and wait.when() is None:
                 wait.reschedule(ends)
 
     async def _run(self) -> None:

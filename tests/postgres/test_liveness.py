@@ -38,6 +38,24 @@ def test_a_process_that_is_busy_itself_does_not_take_postgres_for_unreachable(da
     asyncio.run(check())
 
 
+def test_a_wait_for_a_connection_does_not_end_because_its_process_is_busy_itself(database_url: str) -> None:
+    settings = Settings(database_url=database_url, amqp_url="", secret_key=SecretStr("x" * 32))
+
+    async def check() -> None:
+        monitor = LivenessMonitor(lambda: connect(settings), WeakSet(), is_connection_expected=lambda: True)
+        monitor.open()
+        try:
+            with monitor.asking():
+                await until(lambda: monitor.answered_since(time.monotonic() - WINDOW_SECONDS))
+                async with monitor.timeout_while_alive(WINDOW_SECONDS):
+                    time.sleep(STALL_SECONDS)  # noqa: ASYNC251 - the event loop is as busy as one that computes
+                    await asyncio.sleep(WINDOW_SECONDS)  # meanwhile the answer is read
+        finally:
+            await monitor.close()
+
+    asyncio.run(check())
+
+
 @asynccontextmanager
 async def alive(settings: Settings) -> AsyncIterator[Database]:
     """Postgres has answered the probe, and the pool has the two connections with which it starts."""
