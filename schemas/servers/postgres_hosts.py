@@ -18,6 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 from schemas.servers.recent_failures import RecentFailures
 
 HOST_SECONDS = 2  # the longest attempt at one of several hosts; libpq allows no less
+_USUAL_PORT = "5432"
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Hosts:
     def __init__(self, conninfo: str) -> None:
         parts = {name: str(value) for name, value in conninfo_to_dict(conninfo).items() if value is not None}
         names = parts.get("host", "").split(",")
-        ports = parts.get("port", "").split(",")
+        # of hosts without a port libpq makes the port ",,"; where it makes none, PGPORT may name one
+        ports = [port or _USUAL_PORT for port in parts["port"].split(",")] if "port" in parts else [""]
         ports *= len(names) if len(ports) == 1 else 1
         # libpq refuses numbers that differ, and knows what to do with addresses that were given
         usable = len(ports) == len(names) and "hostaddr" not in parts and all(names)

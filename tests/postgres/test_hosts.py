@@ -59,6 +59,19 @@ def test_a_silent_first_host_delays_the_first_connection_only(silent: Silent, da
     assert len(silent.accepted) == 1
 
 
+def test_several_hosts_without_a_port_have_the_usual_one() -> None:
+    """As in `a,b,c`: libpq makes the port `,,` of it."""
+
+    async def ports(url: str) -> list[object]:
+        return [host.options()["port"] for host in await Hosts(url).in_order()]
+
+    assert asyncio.run(ports("postgresql://stint@127.0.83.1,127.0.83.2/stint")) == ["5432", "5432"]
+    assert asyncio.run(ports("postgresql://stint@127.0.83.1:5433,127.0.83.2/stint")) == ["5433", "5432"]
+    with pytest.raises(psycopg.OperationalError) as raised:
+        asyncio.run(Connection.connect("postgresql://stint@127.0.83.1,127.0.83.2/nowhere?sslmode=disable"))
+    assert "could not match" not in str(raised.value)
+
+
 def test_requests_go_on_while_the_first_host_is_silent(
     silent: Silent, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
