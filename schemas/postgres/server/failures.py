@@ -88,9 +88,8 @@ def explain(error: BaseException, database_url: str) -> Failure:
     text = " ".join(f"{error}".split()) if not isinstance(error, TimeoutError) else "timeout"
     names = {name: str(url.get(name) or "") for name in ("user", "dbname", "host")}
     names["user"] = names["user"] or "of this account"
-    names["host"] = (
-        f"{names['host'] or 'the local socket'}{':' + port if (port := str(url.get('port') or '').strip(',')) else ''}"
-    )
+    port = str(url.get("port") or "").strip(",")  # "," of two hosts without one
+    names["host"] = f"{names['host'] or 'the local socket'}{':' + port if port else ''}"
     names["dbname"] = names["dbname"] or names["user"]
     for parts, state, cure in _REFUSALS:
         if any(_contains(text, part) for part in parts):
