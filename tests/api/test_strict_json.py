@@ -91,6 +91,12 @@ def test_malformed_json_is_400(method: str, path: str, admin: Person) -> None:
         problem(answer, expected)
 
 
+@pytest.mark.parametrize("number", [b"9" * 5_000, b"-" + b"9" * 5_000, b"0." + b"1" * 500, b"1e999"])
+def test_a_number_that_no_field_can_have_is_called_that_and_not_invalid_json(number: bytes, admin: Person) -> None:
+    refused = problem(send(admin, "POST", "/api/customers", b'{"name":%b}' % number), 400)
+    assert refused["detail"] == "The JSON contains a number that is too large or has too many digits."
+
+
 def test_32_levels_are_accepted(admin: Person) -> None:
     answer = send(admin, "POST", "/api/customers", b'{"name":' + b"[" * 31 + b"]" * 31 + b"}")
     assert refused_fields(answer) == ["name"]

@@ -14,7 +14,8 @@ from api.http.problems import BadRequest
 
 MAX_DEPTH = 32
 NOT_JSON = "The body is not valid JSON"
-MAX_DIGITS = 400  # of a number; the largest float has 309
+MAX_DIGITS = 400  # of a number with a fraction or an exponent; the largest float has 309
+TOO_MANY_DIGITS = "The JSON contains a number that is too large or has too many digits."
 
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
@@ -57,9 +58,10 @@ def parse_json(body: bytes, bounds: Bounds = DEFAULT_BOUNDS) -> Any:
         )
     except UnicodeDecodeError:
         raise BadRequest(400, "The body is not UTF-8.") from None
-    except ValueError as error:
-        where = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
-        raise BadRequest(400, f"{NOT_JSON}{where}.") from None
+    except json.JSONDecodeError as error:
+        raise BadRequest(400, f"{NOT_JSON} (line {error.lineno}, column {error.colno}).") from None
+    except ValueError:  # Python reads no whole number of more than 4,300 digits
+        raise BadRequest(400, TOO_MANY_DIGITS) from None
     if _UNSTORABLE_ESCAPE.search(body):  # the characters themselves are not valid in JSON, or in UTF-8
         _check_texts(value)
     return value
@@ -87,7 +89,7 @@ def _reject_constant(name: str) -> None:
 def _parse_finite(text: str) -> float:
     # Python parses 1e999 as infinity, which JSON cannot represent
     if len(text) > MAX_DIGITS or math.isinf(number := float(text)):
-        raise BadRequest(400, "The JSON contains a number that is too large or has too many digits.")
+        raise BadRequest(400, TOO_MANY_DIGITS)
     return number
 
 
