@@ -28,8 +28,8 @@ class Readiness:
         self._started_at = float("-inf")
 
     async def problems(self) -> tuple[str, ...]:
-        """Empty if Postgres answers, stores changes and has all migrations. Concurrent callers share a check, since the route is
-        public and the connections are few; a caller that is cancelled does not end it."""
+        """Empty if Postgres answers, stores changes and has all migrations. Concurrent callers share a check, since the route
+        is public and the connections are few; a caller that is cancelled does not end it."""
         now = time.monotonic()
         if self._check is None or (self._check.done() and now - self._started_at >= SHARED_SECONDS):
             self._started_at = now
