@@ -71,6 +71,11 @@ class Node(Child):
         assert self.process is not None
         self.process.send_signal(number)
 
+    def wipe(self) -> None:
+        """Deletes its data, like the loss of its disk. Only while it is stopped."""
+        assert not self.is_running()
+        shutil.rmtree(self.data)
+
     def evaluate(self, code: str) -> str:
         """The output of Erlang code that a second node evaluates on the host. It may use Node, this node's name. Raises
         AssertionError if the code fails."""
@@ -103,6 +108,7 @@ class Node(Child):
                 for number, node in enumerate(self.brokers.nodes.values(), start=1)
             },
             "cluster_partition_handling": "pause_minority",
+            "net_ticktime": "10",  # as in docs/deployment.md
             "vm_memory_high_watermark.absolute": "512MB",
             "disk_free_limit.absolute": "50MB",
             "log.file": "false",
@@ -137,7 +143,7 @@ class Node(Child):
                 "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.directory / "enabled_plugins"),
                 "RABBITMQ_USE_LONGNAME": "true",
                 "RABBITMQ_NODENAME": self.node,
-                "RABBITMQ_DIST_PORT": "25672",
+                "RABBITMQ_DIST_PORT": str(25_672 + ord(self.host.name)),  # hosts may share a port mapper
                 "RABBITMQ_MNESIA_BASE": str(self.data),
                 "RABBITMQ_LOG_BASE": str(self.directory / "log"),
                 "RABBITMQ_CONFIG_FILE": str(self.directory / "rabbitmq.conf"),
@@ -172,8 +178,8 @@ class Brokers:
 
     @property
     def url(self) -> str:
-        """AMQP_URL, with all nodes."""
-        return ",".join(f"{node.url}?heartbeat=4" for node in self.nodes.values())
+        """AMQP_URL, with all nodes, as in docs/deployment.md."""
+        return ",".join(f"{node.url}?heartbeat=5" for node in self.nodes.values())
 
     def start_port_mapper(self, node: Node) -> None:
         """Erlang's epmd, one for each namespace; inside the node's host."""

@@ -82,6 +82,7 @@ def run(seed: str, home: Path, faults: Sequence[Fault], *, minutes: float = 0.0,
                     break
         say("waiting until everybody has an answer")
         load.end()
+        say("waiting until the outbox is empty")
         report.struck = [Struck(fault, load.waits(began, ended)) for fault, began, ended in times]
         started_at = time.monotonic()
         try:

@@ -120,8 +120,7 @@ def waits(stops: Sequence[Stop], began: float, ended: float) -> Waits:
     """Of stops in the order of their acknowledgement. A stop counts if it waited for its bill at some time between both."""
     times = [stop.acknowledged_at for stop in stops]
     before = max((at for at in times if at <= began), default=began)
-    after = min((at for at in times if at >= ended), default=ended)
-    points = [before, *(at for at in times if began < at < ended), after]
+    points = [before, *(at for at in times if began < at < ended), ended]
     gap = max(later - earlier for earlier, later in pairwise(points))
     seconds = [
         (stop.billed_at or ended) - stop.acknowledged_at

@@ -26,10 +26,10 @@ def test_three_hosts_under_faults_lose_nothing_and_double_nothing(tmp_path: Path
     assert "Nothing was lost or doubled, and no interruption was too long." in done.stdout
 
 
-def test_a_gap_is_the_longest_time_without_a_stop_that_began_or_ended_in_the_fault() -> None:
+def test_a_gap_is_the_longest_time_without_a_stop_until_the_fault_is_over() -> None:
     stops = [Stop("a", 1.0, 1.5), Stop("b", 9.0, 12.0), Stop("c", 20.0, 20.25), Stop("d", 30.0, None)]
-    assert waits(stops, 10.0, 19.0) == Waits(gap=11.0, bill_p50=3.0, bill_worst=3.0)
-    assert waits(stops, 20.0, 25.0) == Waits(gap=10.0, bill_p50=0.25, bill_worst=0.25)
+    assert waits(stops, 10.0, 19.0) == Waits(gap=10.0, bill_p50=3.0, bill_worst=3.0)
+    assert waits(stops, 20.0, 25.0) == Waits(gap=5.0, bill_p50=0.25, bill_worst=0.25)
     assert waits(stops, 29.0, 50.0).bill_worst == 20.0  # on no bill yet
     assert waits([], 10.0, 19.0) == Waits(9.0, 0.0, 0.0)
 

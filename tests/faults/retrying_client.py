@@ -42,7 +42,7 @@ class PatientClient(httpx2.Client):
     """Repeats each request until a response says whether it was carried out. `lost` counts the attempts of the last request
     that got no response: each of them may have been carried out, or may still be."""
 
-    def __init__(self, traffic: Traffic, *, timeout: float = 30, **more: Any) -> None:
+    def __init__(self, traffic: Traffic, *, timeout: float | httpx2.Timeout = 30, **more: Any) -> None:
         super().__init__(timeout=timeout, **more)
         self._traffic, self.lost = traffic, 0
 
