@@ -22,5 +22,5 @@ async def days(conn: Connection, start: date | None, end: date | None, *, zone: 
 def check_number_of_days(start: date, end: date) -> None:
     """Raises Invalid for a range of days that ends before it starts or has more than MAX_DAYS days."""
     check_days(start, end)
-    if end - start >= timedelta(days=MAX_DAYS):
-        raise Invalid("endDate", f"endDate is more than {MAX_DAYS} days after startDate; ask for a part of them at a time.")
+    if (number := (end - start).days + 1) > MAX_DAYS:
+        raise Invalid("endDate", f"These are {number:,} days; ask for at most {MAX_DAYS} days at a time.")

@@ -48,7 +48,7 @@ BEYOND_THE_SCHEMA = (
     "to must not be before from",
     # times
     "endDate is before startDate.",
-    "endDate is more than",
+    "These are ",
     "startTime, endTime and duration do not agree; leave one of them out.",
     "The entry would end before it starts.",
     "The entry would leave the years from 1900 to 9000.",

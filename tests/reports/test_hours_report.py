@@ -240,8 +240,12 @@ def test_days_and_rows_are_limited(url: str) -> None:
         assert len((await read(conn, ("person", "day"), YEAR, admin, max_rows=rows))["items"]) == rows
         with pytest.raises(Invalid, match=f"more than {rows - 1} rows"):
             await read(conn, ("person", "day"), YEAR, admin, max_rows=rows - 1)
-        for start, end in ((date(2026, 1, 1), date(2027, 1, 2)), (date(2026, 1, 2), date(2026, 1, 1)), (date.min, date.max)):
-            with pytest.raises(Invalid):
+        for start, end, error in (
+            (date(2026, 1, 1), date(2027, 1, 2), "These are 367 days"),
+            (date(2026, 1, 2), date(2026, 1, 1), "endDate is before startDate"),
+            (date.min, date.max, "These are 3,652,059 days"),
+        ):
+            with pytest.raises(Invalid, match=error):
                 await read(conn, ("customer",), BillFilter(start_date=start, end_date=end), admin)
         for start, end in ((date(2026, 1, 1), date(2027, 1, 1)), (date.min, date.min), (date.max, date.max)):
             await read(conn, ("week", "month"), BillFilter(start_date=start, end_date=end), admin)
