@@ -47,6 +47,18 @@ def stop_once(person: Person, task: Json) -> tuple[Json, float]:
     return answer.json(), seconds
 
 
+def until_over(stint: Installation, *, seconds: float) -> None:
+    """Returns when every message is done. Otherwise its failure shows those that are not, and what the processes have logged."""
+    try:
+        eventually(lambda: is_over(stint), seconds=seconds, why="every message is done")
+    except AssertionError as error:
+        left = "SELECT actor, state, delivery_number, attempts, sent_at, now(), error FROM messages WHERE state <> 'done'"
+        error.add_note("\n".join(map(str, stint.rows(left))))
+        for name, process in stint.processes.items():
+            error.add_note(f"{name}: exit code {process.poll()}\n{stint.log(name)[-3000:]}")
+        raise
+
+
 def insist_on_stops(person: Person, task: Json, count: int) -> list[Json]:
     """Starts and stops a timer `count` times; repeats requests that get a 503."""
 
@@ -166,7 +178,7 @@ def test_a_queue_that_never_confirms_holds_nothing_up_for_good(servers: Servers,
     for pid in servers.rabbitmq.pids:
         os.kill(pid, signal.SIGCONT)
     stops += [stop_once(admin, task)[0] for _ in range(10)]
-    eventually(lambda: is_over(stint), seconds=60, why=f"every message is done; {stint.log('relay')[-2000:]}")
+    until_over(stint, seconds=60)
     check(stint, stops)
 
 
