@@ -48,7 +48,7 @@ def stop_once(person: Person, task: Json) -> tuple[Json, float]:
 
 
 def until_over(stint: Installation, *, seconds: float) -> None:
-    """Returns when every message is done. Otherwise its failure shows those that are not, and what the processes have logged."""
+    """Returns when every message is done. Otherwise its failure shows those that are not, and what the processes logged."""
     try:
         eventually(lambda: is_over(stint), seconds=seconds, why="every message is done")
     except AssertionError as error:
