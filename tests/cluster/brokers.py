@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 from ops.files import write_private
@@ -18,6 +19,7 @@ from tests.cluster.network import Host, Network
 from tests.support.installation import eventually
 
 AMQP_PORT = 5672
+TICK_SECONDS = 10  # a node that is silent for 0.75 to 1.25 times as long is down for the others
 # the arguments of RabbitMQ's own start script, for little CPU time: `+S 1:1`, and no busy waiting
 VM_ARGUMENTS = (
     "-noinput -s rabbit boot -boot start_sasl +W w +S 1:1 +A 4 +P 1048576 +t 5000000 +stbt u +zdbbl 128000 "
@@ -108,7 +110,7 @@ class Node(Child):
                 for number, node in enumerate(self.brokers.nodes.values(), start=1)
             },
             "cluster_partition_handling": "pause_minority",
-            "net_ticktime": "10",  # as in docs/deployment.md
+            "net_ticktime": str(TICK_SECONDS),  # as in docs/deployment.md
             "vm_memory_high_watermark.absolute": "512MB",
             "disk_free_limit.absolute": "50MB",
             "log.file": "false",
@@ -199,12 +201,19 @@ class Brokers:
     def wait(self) -> None:
         for node in self.nodes.values():
             node.wait(90)
-        eventually(lambda: self.running() == len(self.nodes), seconds=60, why="all nodes are in one cluster")
+        eventually(self.is_whole, seconds=60, why="all nodes are in one cluster")
 
-    def running(self) -> int:
-        """How many nodes the first one sees."""
-        first = next(iter(self.nodes.values()))
-        return int(first.evaluate('io:format("~b", [length(rpc:call(Node, rabbit_nodes, all_running, []))]),'))
+    def is_whole(self) -> bool:
+        """Whether each node runs, sees all others, and still does so when it has had the time to notice that one was silent. It
+        pauses then, if it was in a minority."""
+        if not self._all_see_all():
+            return False
+        time.sleep(TICK_SECONDS / 2)
+        return self._all_see_all()
+
+    def _all_see_all(self) -> bool:
+        code = 'io:format("~p", [catch length(rpc:call(Node, rabbit_nodes, all_running, []))]),'
+        return all(node.is_ready() and node.evaluate(code) == str(len(self.nodes)) for node in self.nodes.values())
 
     def leaders(self) -> dict[str, str]:
         """The host with the leader of each quorum queue, by the queue's name."""

@@ -143,7 +143,7 @@ class Site:
     def wait_until_whole(self) -> None:
         for node in self.brokers.nodes.values():
             node.wait(90)
-        eventually(lambda: self.brokers.running() == len(self.brokers.nodes), seconds=90, why="all nodes are in the cluster")
+        eventually(self.brokers.is_whole, seconds=90, why="each node of RabbitMQ runs and sees all others")
         for each in self.stint.values():
             each.wait_until_ready()
 
