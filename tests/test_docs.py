@@ -33,6 +33,7 @@ NOT_PASTED = {
     ("debugging.md", "./stint bench"): "takes a minute; tests/ops/test_bench.py runs it",
     ("performance.md", "./stint bench"): "takes minutes; tests/ops/test_bench.py runs it",
     ("operations.md", "./stint faults --drill"): "takes minutes; tests/faults/test_drill.py runs a part of it",
+    ("operations.md", "./stint faults --cluster"): "takes minutes; tests/cluster/test_cluster.py runs a part of it",
     ("operations.md", "$ ./stint"): "shows servers that fail: tests/ops/test_operations_page.py makes them and compares",
     ("operations.md", "./stint backup backups"): "tests/ops/test_backup.py runs these commands, and compares the rows",
     ("operations.md", "./stint restore backups"): "replaces the database: tests/ops/test_backup.py does that",
