@@ -29,6 +29,7 @@ NOT_PASTED = {
     ("CONTRIBUTING.md", "./stint up    "): "runs until Ctrl-C, or runs tests",
     ("CONTRIBUTING.md", "./stint test tests/api"): "runs tests",
     ("deployment.md", ""): "changes the machine: tests/deploy/ runs what can be run elsewhere",
+    ("three-hosts.md", ""): "changes four machines: tests/deploy/test_guide.py runs what can be run elsewhere",
     ("debugging.md", "pip install py-spy"): "needs the network, and to be root",
     ("debugging.md", "./stint bench"): "takes a minute; tests/ops/test_bench.py runs it",
     ("performance.md", "./stint bench"): "takes minutes; tests/ops/test_bench.py runs it",
@@ -47,7 +48,7 @@ NOT_PASTED = {
 # Names in backticks of the form a.b that are not Python's: fields of JSON, and names of other programs.
 OTHER_NAMES = {
     "xero.status", "xero.error", "xero.waitingFor", "xero.inXero", "xero.accepted", "views.open", "users.info", "stint.events",
-    "task.put", "timer.start", "timer.stop", "entry.put", "entry.patch", "entry.delete", "entry.notes",
+    "task.put", "timer.start", "timer.stop", "entry.put", "entry.patch", "entry.delete", "entry.notes", "public.pem", "ca.key",
 }  # fmt: skip
 FILES = ("py", "conf", "md", "sql", "json", "toml", "lock", "yaml", "html")
 # Variables that have the same name everywhere, by their class.
