@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         ),
         Step("OpenAPI, by Redocly's ruleset", redocly, "`redocly lint --extends recommended` shows each place"),
         Step("words", lambda: "\n".join(old_words()), "write the new word; ops/words.txt has the list and its exceptions"),
-        Step("lock", lambda: "\n".join(hosts_in_lock()), "compile requirements.lock again without annotations and header"),
+        Step("lock", lambda: "\n".join(hosts_in_lock()), "compile it again without annotations and header"),
     ]
     return run_steps(steps)
 
@@ -143,10 +143,11 @@ def redocly() -> str:
 
 
 def hosts_in_lock() -> Iterator[str]:
-    """Lines of requirements.lock that name a host: packages come from the index that the system is set up with."""
-    for number, line in enumerate((CHECKOUT / "requirements.lock").read_text().splitlines(), 1):
-        if "://" in line:
-            yield f"requirements.lock:{number}: {line.strip()}"
+    """Lines of the locks that name a host: packages come from the index that the system is set up with."""
+    for lock in sorted(CHECKOUT.glob("requirements*.lock")):
+        for number, line in enumerate(lock.read_text().splitlines(), 1):
+            if "://" in line:
+                yield f"{lock.name}:{number}: {line.strip()}"
 
 
 def old_words(words: Iterable[Word] | None = None, root: Path = CHECKOUT) -> Iterator[str]:
