@@ -26,7 +26,7 @@ from schemas.reports.choices import Choice, choices
 
 LARGEST = 2**53
 NOT_PENDING = "Nothing was done: the bill is not pending any more. See below what it is now."
-MOST_PEOPLE = 80  # on one page
+MOST_PEOPLE = 60  # on one page
 NOT_SHOWN = "This is not a list of bills that this page has shown; open the page again."
 DONE = {"approved": "Approved.", "rejected": "Rejected. The person gets your reason.", "pending": "The bill is pending again."}
 WITHDRAWN = "The bill is being withdrawn from Xero, and is pending once its entry there is deleted."
