@@ -47,8 +47,8 @@ class Kind:
 
 
 REPLAY = Kind("replay", "dead", "sent again")
-DISCARD = Kind("discard", "dead", "discarded. They are kept, and can be restored")
-RESTORE = Kind("restore", "discarded", "dead letters again")
+DISCARD = Kind("discard", "dead", "discarded. Discarded ones are kept, and can be restored")
+RESTORE = Kind("restore", "discarded", "restored")
 
 
 @get(f"{PATH}/replay", guards=[require_admin])
