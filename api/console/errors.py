@@ -8,6 +8,7 @@ import msgspec
 from litestar import Request, Response
 from litestar.types import ExceptionHandlersMap
 
+from api.console.gone import Gone, gone_page
 from api.console.pages import HTML, environment, fragment, is_htmx
 from api.console.sessions import READING, SignInNeeded
 from api.console.urls import local_path, parts_of, url_of
@@ -31,7 +32,7 @@ Handler = Callable[[Request[Any, Any, Any], Any], Response[Any]]
 
 def with_pages(handlers: ExceptionHandlersMap) -> ExceptionHandlersMap:
     """The handlers of errors, which answer requests to the console with a page."""
-    return {kind: _with_page(handler) for kind, handler in handlers.items()} | {SignInNeeded: ask_to_sign_in}
+    return {kind: _with_page(handler) for kind, handler in handlers.items()} | {SignInNeeded: ask_to_sign_in, Gone: gone_page}
 
 
 def _with_page(handler: Any) -> Handler:

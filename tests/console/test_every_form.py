@@ -1,12 +1,15 @@
-"""Each form of each page: what its fields do not take, and a session that has ended before it is sent."""
+"""Each form of each page: what its fields do not take, a session that has ended before it is sent, and another admin who has
+sent the same form."""
 
+import re
 from collections.abc import Iterator
+from itertools import count
 
 import pytest
 
 from api.console.forms import SENT_BY_THE_PAGE
 from api.console.sessions import COOKIE
-from tests.api.tenants import Tenant, filled, with_ids
+from tests.api.tenants import Tenant, filled, tenant, with_ids
 from tests.console.client import Browser, Browsers, Page
 from tests.console.html import Element
 from tests.console.table import TABLE
@@ -17,6 +20,8 @@ MONDAY = "2026-03-02"
 SHOWN_ELSEWHERE = {"ids", "end_time", "xero_project_id"}  # hidden fields of one form that the page also shows in another way
 LONG = "x" * 2_500
 RUBBISH = ("nonsense", LONG, "-1")
+GUARDS = {"version", "shown", "bills"}  # fields by which a form is only for what its page has shown
+TOLD = "has changed|is not there any more|approved already|No timer is running"
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +81,48 @@ def test_a_form_whose_session_has_ended_is_the_same_after_signing_in(browser: Br
             assert not typed or f"{typed[0]} <b>&amp; = here" in page.text, "people see what they have typed"
             texts, sent = texts + len(typed), sent | {form["action"].partition("?")[0]}
     assert len(sent) > 20 and texts > 20, "the pages have their forms"
+
+
+def test_of_two_admins_who_send_the_same_form_the_second_is_told_what_has_changed(given: Given, browsers: Browsers) -> None:
+    admins, refused = [browsers.admin(), browsers.admin()], set[str]()
+    own = tenant(given)  # the other tests need theirs
+    consultant, task = own.consultant, given.task(own.consultant)
+    given.many_bills(consultant, task, 1, first=MONDAY)
+    entry = given.entry(consultant, task, start="2026-03-03T09:00:00Z")
+    instead = {"task_id": task["id"], "channel_id": "C0123456789", "email": f"{given.new_id()}@two.example"}
+    timer = f"/console/hours?person={consultant.id}"
+    for path in (timer, f"/console/hours/entries/{entry['id']}?person={consultant.id}", *pages(own)):
+        for n in count():
+            if path == timer:
+                consultant.http.post(f"/api/tasks/{task['id']}/start")  # the form before has stopped it
+            answers, shown = [], [list(forms_of(admin.get(path)))[n:] for admin in admins]
+            if not shown[0]:
+                break
+            for admin, (form, *_), word in zip(admins, shown, ("first", "second"), strict=True):
+                values = {name: instead[name] for name in form.fields() if name in instead and not form.fields()[name]}
+                typed = {name: f"{word} {name}" for name in texts_of(form) if name not in instead}
+                answers.append(admin.submit(form, with_all_values(form) | values | typed, follow=False))
+            (first, second), form = answers, shown[0][0]
+            action = form["action"].partition("?")[0]
+            assert max(first.status, second.status) < 500, action
+            if first.status == 303 and GUARDS & form.fields().keys():
+                assert second.status in (404, 409, 422), action
+                assert re.search(TOLD, second.text), f"{action}: {second.text}"
+                if typed and second.status != 404 and "version" in form.fields():
+                    assert any(f"first {name}" in second.text for name in typed), f"{action}: {second.text}"
+                refused.add(action)
+    assert len(refused) > 15, refused
+
+
+def forms_of(page: Page) -> Iterator[Element]:
+    """The forms that write, without that which signs out."""
+    return (form for form in page.html.all("form", method="post") if form["action"] != "/console/sign-out")
+
+
+def texts_of(form: Element) -> list[str]:
+    """The names of the fields with words that people have typed or can type."""
+    named = {element["name"]: element for element in form.all(name=True) if typed_into(element)}
+    return [name for name, value in form.fields().items() if name in named and not re.match(r"\d|{", value)]
 
 
 def typed_into(element: Element) -> str:

@@ -103,5 +103,5 @@ async def find_obstacles(request: ApiRequest, refusal: Conflict) -> list[Obstacl
 async def _edit_page(request: ApiRequest, customer_id: UUID, **forms: Any) -> Response[bytes]:
     """With what `change_page` takes."""
     async with request.database.connection() as conn:
-        customer = await read_customer(conn, customer_id, request.user)
+        customer = await read_customer(conn, customer_id, request.user, forms.get("form"))
     return change_page(request, "customers/edit.html", customer=customer, roundings=ROUNDINGS, modes=MODES, **forms)

@@ -18,6 +18,7 @@ from api.console.customers.shared import (
     read_pillars,
 )
 from api.console.forms import Form, FormModel, read_form
+from api.console.gone import gone_if_missing
 from api.console.pages import page, redirect
 from api.dependencies import ApiRequest
 from schemas.base import Name
@@ -123,7 +124,7 @@ async def _mappings_page(
     request: ApiRequest, customer_id: UUID, form: Form[NewChannelForm], *, status: int = 200
 ) -> Response[bytes]:
     async with request.database.connection() as conn:
-        customer = await read_customer(conn, customer_id, request.user)
+        customer = await read_customer(conn, customer_id, request.user, form)
         pillars = await read_pillars(conn, customer_id, request.user)
         channels = await channel_mappings.of_customer(conn, customer_id)
         names = await choices.names_of(conn, [customer.xero_project_id, *(pillar.xero_task_id for pillar in pillars)])
@@ -142,8 +143,9 @@ async def _channel_page(
     removal: Form[VersionForm] | None = None,
 ) -> Response[bytes]:
     async with request.database.connection() as conn:
-        customer = await read_customer(conn, customer_id, request.user)
-        channel = await _read_channel(conn, customer_id, mapping_id)
+        customer = await read_customer(conn, customer_id, request.user, form)
+        with gone_if_missing("channel", customer_path(customer_id, "/mappings"), "the channels", form):
+            channel = await _read_channel(conn, customer_id, mapping_id)
         pillars = await read_pillars(conn, customer_id, request.user)
     values: dict[str, Any] = {"customer": customer, "channel": channel}
     values["pillar_choices"] = pillar_choices(pillars, channel.pillar_id)

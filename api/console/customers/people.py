@@ -85,7 +85,7 @@ async def _people_page(
 ) -> Response[bytes]:
     cursor = valid_query(request, PeopleFilter).cursor
     async with request.database.connection() as conn:
-        customer = await read_customer(conn, customer_id, request.user)
+        customer = await read_customer(conn, customer_id, request.user, form)
         answer = await customer_users.list_page(conn, Page(PAGE_SIZE, cursor), customer_id=customer_id, user=request.user)
     listed = Listed[CustomerUser].model_validate_json(answer)
     values = {"customer": customer, "people": listed.items, "next_cursor": listed.next_cursor, "roles": ROLES}

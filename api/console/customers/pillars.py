@@ -10,6 +10,7 @@ from api.auth.auth import require_internal
 from api.console.customers.details import NewPillarForm, find_obstacles, overview
 from api.console.customers.shared import BASE, FormVersion, VersionForm, change_page, customer_path, read_customer
 from api.console.forms import FormModel, read_form
+from api.console.gone import gone_if_missing
 from api.console.pages import redirect
 from api.dependencies import ApiRequest
 from schemas.base import Name
@@ -84,8 +85,9 @@ async def delete_pillar(request: ApiRequest, customer_id: FromPath[UUID], pillar
 async def _pillar_page(request: ApiRequest, customer_id: UUID, pillar_id: UUID, **forms: Any) -> Response[bytes]:
     """With what `change_page` takes."""
     async with request.database.connection() as conn:
-        customer = await read_customer(conn, customer_id, request.user)
-        pillar = Pillar.from_json(await pillars.get(conn, customer_id, pillar_id, user=request.user))
+        customer = await read_customer(conn, customer_id, request.user, forms.get("form"))
+        with gone_if_missing("pillar", customer_path(customer_id), "the customer", forms.get("form")):
+            pillar = Pillar.from_json(await pillars.get(conn, customer_id, pillar_id, user=request.user))
     if pillar.is_default and (form := forms.get("form")) is not None:
         form.leave_out("active")  # its page has no box for it
     return change_page(request, "customers/pillar.html", customer=customer, pillar=pillar, **forms)

@@ -7,6 +7,7 @@ from litestar import Response
 from pydantic import Field
 
 from api.console.forms import Form, FormModel
+from api.console.gone import gone_if_missing
 from api.console.pages import page
 from api.dependencies import ApiRequest
 from api.http.responses import Listed
@@ -34,9 +35,10 @@ class VersionForm(FormModel):
     version: FormVersion
 
 
-async def read_customer(conn: Connection, customer_id: UUID, user: User) -> Customer:
-    """The customer. Raises NotFound if there is none."""
-    return Customer.from_json(await customers.get(conn, customer_id, user=user))
+async def read_customer(conn: Connection, customer_id: UUID, user: User, form: Form[Any] | None = None) -> Customer:
+    """The customer. Raises Gone, with what was typed in the form, if there is none."""
+    with gone_if_missing("customer", BASE, "the customers", form):
+        return Customer.from_json(await customers.get(conn, customer_id, user=user))
 
 
 async def read_pillars(conn: Connection, customer_id: UUID, user: User) -> list[Pillar]:

@@ -11,6 +11,7 @@ from pydantic.alias_generators import to_camel
 from api.auth.auth import require_internal
 from api.console.customers.shared import BASE, FormVersion, customer_path, pillar_choices, read_customer, read_pillars
 from api.console.forms import Form, FormModel, read_form, read_query
+from api.console.gone import gone_if_missing
 from api.console.pages import page, redirect
 from api.console.words import NO_ACCESS
 from api.dependencies import ApiRequest
@@ -150,7 +151,7 @@ async def _tasks_page(request: ApiRequest, customer_id: UUID, form: Form[NewTask
     chosen = filters.value or TasksFilter()
     only = TaskFilter(customer=str(customer_id), status=chosen.status)
     async with request.database.connection() as conn:
-        customer = await read_customer(conn, customer_id, request.user)
+        customer = await read_customer(conn, customer_id, request.user, form)
         pillars = await read_pillars(conn, customer_id, request.user)
         answer = await tasks.list_page(conn, Page(PAGE_SIZE, chosen.cursor), only, user=request.user)
         people = await own.list_people(conn)
@@ -166,8 +167,9 @@ async def _task_page(
     request: ApiRequest, customer_id: UUID, task_id: UUID, form: Form[Any], *, status: int = 200
 ) -> Response[bytes]:
     async with request.database.connection() as conn:
-        customer = await read_customer(conn, customer_id, request.user)
-        task = await _read_task(conn, request, customer_id, task_id)
+        customer = await read_customer(conn, customer_id, request.user, form)
+        with gone_if_missing("task", customer_path(customer_id, "/tasks"), "the tasks", form):
+            task = await _read_task(conn, request, customer_id, task_id)
         pillars = await read_pillars(conn, customer_id, request.user)
         people = await own.list_people(conn)
     if task.assignee_id is not None and all(user_id != task.assignee_id for user_id, _ in people):

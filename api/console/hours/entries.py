@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 from litestar import Response, get, post
@@ -11,6 +12,7 @@ from pydantic import Field
 
 from api.auth.auth import require_internal
 from api.console.forms import Form, FormModel, read_form, read_query, valid_query
+from api.console.gone import gone_if_missing
 from api.console.hours.local_times import Hours, LocalTime, as_hours, is_same, to_local, to_utc
 from api.console.hours.week import HoursQuery, find_tasks, hours_page, read_view, view_of
 from api.console.pages import page, redirect
@@ -155,11 +157,18 @@ def _changes(sent: EntryForm, shown: OwnEntry, zone: str) -> dict[str, Any]:
     return change
 
 
+def _hours_of(query: HoursQuery) -> str:
+    """The page of hours that led to the entry."""
+    named = {"week": query.week, "person": query.person}
+    return f"/console/hours?{urlencode({name: value for name, value in named.items() if value})}"
+
+
 async def _entry_page(request: ApiRequest, entry_id: UUID, form: Form[Any], *, status: int = 200) -> Response[bytes]:
     zone = request.settings.stint_timezone
     query = valid_query(request, HoursQuery)
     async with request.database.connection() as conn:
-        entry = await own.read_entry(conn, entry_id)
+        with gone_if_missing("entry", _hours_of(query), "the hours", form):
+            entry = await own.read_entry(conn, entry_id)
         person = None if entry.user_id == request.user.id else entry.user_id
         view = await read_view(request, conn, query.model_copy(update={"person": person, "week": query.week or entry.date}))
         tasks = await find_tasks(request, conn, view)

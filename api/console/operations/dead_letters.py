@@ -10,6 +10,7 @@ from litestar.params import FromPath
 
 from api.auth.auth import require_admin
 from api.console.forms import read_query
+from api.console.gone import gone_if_missing
 from api.console.operations.selections import ListQuery, filter_of, pairs_of
 from api.console.pages import page
 from api.dependencies import ApiRequest
@@ -74,7 +75,10 @@ async def show_list(request: ApiRequest) -> Response[bytes]:
 async def show_message(request: ApiRequest, letter_id: FromPath[UUID]) -> Response[bytes]:
     """One dead letter, or any other message: its attempts, its body, what it is about, its cause and what it caused."""
     async with request.database.connection() as conn:
-        message = await details.get_detail(conn, letter_id, Redactor(request.settings), zone=request.settings.stint_timezone)
+        with gone_if_missing("message", PATH, "the dead letters"):
+            message = await details.get_detail(
+                conn, letter_id, Redactor(request.settings), zone=request.settings.stint_timezone
+            )
         created_by = await message_subjects.person_name(conn, message.created_by)
         mapped_to = [message.bill.xero_project_id, message.bill.xero_task_id] if message.bill is not None else []
         names = await choices.names_of(conn, mapped_to) if mapped_to else {}

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from api.auth.auth import require_admin
 from api.console.forms import Form, FormModel, read_form
+from api.console.gone import gone_if_missing
 from api.console.operations.dead_letters import PATH, as_text
 from api.console.pages import page, redirect
 from api.dependencies import ApiRequest
@@ -48,7 +49,8 @@ async def show_edit(request: ApiRequest, letter_id: FromPath[UUID]) -> Response[
 @post(f"{PATH}/{{letter_id:str}}/edit", guards=[require_admin], status_code=303)
 async def edit(request: ApiRequest, letter_id: FromPath[UUID]) -> Response[bytes]:
     """Checks the body and shows the difference; or, with `step=save`, saves it and replays the message."""
-    form, message = await read_form(request, EditForm), await _letter(request, letter_id, any_state=True)
+    form = await read_form(request, EditForm)
+    message = await _letter(request, letter_id, form, any_state=True)
     body = _read_body(form)
     if form.value is None or body is None:
         return _show(request, message, form)
@@ -69,9 +71,14 @@ async def edit(request: ApiRequest, letter_id: FromPath[UUID]) -> Response[bytes
     return _show(request, message, form)
 
 
-async def _letter(request: ApiRequest, letter_id: UUID, *, any_state: bool = False) -> DeadLetterDetail:
+async def _letter(
+    request: ApiRequest, letter_id: UUID, form: Form[EditForm] | None = None, *, any_state: bool = False
+) -> DeadLetterDetail:
     async with request.database.connection() as conn:
-        message = await details.get_detail(conn, letter_id, Redactor(request.settings), zone=request.settings.stint_timezone)
+        with gone_if_missing("message", PATH, "the dead letters", form):
+            message = await details.get_detail(
+                conn, letter_id, Redactor(request.settings), zone=request.settings.stint_timezone
+            )
     if message.kind == "unrecognized":
         raise Conflict("An unrecognized message cannot be edited, because no actor handles it.")
     if message.state != "dead" and not any_state:

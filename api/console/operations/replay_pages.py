@@ -7,6 +7,7 @@ from litestar.params import FromPath
 
 from api.auth.auth import require_admin
 from api.console.forms import FormModel, read_form
+from api.console.gone import gone_if_missing
 from api.console.operations.dead_letters import PATH
 from api.console.pages import fragment, is_htmx, page, redirect
 from api.dependencies import ApiRequest
@@ -27,7 +28,8 @@ async def show_replays(request: ApiRequest) -> Response[bytes]:
 async def show_replay(request: ApiRequest, replay_id: FromPath[UUID]) -> Response[bytes]:
     """One replay; for htmx only its progress, while it runs."""
     async with request.database.connection() as conn:
-        found = await replays.get_replay(conn, replay_id)
+        with gone_if_missing("replay", f"{PATH}/replays", "the replays"):
+            found = await replays.get_replay(conn, replay_id)
     if is_htmx(request):
         return fragment(request, "dead-letters/progress.html", replay=found)
     return page(request, "dead-letters/replay.html", replay=found)
