@@ -169,7 +169,7 @@ def _fill_disk(site: Site, chance: Random) -> Heal:
 
 OF_ELECTION = LIMIT_SECONDS + ELECTION_SECONDS
 FAULTS = [
-    Fault("the leader of a queue is killed", _kill_leader, is_short=True),
+    Fault("the leader of a queue is killed", _kill_leader),
     Fault("the leader of a queue is frozen", _freeze_leader, hold_seconds=25),
     Fault("a node of RabbitMQ loses its data", _wipe),
     Fault("the disk of a node of RabbitMQ is full", _fill_disk),

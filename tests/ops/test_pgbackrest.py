@@ -16,7 +16,7 @@ from tests.support.clusters import Cluster, clusters
 from tests.support.installation import CHECKOUT, eventually
 
 PACKAGES = Packages("pgbackrest", ["pgbackrest", "postgresql-15"], megabytes=20, with_dependencies=True)
-SECTION = (CHECKOUT / "docs/operations.md").read_text().partition("### To any moment: pgBackRest")[2].partition("\n## ")[0]
+SECTION = (CHECKOUT / "docs/operations.md").read_text().partition("### To any moment: pgBackRest")[2].partition("\n##")[0]
 CONFIGURATION, SETTINGS = re.findall(r"^```ini\n(.*?)^```", SECTION, re.MULTILINE | re.DOTALL)
 DAILY, TO_A_MOMENT = re.findall(r"^```sh\n(.*?)^```", SECTION, re.MULTILINE | re.DOTALL)
 

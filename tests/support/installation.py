@@ -1,6 +1,7 @@
 """A whole Stint for tests: API, workers and relay as real processes, over a database and a virtual host of RabbitMQ."""
 
 import contextlib
+import itertools
 import os
 import random
 import secrets
@@ -58,14 +59,21 @@ def eventually(check: Callable[..., Any], *, seconds: float = 20, why: str = "")
 
 
 def free_port() -> int:
-    """A free port below the range of outgoing connections, so that none of those takes it first. It returns every fourth port,
-    because `./stint up --sandbox` also uses the next two, and each worker of pytest has other ports."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+    """A free port below the range of outgoing connections, so that none of those takes it first. Nobody may listen on it yet
+    when the next one is chosen, so none is returned twice before all others were."""
     while True:
-        port = 10_000 + 4 * random.randrange(worker, 2_752, 8)
+        port = next(_ports())
         with socket.socket() as sock, contextlib.suppress(OSError):
             sock.bind(("127.0.0.1", port))
             return port
+
+
+@lru_cache
+def _ports() -> Iterator[int]:
+    """Every fourth port, because `./stint up --sandbox` also uses the next two; each worker of pytest has other ports."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+    numbers = range(worker, 2_752, 8)
+    return itertools.cycle(10_000 + 4 * number for number in random.sample(numbers, len(numbers)))
 
 
 class Installation:
