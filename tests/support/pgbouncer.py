@@ -1,38 +1,19 @@
 """PgBouncer in front of a Postgres, from Debian's package, unpacked into Stint's cache without root."""
 
-import asyncio
 import os
 import shutil
 import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-import pytest
-
-from ops.errors import CommandError
-from ops.up.packages.debian import Packages, can_download, unpacked
-from ops.up.processes import PLAIN_ENVIRONMENT, end, spawn, unprivileged_account
+from ops.up.packages.debian import Packages
+from ops.up.processes import end, spawn, unprivileged_account
+from tests.support.debian import system_program
 from tests.support.installation import eventually, free_port
 
 _PACKAGES = Packages("pgbouncer", ("pgbouncer",), megabytes=1, with_dependencies=True)
-
-
-def _program() -> tuple[str, dict[str, str]]:
-    """PgBouncer's path, and the environment that it needs. Skips the test where there is none and none can be had."""
-    if installed := shutil.which("pgbouncer", path="/usr/sbin:/usr/bin"):
-        return installed, PLAIN_ENVIRONMENT
-    try:
-        if not can_download():
-            raise CommandError("this system has no apt")
-        root = asyncio.run(unpacked(_PACKAGES, Path(tempfile.gettempdir()), lambda _: None))
-    except CommandError as error:
-        pytest.skip(f"PgBouncer is not installed and cannot be downloaded: {error}")
-    return str(root / "usr/sbin/pgbouncer"), PLAIN_ENVIRONMENT | {
-        "LD_LIBRARY_PATH": ":".join(map(str, root.glob("usr/lib/*-linux-gnu")))
-    }
 
 
 class HasSockets(Protocol):
@@ -45,7 +26,7 @@ class HasSockets(Protocol):
 @contextmanager
 def pgbouncer(cluster: HasSockets, *, mode: str, size: int = 20) -> Iterator[str]:
     """The URL of the database `stint` of the cluster behind a PgBouncer in that mode, with `size` connections to Postgres."""
-    program, environment = _program()
+    program, environment = system_program(_PACKAGES)
     home, account = cluster.data.with_name(f"{cluster.data.name}-pgbouncer-{mode}-{size}"), unprivileged_account()
     home.mkdir(mode=0o755)
     copied = shutil.copy(program, home / "pgbouncer")  # the account cannot read root's cache
