@@ -23,6 +23,5 @@ def system_program(packages: Packages) -> tuple[str, dict[str, str]]:
         root = asyncio.run(unpacked(packages, Path(tempfile.gettempdir()), lambda _: None))
     except CommandError as error:
         pytest.skip(f"{packages.name} is not installed and cannot be downloaded: {error}")
-    return str(root / "usr/sbin" / packages.name), PLAIN_ENVIRONMENT | {
-        "LD_LIBRARY_PATH": ":".join(map(str, root.glob("usr/lib/*-linux-gnu")))
-    }
+    program = next(root.glob(f"usr/*bin/{packages.name}"))
+    return str(program), PLAIN_ENVIRONMENT | {"LD_LIBRARY_PATH": ":".join(map(str, root.glob("usr/lib/*-linux-gnu")))}
