@@ -59,7 +59,7 @@ def test_rotations_under_load_refuse_nobody(apis: list[Installation], people: Gi
     def load(api: Installation) -> None:
         nonlocal requests
         with httpx2.Client(base_url=api.url, timeout=20) as client:
-            while not ended.is_set():
+            while not ended.wait(0.01):
                 for person in (before, *fresh[-1:]):
                     answer = client.get("/api/me", headers={"Authorization": f"Bearer {person.token}"})
                     requests += 1

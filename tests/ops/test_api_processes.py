@@ -53,7 +53,10 @@ def api_pids(installation: Installation) -> list[int]:
 
 
 class Load:
-    """Clients that send one request after another, each on a connection of its own."""
+    """Clients that send one request after another, each on a connection of its own, with pauses that leave the processors to
+    the processes that start again."""
+
+    PAUSE_SECONDS = 0.01
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -61,7 +64,7 @@ class Load:
         self.over = threading.Event()
 
     def work(self) -> None:
-        while not self.over.is_set():
+        while not self.over.wait(self.PAUSE_SECONDS):
             connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
             try:
                 connection.request("GET", "/health/live")

@@ -1,7 +1,5 @@
 """Which Chromium the tests use, and what they do without one. The cache, and the programs, are stand-ins."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +8,6 @@ from ops.errors import CommandError
 from ops.up.packages.debian import cached
 from ops.up.processes import PLAIN_ENVIRONMENT
 from tests.support import chromium, servers
-from tests.support.installation import CHECKOUT
 
 
 @pytest.fixture(autouse=True)
@@ -54,15 +51,3 @@ def test_without_one_there_is_one_line_that_says_why(empty: Path) -> None:
     assert "Debian's could not be downloaded" in str(failed.value) and "Could not resolve" in str(failed.value)
     assert "\n" not in str(failed.value)
     assert said[1:] == ["reading the package lists"]
-
-
-@pytest.mark.parametrize(
-    ("options", "chosen"),
-    [([], {"test_chromium"}), (["--browser"], {"test_guard"}), (["--all"], {"test_chromium", "test_guard"})],
-)
-@pytest.mark.processes
-def test_tests_in_a_browser_run_with_browser_and_with_all(options: list[str], chosen: set[str]) -> None:
-    files = ["tests/support/test_chromium.py", "tests/console/browser/test_guard.py"]
-    command = [sys.executable, "-P", "-m", "pytest", "--collect-only", "-q", *options, *files]
-    collected = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
-    assert {Path(line.partition("::")[0]).stem for line in collected.splitlines() if "::" in line} == chosen

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
@@ -11,6 +12,7 @@ pytestmark = pytest.mark.processes
 FILES = "tests/identity/test_email_keys.py tests/outbox/test_replays.py tests/console/browser/test_guard.py"
 
 
+@cache  # a start of pytest takes seconds
 def collected(*arguments: str) -> list[str]:
     command = [sys.executable, "-P", "-m", "pytest", "--collect-only", "-q", "-n", "0", *arguments]
     said = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
@@ -33,6 +35,12 @@ def test_what_somebody_names_runs_whole() -> None:
     assert any("relay_and_worker_were_killed" in test for test in named)
     logs = "testpaths=tests/ops/test_logs.py"
     assert set(collected("-o", logs)) < set(collected("-o", logs, "-m", "unit"))
+
+
+def test_tests_in_a_browser_run_with_browser_and_with_all() -> None:
+    in_browser = [test for test in collected("--all", *FILES.split()) if "test_guard.py" in test]
+    assert in_browser and collected("--browser", *FILES.split()) == in_browser
+    assert not any(test in collected(*FILES.split()) for test in in_browser)
 
 
 def test_a_worker_of_pytest_has_the_same_selection() -> None:
