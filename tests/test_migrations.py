@@ -4,7 +4,6 @@ refused."""
 import asyncio
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -17,8 +16,8 @@ import pytest
 from schemas.postgres import connection
 from schemas.postgres import migrate as module
 from schemas.postgres.migrate import MIGRATIONS, WrongVersion, check_version, migrate
-from tests.support.installation import CHECKOUT, eventually, new_database, with_database
-from tests.support.up import ONE_API, Up, command
+from tests.support.installation import CHECKOUT, eventually, free_port, new_database, with_database
+from tests.support.up import command
 
 NAMES = [path.stem for path in sorted(MIGRATIONS.glob("*.sql"))]
 # what the thirteen migrations before version 0.2.0 were called
@@ -373,14 +372,13 @@ def test_a_database_of_before_0_2_0_is_refused_as_it_is(empty: str, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_up_refuses_a_state_directory_of_before_0_2_0(tmp_path: Path, amqp_url_apart: str) -> None:
-    up = Up(tmp_path / "state", *ONE_API).start(AMQP_URL=amqp_url_apart)
-    with_names(up.run_json()["database_url"], *BEFORE_0_2_0)
-    up.end(signal.SIGTERM)
-    again = command("up", "--port", str(up.port), "--state", str(up.state), AMQP_URL=amqp_url_apart)
-    assert again.returncode == 1
-    assert "stint: A Stint before version 0.2.0 made this database, which cannot be upgraded: start with" in again.stderr
-    assert "Traceback" not in again.stderr
+def test_up_refuses_a_database_of_before_0_2_0(empty: str, amqp_url_apart: str, tmp_path: Path) -> None:
+    with_names(empty, *BEFORE_0_2_0)
+    words = ("up", "--port", str(free_port()), "--state", str(tmp_path / "state"))
+    refused = command(*words, DATABASE_URL=empty, AMQP_URL=amqp_url_apart)
+    assert refused.returncode == 1
+    assert "stint: A Stint before version 0.2.0 made this database, which cannot be upgraded: start with" in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 def test_a_database_of_a_newer_version_is_not_migrated_but_its_parts_may_start(empty: str) -> None:

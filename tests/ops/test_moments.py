@@ -35,8 +35,10 @@ def checkout() -> Iterator[Path]:
 
 
 @pytest.fixture
-def up(checkout: Path) -> Iterator[Up]:
+def up(checkout: Path, amqp_url_apart: str) -> Iterator[Up]:
+    """With a Postgres of its own, and the RabbitMQ of the tests."""
     up = Up(checkout / ".stint", *ONE_API)
+    up.environment["AMQP_URL"] = amqp_url_apart
     yield up
     if up.runs():
         up.end(signal.SIGTERM)

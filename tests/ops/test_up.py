@@ -252,7 +252,7 @@ def end_all(up: Up, number: signal.Signals) -> float:
 
 @pytest.mark.slow
 def test_kill_9_right_after_the_first_start_leaves_a_state_that_starts_and_a_hangup_ends_it(tmp_path: Path) -> None:
-    up = Up(tmp_path / "young").start()
+    up = Up(tmp_path / "young", *ONE_API).start()
     up.end(signal.SIGKILL)
     up.start()
     assert ready(up.url)
