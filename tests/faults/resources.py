@@ -169,7 +169,7 @@ def _postgres(database_url: str) -> dict[str, int]:
 _COUNT = """
     Node = list_to_atom(os:getenv("RABBITMQ_NODENAME")),
     Count = fun(Module, Function) -> length(rpc:call(Node, Module, Function, [])) end,
-    io:format("~b ~b", [Count(rabbit_networking, connections_local), Count(rabbit_channel, list_local)]),
+    io:format("~b ~b", [Count(rabbit_networking, local_connections), Count(rabbit_channel, list_local)]),
     halt().
 """
 
