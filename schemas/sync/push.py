@@ -124,8 +124,13 @@ async def _apply_once(
     conn: Connection, operation: Operation, command: Command, *, by: User, rules: EntryRules
 ) -> dict[str, Any]:
     """The operation's result: of executing it now, or the stored one if it was executed before."""
+    # An operation that was executed before is locked, which is written to the WAL: so this transaction's commit, too, waits
+    # until a synchronous standby has the operation.
     inserted = await conn.execute(
-        "INSERT INTO sync_operations (user_id, op_id, fingerprint) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+        """
+        INSERT INTO sync_operations (user_id, op_id, fingerprint) VALUES (%s, %s, %s)
+        ON CONFLICT (user_id, op_id) DO UPDATE SET op_id = excluded.op_id WHERE false
+        """,
         (by.id, operation.op_id, operation.fingerprint()),
     )
     if not inserted.rowcount:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -33,6 +34,16 @@ from tests.support.xero_sandbox import running_xero
 # A host that is gone is noticed soon. An API that is not answers itself, if it cannot reach its servers: a client that gave up
 # before would not know whether its request is still carried out, perhaps after the next ones.
 CLIENT_SECONDS = httpx2.Timeout(30, connect=2)
+# A host that does not even acknowledge packets for so long is gone, and another one is asked. 30 seconds are for a host that
+# has the request.
+SILENT_SECONDS = 4
+GONE_HOST = [
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, SILENT_SECONDS),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENT_SECONDS * 1000),
+]
 API_PORT = 8000
 PARTS = {"a": ("api", "work", "relay"), "b": ("api", "work", "relay"), "c": ("api", "work")}
 
@@ -100,7 +111,10 @@ class RoamingClient(PatientClient):
     """Asks the API of the next host after each attempt without a response."""
 
     def __init__(self, traffic: Traffic, urls: list[str], first: int, headers: dict[str, str]) -> None:
-        super().__init__(traffic, timeout=CLIENT_SECONDS, base_url=urls[first % len(urls)], headers=headers)
+        transport = httpx2.HTTPTransport(socket_options=GONE_HOST)
+        super().__init__(
+            traffic, timeout=CLIENT_SECONDS, base_url=urls[first % len(urls)], headers=headers, transport=transport
+        )
         self._urls, self._next = urls, first
 
     def choose_another(self) -> None:
