@@ -24,6 +24,7 @@ from schemas.servers.postgres_hosts import Host, hosts_of
 from schemas.settings import Settings
 
 MARGIN_SECONDS = 3.0  # added to the statement timeout, for the network
+STANDBY_WAIT = "SyncRepWaitForLSN"  # the function of Postgres that warns of it; the warning itself is in the server's language
 ACCESS_CHANGED = "ST001"  # the SQLSTATE by which a trigger reports it: schemas/migrations/0035_report_access_changes.sql
 LEASE_SECONDS = 1.0  # how long after a commit that changes access an API process may still use what it read before
 
@@ -40,6 +41,9 @@ class Connection(AsyncConnection[tuple[Any, ...]]):
     # Whether a statement has found that another transaction has made such a change: perhaps just now, and the client
     # that made it still waits. A rollback does not undo that.
     access_changed_before = False
+    _is_unreplicated = (
+        False  # whether the current statement has committed, and its wait for the synchronous standby was cancelled
+    )
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -81,10 +85,15 @@ class Connection(AsyncConnection[tuple[Any, ...]]):
 
     async def wait(self, gen: PQGen[Result], *arguments: Any, **named: Any) -> Result:
         timer = asyncio.get_running_loop().call_later(self.answer_timeout_seconds, self.abort)
+        self._is_unreplicated = False
         try:
-            return await super().wait(gen, *arguments, **named)
+            result = await super().wait(gen, *arguments, **named)
         finally:
             timer.cancel()
+        if self._is_unreplicated:  # Postgres reports success, with a warning
+            self.abort()
+            raise psycopg.OperationalError("the wait for the synchronous standby was cancelled, which may not have the commit")
+        return result
 
     async def execute(  # type: ignore[override]  # psycopg accepts more types of query, which Stint does not use
         self, query: str | bytes, params: Params | None = None, *, prepare: bool | None = None, binary: bool = False
@@ -153,8 +162,12 @@ def _describe(host: Host, failure: Exception) -> str:
 
 
 def _read_notice(conn: "ref[Connection]", notice: Diagnostic) -> None:
-    if notice.sqlstate == ACCESS_CHANGED and (found := conn()) is not None:
+    if (found := conn()) is None:
+        return
+    if notice.sqlstate == ACCESS_CHANGED:
         found.access_changed = True
+    elif notice.source_function == STANDBY_WAIT:
+        found._is_unreplicated = True
 
 
 def _as_query(query: str | bytes) -> bytes:

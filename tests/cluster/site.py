@@ -34,8 +34,8 @@ from tests.support.xero_sandbox import running_xero
 # A host that is gone is noticed soon. An API that is not answers itself, if it cannot reach its servers: a client that gave up
 # before would not know whether its request is still carried out, perhaps after the next ones.
 CLIENT_SECONDS = httpx2.Timeout(30, connect=2)
-# A host that does not even acknowledge packets for so long is gone, and another one is asked. 30 seconds are for a host that
-# has the request.
+# After this time without acknowledgements of TCP, a host is gone, and another one is asked. 30 seconds are for a host that has
+# the request.
 SILENT_SECONDS = 4
 GONE_HOST = [
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),

@@ -7,7 +7,9 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 
+import psycopg
 import pytest
 from pydantic import SecretStr
 
@@ -72,6 +74,17 @@ async def press_in_slack(conn: Connection, by: User, rows: FirmRows) -> object:
     return "answered"
 
 
+@contextmanager
+def silent(standby: Cluster) -> Iterator[None]:
+    """The standby gets nothing meanwhile."""
+    [receiver] = standby.processes("walreceiver")
+    os.kill(receiver, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(receiver, signal.SIGCONT)
+
+
 async def until_waiting(conn: Connection, task: asyncio.Task[object]) -> None:
     """Returns when a commit waits for the standby, or fails when the task has ended without."""
     async with asyncio.timeout(20):
@@ -93,9 +106,7 @@ def test_a_repetition_is_answered_only_when_the_standby_has_what_it_repeats(
             rows = await firm_rows.firm(conn, by=by.id)
             if act is stop:
                 await start(conn, by, rows)
-            [receiver] = standby.processes("walreceiver")
-            os.kill(receiver, signal.SIGSTOP)
-            try:
+            with silent(standby):
                 first = asyncio.create_task(act(conn, by, rows))
                 await until_waiting(other, first)
                 first.cancel()
@@ -104,8 +115,28 @@ def test_a_repetition_is_answered_only_when_the_standby_has_what_it_repeats(
                 repeated = asyncio.create_task(act(other, by, rows))
                 done, _ = await asyncio.wait({repeated}, timeout=1)
                 assert not done, "acknowledged, and only the primary has it"
-            finally:
-                os.kill(receiver, signal.SIGCONT)
             assert await repeated
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("act", [start, push_operation])
+def test_a_commit_whose_wait_an_administrator_cancelled_is_not_acknowledged(
+    act: Act, replicated: tuple[Cluster, Cluster]
+) -> None:
+    primary, standby = replicated
+    settings = Settings(database_url=primary.url, secret_key=SecretStr(SECRET_KEY))
+
+    async def test() -> None:
+        async with await connect(settings) as conn, await connect(settings) as other:
+            by = await firm_rows.user(conn)
+            rows = await firm_rows.firm(conn, by=by.id)
+            with silent(standby):
+                first = asyncio.create_task(act(conn, by, rows))
+                await until_waiting(other, first)
+                await other.execute("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+                with pytest.raises(psycopg.OperationalError, match="synchronous standby"):
+                    await first
+            assert await act(other, by, rows)
 
     asyncio.run(test())
