@@ -6,8 +6,8 @@ standby is promoted then, the transaction is gone: nobody may have been told tha
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import psycopg
 import pytest
@@ -85,6 +85,15 @@ def silent(standby: Cluster) -> Iterator[None]:
         os.kill(receiver, signal.SIGCONT)
 
 
+@asynccontextmanager
+async def two_connections(primary: Cluster) -> AsyncIterator[tuple[Connection, Connection, User, FirmRows]]:
+    """Two connections to the primary, and a user with the rows of a firm."""
+    settings = Settings(database_url=primary.url, secret_key=SecretStr(SECRET_KEY))
+    async with await connect(settings) as one, await connect(settings) as other:
+        by = await firm_rows.user(one)
+        yield one, other, by, await firm_rows.firm(one, by=by.id)
+
+
 async def until_waiting(conn: Connection, task: asyncio.Task[object]) -> None:
     """Returns when a commit waits for the standby, or fails when the task has ended without."""
     async with asyncio.timeout(20):
@@ -98,12 +107,9 @@ def test_a_repetition_is_answered_only_when_the_standby_has_what_it_repeats(
     act: Act, replicated: tuple[Cluster, Cluster]
 ) -> None:
     primary, standby = replicated
-    settings = Settings(database_url=primary.url, secret_key=SecretStr(SECRET_KEY))
 
     async def test() -> None:
-        async with await connect(settings) as conn, await connect(settings) as other:
-            by = await firm_rows.user(conn)
-            rows = await firm_rows.firm(conn, by=by.id)
+        async with two_connections(primary) as (conn, other, by, rows):
             if act is stop:
                 await start(conn, by, rows)
             with silent(standby):
@@ -125,12 +131,9 @@ def test_a_commit_whose_wait_an_administrator_cancelled_is_not_acknowledged(
     act: Act, replicated: tuple[Cluster, Cluster]
 ) -> None:
     primary, standby = replicated
-    settings = Settings(database_url=primary.url, secret_key=SecretStr(SECRET_KEY))
 
     async def test() -> None:
-        async with await connect(settings) as conn, await connect(settings) as other:
-            by = await firm_rows.user(conn)
-            rows = await firm_rows.firm(conn, by=by.id)
+        async with two_connections(primary) as (conn, other, by, rows):
             with silent(standby):
                 first = asyncio.create_task(act(conn, by, rows))
                 await until_waiting(other, first)
