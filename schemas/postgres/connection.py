@@ -41,9 +41,8 @@ class Connection(AsyncConnection[tuple[Any, ...]]):
     # Whether a statement has found that another transaction has made such a change: perhaps just now, and the client
     # that made it still waits. A rollback does not undo that.
     access_changed_before = False
-    _is_unreplicated = (
-        False  # whether the current statement has committed, and its wait for the synchronous standby was cancelled
-    )
+    # Whether the current statement has committed, and somebody cancelled its wait for the synchronous standby.
+    _is_unreplicated = False
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 SECONDS, WRITERS = 20 if FULL else 8, 8
 
 
-def test_no_write_is_missed_in_seconds_of_load(given: Given, stint: Installation) -> None:
+def test_no_write_is_missed_under_load(given: Given, stint: Installation) -> None:
     """Each write leaves its number in a row; a client that has seen all of them sees, after it all, what a fresh one does."""
     by = given.person()
     customer = given.customer(by)
