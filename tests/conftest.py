@@ -244,7 +244,7 @@ def own(database_url: str, worker_id: str, tmp_path: Path) -> Iterator[Installat
     try:
         yield installation
     finally:
-        installation.stop()
+        installation.close()
 
 
 @pytest.fixture

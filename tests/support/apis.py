@@ -61,7 +61,7 @@ def idle(database_url: str, amqp_url: str, tmp_path_factory: pytest.TempPathFact
     try:
         yield installation.start("api").wait_until_ready()
     finally:
-        installation.stop()
+        installation.close()
 
 
 @pytest.fixture

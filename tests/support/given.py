@@ -80,6 +80,7 @@ class Given:
         """A client of this API that sends these headers."""
         client = httpx2.Client(base_url=self.stint.url, headers=headers, timeout=20)
         self._clients.append(client)
+        self.stint.clients.add(client)
         return client
 
     def people(self, count: int, role: str = "internal_user") -> list[Person]:

@@ -19,6 +19,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pika
 import psycopg
 
@@ -98,6 +99,7 @@ class Installation:
         # True: start its processes with a new Python; False: as forks, which start faster (tests/support/fork_server.py)
         self.new_processes = False
         self.tokens = Tokens()
+        self.clients: weakref.WeakSet[httpx2.Client] = weakref.WeakSet()  # of tests/support/given.py
         self._reading: psycopg.Connection[Any] | None = None
         self._one_reads = threading.Lock()
 
@@ -164,6 +166,13 @@ class Installation:
             self._reading.close()
             self._reading = None
         self.tokens.close()
+
+    def close(self) -> None:
+        """Stops the processes and closes the clients, also those of a test that failed before it closed them: Python warns of
+        an open one when it deletes it, and that would fail a test that runs later."""
+        self.stop()
+        for client in self.clients:
+            client.close()
 
     def log(self, name: str) -> str:
         path = self._log_file(name)
