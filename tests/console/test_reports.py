@@ -70,6 +70,19 @@ def test_it_shows_the_hours_by_two_levels_with_subtotals_and_a_total(
     assert rows(browser.get(week[0]["href"])) == [["Mon 9 Mar", *half], ["Total", *half]]
 
 
+@pytest.mark.parametrize(
+    ("first", "last", "days"),
+    [
+        ("2011-01-01", "2011-12-31", "2011"),
+        ("2012-02-01", "2012-02-29", "Feb 2012"),
+        ("2011-01-02", "2011-12-31", "Sun 2 Jan 2011 to Sat 31 Dec 2011"),
+    ],
+)
+def test_its_title_names_the_days(first: str, last: str, days: str, browsers: Browsers) -> None:
+    page = browsers.person().get(PATH, by="month", start_date=first, end_date=last)
+    assert f"Hours by month, {days}" in " ".join(page.text.split())
+
+
 def test_csv_is_the_same_report_as_a_file(given: Given, browsers: Browsers, consultant: Person) -> None:
     customer = customer_with_bills(given, given.admin(), consultant, "=Acme")
     browser = browsers.person()

@@ -133,12 +133,19 @@ def facts(chosen: ReportFilters, offered: list[Choice]) -> list[tuple[str, str]]
     return found
 
 
+def days_as_text(first: date, last: date, show: Formats) -> str:
+    """`2026`, `Mar 2026`, or both days, each on one line."""
+    if (first, last) == (date(first.year, 1, 1), date(first.year, 12, 31)):
+        return str(first.year)
+    if month_of(first) == (first, last):
+        return show.month(first)
+    return " to ".join(show.day(day).replace(" ", "\N{NO-BREAK SPACE}") for day in (first, last))
+
+
 def shown(report: PartOfReport, chosen: ReportFilters, filtered: list[tuple[str, str]], show: Formats) -> Shown:
     """The report for the page."""
-    first, last = report.start_date, report.end_date
-    of_days = show.month(first) if month_of(first) == (first, last) else f"{show.day(first)} to {show.day(last)}"
     return Shown(
-        f"Hours by {' and '.join(chosen.levels)}, {of_days}",
+        f"Hours by {' and '.join(chosen.levels)}, {days_as_text(report.start_date, report.end_date, show)}",
         filtered,
         table(report, chosen, show),
         cells(report.totals, show),
