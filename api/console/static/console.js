@@ -99,11 +99,24 @@ document.addEventListener("change", (event) => {
   shown.textContent = ticked.reduce((sum, box) => sum + Number(box.dataset.bills), 0);
 });
 
+// A table that has more columns to the right shows a shadow there.
+function markWide() {
+  for (const box of document.querySelectorAll(".scroll")) {
+    box.toggleAttribute("data-more", box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
+  }
+}
+document.addEventListener("scroll", markWide, { capture: true, passive: true });
+window.addEventListener("resize", markWide);
+
 document.addEventListener("keydown", onKey);
 document.addEventListener("DOMContentLoaded", showKeys);
 document.addEventListener("DOMContentLoaded", () => {
   focusOnChanged();
   focusOnErrors(document);
   focusOnMessage();
+  markWide();
 });
-document.addEventListener("htmx:afterSettle", (event) => focusOnErrors(event.detail.elt));
+document.addEventListener("htmx:afterSettle", (event) => {
+  focusOnErrors(event.detail.elt);
+  markWide();
+});

@@ -45,6 +45,11 @@ _LIST_OPERABLE = """
         return window.stintStops.reduce((sum, element) => sum + parts(element), 3);
     }
 """
+_LIST_WIDE_TABLES = """
+    () => [...document.querySelectorAll("table.stacked")]
+        .filter((table) => table.parentElement.scrollWidth > table.parentElement.clientWidth)
+        .map((table) => table.caption.textContent)
+"""
 _LIST_UNREACHED = """
     () => {
         const key = (element) => element.type === "radio" ? `${element.form?.id} ${element.name}` : element;
@@ -76,13 +81,15 @@ def axe(page: Page, *rules: str) -> list[str]:
 
 
 def too_wide(page: Page) -> Iterator[str]:
-    """Whether one has to scroll sideways in a narrow window or in a wide one."""
+    """Whether one has to scroll sideways in a narrow window or in a wide one: the page, or a table of texts."""
     before = page.viewport_size
     for width in (NARROWEST, WIDEST):
         page.set_viewport_size({"width": width, "height": 900})
         needed = page.evaluate("document.documentElement.scrollWidth")
         if needed > width:
             yield f"{needed} px wide in a window of {width} px"
+        for name in page.evaluate(_LIST_WIDE_TABLES):
+            yield f"the table {name} is wider than a window of {width} px"
     if before:
         page.set_viewport_size(before)
 

@@ -38,6 +38,24 @@ def test_a_choice_is_shown_at_once_and_the_focus_stays(visitors: Visitors, given
     expect(page.get_by_role("row", name="Apr 2026")).to_have_count(0)
 
 
+def test_a_narrow_table_shows_that_it_has_more_columns(visitors: Visitors, given: Given) -> None:
+    by = given.person()
+    given.many_bills(by, given.task(by), 3, first="2026-03-05")
+    visitor = visitors.of(by)
+    visitor.page.set_viewport_size({"width": 360, "height": 800})
+    page = visitor.open(f"/console/reports?{MARCH}&user_id={by.id}&by=day")
+    more, table = page.locator(".scroll[data-more]"), page.locator(".scroll")
+    expect(more).to_have_count(1)
+    assert "inset" in more.evaluate("box => getComputedStyle(box).boxShadow")
+    table.evaluate("box => box.scrollTo(box.scrollWidth, 0)")
+    expect(more).to_have_count(0)
+    page.get_by_label("Sum by").select_option("week")  # the table is replaced
+    expect(page.get_by_role("row", name="Week of Mon 2 Mar")).to_be_visible()
+    expect(more).to_have_count(1)
+    page.set_viewport_size({"width": 1280, "height": 800})
+    expect(more).to_have_count(0)
+
+
 def test_it_works_without_javascript(visitors: Visitors, given: Given) -> None:
     by = given.person()
     given.many_bills(by, given.task(by), 3, first="2026-03-05")
