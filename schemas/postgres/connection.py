@@ -216,9 +216,9 @@ CONNECTION_OPTIONS: dict[str, Any] = {
 }
 
 
-async def begin_session(conn: Connection, settings: Settings) -> None:
-    """Limits how long a new connection keeps its locks, even if its process hangs or its machine is gone. By a statement, since
-    PgBouncer refuses connections that ask for these settings in their startup message."""
+async def begin_session(conn: Connection, settings: Settings, **more: int) -> None:
+    """Limits how long a new connection keeps its locks, even if its process hangs or its machine is gone; `more` settings are
+    set too. By a statement, since PgBouncer refuses connections that ask for these settings in their startup message."""
     conn.answer_timeout_seconds = settings.stint_statement_seconds + MARGIN_SECONDS
     milliseconds = int(settings.stint_statement_seconds * 1000)
     session = {
@@ -234,6 +234,7 @@ async def begin_session(conn: Connection, settings: Settings) -> None:
         "tcp_keepalives_interval": 2,
         "tcp_keepalives_count": 3,
         "tcp_user_timeout": 10_000,
+        **more,
     }
     await conn.execute(
         "SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS settings (name, value)",
@@ -266,9 +267,9 @@ async def wait_for_leases() -> None:
     await asyncio.sleep(LEASE_SECONDS)
 
 
-async def one_json(conn: Connection, query: str, parameters: Any = None) -> bytes | None:
+async def one_json(conn: Connection, query: str, parameters: Any = None, *, prepare: bool | None = None) -> bytes | None:
     """The first column of the first row as the bytes that Postgres sent, or None: for JSON that is sent on unparsed."""
     async with conn.cursor(binary=True) as cursor:
-        await cursor.execute(_as_query(query), parameters)
+        await cursor.execute(_as_query(query), parameters, prepare=prepare)
         result = cursor.pgresult
         return bytes(value) if result and result.ntuples and (value := result.get_value(0, 0)) is not None else None

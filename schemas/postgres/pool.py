@@ -94,7 +94,8 @@ class Database:
 
     async def _configure(self, conn: Connection) -> None:
         self._all.add(conn)
-        await begin_session(conn, self._settings)
+        # parallel workers take a request's statements up to twice as much CPU time in all
+        await begin_session(conn, self._settings, max_parallel_workers_per_gather=0)
         self._queued.record_connected()
 
     @asynccontextmanager

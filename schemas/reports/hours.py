@@ -18,6 +18,8 @@ from schemas.reports.models import HoursReport, HoursRow, HoursSums, Level, Part
 
 LEVELS: tuple[Level, ...] = get_args(Level)
 MAX_ROWS = 20_000
+# A prepared statement gets a plan for any days, which expects few bills: a year by month takes 40% more CPU time with it.
+_PREPARE = False
 
 # What JSON Schema can say of `groupBy`, as alternatives instead of a rule, because generators of clients know no lookahead.
 GROUP_BY_PATTERN = f"^({'|'.join([*LEVELS, *(','.join(pair) for pair in permutations(LEVELS, 2))])})$"
@@ -132,6 +134,7 @@ async def _report(
         SELECT CASE WHEN rows <= %(max_rows)s THEN {json_object(model, "report")} END FROM report
         """,
         parameters | {"levels": list(levels), **part_of_items},
+        prepare=_PREPARE,
     )
     if found is None:
         raise _too_many_rows(max_rows)
@@ -146,13 +149,15 @@ async def table(
     columns = _columns(levels)
     fields = [name for name, (column, _, _) in _FIELDS.items() if column in columns]
     fields += [name for name in _SUMS if user.is_internal or name not in _INTERNAL]
-    rows = await conn.all(
+    cursor = await conn.execute(
         f"""
         WITH item AS MATERIALIZED ({items})
         SELECT {", ".join(f"r.{name}" for name in fields)} FROM ({_named("item", levels)}) r ORDER BY {_order(levels)}
         """,
         parameters,
+        prepare=_PREPARE,
     )
+    rows = await cursor.fetchall()
     if len(rows) > MAX_ROWS:
         raise _too_many_rows(MAX_ROWS)
     return fields, rows

@@ -59,6 +59,19 @@ def test_the_settings_of_each_connection(name: str, expected: str, settings: Set
     assert asyncio.run(value()) == expected
 
 
+def test_statements_of_requests_have_no_parallel_workers(settings: Settings) -> None:
+    async def values() -> tuple[str, str]:
+        database, show = Database(settings), "SHOW max_parallel_workers_per_gather"
+        await database.open()
+        try:
+            async with database.connection() as pooled, await connect(settings) as conn:
+                return await pooled.value(show), await conn.value(show)
+        finally:
+            await database.close()
+
+    assert asyncio.run(values()) == ("0", "2"), "commands such as `./stint verify` may have some"
+
+
 def test_idle_connections_of_clients_are_kept_for_longer_than_clients_and_proxies_keep_theirs() -> None:
     """nginx and load balancers: 60 s. Else a request is sent into a connection that the server has just closed."""
     assert 65 <= IDLE_SECONDS <= 120

@@ -24,7 +24,7 @@ from schemas.errors import Invalid
 from schemas.hours import time_bills
 from schemas.hours.time_bills import BillFilter
 from schemas.identity.users import User
-from schemas.postgres.connection import Connection
+from schemas.postgres.connection import CONNECTION_OPTIONS, Connection
 from schemas.postgres.listing import Page
 from schemas.reports import days, hours
 from schemas.reports.models import HoursReport, Level
@@ -139,6 +139,20 @@ async def read(conn: Connection, levels: tuple[Level, ...], filters: BillFilter,
     HoursReport.from_json(answer)
     found: Json = json.loads(answer)
     return found
+
+
+def test_a_report_is_planned_for_its_days(url: str) -> None:
+    async def check(conn: Connection) -> None:
+        admin, _ = await random_bills(conn, random.Random(1), 70)
+        conn.prepare_threshold = CONNECTION_OPTIONS["prepare_threshold"]
+        for _ in range(3):
+            await listed(conn, YEAR, admin)
+            await read(conn, ("month",), YEAR, admin)
+            await hours.table(conn, ("month",), YEAR, user=admin)
+        prepared = await conn.values("SELECT statement FROM pg_prepared_statements WHERE statement LIKE '%FROM time_bills%'")
+        assert prepared and not [statement for statement in prepared if "WITH item AS" in statement]
+
+    over(url, check)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
