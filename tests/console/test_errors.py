@@ -40,6 +40,23 @@ def test_what_is_not_there_is_a_page_below_the_console_and_json_elsewhere(browse
         assert httpx2.get(stint.url + path).headers["content-type"] == "application/problem+json"
 
 
+def test_a_form_of_a_row_that_was_deleted_meanwhile_says_so_with_what_was_typed(given: Given, browsers: Browsers) -> None:
+    customer, browser = given.customer(given.admin()), browsers.admin()
+    base = f"/console/customers/{customer['id']}"
+    forms = {form["action"]: form for form in browser.get(f"{base}/edit").html.all("form", method="post")}
+    assert browser.submit(forms[f"{base}/delete"]).title == "Customers"
+    late = browser.submit(forms[f"{base}/edit"], {"name": "Acme & Sons", "notes": ""})
+    assert (late.status, late.title) == (404, "This customer is not there any more")
+    assert "It was deleted already, so nothing was changed." in late.text
+    typed = late.html.one("dl", class_="facts")
+    assert "Acme & Sons" in typed.text and "Notes" not in typed.text
+    assert browser.csrf not in typed.text and "Version" not in typed.text, "nobody has typed these"
+    assert browser.get(late.html.one("a", class_="button")["href"]).title == "Customers"
+    again = browser.get(base)
+    assert (again.status, again.title) == (404, late.title) and not list(again.html.all("dl", class_="facts"))
+    assert "It was deleted, or the address is wrong." in again.text
+
+
 def is_page(page: Page) -> bool:
     """Whether it is a page with the headers of the console, and no answer of the API."""
     headers = page.answer.headers

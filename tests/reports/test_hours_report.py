@@ -155,6 +155,23 @@ def test_a_report_is_planned_for_its_days(url: str) -> None:
     over(url, check)
 
 
+def test_the_parts_of_a_report_are_its_rows_in_their_order(url: str) -> None:
+    async def check(conn: Connection) -> None:
+        admin, _ = await random_bills(conn, random.Random(3), 60)
+        groupings: list[tuple[Level, ...]] = [("day",), ("person", "day"), ("customer", "week")]
+        for levels in groupings:
+            whole = HoursReport.from_json(await hours.report(conn, levels, YEAR, user=admin))
+            rows = len(whole.items)
+            parts = [await hours.part(conn, levels, YEAR, user=admin, start=start, most=5) for start in range(0, rows + 5, 5)]
+            assert rows > 5 and [row for part in parts for row in part.items] == whole.items
+            assert [len(part.items) for part in parts[:-1]] == [5] * (rows // 5) + [rows % 5] * (rows % 5 > 0)
+            for part in parts:
+                assert (part.rows, part.totals) == (rows, whole.totals)
+                assert part.subtotals == (whole.subtotals if len(levels) > 1 else whole.items)
+
+    over(url, check)
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_with_every_grouping_the_sums_are_exactly_those_of_the_bills(seed: int, url: str) -> None:
     async def check(conn: Connection) -> None:
