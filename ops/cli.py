@@ -138,7 +138,8 @@ def _add_data(commands: Commands) -> None:
 
 def _add_accounts(commands: Commands) -> None:
     example = "./stint token --role none --email a@b.c"
-    arguments.add_token(_command(commands, "token", _in("ops.users", "run_token"), "print a token, and nothing else", example))
+    token = _in("ops.running.token", loads_environment=False)
+    arguments.add_token(_command(commands, "token", token, "print a token, and nothing else", example))
     link = "print a link that signs a person in to the console once, within ten minutes, in a browser on this machine"
     console = _command(commands, "console", _in("ops.users", "run_console"), link, "./stint console you@example.com")
     console.add_argument("email", help="the user's address")

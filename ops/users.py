@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
-from ops.errors import CommandError
+from ops.errors import CommandError, explains_itself
 from ops.state import State
 from schemas.base import Name
 from schemas.errors import Conflict, Invalid, NotFound
@@ -24,6 +24,17 @@ from schemas.settings import settings
 def run_token(args: argparse.Namespace) -> int:
     """Prints only a token, for `--role`, `--email` and `--customer`."""
     return _run(_token(args.role, args.email, args.customer))
+
+
+async def answer_token(*, role: str, email: str, customer: str | None) -> dict[str, str]:
+    """What `./stint up` answers when it is asked for a token (ops/running/token.py): `token`, or `error`, a sentence."""
+    try:
+        _refuse_external_identity()
+        return {"token": await _token(role, email, customer)}
+    except Exception as error:
+        if not (isinstance(error, CommandError) or explains_itself(error)):
+            raise
+        return {"error": str(error)}
 
 
 def run_console(args: argparse.Namespace) -> int:
@@ -55,23 +66,34 @@ def run_rotate(args: argparse.Namespace) -> int:
 
 
 def _run(command: Coroutine[Any, Any, str], *, any_provider: bool = False) -> int:
-    if settings().uses_external_identity and not any_provider:
-        command.close()
+    if not any_provider:
+        try:
+            _refuse_external_identity()
+        except CommandError:
+            command.close()
+            raise
+    print(asyncio.run(command))
+    return 0
+
+
+def _refuse_external_identity() -> None:
+    if settings().uses_external_identity:
         raise CommandError(
             f"This command is for the local identity provider, and IDENTITY is {settings().identity}: manage users, tokens and "
             "keys in its user pool."
         )
-    print(asyncio.run(command))
-    return 0
 
 
 async def make_token(*, role: str, email: str, customer_id: UUID | None = None) -> str:
     """A token that is valid for 12 hours. A user is created for a new address; a known user gets this role and customer.
 
-    `role` is any `custom:userRole`, or `none` for a token without one. Raises CommandError for a removed user.
+    `role` is any `custom:userRole`, or `none` for a token without one. Raises CommandError for a removed user, and for a new
+    address that mail cannot be sent to.
     """
-    new = NewAccount(email, _name_of(email), None if role == "none" else role, customer_id)
     async with await connect(settings()) as conn, conn.transaction():
+        if await local_accounts.find(conn, email) is None:  # what is stored was checked, and that takes 30 ms
+            email = _checked(email)
+        new = NewAccount(email, _name_of(email), None if role == "none" else role, customer_id)
         try:
             return await local_accounts.issue_token(conn, new, settings())
         except AccountRemoved as error:
@@ -116,7 +138,6 @@ async def _token(role: str, email: str, customer: str | None) -> str:
             f"{role} is not a role; use internal_admin, internal_user (or another that begins with internal_), customer_admin, "
             "customer_user, or none for a token without a role."
         )
-    email = _checked(email)
     if customer_id is not None:
         from schemas.customers import customers
 

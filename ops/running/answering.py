@@ -11,17 +11,19 @@ from pathlib import Path
 from ops.running.asking import ANSWER_SECONDS, REPORT, SOCKET, Json, short_path
 
 
-async def answer_on(directory: Path, answers: Mapping[bytes, Callable[[], Awaitable[Json]]]) -> asyncio.Server:
-    """Answers each request by the function that it names, until the server is closed."""
+async def answer_on(directory: Path, answers: Mapping[bytes, Callable[..., Awaitable[Json]]]) -> asyncio.Server:
+    """Answers each request by the function that it names, with its arguments, until the server is closed."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             with contextlib.suppress(OSError, ValueError):  # the client has gone away, or sends no line
                 async with asyncio.timeout(ANSWER_SECONDS[REPORT]):
-                    request = await reader.readline()
+                    line = await reader.readline()
+                request, _, arguments = line.strip().partition(b" ")
                 if request in answers:
                     async with asyncio.timeout(ANSWER_SECONDS[request]):
-                        writer.write(json.dumps(await answers[request]()).encode())
+                        answered = await answers[request](**json.loads(arguments or b"{}"))
+                        writer.write(json.dumps(answered).encode())
                         await writer.drain()
         finally:
             writer.close()

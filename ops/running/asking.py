@@ -1,7 +1,7 @@
 """Asking the `./stint up` that runs: what it finds with its own settings and connections, whatever those of this shell are.
 
 It listens on a Unix socket in its state directory, which only its user can open (ops/running/answering.py). A request is one
-line; the answer is JSON."""
+line: a word, and JSON with the arguments if there are any. The answer is JSON."""
 
 import json
 import os
@@ -14,17 +14,18 @@ from typing import Any
 Json = dict[str, Any]
 
 SOCKET = "asked"  # its name in the state directory
-REPORT, RESTART = b"report\n", b"restart\n"
-ANSWER_SECONDS = {REPORT: 60.0, RESTART: 900.0}
+REPORT, RESTART, TOKEN = b"report", b"restart", b"token"
+ANSWER_SECONDS = {REPORT: 60.0, RESTART: 900.0, TOKEN: 60.0}
 _LONGEST_PATH = 100  # a Unix socket's path has 107 bytes at most
 
 
-def ask(directory: Path, request: bytes = REPORT) -> Json:
+def ask(directory: Path, request: bytes = REPORT, **arguments: str | None) -> Json:
     """What the `up` that runs on the state directory answers. Raises OSError if it does not, ValueError if that is no JSON."""
+    line = b" ".join([request, json.dumps(arguments).encode()]) if arguments else request
     with socket.socket(socket.AF_UNIX) as client, short_path(directory) as path:
         client.settimeout(ANSWER_SECONDS[request])
         client.connect(path)
-        client.sendall(request)
+        client.sendall(line + b"\n")
         with client.makefile("rb") as answer:
             return dict(json.loads(answer.read()))
 

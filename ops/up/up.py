@@ -5,11 +5,12 @@ import os
 import shutil
 import socket
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ops.errors import CommandError
 from ops.running.answering import answer_on
-from ops.running.asking import REPORT, RESTART
+from ops.running.asking import REPORT, RESTART, TOKEN
 from ops.sandbox.processes import SlackProcess, XeroProcess, check_without
 from ops.state import CHECKOUT, Run, State
 from ops.up.api_processes import api_processes, bind, listen, unusable
@@ -100,7 +101,11 @@ class _Up:
     async def _start(self) -> None:
         await asyncio.gather(self._start_rabbitmq(), self._start_postgres(), self._start_mailbox())
         self._fill_environment()
-        self.answering = await answer_on(self.state.directory, {REPORT: self._report, RESTART: self._restart})
+        from ops.users import answer_token
+
+        answers: dict[bytes, Callable[..., Awaitable[dict[str, Any]]]] = {REPORT: self._report, RESTART: self._restart}
+        answers[TOKEN] = answer_token
+        self.answering = await answer_on(self.state.directory, answers)
         await self._migrate()
         if self.xero:
             await self.xero.prepare()

@@ -4,7 +4,7 @@ change them: it only names its user."""
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
-from schemas.identity import sign_in_codes, signing_keys, users
+from schemas.identity import signing_keys, users
 from schemas.identity.signing_keys import Claims
 from schemas.identity.users import LocalUser
 from schemas.postgres.connection import Connection
@@ -65,6 +65,8 @@ async def remove(conn: Connection, user_id: UUID) -> None:
     """Revokes the user's access, from the next request on."""
     await conn.execute("UPDATE users SET revoked_at = now() WHERE id = %s AND revoked_at IS NULL", (user_id,))
     conn.access_changed_before = True  # perhaps it was revoked already
+    from schemas.identity import sign_in_codes  # it imports the mails and all messages, which no other command needs
+
     await sign_in_codes.delete_codes(conn, user_id)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from ops import cli
 from ops.running.answering import answer_on
-from ops.running.asking import REPORT, Json, ask
+from ops.running.asking import REPORT, TOKEN, Json, ask
 from ops.running.logs import _readable
 from ops.state import CHECKOUT, Run, State
 from ops.up.log_view import LogReader
@@ -137,6 +137,35 @@ def test_an_up_that_cannot_tell_what_is_wrong_answers_nothing_and_nobody_waits(t
 
     with pytest.raises(ValueError):
         asyncio.run(asked())
+
+
+def test_a_token_is_asked_of_the_up_that_runs_unless_this_shell_has_another_key(
+    tmp_path: Path, locked: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert locked.poll() is None
+    State(tmp_path).write_run(Run("http://127.0.0.1:1", "postgresql://nobody@127.0.0.1:1/none", "amqp://127.0.0.1:1"))
+    for name in ("DATABASE_URL", "SECRET_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    asked: list[Json] = []
+
+    async def sign(**words: str | None) -> Json:
+        asked.append(words)
+        return {"token": "a.b.c"} if words["role"] == "none" else {"error": "visitor is not a role."}
+
+    async def printed(role: str, customer: str | None = None) -> int:
+        words = ["token", "--role", role, "--email", "jo@example.com", "--state", str(tmp_path)]
+        async with await answer_on(tmp_path, {TOKEN: sign}):
+            with monkeypatch.context() as patched:
+                patched.setattr(os, "environ", dict(os.environ))  # which the command changes
+                return await asyncio.to_thread(cli.main, [*words, *(["--customer", customer] if customer else [])])
+
+    assert asyncio.run(printed("none", "7")) == 0 and capsys.readouterr().out == "a.b.c\n"
+    assert asyncio.run(printed("visitor")) == 1 and capsys.readouterr() == ("", "stint: visitor is not a role.\n")
+    assert asked == [
+        {"role": role, "email": "jo@example.com", "customer": customer} for role, customer in (("none", "7"), ("visitor", None))
+    ]
+    monkeypatch.setenv("SECRET_KEY", "a key of this shell, for another Stint")
+    assert asyncio.run(printed("none")) == 1 and len(asked) == 2, "it signs here, and there is no Postgres at that address"
 
 
 def logs(state: Path, *words: str) -> int:
