@@ -20,7 +20,8 @@ FIRST_SECONDS = 2.0  # the longest that the start of a process waits for its fir
 @asynccontextmanager
 async def beating(settings: Settings) -> AsyncIterator[None]:
     """Records a heartbeat every few seconds while the block runs, and the first one before: a process that reports that it is
-    ready counts as alive. While Postgres is away, the block begins without it. Meanwhile it looks for outages to tell."""
+    ready counts as alive. While Postgres is away, the block begins without it. Meanwhile it looks for outages to tell. An end
+    of the block without an error is recorded."""
     tried = asyncio.Event()
     tasks = {asyncio.create_task(_beat(settings, tried)), asyncio.create_task(outages.watch(settings))}
     try:
@@ -32,6 +33,7 @@ async def beating(settings: Settings) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)  # they have connections
+    await heartbeats.say_goodbye(settings)
 
 
 async def _beat(settings: Settings, tried: asyncio.Event) -> None:

@@ -23,12 +23,12 @@ from actors.runtime.dead_letter_queues import drain
 from actors.runtime.heartbeat import beat, stay_alive
 from actors.runtime.replay_runner import advance_replays
 from actors.runtime.rescuer import rescue
-from actors.runtime.server_watch import BrokerState, CertificateState, watch_broker, watch_certificates
+from actors.runtime.server_watch import BrokerState, CertificateState, HostState, watch_broker, watch_certificates, watch_hosts
 from schemas import tracing
 from schemas.diagnosis import outages
 from schemas.messages import QUEUES
 from schemas.outbox.claims import POLL_SECONDS, Claim, Claimed, claim, requeue_refused, set_up_claims
-from schemas.outbox.heartbeats import Report
+from schemas.outbox.heartbeats import Report, say_goodbye
 from schemas.outbox.outbox import CHANNEL
 from schemas.postgres.connection import Connection, connect
 from schemas.postgres.readiness import wait_for_database
@@ -54,7 +54,7 @@ class Relay:
         self._settings = settings
         self._wake = asyncio.Event()
         self._other_queues: list[str] = []  # the last findings of `declare_queues`
-        self._broker, self._certificates = BrokerState(), CertificateState()
+        self._broker, self._certificates, self._hosts = BrokerState(), CertificateState(), HostState()
         self._ready = False
 
     async def run(self) -> None:
@@ -69,12 +69,13 @@ class Relay:
             tasks.create_task(outages.watch(self._settings))
             tasks.create_task(watch_broker(self._settings.broker_url, self._broker))
             tasks.create_task(watch_certificates(self._settings, self._certificates))
+            tasks.create_task(watch_hosts(self._settings, self._hosts))
             tasks.create_task(stay_alive())
             tasks.create_task(beat(self._settings, kind="relay", queues=[], report=self._report))
 
     def _report(self) -> Report:
         problem = self._broker.problem
-        problems = self._certificates.problems | ({"RabbitMQ": str(problem)} if problem else {})
+        problems = self._certificates.problems | self._hosts.problems | ({"RabbitMQ": str(problem)} if problem else {})
         return Report(other_queues=list(self._other_queues), problems=problems)
 
     async def _keep_running(self, name: str, job: Callable[[], Awaitable[None]]) -> None:
@@ -224,3 +225,4 @@ async def relay(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, running.cancel)
     with contextlib.suppress(asyncio.CancelledError):
         await running
+    await say_goodbye(settings)

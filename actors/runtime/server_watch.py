@@ -2,22 +2,28 @@
 
 RabbitMQ, on a connection of its own: an alarm is known only to those who publish, and a relay may have nothing to publish for
 hours. The mail server: at the start of a worker, and again and again while it cannot be used. Xero and Slack: after
-a call without an answer, until they answer. Certificates: some times an hour.
+a call without an answer, until they answer. Each host of AMQP_URL and DATABASE_URL, if there are several: those that
+Stint does not use now are needed when another one is lost. Certificates: some times an hour.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from pika.exceptions import AMQPError
 
+from schemas.diagnosis import rabbitmq
 from schemas.errors import RetryAfter, ServerFailed
 from schemas.mail import smtp
 from schemas.postgres.connection import connect
+from schemas.postgres.server import hosts as postgres_hosts
 from schemas.rabbitmq.amqp import Amqp
+from schemas.rabbitmq.hosts import hosts_of
 from schemas.rabbitmq.problems import ConnectionLost, Problem
 from schemas.servers import certificates
+from schemas.servers.lost_hosts import Address, lost
 from schemas.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -43,9 +49,13 @@ class BrokerState:
 
 async def watch_broker(url: str, state: BrokerState) -> None:
     """Keeps `watched` current. Never returns; survives outages of RabbitMQ."""
+    await _watch(lambda: Amqp.open(url), state)
+
+
+async def _watch(open_one: Callable[[], Awaitable[Amqp]], state: BrokerState) -> None:
     while True:
         try:
-            async with await Amqp.open(url) as amqp:
+            async with await open_one() as amqp:
                 while not amqp.lost.done():
                     state.watched = await amqp.problem()
                     await asyncio.wait({amqp.lost}, timeout=EVERY_SECONDS)
@@ -56,6 +66,59 @@ async def watch_broker(url: str, state: BrokerState) -> None:
                 state.watched = error.problem
         except (TimeoutError, OSError, AMQPError) as error:
             state.watched = Problem("unreachable", type(error).__name__)
+        await asyncio.sleep(EVERY_SECONDS)
+
+
+@dataclass
+class HostState:
+    """What a relay knows of each address of several hosts: of RabbitMQ, whose connections it keeps, and of Postgres."""
+
+    rabbitmq: dict[Address, BrokerState] = field(default_factory=dict)
+    postgres: dict[Address, str | None] = field(default_factory=dict)
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """The hosts that cannot be used, while others can: for RabbitMQ and Postgres, `code: details`."""
+        found = {"RabbitMQ": lost({each: _of_host(state.watched) for each, state in self.rabbitmq.items()})}
+        found["Postgres"] = lost(self.postgres)
+        return {
+            f"host of {name}": f"unusable: {'; '.join(f'{host} {words}' for host, words in sorted(hosts.items()))}"
+            for name, hosts in found.items()
+            if hosts
+        }
+
+
+def _of_host(problem: Problem | None) -> str | None:
+    """In words. An alarm is of the whole cluster."""
+    return rabbitmq.state_of(str(problem)) if problem is not None and problem.code != "blocked" else None
+
+
+async def watch_hosts(settings: Settings, state: HostState) -> None:
+    """Never returns."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_watch_rabbitmq_hosts(settings.broker_url, state))
+        group.create_task(_watch_postgres_hosts(settings.database_url, state))
+
+
+async def _watch_rabbitmq_hosts(url: str, state: HostState) -> None:
+    """Keeps a connection to each address, if there are several."""
+    tasks: dict[Address, asyncio.Task[None]] = {}
+    async with asyncio.TaskGroup() as group:
+        while True:
+            found = await asyncio.to_thread(hosts_of(url).addresses)
+            found = found if len(found) > 1 else {}
+            for address in tasks.keys() - found.keys():
+                tasks.pop(address).cancel()
+                del state.rabbitmq[address]
+            for address in found.keys() - tasks.keys():
+                broker = state.rabbitmq[address] = BrokerState()
+                tasks[address] = group.create_task(_watch(partial(Amqp.open_at, found[address]), broker))
+            await asyncio.sleep(EVERY_SECONDS)
+
+
+async def _watch_postgres_hosts(database_url: str, state: HostState) -> None:
+    while True:
+        state.postgres = await postgres_hosts.try_all(database_url)
         await asyncio.sleep(EVERY_SECONDS)
 
 

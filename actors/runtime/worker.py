@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from concurrent.futures import Future
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +23,7 @@ from actors.runtime.deliveries import Delivery
 from actors.runtime.handlers import HANDLERS
 from actors.runtime.heartbeat import beat, stay_alive
 from schemas.messages import MODELS
-from schemas.outbox.heartbeats import Report
+from schemas.outbox.heartbeats import GOODBYE_SECONDS, Report, say_goodbye
 from schemas.postgres.readiness import wait_for_database
 from schemas.rabbitmq.hosts import hosts_of
 from schemas.settings import Settings
@@ -53,6 +54,7 @@ class WorkerProcess:
     def __init__(self, settings: Settings, *, queues: set[str], threads: int) -> None:
         self._settings, self._queues = settings, queues
         self.stopping = threading.Event()
+        self._ended: Future[None] = Future()
         self._local = threading.local()
         self._runners: list[AttemptRunner] = []
         self._current = _CurrentMessage()
@@ -90,7 +92,8 @@ class WorkerProcess:
         if not (asyncio.run(wait_for_database(self._settings, self.stopping.is_set)) and self._wait_for_queues()):
             return 0
         self._worker.start()
-        threading.Thread(target=asyncio.run, args=(self._beat(),), daemon=True).start()
+        beating = threading.Thread(target=asyncio.run, args=(self._beat(),), daemon=True)
+        beating.start()
         report_ready()
         logger.info("working on %s", ", ".join(sorted(self._queues)))
         healthy = True
@@ -103,10 +106,23 @@ class WorkerProcess:
         self.stopping.set()
         self._worker.stop(timeout=STOP_SECONDS * 1000)
         self._broker.close()
-        return 0 if healthy else 1
+        if not healthy:
+            return 1
+        self._ended.set_result(None)
+        beating.join(GOODBYE_SECONDS + 1)
+        return 0
 
     async def _beat(self) -> None:
-        """Sends heartbeats, and watches the servers that this worker calls."""
+        """Sends heartbeats, and watches the servers that this worker calls. Records its end when the worker has ended."""
+        beats = asyncio.create_task(self._beat_and_watch())
+        await asyncio.wait({beats, asyncio.wrap_future(self._ended)}, return_when=asyncio.FIRST_COMPLETED)
+        if beats.done():
+            beats.result()
+        beats.cancel()
+        await asyncio.wait({beats})
+        await say_goodbye(self._settings)
+
+    async def _beat_and_watch(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(stay_alive())
             tasks.create_task(beat(self._settings, kind="work", queues=sorted(self._queues), report=self._report))

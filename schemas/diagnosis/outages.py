@@ -1,5 +1,5 @@
 """Outages that the people on call are told of, once, and when they are over: no relay is alive any more, no worker of a queue,
-or RabbitMQ cannot be used.
+or RabbitMQ cannot be used; and what others make up for: a host of RabbitMQ or of Postgres, a standby, or a process is gone.
 
 Other mail goes through the queue `mail`, which may be what is broken. So these mails and posts are sent by the process that has
 found the outage: an API process or a relay, whichever is first. Nothing is told twice, unless a process ends between the answer
@@ -14,7 +14,9 @@ from uuid import uuid4
 
 import psycopg
 
+from schemas.diagnosis import postgres_health
 from schemas.diagnosis.findings import diagnose
+from schemas.diagnosis.postgres_health import PostgresHealth
 from schemas.diagnosis.servers import with_reports
 from schemas.diagnosis.status import InstallationStatus
 from schemas.mail import templates
@@ -31,6 +33,13 @@ EVERY_SECONDS = 5.0
 LASTING_SECONDS = 20.0
 TRY_AGAIN_SECONDS = 60.0  # longer than a mail and a post together may take: until then nobody else tells it
 MAIL_SECONDS, SLACK_SECONDS = 40.0, 10.0
+# losses that others make up for: with the beginning of the finding
+LOSSES = {
+    "a host of RabbitMQ": "A host of RabbitMQ cannot be used",
+    "a host of Postgres": "A host of Postgres cannot be used",
+    "a standby of Postgres": "A standby of Postgres is gone",
+    "a process": "Processes are gone",
+}
 
 
 async def watch(settings: Settings) -> None:
@@ -64,7 +73,7 @@ async def look(conn: Connection, settings: Settings) -> None:
         await conn.execute(
             "UPDATE outages SET over_at = clock_timestamp() WHERE what = ANY(%s) AND over_at IS NULL", (list(up),)
         )
-    for _ in range(len(QUEUES) + 2):
+    for _ in range(len(QUEUES) + 2 + len(LOSSES)):
         row = await _claim(conn)
         if row is None:
             return
@@ -87,7 +96,8 @@ async def look(conn: Connection, settings: Settings) -> None:
 async def _find(conn: Connection) -> tuple[dict[str, str], set[str]]:
     """What is down, each with a finding's text, and what is up. What never ran, and what ended a day ago, is neither."""
     processes = await heartbeats.processes(conn)
-    status = InstallationStatus(servers={"Postgres": "ok"}, processes=processes)
+    health = PostgresHealth(slots=await postgres_health.slots(conn))
+    status = InstallationStatus(servers={"Postgres": "ok"}, processes=processes, postgres=health)
     status.queues = [QueueDepth(name=queue) for queue in QUEUES]
     findings = diagnose(status)
 
@@ -107,6 +117,11 @@ async def _find(conn: Connection) -> tuple[dict[str, str], set[str]]:
         down["RabbitMQ"] = words("RabbitMQ ")
     elif "relay" in up:
         up.add("RabbitMQ")
+    for what, beginning in LOSSES.items():
+        if (found := words(beginning)) != beginning:
+            down[what] = found
+        elif "relay" in up:  # who sees the hosts
+            up.add(what)
     return down, up
 
 

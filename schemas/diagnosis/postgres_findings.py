@@ -40,6 +40,13 @@ def _of_replication(health: PostgresHealth, limits: Limits) -> Iterator[Finding]
             "start the standby, or connect another one of that name. Without any, and if losing the primary may lose what is "
             "written meanwhile: ALTER SYSTEM SET synchronous_standby_names = ''; SELECT pg_reload_conf()",
         )
+    for slot in health.gone_standbys:
+        yield Finding(
+            f"A standby of Postgres is gone: nobody reads its replication slot {slot}.",
+            "a failover to it would lose what is written now, and the primary keeps that WAL for it",
+            "start it, or restore the network to it: pg_stat_replication on the primary shows those that are there. If there "
+            f"is none any more: SELECT pg_drop_replication_slot('{slot}')",
+        )
     for standby in health.standbys:
         if standby.behind_bytes > limits.behind_bytes or standby.silent_seconds > limits.silent_seconds:
             yield Finding(

@@ -18,11 +18,13 @@ class Holder:
 
 @dataclass(frozen=True)
 class Slot:
-    """A replication slot that nobody reads and that keeps WAL. `too_much`: more than max_wal_size, or it has lost some."""
+    """A replication slot that nobody reads and that keeps WAL. `too_much`: more than max_wal_size, or it has lost some.
+    `of_standby`: of a standby, or of a program that receives WAL like one."""
 
     name: str
     kept_bytes: int
     too_much: bool
+    of_standby: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,11 @@ class PostgresHealth:
     synchronous_names: str = ""
     synchronous_missing: int = 0
     unknown_migrations: Sequence[str] = ()  # of a newer version of Stint
+
+    @property
+    def gone_standbys(self) -> list[str]:
+        """The slots of standbys that were there, and are not connected."""
+        return [slot.name for slot in self.slots if slot.of_standby]
 
     @property
     def held_seconds(self) -> float:
@@ -90,12 +97,17 @@ async def read(conn: Connection) -> PostgresHealth:
         multixacts_age=multixacts,
         oldest_database=database,
         holders=await _holders(conn),
-        slots=await conn.all(_SLOTS, row=Slot),
+        slots=await slots(conn),
         standbys=await conn.all(_STANDBYS, row=Standby),
         synchronous_names=names,
         synchronous_missing=await _missing(conn, names),
         unknown_migrations=await unknown_migrations(conn),
     )
+
+
+async def slots(conn: Connection) -> list[Slot]:
+    """Those that nobody reads."""
+    return await conn.all(_SLOTS, row=Slot)
 
 
 # of connections of other roles, backend_type is NULL unless the own role is in pg_monitor
@@ -114,7 +126,7 @@ _HOLDERS = """
 """
 _SLOTS = """
     SELECT slot_name::text AS name, pg_wal_lsn_diff(last, restart_lsn)::bigint AS kept_bytes,
-           wal_status <> 'reserved' AS too_much
+           wal_status <> 'reserved' AS too_much, slot_type = 'physical' AND NOT pg_is_in_recovery() AS of_standby
     FROM pg_replication_slots, (
         SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END AS last) AS wal
     WHERE NOT active AND restart_lsn IS NOT NULL ORDER BY slot_name
@@ -174,6 +186,8 @@ def lines(health: PostgresHealth) -> list[str]:
         f"stint_postgres_held_seconds {health.held_seconds:.1f}",
         "# TYPE stint_postgres_standbys_missing gauge",
         f"stint_postgres_standbys_missing {health.synchronous_missing}",
+        "# TYPE stint_postgres_standbys_gone gauge",
+        f"stint_postgres_standbys_gone {len(health.gone_standbys)}",
         "# TYPE stint_postgres_unknown_migrations gauge",
         f"stint_postgres_unknown_migrations {len(health.unknown_migrations)}",
         "# TYPE stint_postgres_standby_behind_bytes gauge",

@@ -51,6 +51,35 @@ def of_certificates(status: InstallationStatus) -> list[Finding]:
     ]
 
 
+def of_hosts(status: InstallationStatus) -> list[Finding]:
+    """The hosts that the relays cannot use, while others of the same server can be used."""
+    relays = status.alive("relay")
+    findings = []
+    for name, (setting, why, do) in _HOSTS.items():
+        seen = [(relay.process, text.partition(": ")[2]) for relay in relays if (text := relay.problems.get(f"host of {name}"))]
+        if seen:
+            hosts = "; ".join(dict.fromkeys(details for _, details in seen))
+            by = "" if len(seen) == len(relays) else f" (seen by the relay {', '.join(relay for relay, _ in seen)} alone)"
+            findings.append(Finding(f"A host of {name} cannot be used: {hosts}{by}.", why, f"{do} {setting} and restart Stint"))
+    return findings
+
+
+_HOSTS = {
+    "RabbitMQ": (
+        "AMQP_URL",
+        "the others carry all messages; when one more is lost, queues may have no majority, and work waits in Postgres",
+        "start RabbitMQ there, or restore the network to it: rabbitmqctl cluster_status on another host shows whether it is "
+        "back. If it is gone for good: docs/three-hosts.md, Replace a host; remove it from",
+    ),
+    "Postgres": (
+        "DATABASE_URL",
+        "the host that accepts writes is there; if it is lost, a failover may have nowhere to go",
+        "start Postgres there, or restore the network to it (with Patroni, patronictl list shows it), or cure what its answer "
+        "says. If it is gone for good: docs/three-hosts.md, Replace a host; remove it from",
+    ),
+}
+
+
 def of_server(name: str, state: str, cure: str | None) -> Finding:
     """The finding for a server whose `state` is not ok. `cure`: what to do, if that is known."""
     if name == "RabbitMQ":

@@ -1,22 +1,27 @@
 """Heartbeats of API processes, workers and relays, their clocks, and the metrics of handlers."""
 
+import asyncio
 import os
 import socket
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+import psycopg
 from psycopg.types.json import Jsonb
 from pydantic import Field
 
 from schemas.base import Row
-from schemas.postgres.connection import Connection
+from schemas.postgres.connection import Connection, connect
+from schemas.settings import Settings
 
 EVERY_SECONDS = 5.0
 ALIVE_SECONDS = 16.0  # three heartbeats
+GOODBYE_SECONDS = 2.0  # how long a process that ends may take to tell it
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # upper bounds of the buckets, in seconds
 
 
@@ -87,8 +92,8 @@ class Report:
 
 class Process(Row):
     """An API process, worker or relay, as of its last heartbeat. `clock_seconds`: how far its clock is ahead of Postgres's.
-    `silent_seconds`: since its last heartbeat. `frozen`: it is not alive, but the connection of its heartbeats is open. The
-    others as in `Report`."""
+    `silent_seconds`: since its last heartbeat. `frozen`: it is not alive, but the connection of its heartbeats is open. `gone`:
+    it is neither, has not ended as it should, and no other process has replaced it. The others as in `Report`."""
 
     process: str
     kind: str
@@ -98,6 +103,7 @@ class Process(Row):
     alive: bool
     silent_seconds: float = 0.0
     frozen: bool = False
+    gone: bool = False
     clock_seconds: float | None = None
     other_queues: tuple[str, ...] = ()
     problems: dict[str, str] = Field(default_factory=dict)
@@ -112,19 +118,21 @@ def process_name() -> str:
 async def beat(
     conn: Connection, *, process: str, kind: str, queues: list[str], started: float, report: Report | None = None
 ) -> None:
-    """Records a heartbeat of this process, and deletes those of processes that have had none for a day. `started`: when the
-    process started, by `time.monotonic()`."""
+    """Records a heartbeat of this process, and deletes those of processes that have had none for a day. A process that was
+    started after another one of its kind was gone replaces it. `started`: when this one started, by `time.monotonic()`."""
     report = report or Report()
     await conn.execute(
         """
         INSERT INTO heartbeats AS h
-            (process, kind, queues, started_at, seen_at, clock_seconds, backend_pid, other_queues, problems, late_handlers)
+            (process, kind, queues, started_at, seen_at, clock_seconds, backend_pid, other_queues, problems, late_handlers,
+             ended_at)
         VALUES (%s, %s, %s, clock_timestamp() - make_interval(secs => %s), clock_timestamp(),
-                %s - extract(epoch FROM clock_timestamp()), pg_backend_pid(), %s, %s, %s)
+                %s - extract(epoch FROM clock_timestamp()), pg_backend_pid(), %s, %s, %s, 'infinity')
         ON CONFLICT (process) DO UPDATE
         SET kind = excluded.kind, queues = excluded.queues, started_at = excluded.started_at, seen_at = excluded.seen_at,
             clock_seconds = excluded.clock_seconds, backend_pid = excluded.backend_pid,
-            other_queues = excluded.other_queues, problems = excluded.problems, late_handlers = excluded.late_handlers
+            other_queues = excluded.other_queues, problems = excluded.problems, late_handlers = excluded.late_handlers,
+            ended_at = excluded.ended_at, replaced_by = NULL
         """,
         (
             process,
@@ -137,7 +145,27 @@ async def beat(
             Jsonb([late.model_dump(mode="json", by_alias=False) for late in report.late_handlers]),
         ),
     )
+    await conn.execute(
+        """
+        UPDATE heartbeats SET replaced_by = %(process)s
+        WHERE NOT EXISTS (SELECT FROM heartbeats WHERE replaced_by = %(process)s) AND process = (
+            SELECT lost.process FROM heartbeats lost JOIN heartbeats own ON lost.kind = own.kind AND lost.queues = own.queues
+            WHERE own.process = %(process)s AND lost.seen_at < own.started_at
+              AND lost.ended_at = 'infinity' AND lost.replaced_by IS NULL
+              AND lost.seen_at < clock_timestamp() - make_interval(secs => %(alive)s)
+            ORDER BY split_part(lost.process, ':', 1) = split_part(own.process, ':', 1) DESC, lost.seen_at
+            LIMIT 1 FOR UPDATE OF lost SKIP LOCKED)
+        """,
+        {"process": process, "alive": ALIVE_SECONDS},
+    )
     await conn.execute("DELETE FROM heartbeats WHERE seen_at < clock_timestamp() - interval '1 day'")
+
+
+async def say_goodbye(settings: Settings) -> None:
+    """Records that this process ends as it should. Without Postgres it counts as gone until another one replaces it."""
+    with suppress(psycopg.Error, TimeoutError, OSError):
+        async with asyncio.timeout(GOODBYE_SECONDS), await connect(settings) as conn:
+            await conn.execute("UPDATE heartbeats SET ended_at = clock_timestamp() WHERE process = %s", (process_name(),))
 
 
 async def add_totals(conn: Connection, metrics: HandlerMetrics) -> None:
@@ -162,15 +190,17 @@ async def processes(conn: Connection) -> list[Process]:
     return await conn.all(
         """
         SELECT process, kind, queues, started_at, seen_at, silent_seconds, alive, clock_seconds, other_queues, problems,
-               late_handlers,
-               -- a process that has ended, or whose host is gone, has no connection; another one may have the same pid later,
-               -- and a pooler clears its session and gives it to others
-               NOT alive AND EXISTS (
-                   SELECT FROM pg_stat_activity a WHERE a.pid = h.backend_pid AND a.backend_start <= h.seen_at
-                   AND a.query <> 'DISCARD ALL' AND a.state_change < h.seen_at + interval '15 seconds') AS frozen
+               late_handlers, frozen,
+               NOT alive AND NOT frozen AND ended_at IS NOT DISTINCT FROM 'infinity' AND replaced_by IS NULL AS gone
         FROM heartbeats h,
-             LATERAL (SELECT extract(epoch FROM clock_timestamp() - seen_at)::float AS silent_seconds) silence,
-             LATERAL (SELECT silent_seconds < %s AS alive) life
+             LATERAL (SELECT extract(epoch FROM clock_timestamp() - seen_at)::float AS silent_seconds,
+                             coalesce(ended_at >= seen_at AND ended_at <> 'infinity', false) AS ended) silence,
+             LATERAL (SELECT silent_seconds < %s AND NOT ended AS alive) life,
+             -- a process that has ended, or whose host is gone, has no connection; another one may have the same pid later,
+             -- and a pooler clears its session and gives it to others
+             LATERAL (SELECT NOT alive AND NOT ended AND EXISTS (
+                   SELECT FROM pg_stat_activity a WHERE a.pid = h.backend_pid AND a.backend_start <= h.seen_at
+                   AND a.query <> 'DISCARD ALL' AND a.state_change < h.seen_at + interval '15 seconds') AS frozen) ice
         ORDER BY alive DESC, kind, queues, process
         """,
         (ALIVE_SECONDS,),

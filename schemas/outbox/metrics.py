@@ -122,9 +122,11 @@ async def _queues(conn: Connection) -> list[str]:
 
 
 async def _processes(conn: Connection) -> list[str]:
-    """Those that are alive or frozen, and what the former report: servers that they cannot use, handlers that do not end."""
+    """Those that are alive, frozen or gone, and what the first report: servers that they cannot use, handlers that do not
+    end."""
     processes = await heartbeats.processes(conn)
     alive, frozen = [each for each in processes if each.alive], Counter(each.kind for each in processes if each.frozen)
+    gone = Counter(each.kind for each in processes if each.gone)
     kinds, queues = Counter(each.kind for each in alive), Counter(queue for each in alive for queue in each.queues)
     # the code is before the colon: the details may contain what a server has said
     problems = Counter((server, text.partition(":")[0]) for each in alive for server, text in each.problems.items())
@@ -135,6 +137,8 @@ async def _processes(conn: Connection) -> list[str]:
         *(f'stint_alive{{kind="work",queue="{queue}"}} {queues[queue]}' for queue in QUEUES),
         "# TYPE stint_frozen gauge",
         *(f'stint_frozen{{kind="{kind}"}} {frozen[kind]}' for kind in ("api", "relay", "work")),
+        "# TYPE stint_gone gauge",
+        *(f'stint_gone{{kind="{kind}"}} {gone[kind]}' for kind in ("api", "relay", "work")),
         "# TYPE stint_server_problems gauge",
         *(f'stint_server_problems{{server="{name}",problem="{code}"}} {count}' for (name, code), count in problems.items()),
         "# TYPE stint_late_handlers gauge",

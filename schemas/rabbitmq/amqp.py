@@ -52,7 +52,7 @@ class Amqp:
         failures: list[tuple[str, ConnectionLost]] = []
         for parameters in await asyncio.to_thread(hosts.in_order):
             try:
-                opened = await cls._open_at(parameters)
+                opened = await cls.open_at(parameters)
             except ConnectionLost as error:
                 hosts.failed(parameters)
                 failures.append((f"{parameters.host}:{parameters.port}", error))
@@ -67,7 +67,8 @@ class Amqp:
         )
 
     @classmethod
-    async def _open_at(cls, parameters: pika.URLParameters) -> "Amqp":
+    async def open_at(cls, parameters: pika.URLParameters) -> "Amqp":
+        """The same at one address: that of `parameters`."""
         self = cls()
         self.lost.add_done_callback(lambda future: future.exception())  # asyncio would log an exception that nobody retrieves
         parameters.blocked_connection_timeout = 60

@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import pika
 
+from schemas.servers.lost_hosts import Address
 from schemas.servers.recent_failures import RecentFailures
 from schemas.setting_values import amqp_urls
 from schemas.settings import SettingsMissing
@@ -74,6 +75,14 @@ class RabbitHosts:
         urls = random.sample(self._urls, len(self._urls))
         by_address = {(address, url.port): url for url in urls for address in url.addresses()}
         return [by_address[each].parameters(each[0]) for each in self._failures.last(by_address)]
+
+    def addresses(self) -> dict[Address, pika.URLParameters]:
+        """pika's parameters for each address of each host. May wait for the resolution of names."""
+        return {
+            Address(f"{url.host}:{url.port}", address if address != url.host else ""): url.parameters(address)
+            for url in self._urls
+            for address in url.addresses()
+        }
 
     def failed(self, parameters: pika.connection.Parameters) -> None:
         self._failures.failed((parameters.host, parameters.port))

@@ -111,6 +111,7 @@ async def _refused_bill(conn: Connection) -> None:
     await firm_rows.bill(conn, rows, status="approved", xero_status="failed", xero_error="the project is closed")
 
 
+_UNUSABLE = {name: {f"host of {name}": "unusable: b does not answer"} for name in ("RabbitMQ", "Postgres")}
 # by the section: what Postgres has in the outage
 IN_POSTGRES: dict[str, Outage] = {
     "RabbitMQ does not answer": _problem("RabbitMQ", "unreachable"),
@@ -122,6 +123,14 @@ IN_POSTGRES: dict[str, Outage] = {
     "A certificate has ended": _problem("certificate of Postgres", "ended"),
     "Mail does not answer": _problem("mail", "unreachable"),
     "Mail refuses the login": _problem("mail", "refused"),
+    "A host of RabbitMQ cannot be used": lambda conn: _beat(conn, "relay", [], Report(problems=_UNUSABLE["RabbitMQ"])),
+    "A host of Postgres cannot be used": lambda conn: _beat(conn, "relay", [], Report(problems=_UNUSABLE["Postgres"])),
+    "Processes are gone": _sql(
+        """
+        INSERT INTO heartbeats (process, kind, queues, started_at, seen_at, ended_at)
+        VALUES ('there:1', 'relay', '{}', now() - interval '1 hour', now() - interval '20 seconds', 'infinity')
+        """
+    ),
     "No relay is alive": _sql("DELETE FROM heartbeats WHERE kind = 'relay'"),
     "No worker is alive for a queue": _sql("UPDATE heartbeats SET queues = '{bills}' WHERE kind = 'work'"),
     "A handler runs longer than its deadline": _late_handler,
@@ -177,6 +186,7 @@ def in_the_process(healthy: Series) -> dict[str, tuple[Series, int]]:
         "Transaction ids of Postgres are running out": ({"stint_postgres_transaction_ids_age": 1.1e9}, 0),
         "Old rows of Postgres cannot be removed": ({"stint_postgres_held_seconds": 3601}, 0),
         "A synchronous standby of Postgres is missing": ({"stint_postgres_standbys_missing": 1}, 0),
+        "A standby of Postgres is gone": ({"stint_postgres_standbys_gone": 1}, 0),
         "A standby of Postgres is behind": ({'stint_postgres_standby_behind_bytes{standby="a"}': 3e8}, 0),
         "A replication slot of Postgres keeps WAL": ({'stint_postgres_slot_bytes{slot="a"}': 2e9}, 0),
         "The last backup is too old": ({"stint_backup_age_seconds": 172_801, "stint_backup_max_age_seconds": 172_800}, 0),

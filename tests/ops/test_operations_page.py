@@ -131,7 +131,7 @@ UNWELL = PostgresHealth(
     connections_most=100,
     transaction_ids_age=2_000_000_000,
     holders=[Holder("the prepared transaction x", 9_999.0, "ROLLBACK PREPARED 'x'")],
-    slots=[Slot("gone", 2**30, too_much=True)],
+    slots=[Slot("gone", 2**30, too_much=True, of_standby=True)],
     standbys=[Standby("late", 2**30, 1.0)],
     synchronous_names="a",
     synchronous_missing=1,
@@ -154,6 +154,9 @@ def test_whatever_the_doctor_finds_has_a_section() -> None:
         process="here:1", kind="work", queues=["bills"], started_at=now, seen_at=now, alive=True, late_handlers=(late,)
     )
     frozen = worker.model_copy(update={"alive": False, "frozen": True})
+    gone = worker.model_copy(update={"process": "there:1", "alive": False, "gone": True})
+    hosts = {f"host of {server}": "unusable: b does not answer" for server in ("RabbitMQ", "Postgres")}
+    relay = worker.model_copy(update={"kind": "relay", "queues": [], "problems": hosts})
     found = [
         *(
             diagnose(InstallationStatus(servers={"Postgres": refusal.state}))[0]
@@ -180,8 +183,9 @@ def test_whatever_the_doctor_finds_has_a_section() -> None:
         *diagnose(InstallationStatus(servers={"Postgres": "ok", "API": "is not ready: Busy"}, processes=[worker]))[:1],
         *(rabbitmq.of_rabbitmq(rabbitmq.state_of(f"{code}: words")) for code in rabbitmq.WORDS),
         mail.of_mail(mail.state_of("refused: words")),
+        *diagnose(InstallationStatus(servers={"Postgres": "ok"}, processes=[worker, relay, gone]))[:3],
     ]
-    assert len(found) == 40
+    assert len(found) == 44
     headings = re.findall(r"^### (.*)$", PAGE.partition("## Alerts")[2], re.MULTILINE)
     sections = [words_in(part) for heading in headings for part in heading.split(" and ")]
     assert [finding.what for finding in found if not any(section <= words_in(finding.what) for section in sections)] == []

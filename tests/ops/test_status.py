@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import re
+import signal
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,6 +39,10 @@ def test_nothing_is_wrong_with_what_runs_as_it_should(own: Installation) -> None
     eventually(lambda: own.value("SELECT count(*) FROM heartbeats") == 3)
     assert found(own) == []
     assert "Nothing is wrong." in own.command("doctor").stdout
+    for name in ("work", "relay", "api"):
+        own.kill(name, signal.SIGTERM)
+    ended = "SELECT array_agg(kind ORDER BY kind) FROM heartbeats WHERE ended_at BETWEEN seen_at AND now()"
+    assert own.value(ended) == ["api", "relay", "work"], "each has told that it ends"
 
 
 def test_the_doctor_names_what_is_not_running_and_what_is_dead(own: Installation) -> None:

@@ -80,6 +80,35 @@ def test_an_outage_is_told_once_and_when_it_is_over(url: str, monkeypatch: pytes
     over(url, rounds)
 
 
+def test_a_loss_that_others_make_up_for_is_told_too(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outages, "LASTING_SECONDS", 0.0)
+
+    async def rounds(conn: Connection) -> None:
+        with mail_server() as server:
+
+            async def told() -> set[str]:
+                before = len(server.mails)
+                for _ in range(2):
+                    await outages.look(conn, settings(url, server))
+                return {str(mail.message["Subject"]) for mail in server.mails[before:]}
+
+            problems = {f"host of {name}": "unusable: b does not answer" for name in ("RabbitMQ", "Postgres")}
+            for process in ("here:relay", "there:relay"):
+                await heartbeats.beat(
+                    conn, process=process, kind="relay", queues=[], started=0, report=Report(problems=problems)
+                )
+            await conn.execute("UPDATE heartbeats SET seen_at = now() - interval '20 seconds' WHERE process = 'there:relay'")
+            names = ("a host of RabbitMQ", "a host of Postgres", "a process")
+            assert await told() == {f"Stint: {name} is down" for name in names}
+            assert any("Processes are gone from the host there: the relay there:relay." in text for text in server.to(OPS))
+            assert await told() == set()
+            await conn.execute("UPDATE heartbeats SET problems = '{}', ended_at = seen_at")
+            await beat(conn, "relay")
+            assert await told() == {f"Stint: {name} is back" for name in names}
+
+    over(url, rounds)
+
+
 def test_a_mail_about_an_outage_that_was_not_accepted_is_sent_later(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outages, "LASTING_SECONDS", 0.0)
 

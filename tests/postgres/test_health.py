@@ -107,13 +107,18 @@ def test_a_long_vacuum_is_not_taken_for_a_transaction_that_keeps_old_rows(primar
 
 def test_a_slot_that_nobody_reads_is_reported_once_it_keeps_too_much(primary: Cluster) -> None:
     carry_out(primary, "SELECT pg_create_physical_replication_slot('gone', true)")
-    assert found(primary) == []
+    carry_out(primary, "SELECT pg_create_physical_replication_slot('never_used')")
+    [lost] = found(primary)
+    assert lost.what == "A standby of Postgres is gone: nobody reads its replication slot gone."
+    assert "stint_postgres_standbys_gone 1" in lines(health(primary))
     for _ in range(4):
         carry_out(primary, "SELECT pg_logical_emit_message(false, 'x', 'x')", "SELECT pg_switch_wal()")
-    [finding] = found(primary)
+    [_, finding] = found(primary)
     assert finding.what.startswith("A replication slot of Postgres keeps WAL: gone")
     assert any(line.startswith('stint_postgres_slot_bytes{slot="gone"}') for line in lines(health(primary)))
-    carry_out(primary, finding.do.partition("if there is none any more: ")[2])
+    drop = finding.do.partition("if there is none any more: ")[2]
+    assert lost.do.endswith(drop)
+    carry_out(primary, drop)
     assert found(primary) == []
 
 
