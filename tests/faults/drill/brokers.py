@@ -8,6 +8,7 @@ import pika
 from tests.faults import rabbit
 from tests.faults.drill.breakage import Breakage
 from tests.faults.drill.site import Site
+from tests.faults.proxy import Proxy, target_of, through
 from tests.support.given import Json
 
 
@@ -25,6 +26,17 @@ def _publish_junk(site: Site) -> None:
     with pika.BlockingConnection(pika.URLParameters(site.servers.amqp_url)) as connection:
         for _ in range(3):
             connection.channel().basic_publish("", "timers", b"\xff not a message of Stint")
+
+
+def _name_two_hosts(site: Site) -> None:
+    """The second one is another way to the same node."""
+    site.proxies["rabbitmq"] = proxy = site.held.enter_context(Proxy(target_of(site.servers.amqp_url)))
+    site.restart("relay", AMQP_URL=f"{site.servers.amqp_url},{through(proxy, site.servers.amqp_url)}")
+
+
+def _name_one_host(site: Site) -> None:
+    site.restart("relay", AMQP_URL=site.servers.amqp_url)
+    site.held.close()
 
 
 def _discard_unrecognized(site: Site, _: Json) -> None:
@@ -64,6 +76,16 @@ BREAKAGES = [
         "set AMQP_URL right and restart Stint",
         lambda site: site.restart("relay", AMQP_URL=_wrong(site.servers.amqp_url)),
         lambda site, _: site.restart("relay", AMQP_URL=site.servers.amqp_url),
+    ),
+    Breakage(
+        "a host of RabbitMQ is gone",
+        "A host of RabbitMQ cannot be used: 127.0.0.1:",
+        "A host of RabbitMQ cannot be used",
+        "start RabbitMQ there",
+        lambda site: site.proxies["rabbitmq"].refuse(),
+        lambda site, _: site.proxies["rabbitmq"].heal(),
+        prepare=_name_two_hosts,
+        tidy=_name_one_host,
     ),
     Breakage(
         "junk in a queue",

@@ -10,6 +10,7 @@ from tests.support.given import Json
 from tests.support.installation import CHECKOUT, eventually
 
 HANDLERS = 4
+MORE = "work:mail"  # one of two workers for mails
 
 
 def _continue(site: Site, finding: Json) -> None:
@@ -17,6 +18,12 @@ def _continue(site: Site, finding: Json) -> None:
     command = re.search(r"kill -CONT \d+", finding["do"])
     assert command is not None, finding
     site.shell(command[0])
+
+
+def _start_one_more(site: Site) -> None:
+    site.stint.start(MORE)
+    alive = "SELECT count(*) = 1 FROM heartbeats WHERE queues = '{mail}' AND seen_at > now() - interval '10 seconds'"
+    eventually(lambda: site.stint.value(alive), seconds=60, why="it sends heartbeats")
 
 
 def _hang(site: Site) -> None:
@@ -90,6 +97,16 @@ BREAKAGES = [
         "./stint work --queues NAME",
         lambda site: site.stint.kill("work:timers"),
         lambda site, _: site.stint.start("work:timers"),
+    ),
+    Breakage(
+        "a worker is killed, and others do its work",
+        "Processes are gone from the host",
+        "Processes are gone",
+        "start it again there",
+        lambda site: site.stint.kill(MORE),
+        lambda site, _: site.stint.start(MORE),
+        prepare=_start_one_more,
+        tidy=lambda site: site.stint.kill(MORE, signal.SIGTERM),
     ),
     Breakage(
         "four handlers hang",

@@ -8,7 +8,7 @@ from tests.support.clusters import Cluster, clusters
 from tests.support.given import Json
 from tests.support.installation import eventually
 
-NAME = "standby"
+NAME, SLOT = "standby", "of_the_standby"
 MEGABYTES, AT_ONCE = 280, 35  # of WAL; the file system of the primary may be small, so that it keeps few of them
 STREAMS = "SELECT count(*) = 1 FROM pg_stat_replication WHERE state = 'streaming' AND flush_lsn = pg_current_wal_lsn()"
 SYNCHRONOUS = "SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'"
@@ -20,11 +20,11 @@ def _set_synchronous(site: Site, names: str) -> None:
         conn.execute("SELECT pg_reload_conf()")
 
 
-def _start(site: Site) -> None:
+def _start(site: Site, *settings: str) -> None:
     """A standby of the private Postgres, which streams."""
     made = site.held.enter_context(clusters())
     site.standby = made.keep(Cluster(made.home / NAME)).of(site.servers.postgres.sockets, NAME)
-    site.standby.start()
+    site.standby.with_settings(*settings).start()
     eventually(lambda: site.stint.value(STREAMS), seconds=30, why="the standby streams")
 
 
@@ -32,6 +32,29 @@ def _start_synchronous(site: Site) -> None:
     _start(site)
     _set_synchronous(site, NAME)
     eventually(lambda: site.stint.value(SYNCHRONOUS), seconds=30, why="commits wait for the standby")
+
+
+def _start_with_slot(site: Site) -> None:
+    with psycopg.connect(site.stint.database_url, autocommit=True) as conn:
+        conn.execute("SELECT pg_create_physical_replication_slot(%s)", (SLOT,))
+    _start(site, f"primary_slot_name = '{SLOT}'")
+
+
+def _drop_slot(site: Site) -> None:
+    site.held.close()
+    drop = "SELECT count(pg_drop_replication_slot(slot_name)) FROM pg_replication_slots WHERE slot_name = %s AND NOT active"
+    eventually(lambda: site.stint.value(drop, SLOT), seconds=30, why="nobody reads the slot")
+
+
+def _name_two_hosts(site: Site) -> None:
+    _start(site)
+    [before, sockets] = site.stint.database_url.split("?host=")
+    site.restart("relay", DATABASE_URL=f"{before}?host={sockets},{_standby(site).sockets}")
+
+
+def _name_one_host(site: Site) -> None:
+    site.restart("relay", DATABASE_URL=site.stint.database_url)
+    site.held.close()
 
 
 def _end_synchronous(site: Site) -> None:
@@ -71,6 +94,26 @@ BREAKAGES = [
         lambda site, _: _standby(site).start(),
         prepare=_start_synchronous,
         tidy=_end_synchronous,
+    ),
+    Breakage(
+        "a standby with a replication slot is stopped",
+        f"A standby of Postgres is gone: nobody reads its replication slot {SLOT}",
+        "A standby of Postgres is gone",
+        "start the standby",
+        lambda site: _standby(site).stop(),
+        lambda site, _: _standby(site).start(),
+        prepare=_start_with_slot,
+        tidy=_drop_slot,
+    ),
+    Breakage(
+        "a host of Postgres is gone",
+        "A host of Postgres cannot be used: /",
+        "A host of Postgres cannot be used",
+        "start Postgres there",
+        lambda site: _standby(site).stop(),
+        lambda site, _: _standby(site).start(),
+        prepare=_name_two_hosts,
+        tidy=_name_one_host,
     ),
     Breakage(
         "a standby does not replay",
