@@ -1,7 +1,6 @@
 """A private RabbitMQ: a node with its own port mapper, ports, password and data, on loopback and below one directory."""
 
 import json
-import os
 import random
 import re
 import secrets
@@ -182,33 +181,14 @@ class RabbitMQ(Child):
         show_needed_plugins(self.installation.server / "plugins", self.directory / "server" / "plugins")
 
     def _environment(self) -> dict[str, str]:
-        erlang, server = self.installation.erlang, self.directory / "server"
-        return (
-            PLAIN_ENVIRONMENT
-            | self.installation.environment
-            | {
-                "PATH": f"{erlang}/bin:{PLAIN_ENVIRONMENT['PATH']}",
-                "HOME": str(self.directory / "home"),  # for the node's secret cookie
-                "ROOTDIR": str(erlang),
-                "BINDIR": str(self.installation.runtime),
-                "EMU": "beam",
-                "PROGNAME": "erl",
-                "ERL_LIBS": str(server / "plugins"),
-                "ERL_EPMD_PORT": str(self.ports["epmd"]),
-                "ERL_EPMD_ADDRESS": "127.0.0.1",
-                "ERL_CRASH_DUMP_SECONDS": "0",
-                "ERL_MAX_ETS_TABLES": "50000",
-                "ERL_MAX_PORTS": "65536",
-                "RABBITMQ_HOME": str(server),
-                "RABBITMQ_PLUGINS_DIR": str(server / "plugins"),
-                "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.directory / "enabled_plugins"),
-                "RABBITMQ_NODENAME": f"{_USER}@localhost",
-                "RABBITMQ_DIST_PORT": str(self.ports["distribution"]),
-                "RABBITMQ_MNESIA_BASE": str(self.data),
-                "RABBITMQ_LOG_BASE": str(self.directory / "log"),
-                "RABBITMQ_CONFIG_FILE": str(self.directory / "rabbitmq.conf"),
-                "RABBITMQ_CONF_ENV_FILE": os.devnull,
-            }
+        return self.installation.node_environment(
+            f"{_USER}@localhost",
+            home=self.directory / "home",
+            directory=self.directory,
+            data=self.data,
+            plugins=self.directory / "server" / "plugins",
+            port_mapper=("127.0.0.1", self.ports["epmd"]),
+            port=self.ports["distribution"],
         )
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import random
 import secrets
 import shutil
@@ -123,35 +122,16 @@ class Node(Child):
         write_private(self.directory / "enabled_plugins", "[].\n")
 
     def _environment(self) -> dict[str, str]:
-        found = self.brokers.installation
-        return (
-            PLAIN_ENVIRONMENT
-            | found.environment
-            | {
-                "PATH": f"{found.erlang}/bin:{PLAIN_ENVIRONMENT['PATH']}",
-                "HOME": str(self.brokers.home),  # for the cookie, which is the same for all nodes
-                "ROOTDIR": str(found.erlang),
-                "BINDIR": str(found.runtime),
-                "EMU": "beam",
-                "PROGNAME": "erl",
-                "ERL_LIBS": str(self.brokers.plugins),
-                "ERL_EPMD_PORT": str(self.brokers.epmd_port),
-                "ERL_EPMD_ADDRESS": self.host.address,
-                "ERL_CRASH_DUMP_SECONDS": "0",
-                "ERL_MAX_ETS_TABLES": "50000",
-                "ERL_MAX_PORTS": "65536",
-                "RABBITMQ_HOME": str(self.brokers.plugins.parent),
-                "RABBITMQ_PLUGINS_DIR": str(self.brokers.plugins),
-                "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.directory / "enabled_plugins"),
-                "RABBITMQ_USE_LONGNAME": "true",
-                "RABBITMQ_NODENAME": self.node,
-                "RABBITMQ_DIST_PORT": str(25_672 + ord(self.host.name)),  # hosts may share a port mapper
-                "RABBITMQ_MNESIA_BASE": str(self.data),
-                "RABBITMQ_LOG_BASE": str(self.directory / "log"),
-                "RABBITMQ_CONFIG_FILE": str(self.directory / "rabbitmq.conf"),
-                "RABBITMQ_CONF_ENV_FILE": os.devnull,
-            }
+        named = self.brokers.installation.node_environment(
+            self.node,
+            home=self.brokers.home,  # the cookie is the same for all nodes
+            directory=self.directory,
+            data=self.data,
+            plugins=self.brokers.plugins,
+            port_mapper=(self.host.address, self.brokers.epmd_port),
+            port=25_672 + ord(self.host.name),  # hosts may share a port mapper
         )
+        return named | {"RABBITMQ_USE_LONGNAME": "true"}
 
 
 class Brokers:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +53,10 @@ class OnHost(Installation):
     def __init__(self, host: Host, home: Path, environment: dict[str, str]) -> None:
         super().__init__(environment["DATABASE_URL"], environment["AMQP_URL"], home)
         self.host, self.environment = host, environment
-        self.url = f"http://{host.address}:{API_PORT}"
+        self.listen_at(host.address, API_PORT)
 
     def _command(self, name: str) -> list[str]:
-        return ["api", "--host", self.host.address, "--port", str(API_PORT)] if name == "api" else ["actors", name]
+        return ["api", "--host", self.address, "--port", str(self.port)] if name == "api" else ["actors", name]
 
     def _start_process(self, command: list[str], log: Path) -> Process | subprocess.Popen[bytes]:
         with self.host.inside():
@@ -81,16 +80,6 @@ class OnHost(Installation):
         self.start(name)
         if name == "api":
             self.wait_until_ready()
-
-    def answers(self, path: str) -> bool:
-        connection = HTTPConnection(self.host.address, API_PORT, timeout=2)
-        try:
-            connection.request("GET", path)
-            return connection.getresponse().status == 200
-        except (OSError, HTTPException):
-            return False
-        finally:
-            connection.close()
 
 
 class Whole(Installation):

@@ -82,8 +82,7 @@ class Installation:
 
     def __init__(self, database_url: str, amqp_url: str, directory: Path, **environment: str) -> None:
         self.database_url, self.amqp_url, self.directory = database_url, amqp_url, directory
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.listen_at("127.0.0.1", free_port())
         self.environment = {
             "DATABASE_URL": database_url,
             "AMQP_URL": amqp_url,
@@ -107,6 +106,11 @@ class Installation:
     def settings(self) -> Settings:
         """The settings that its processes read from their environment."""
         return _settings(frozenset(self.environment.items()))
+
+    def listen_at(self, address: str, port: int) -> None:
+        """Where its API is."""
+        self.address, self.port = address, port
+        self.url = f"http://{address}:{port}"
 
     def start(self, *names: str) -> "Installation":
         """Starts parts by name: `api`, `relay`, `work` (all queues) or `work:timers`; all three without names."""
@@ -147,7 +151,7 @@ class Installation:
 
     def answers(self, path: str) -> bool:
         """Whether a GET of that path is answered with 200. Without httpx2, whose clients take 10 ms each to make."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=2)
+        connection = HTTPConnection(self.address, self.port, timeout=2)
         try:
             connection.request("GET", path)
             return connection.getresponse().status == 200

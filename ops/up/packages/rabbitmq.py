@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ops.errors import CommandError
 from ops.up.packages.debian import Packages, Say, can_download, unpacked
+from ops.up.processes import PLAIN_ENVIRONMENT
 
 # A directory with unpacked packages of RabbitMQ and Erlang, such as those of another release of Debian: these are used.
 ROOT = "STINT_RABBITMQ_ROOT"
@@ -36,6 +37,39 @@ class Installation:
     @property
     def version(self) -> str:
         return self.server.name.removeprefix("rabbitmq_server-")
+
+    def node_environment(
+        self, name: str, *, home: Path, directory: Path, data: Path, plugins: Path, port_mapper: tuple[str, int], port: int
+    ) -> dict[str, str]:
+        """All of the environment of the node `name`, as RabbitMQ's own start script sets it. `home` has its cookie, `directory`
+        its configuration and log; other nodes reach it at `port`, which they learn from the port mapper."""
+        return (
+            PLAIN_ENVIRONMENT
+            | self.environment
+            | {
+                "PATH": f"{self.erlang}/bin:{PLAIN_ENVIRONMENT['PATH']}",
+                "HOME": str(home),
+                "ROOTDIR": str(self.erlang),
+                "BINDIR": str(self.runtime),
+                "EMU": "beam",
+                "PROGNAME": "erl",
+                "ERL_LIBS": str(plugins),
+                "ERL_EPMD_ADDRESS": port_mapper[0],
+                "ERL_EPMD_PORT": str(port_mapper[1]),
+                "ERL_CRASH_DUMP_SECONDS": "0",
+                "ERL_MAX_ETS_TABLES": "50000",
+                "ERL_MAX_PORTS": "65536",
+                "RABBITMQ_HOME": str(plugins.parent),
+                "RABBITMQ_PLUGINS_DIR": str(plugins),
+                "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "enabled_plugins"),
+                "RABBITMQ_NODENAME": name,
+                "RABBITMQ_DIST_PORT": str(port),
+                "RABBITMQ_MNESIA_BASE": str(data),
+                "RABBITMQ_LOG_BASE": str(directory / "log"),
+                "RABBITMQ_CONFIG_FILE": str(directory / "rabbitmq.conf"),
+                "RABBITMQ_CONF_ENV_FILE": os.devnull,
+            }
+        )
 
 
 async def find_or_fetch(home: Path, say: Say, *, system: Path = Path("/")) -> Installation:
