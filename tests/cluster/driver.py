@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.faults import Fault
+from tests.cluster.faults import BILL_SECONDS, Fault
 from tests.cluster.load import Load, Waits
 from tests.cluster.site import site
 from tests.faults import facts
@@ -25,6 +25,7 @@ class Struck:
 
     fault: Fault
     waits: Waits
+    slowest: str  # what the stop that waited longest for its bill went through
 
     @property
     def is_too_long(self) -> bool:
@@ -50,10 +51,19 @@ class Report:
             for each in self.struck
             if each.is_too_long
         ]
-        return [*self.differences, *late]
+        unbilled = [
+            f"{each.fault}: from a stop to its bill it took {each.waits.bill_worst:.1f} s, the limit is {BILL_SECONDS:g} s; "
+            f"{each.slowest}"
+            for each in self.struck
+            if each.waits.bill_worst > BILL_SECONDS
+        ]
+        return [*self.differences, *late, *unbilled]
 
     def as_json(self) -> dict[str, Any]:
-        struck = [{"fault": each.fault.name, "limit": each.fault.limit_seconds} | asdict(each.waits) for each in self.struck]
+        struck = [
+            {"fault": each.fault.name, "limit": each.fault.limit_seconds, "slowest": each.slowest} | asdict(each.waits)
+            for each in self.struck
+        ]
         return vars(self) | {"struck": struck}
 
 
@@ -83,7 +93,6 @@ def run(seed: str, home: Path, faults: Sequence[Fault], *, minutes: float = 0.0,
         say("waiting until everybody has an answer")
         load.end()
         say("waiting until the outbox is empty")
-        report.struck = [Struck(fault, load.waits(began, ended)) for fault, began, ended in times]
         started_at = time.monotonic()
         try:
             facts.settle(cluster.firm, seconds=SETTLE_SECONDS)
@@ -91,6 +100,9 @@ def run(seed: str, home: Path, faults: Sequence[Fault], *, minutes: float = 0.0,
         except AssertionError as error:
             report.differences.append(str(error))
         report.settled_seconds = time.monotonic() - started_at
+        for fault, began, ended in times:
+            report.struck.append(Struck(fault, load.waits(began, ended), load.slowest(began, ended)))
+            say(f"the slowest bill of {fault}: {report.struck[-1].slowest}")
         say("comparing what is there with what was acknowledged")
         report.differences += [*load.failed, *facts.differences(cluster.firm, load.people)]
         report.done, report.answers = load.people.done, cluster.firm.traffic.answers

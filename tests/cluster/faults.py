@@ -11,6 +11,9 @@ from tests.cluster.site import Site
 
 ELECTION_SECONDS = 5.0  # from the loss of a primary to the promotion of its standby; with Patroni up to its `ttl`, 30 s
 LIMIT_SECONDS = 10.0  # of a gap in service
+# From a stop to its bill, for which nobody waits. The longest fault lasts 25 s; and a message that RabbitMQ holds back is found
+# before STINT_SENT_SECONDS, 120 s, are over.
+BILL_SECONDS = 45.0
 REST_SECONDS = 4.0  # before a node that was frozen is restarted
 Heal = Callable[[], object]
 

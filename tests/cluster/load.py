@@ -102,6 +102,24 @@ class Load:
         """Of the time between both."""
         return waits(self.stops, began, ended)
 
+    def slowest(self, began: float, ended: float) -> str:
+        """What the message of the stop that waited longest for its bill went through, of those between both."""
+        here = [stop for stop in self.stops if stop.billed_at and stop.acknowledged_at < ended and stop.billed_at > began]
+        if not here:
+            return "no stop"
+        slow = max(here, key=lambda stop: (stop.billed_at or ended) - stop.acknowledged_at)
+        query = """
+            SELECT delivery_number, attempts, extract(epoch FROM sent_at - created_at)::float,
+                   extract(epoch FROM done_at - created_at)::float
+            FROM messages WHERE actor = 'stop_timer' AND body->>'entry_id' = %s
+        """
+        published, attempts, sent, done = self.people.approver.firm.stint.rows(query, slow.entry_id)[0]
+        return (
+            f"acknowledged {slow.acknowledged_at - began:.1f} s after the fault began, "
+            f"published {published} times, the last time {sent or 0:.1f} s and handled {done or 0:.1f} s after the stop, "
+            f"{attempts} failed attempts"
+        )
+
     def _look(self) -> None:
         try:
             while not self._over.wait(LOOK_SECONDS):
