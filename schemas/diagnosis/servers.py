@@ -69,13 +69,13 @@ _HOSTS = {
         "AMQP_URL",
         "the others carry all messages; when one more is lost, queues may have no majority, and work waits in Postgres",
         "start RabbitMQ there, or restore the network to it: rabbitmqctl cluster_status on another host shows whether it is "
-        "back. If it is gone for good: docs/three-hosts.md, Replace a host; remove it from",
+        "back. If it is gone permanently: docs/three-hosts.md, Replace a host; remove it from",
     ),
     "Postgres": (
         "DATABASE_URL",
         "the host that accepts writes is there; if it is lost, a failover may have nowhere to go",
         "start Postgres there, or restore the network to it (with Patroni, patronictl list shows it), or cure what its answer "
-        "says. If it is gone for good: docs/three-hosts.md, Replace a host; remove it from",
+        "says. If it is gone permanently: docs/three-hosts.md, Replace a host; remove it from",
     ),
 }
 
