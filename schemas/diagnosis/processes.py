@@ -41,13 +41,13 @@ def _of_gone(status: InstallationStatus) -> list[Finding]:
     by_host: dict[str, list[Process]] = {}
     for process in status.processes:
         if process.gone:
-            by_host.setdefault(_host(process), []).append(process)
+            by_host.setdefault(process.host, []).append(process)
     return [_of_host(status, host, gone) for host, gone in by_host.items() if any(_has_others(status, each) for each in gone)]
 
 
 def _of_host(status: InstallationStatus, host: str, gone: list[Process]) -> Finding:
     names = [each.process for each in gone]
-    is_alone = not any(each.alive and _host(each) == host for each in status.processes)
+    is_alone = not any(each.alive and each.host == host for each in status.processes)
     return Finding(
         f"Processes are gone from the host {host}: {', '.join(f'the {NAMES[each.kind]} {each.process}' for each in gone)}. "
         f"No end was recorded, the last heartbeat was {min(each.silent_seconds for each in gone):,.0f} s ago"
@@ -63,10 +63,6 @@ def _has_others(status: InstallationStatus, gone: Process) -> bool:
     if not gone.queues:
         return bool(status.alive(gone.kind))
     return all(status.alive(gone.kind, queue) for queue in gone.queues)
-
-
-def _host(process: Process) -> str:
-    return process.process.rpartition(":")[0]
 
 
 def pid(process: str) -> str:

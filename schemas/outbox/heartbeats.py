@@ -109,6 +109,11 @@ class Process(Row):
     problems: dict[str, str] = Field(default_factory=dict)
     late_handlers: tuple[LateHandler, ...] = ()
 
+    @property
+    def host(self) -> str:
+        """The host in its name."""
+        return self.process.rpartition(":")[0]
+
 
 def process_name() -> str:
     """The name of this process in failed attempts and heartbeats: `host:pid`."""
@@ -118,8 +123,8 @@ def process_name() -> str:
 async def beat(
     conn: Connection, *, process: str, kind: str, queues: list[str], started: float, report: Report | None = None
 ) -> None:
-    """Records a heartbeat of this process, and deletes those of processes that have had none for a day. A process that was
-    started after another one of its kind was gone replaces it. `started`: when this one started, by `time.monotonic()`."""
+    """Records a heartbeat of this process, and deletes those of processes that have had none for a day. `started`: when the
+    process started, by `time.monotonic()`."""
     report = report or Report()
     await conn.execute(
         """
@@ -132,7 +137,7 @@ async def beat(
         SET kind = excluded.kind, queues = excluded.queues, started_at = excluded.started_at, seen_at = excluded.seen_at,
             clock_seconds = excluded.clock_seconds, backend_pid = excluded.backend_pid,
             other_queues = excluded.other_queues, problems = excluded.problems, late_handlers = excluded.late_handlers,
-            ended_at = excluded.ended_at, replaced_by = NULL
+            ended_at = excluded.ended_at
         """,
         (
             process,
@@ -144,19 +149,6 @@ async def beat(
             Jsonb(dict(report.problems)),
             Jsonb([late.model_dump(mode="json", by_alias=False) for late in report.late_handlers]),
         ),
-    )
-    await conn.execute(
-        """
-        UPDATE heartbeats SET replaced_by = %(process)s
-        WHERE NOT EXISTS (SELECT FROM heartbeats WHERE replaced_by = %(process)s) AND process = (
-            SELECT lost.process FROM heartbeats lost JOIN heartbeats own ON lost.kind = own.kind AND lost.queues = own.queues
-            WHERE own.process = %(process)s AND lost.seen_at < own.started_at
-              AND lost.ended_at = 'infinity' AND lost.replaced_by IS NULL
-              AND lost.seen_at < clock_timestamp() - make_interval(secs => %(alive)s)
-            ORDER BY split_part(lost.process, ':', 1) = split_part(own.process, ':', 1) DESC, lost.seen_at
-            LIMIT 1 FOR UPDATE OF lost SKIP LOCKED)
-        """,
-        {"process": process, "alive": ALIVE_SECONDS},
     )
     await conn.execute("DELETE FROM heartbeats WHERE seen_at < clock_timestamp() - interval '1 day'")
 
@@ -187,11 +179,11 @@ async def add_totals(conn: Connection, metrics: HandlerMetrics) -> None:
 
 async def processes(conn: Connection) -> list[Process]:
     """All processes of the last day, those that are alive first."""
-    return await conn.all(
+    found = await conn.all(
         """
         SELECT process, kind, queues, started_at, seen_at, silent_seconds, alive, clock_seconds, other_queues, problems,
                late_handlers, frozen,
-               NOT alive AND NOT frozen AND ended_at IS NOT DISTINCT FROM 'infinity' AND replaced_by IS NULL AS gone
+               NOT alive AND NOT frozen AND ended_at IS NOT DISTINCT FROM 'infinity' AS gone
         FROM heartbeats h,
              LATERAL (SELECT extract(epoch FROM clock_timestamp() - seen_at)::float AS silent_seconds,
                              coalesce(ended_at >= seen_at AND ended_at <> 'infinity', false) AS ended) silence,
@@ -206,3 +198,28 @@ async def processes(conn: Connection) -> list[Process]:
         (ALIVE_SECONDS,),
         row=Process,
     )
+    replaced = _replaced(found)
+    return [each.model_copy(update={"gone": False}) if each.process in replaced else each for each in found]
+
+
+def _replaced(processes: Sequence[Process]) -> set[str]:
+    """The names of those that are gone and that another one has replaced: one of the same kind, for the same queues, that was
+    started after their last heartbeat, first of all on the same host. Each replaces one. What has replaced another one may be
+    gone itself, and be replaced."""
+    free, replaced = list(processes), set()
+    # the latest first: whatever was started after it was started after the others, too
+    gone = sorted((each for each in processes if each.gone), key=lambda each: each.seen_at, reverse=True)
+    for only_same_host in (True, False):
+        for lost in gone:
+            if lost.process not in replaced and (found := _replacement(lost, free, only_same_host)) is not None:
+                free.remove(found)
+                replaced.add(lost.process)
+    return replaced
+
+
+def _replacement(lost: Process, free: Sequence[Process], only_same_host: bool) -> Process | None:
+    for each in free:
+        if (each.kind, each.queues) == (lost.kind, lost.queues) and each.started_at > lost.seen_at:
+            if each.host == lost.host or not only_same_host:
+                return each
+    return None

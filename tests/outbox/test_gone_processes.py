@@ -20,10 +20,13 @@ def url(database_url: str) -> str:
     return new_database(database_url)
 
 
-async def beat(conn: Connection, process: str, kind: str = "work", *queues: str, age: float | None = None) -> None:
-    """A heartbeat of a process that was just started; with `age`, as many seconds ago, of one that was started long ago."""
-    started = time.monotonic() - (0.0 if age is None else 3_600.0)
-    await heartbeats.beat(conn, process=process, kind=kind, queues=list(queues), started=started)
+async def beat(
+    conn: Connection, process: str, kind: str = "work", *queues: str, age: float | None = None, started: float | None = None
+) -> None:
+    """A heartbeat of a process that was just started; with `age`, as many seconds ago, of one that was started `started`
+    seconds ago, an hour if that is not told."""
+    before = started or (0.0 if age is None else 3_600.0)
+    await heartbeats.beat(conn, process=process, kind=kind, queues=list(queues), started=time.monotonic() - before)
     await conn.execute(
         "UPDATE heartbeats SET seen_at = seen_at - make_interval(secs => %s), backend_pid = NULL WHERE process = %s",
         (age or 0.0, process),
@@ -51,13 +54,35 @@ def test_a_process_is_missed_until_one_of_its_kind_for_its_queues_is_started(url
         assert await gone(conn) == ["a:1", "a:2"], "these do other work"
         for _ in range(2):
             await beat(conn, "b:3", "work", "mail")
-            assert await gone(conn) == ["a:2"], "one replaces one"
+            assert await gone(conn) == ["a:1"], "one replaces one"
         await beat(conn, "a:3", "work", "mail")
         assert await gone(conn) == []
-        await beat(conn, "a:3", "work", "mail", age=20)
-        assert await gone(conn) == ["a:3"], "it is missed itself"
-        await beat(conn, "a:3", "work", "mail")
+        await beat(conn, "a:3", "work", "mail", age=17, started=19)
+        assert await gone(conn) == ["a:1"], "what replaced one is gone as well, and two were there before"
+        await beat(conn, "a:3", "work", "mail", age=1, started=19)
         assert await gone(conn) == [], "it was only silent"
+
+    over(url, look)
+
+
+def test_a_process_that_is_killed_again_and_again_is_replaced_by_its_last_start(url: str) -> None:
+    async def look(conn: Connection) -> None:
+        await beat(conn, "a:1", "relay", age=23)
+        await beat(conn, "a:2", "relay", age=20, started=21)
+        await beat(conn, "a:3", "relay", age=17, started=18)
+        assert await gone(conn) == ["a:3"], "one was there"
+        await beat(conn, "a:4", "relay", started=14)
+        assert await gone(conn) == [], "also while the others had been silent for less than 16 s when it was started"
+
+    over(url, look)
+
+
+def test_the_host_that_has_started_none_is_named(url: str) -> None:
+    async def look(conn: Connection) -> None:
+        await beat(conn, "a:1", "relay", age=30)
+        await beat(conn, "b:1", "relay", age=20)
+        await beat(conn, "a:2", "relay", age=1, started=10)
+        assert await gone(conn) == ["b:1"]
 
     over(url, look)
 
@@ -103,7 +128,7 @@ def test_an_end_waits_two_seconds_at_most_for_postgres() -> None:
 
 def test_the_finding_is_of_the_host_and_says_how_it_ends(url: str) -> None:
     async def look(conn: Connection) -> None:
-        await beat(conn, "a:1", "relay")
+        await beat(conn, "a:1", "relay", age=0)
         await beat(conn, "b:7", "relay", age=30)
         await beat(conn, "b:8", "work", "mail", age=40)
         [finding] = await said(conn)
