@@ -158,7 +158,7 @@ def test_a_report_is_planned_for_its_days(url: str) -> None:
 def test_the_parts_of_a_report_are_its_rows_in_their_order(url: str) -> None:
     async def check(conn: Connection) -> None:
         admin, _ = await random_bills(conn, random.Random(3), 60)
-        groupings: list[tuple[Level, ...]] = [("day",), ("person", "day"), ("customer", "week")]
+        groupings: list[tuple[Level, ...]] = [("day",), ("person", "day"), ("customer", "week"), ("pillar", "person")]
         for levels in groupings:
             whole = HoursReport.from_json(await hours.report(conn, levels, YEAR, user=admin))
             rows = len(whole.items)
