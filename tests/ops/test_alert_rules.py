@@ -73,7 +73,9 @@ async def _alive(conn: Connection) -> None:
 
 
 async def _beat(conn: Connection, kind: str, queues: list[str], report: Report | None = None) -> None:
-    await heartbeats.beat(conn, process=f"here:{kind}", kind=kind, queues=queues, started=time.monotonic(), report=report)
+    await heartbeats.beat(
+        conn, process=f"here:{kind}", kind=kind, queues=queues, started=time.monotonic() - 3_600, report=report
+    )
 
 
 def _problem(server: str, code: str) -> Outage:
