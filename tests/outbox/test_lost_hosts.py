@@ -41,9 +41,9 @@ def test_a_host_is_lost_if_none_of_its_addresses_works_while_others_do() -> None
 async def told(state: HostState, *names: str, words: str = "") -> None:
     """Returns when there are problems with the words of these servers, and of no other. A connection that breaks off while it
     is made looks like a refused login to pika, until the next one."""
-    wanted = {f"host of {name}" for name in names}
+    expected = {f"host of {name}" for name in names}
     async with asyncio.timeout(30):
-        while set(state.problems) != wanted or not all(words in each for each in state.problems.values()):  # noqa: ASYNC110 - it sets no event
+        while set(state.problems) != expected or not all(words in each for each in state.problems.values()):  # noqa: ASYNC110 - it sets no event
             await asyncio.sleep(0.01)
 
 
