@@ -6,6 +6,7 @@ All calls of one request together have three seconds; after that, and when Xero 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID
@@ -28,6 +29,11 @@ from schemas.xero.tokens import Access
 
 DEADLINE_SECONDS = 3
 MAX_PAGES = 4
+NOT_CONNECTED_ANY_MORE = "Somebody else has disconnected Xero since this was shown. Nothing was changed."
+CONNECTED_AGAIN = (
+    "Somebody else has connected Xero again since this was shown. Nothing was changed; look at the organisation that is"
+    " connected now."
+)
 UNAVAILABLE = "Xero is not available right now; nothing was changed. Try again in a moment."
 
 
@@ -175,11 +181,14 @@ def _problem(task: XeroTask | None, task_id: str) -> str | None:
     return None if task.status == "ACTIVE" else f"the task {task.name} is {task.status} in Xero, so it takes no time."
 
 
-async def disconnect(conn: Connection, settings: Settings) -> None:
+async def disconnect(conn: Connection, settings: Settings, *, shown: datetime | None = None) -> None:
     """Revokes the tokens at Xero, then deletes them, in one transaction; no call starts meanwhile. If Xero does not answer,
-    Stint stays connected: access that still exists must not look revoked. Raises Unavailable, and Conflict when Xero does not
-    accept this app's credentials."""
+    Stint stays connected: access that still exists must not look revoked. `shown`: since when the connection exists that a
+    person was shown. Raises Unavailable, and Conflict when Xero does not accept this app's credentials, or if there is no such
+    connection any more."""
     refresh_token = await xero_tokens.lock_refresh_token(conn, settings)
+    if shown is not None and await connection.connected_at(conn) != shown:
+        raise Conflict(NOT_CONNECTED_ANY_MORE if refresh_token is None else CONNECTED_AGAIN)
     if refresh_token is None:
         return
     async with _request_deadline():

@@ -7,6 +7,7 @@ bills, so that the organisation stays the same.
 
 import hashlib
 import secrets
+from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -134,6 +135,12 @@ async def connect(conn: Connection, tokens: Tokens, organisation: Organisation, 
 async def _lock(conn: Connection) -> UUID:
     (connection_id,) = await conn.one("SELECT id FROM xero_connection FOR UPDATE")  # the migration inserted the row
     return UUID(str(connection_id))
+
+
+async def connected_at(conn: Connection) -> datetime | None:
+    """Since when Stint is connected with this organisation; None: it is not connected."""
+    found: datetime | None = await conn.value("SELECT connected_at FROM xero_connection")
+    return found
 
 
 async def clear(conn: Connection) -> None:

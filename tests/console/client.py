@@ -3,8 +3,11 @@
 It has its own jar, because that of the standard library never sends a `Secure` cookie to http://127.0.0.1, which browsers do.
 """
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.cookies import SimpleCookie
+from threading import Barrier
 from typing import Any
 from uuid import UUID
 
@@ -142,6 +145,18 @@ class Browsers:
     def close(self) -> None:
         for browser in self._made:
             browser.close()
+
+
+def at_once(*requests: Callable[[], Page]) -> list[Page]:
+    """Sends them at the same time."""
+    barrier = Barrier(len(requests))
+
+    def send(request: Callable[[], Page]) -> Page:
+        barrier.wait()
+        return request()
+
+    with ThreadPoolExecutor(len(requests)) as pool:
+        return list(pool.map(send, requests))
 
 
 def new_session(stint: Installation, person: Person) -> str:

@@ -1,14 +1,15 @@
 """The console's pages about Xero: mapping a customer, connecting, and what to do about bills that differ or failed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 import httpx2
 import pytest
 
-from tests.console.client import Browser, Browsers, Page
+from tests.console.client import Browser, Browsers, Page, at_once
 from tests.console.html import Element
 from tests.support.firm_with_xero import Firm
 from tests.support.installation import eventually
@@ -115,6 +116,14 @@ def consent(browser: Browser) -> dict[str, Any]:
     return dict(answer.params)
 
 
+def of_two_at_once(browsers: Browsers, act: Callable[[Browser], Page]) -> list[Page]:
+    """The answers to two admins who do the same at the same time: that of the one who did it, and that of the other."""
+    admins = [browsers.admin() for _ in range(2)]
+    answers = at_once(*(partial(act, admin) for admin in admins))
+    assert sorted(page.status for page in answers) == [200, 422], [page.text for page in answers]
+    return sorted(answers, key=lambda page: page.status)
+
+
 def test_xero_is_connected_by_its_consent_page_and_disconnected(firm: Firm, browsers: Browsers) -> None:
     browser, other = browsers.admin(), browsers.admin()
     page = browser.get(CONNECTIONS)
@@ -145,6 +154,26 @@ def test_xero_is_connected_by_its_consent_page_and_disconnected(firm: Firm, brow
     wrong = consent(browser) | {"code": "wrong"}
     page = browser.get(CALLBACK, **wrong)
     assert "does not accept this code" in flash(page) and "The last attempt to connect failed." in page.text
+
+
+def test_only_the_connection_that_was_shown_is_disconnected(firm: Firm, browsers: Browsers) -> None:
+    action = f"{CONNECTIONS}/xero/disconnect"
+    admins = [browsers.admin() for _ in range(3)]
+    forms = [form(admin.get(CONNECTIONS), action) for admin in admins]
+    ada, grace, late = admins
+    answers = at_once(partial(ada.submit, forms[0]), partial(grace.submit, forms[1]))
+    assert sorted(flash(page).partition(" ")[2].partition(".")[0] for page in answers) == [
+        "Somebody else has disconnected Xero since this was shown",
+        "Xero is disconnected",
+    ]
+    firm.connect()
+    refused = late.submit(forms[2])
+    assert "Somebody else has connected Xero again since this was shown. Nothing was changed" in flash(refused)
+    assert firm.admin.get("/api/xero/status")["connected"] and "Disconnect" in refused.text
+    assert "Nothing was changed." in flash(late.post(action)), "without the connection that was shown"
+    assert firm.admin.get("/api/xero/status")["connected"]
+    assert "Xero is disconnected" in flash(late.submit(form(refused, action)))
+    firm.connect()
 
 
 def test_bills_that_differ_or_failed_are_sent_again_or_accepted(firm: Firm, browsers: Browsers) -> None:
@@ -180,12 +209,15 @@ def test_bills_that_differ_or_failed_are_sent_again_or_accepted(firm: Firm, brow
         statuses = [firm.admin.get(f"/api/time-bills/{bill['id']}")["xero"]["status"] for bill in (first, second)]
         assert statuses == ["differs", "differs"], "nothing was done"
 
-    accepted = browser.post(path, {"bill": boxes(late)[first["id"]], "action": "accept", "reason": "agreed"})
-    assert "1 bill is accepted as in Xero." in flash(accepted)
+    agreed = {"bill": boxes(late)[first["id"]], "action": "accept", "reason": "agreed"}
+    accepted, refused = of_two_at_once(browsers, lambda admin: admin.post(path, agreed))
+    assert "1 bill is accepted as in Xero." in flash(accepted) and "Of these bills, 1 changed" in refused.text
     rows = [row.text for row in browser.get(path, **days).html.all("tr") if firm.customer["name"] in row.text]
     assert [row for row in rows if "0:05" in row] and not [row for row in rows if "20:00" in row], "the accepted is not listed"
     seen = boxes(late)[second["id"]]
-    assert "1 bill is sent again" in flash(browser.post(path, {"bill": seen, "action": "send", "reason": "by mistake"}))
+    by_mistake = {"bill": seen, "action": "send", "reason": "by mistake"}
+    sent, refused = of_two_at_once(browsers, lambda admin: admin.post(path, by_mistake))
+    assert "1 bill is sent again" in flash(sent) and "Of these bills, 1 changed" in refused.text
     firm.wait_for_status(second, "synced", seconds=40)
     assert "Of these bills, 1 changed" in browser.post(path, {"bill": seen, "action": "accept", "reason": "twice"}).text
     unknown = f"{uuid4()}@2026-03-02T09:00:00Z"
@@ -204,7 +236,9 @@ def test_failed_bills_are_counted_and_sent_again(firm: Firm, browsers: Browsers)
     send = form(browser.get(CONNECTIONS), f"{CONNECTIONS}/xero/send-failed")
     assert f"Send {send.fields()['shown']} failed bill" in send.text
     assert browser.submit(send).errors.keys() == {"reason"}
-    assert "sent again." in flash(browser.submit(send, {"reason": "by the hour now"}))
+    shown = {name: value for name, value in send.fields().items() if name != "csrf"} | {"reason": "by the hour now"}
+    sent, late = of_two_at_once(browsers, lambda admin: admin.post(send["action"], shown))
+    assert "sent again." in flash(sent) and "This has changed since it was shown" in late.text
     firm.wait_for_status(bill, "synced", seconds=40)
     refused = browser.submit(send, {"reason": "twice"})
     assert refused.status == 422 and "This has changed since it was shown" in refused.text

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from api.auth.auth import require_admin
 from api.console.connections.overview import PATH, connections_page
-from api.console.forms import FormModel, read_form, read_query
+from api.console.forms import SENT_BY_THE_PAGE, FormModel, read_form, read_query
 from api.console.pages import page, redirect
 from api.dependencies import ApiRequest
 from api.http.limits.clients import COUNT_CLIENT
@@ -34,6 +34,14 @@ class CallbackQuery(FormModel):
     code: Annotated[str, Field(max_length=2_000)] = ""
     state: Annotated[str, Field(max_length=200)] = ""
     error: Annotated[str, Field(max_length=200)] = ""
+
+
+class DisconnectForm(FormModel):
+    """The connection that the page had shown: since when it exists."""
+
+    UNSEEN = frozenset({"connected_at"})
+
+    connected_at: Instant
 
 
 class SendForm(FormModel):
@@ -95,10 +103,13 @@ async def lead_to_callback(request: ApiRequest) -> Response[bytes]:
 
 @post(f"{PATH}/xero/disconnect", guards=[require_admin], status_code=303)
 async def disconnect(request: ApiRequest) -> Response[bytes]:
-    """Revokes the tokens at Xero and deletes them."""
+    """Revokes the tokens at Xero and deletes them, if the connection is the one that the page had shown."""
+    form = await read_form(request, DisconnectForm)
+    if form.value is None:
+        return redirect(PATH, f"Nothing was changed. {SENT_BY_THE_PAGE}", kind="warning")
     try:
         async with request.database.transaction() as conn:
-            await choices.disconnect(conn, request.settings)
+            await choices.disconnect(conn, request.settings, shown=form.value.connected_at)
     except (Conflict, Unavailable) as refusal:
         return redirect(PATH, refusal.detail, kind="warning")
     return redirect(PATH, "Xero is disconnected. Approved bills wait until it is connected again.")

@@ -18,7 +18,7 @@ from schemas.base import Instant
 from schemas.outbox.dead_letters import actions, replays, selecting
 from schemas.outbox.dead_letters.actions import Action, Reason
 from schemas.outbox.dead_letters.replays import DEFAULT_RATE, NewReplay
-from schemas.outbox.dead_letters.selecting import MAX_IDS, DeadLetterState, Select, check_count
+from schemas.outbox.dead_letters.selecting import MAX_IDS, DeadLetterState, Select, check_count, check_in_replays
 from schemas.postgres.connection import Connection
 
 NOTHING_CHOSEN = "Nothing is chosen. Choose dead letters in the list, or a group."
@@ -26,12 +26,14 @@ NONE_LEFT = "None of these is left. Go back to the list."
 
 
 class ActionForm(SelectionForm):
-    """What to do and why, and what the page had shown: how many dead letters, and when."""
+    """What to do and why, and what the page had shown: how many dead letters, how many of them a replay was going to send, and
+    when."""
 
-    UNSEEN = SelectionForm.UNSEEN | {"shown", "shown_at"}
+    UNSEEN = SelectionForm.UNSEEN | {"shown", "in_replays", "shown_at"}
 
     reason: Reason
     shown: Annotated[int, Field(ge=0)]
+    in_replays: Annotated[int, Field(ge=0)] = 0
     shown_at: Instant
     rate_per_second: Annotated[float, Field(gt=0, le=10_000)] = DEFAULT_RATE
     canary: Annotated[int | None, Field(ge=1, le=MAX_IDS)] = None
@@ -132,7 +134,10 @@ async def _act(request: ApiRequest, kind: Kind) -> Response[bytes]:
 
 
 async def _run(conn: Connection, kind: Kind, sent: ActionForm, select: Select, who: str) -> str:
-    """Acts, and returns the page to show next. Raises Conflict if it concerns another number than was shown."""
+    """Acts, and returns the page to show next. Raises Conflict if it concerns another number than was shown, and if another
+    replay was started meanwhile that will send some of them."""
+    if kind.state == "dead":
+        await check_in_replays(conn, select, sent.in_replays)
     if kind is REPLAY:
         options = {"reason": sent.reason, "ratePerSecond": sent.rate_per_second, "canary": sent.canary}
         started = await replays.start_replay(conn, NewReplay.model_validate({"select": select, **options}), who=who)

@@ -14,7 +14,7 @@ from pydantic import Field
 from schemas.base import Body, Flag, Row, Whole
 from schemas.errors import Conflict, NotFound
 from schemas.outbox.dead_letters.actions import Reason
-from schemas.outbox.dead_letters.selecting import MAX_IDS, Select, selection_sql
+from schemas.outbox.dead_letters.selecting import MAX_IDS, Select, lock_replays, selection_sql
 from schemas.postgres.connection import Connection
 
 DEFAULT_RATE = 100.0  # messages a second
@@ -109,6 +109,7 @@ async def start_replay(conn: Connection, new: NewReplay, *, who: str) -> Replay:
             canary=new.canary, selected=count, sent=0, succeeded=0, failed_again=0, running=0, skipped=0, new_since=0,
             created_at=now, ended_at=now,
         )  # fmt: skip
+    await lock_replays(conn)
     replay_id: UUID = await conn.value(
         "INSERT INTO replays (who, reason, rate_per_second, canary) VALUES (%s, %s, %s, %s) RETURNING id",
         (who, new.reason, new.rate_per_second, new.canary),

@@ -13,6 +13,7 @@ from schemas.postgres.connection import Connection
 from schemas.postgres.listing import contains_pattern
 
 MAX_IDS = 1000
+_REPLAYS_LOCK = 7_474_614  # an advisory lock
 DeadLetterState = Literal["dead", "discarded"]
 
 
@@ -122,6 +123,23 @@ async def preview(
     )
     count = sum(by_actor.values()) + unrecognized
     return Preview(count=count, unrecognized=unrecognized, in_replays=in_replays, by_actor=by_actor, at=at)
+
+
+async def lock_replays(conn: Connection) -> None:
+    """Until the transaction ends, no other one starts a replay. Statements after this see all that were started before."""
+    await conn.execute("SELECT pg_advisory_xact_lock(%s)", (_REPLAYS_LOCK,))
+
+
+async def check_in_replays(conn: Connection, select: Select, shown: int) -> None:
+    """Raises Conflict if replays that run will send more of these than a person was shown, and lets no replay start until the
+    transaction ends."""
+    await lock_replays(conn)
+    now = (await preview(conn, select)).in_replays
+    if now > shown:
+        raise Conflict(
+            f"Somebody else has started a replay since this was shown: it will send {now:,} of these. Nothing was done; look"
+            " at that replay first."
+        )
 
 
 def check_count(shown: int, now: int) -> None:
