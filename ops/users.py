@@ -197,6 +197,7 @@ async def _remove(email: str, *, stop_timer: bool, end_time: datetime | None) ->
 
 
 async def _stop_timer(conn: Connection, account: LocalUser, end_time: datetime | None) -> str:
+    from schemas import wording
     from schemas.hours import timer_stops
     from schemas.hours.timer_stops import TimerStop
 
@@ -204,6 +205,8 @@ async def _stop_timer(conn: Connection, account: LocalUser, end_time: datetime |
         receipt = await timer_stops.stop_any(conn, TimerStop.model_validate({"endTime": end_time}), user_id=account.id, by=None)
     except NotFound:
         return "No timer of theirs is running."
+    except ValidationError as error:
+        raise CommandError(f"Nothing was changed: {wording.problems(TimerStop, error)[0].message}") from None
     except (Conflict, Invalid) as error:
         raise CommandError(f"Nothing was changed: {error.detail}") from None
     stop = receipt.stop

@@ -42,6 +42,13 @@ def clean_name(name: str) -> str:
     return cleaned
 
 
+def check_visible(text: str) -> str:
+    """The text, if something of it can be seen. Raises ValueError if nothing can."""
+    if not name_key(text):
+        raise ValueError("no character of it can be seen")
+    return text
+
+
 def name_key(name: str) -> str:
     """The same for two names that look the same, or differ only in case."""
     decomposed = unicodedata.normalize("NFKD", name)

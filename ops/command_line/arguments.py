@@ -148,10 +148,13 @@ def add_user_actions(parser: argparse.ArgumentParser) -> None:
 
 
 def moment(text: str) -> datetime:
-    """A time with its offset, in whole seconds."""
-    value = datetime.fromisoformat(text)
+    """A time with its offset."""
+    try:
+        value = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!a} is not a time: write 2026-11-23T17:30:00Z") from None
     if value.tzinfo is None:
-        raise argparse.ArgumentTypeError(f"{text!r} has no offset from UTC; write 2026-11-23T17:30:00Z")
+        raise argparse.ArgumentTypeError(f"{text!a} has no offset from UTC; write 2026-11-23T17:30:00Z")
     return value
 
 

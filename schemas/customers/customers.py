@@ -4,9 +4,10 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID, uuid4
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, StringConstraints
 
-from schemas.base import Body, Flag, Name, Rounding, Row, Sql, Text, Version, json_object
+from schemas import names
+from schemas.base import Body, Flag, Name, Rounding, Row, SchemaKeyword, Sql, Text, Version, json_object
 from schemas.customers.deletion import DeletionScope, lock_tasks, tombstone_empty_bills
 from schemas.email_addresses import Email
 from schemas.errors import NotFound
@@ -59,7 +60,12 @@ class RoundingChange(Body):
 
 
 Phone = Annotated[str, Field(max_length=50)]
-XeroId = Annotated[str, Field(max_length=100)]
+XeroId = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=100),
+    AfterValidator(names.check_visible),
+    SchemaKeyword("pattern", names.HAS_VISIBLE),  # an empty id would count as a mapping
+]
 
 
 class NewCustomer(NewRow):

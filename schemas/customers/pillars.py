@@ -15,6 +15,7 @@ from pydantic import Field
 
 from schemas.base import Body, Flag, Name, Row, Version, json_object
 from schemas.customers import customers
+from schemas.customers.customers import XeroId
 from schemas.customers.deletion import DeletionScope, lock_tasks, tombstone_empty_bills
 from schemas.customers.tasks import move_tasks
 from schemas.errors import Conflict, NotFound
@@ -42,7 +43,6 @@ class Pillar(Row):
     version: int
 
 
-XeroId = Annotated[str, Field(max_length=100)]
 SlackId = Annotated[str, Field(max_length=100)]
 
 

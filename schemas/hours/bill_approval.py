@@ -13,9 +13,10 @@ from datetime import date
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
-from schemas.base import Body, Text, Version
+from schemas import names
+from schemas.base import Body, SchemaKeyword, Text, Version
 from schemas.errors import Conflict, Forbidden, Invalid, NotFound
 from schemas.hours import bill_reopening
 from schemas.hours.bill_sums import recalculate, reopen_rejected
@@ -28,6 +29,15 @@ from schemas.postgres.connection import Connection
 # Bills whose sums are recalculated before a decision. One of 0 seconds may have lost its entries to a process of an earlier
 # version, which leaves it without the mark, and without a tombstone.
 NEEDS_RECHECK = "(stale OR seconds = 0)"
+MADE_PENDING = "A memo makes a rejected bill pending: send rejectionNote without memo, or with status rejected."
+
+
+RejectionNote = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=2000),
+    AfterValidator(names.check_visible),
+    SchemaKeyword("pattern", names.HAS_VISIBLE),  # the owner reads it
+]
 
 
 class TimeBillChange(Body):
@@ -43,11 +53,7 @@ class TimeBillChange(Body):
             examples=["approved"],
         ),
     ] = None
-    rejection_note: Annotated[
-        str | None,
-        StringConstraints(strip_whitespace=True, min_length=1, max_length=2000),
-        Field(description="why; required to reject"),
-    ] = None
+    rejection_note: Annotated[RejectionNote | None, Field(description="why; required to reject")] = None
     version: Version | None = None
 
 
@@ -108,6 +114,8 @@ async def _change(conn: Connection, bill_id: UUID, bill: _LockedBill, patch: Tim
             await _reject(conn, bill_id, patch.rejection_note or "", by=by)
         case "pending":
             await _reopen(conn, bill_id, bill, by=by)
+        case None if patch.rejection_note is not None and patch.memo is not None and bill.status == "rejected":
+            raise Invalid("rejectionNote", MADE_PENDING)
         case None if patch.rejection_note is not None:
             await _rewrite_rejection(conn, bill_id, patch.rejection_note)
 

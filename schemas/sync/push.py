@@ -73,7 +73,8 @@ class Result(Row):
 class BaseVersions:
     """Translates the base versions of one request. Two changes to the same row, queued one after another, both name the version
     before the first change, because the client does not know a later one. The second is meant for the version that the first
-    has made. If the first was refused, the second builds on a state that never existed."""
+    has made, also if the first has added a line to the notes without naming a version. If the first was refused, the second
+    builds on a state that never existed."""
 
     def __init__(self) -> None:
         self._current: dict[UUID, dict[int, int]] = {}  # by row: the named version -> the version that is meant
@@ -88,11 +89,14 @@ class BaseVersions:
         change."""
         return command.row_id in self._refused and command.base_version is not None and command.kind != "timer.stop"
 
-    def record(self, row_id: UUID | None, base: int | None, result: dict[str, Any]) -> None:
+    def record(self, command: Command, base: int | None, result: dict[str, Any]) -> None:
         """Records the result of an operation with this base version, for the operations after it."""
+        row_id = command.row_id
         if result["outcome"] != "applied" and row_id is not None:
             self._refused.add(row_id)
         version = (result.get("current") or {}).get("version")
+        if base is None and command.kind == "entry.notes" and version is not None:
+            base = version - 1  # a line was added to whichever version there was
         if result["outcome"] != "applied" or row_id is None or base is None or version is None:
             return
         current, changed = self._current.setdefault(row_id, {}), self.translate(row_id, base)
@@ -114,7 +118,7 @@ async def apply(conn: Connection, operations: list[Operation], *, by: User, rule
         )
         async with conn.transaction():
             result = await _apply_once(conn, operation, command, by=by, rules=rules)
-        versions.record(command.row_id, operation.base_version, result)
+        versions.record(command, operation.base_version, result)
         mine = {} if result["outcome"] == "applied" else {"mine": operation.data}
         results.append({"opId": str(operation.op_id), **result, **mine})
     return results

@@ -39,6 +39,7 @@ BEYOND_THE_SCHEMA = (
     "Send exactly one of ids, group, filter and all.",
     "Send filter together with the syncTimestamp of the list that you read; send bills without it.",
     "Send rejectionNote only with status rejected.",
+    "A memo makes a rejected bill pending:",
     "Send the reason as rejectionNote: the owner needs it to correct the bill.",
     "The bill is not rejected; to reject it, send status rejected with the note.",
     "Send at least one",

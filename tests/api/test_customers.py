@@ -187,6 +187,8 @@ def test_a_customers_user_sees_changes_of_the_own_customer_only_and_loses_access
     ({"rounding": {"increment": 7}}, ["rounding.increment"]), ({"rounding": {"mode": "down"}}, ["rounding.mode"]),
     ({"rounding": {"increment": "15", "step": 5}}, ["rounding.increment", "rounding.step"]),
     ({"xeroContactId": "a" * 101, "xeroProjectId": 5}, ["xeroContactId", "xeroProjectId"]),
+    ({"xeroContactId": " ", "xeroProjectId": ""}, ["xeroContactId", "xeroProjectId"]),
+    ({"xeroProjectId": "\u200b"}, ["xeroProjectId"]),
     ({"version": 0}, ["version"]), ({"version": "1"}, ["version"]), ({"id": "x", "createdAt": "x"}, ["createdAt", "id"]),
 ])  # fmt: skip
 def test_an_invalid_change_is_422_with_its_field(change: Json, fields: list[str], given: Given) -> None:

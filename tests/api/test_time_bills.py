@@ -7,7 +7,7 @@ from datetime import datetime
 import httpx2
 import pytest
 
-from tests.support.answers import Json, problem, until_free
+from tests.support.answers import Json, problem, refused_fields, until_free
 from tests.support.given import Given, Person
 from tests.support.installation import Installation, eventually
 
@@ -71,6 +71,17 @@ def test_a_rejection_has_a_note(given: Given) -> None:
     assert (rejected["status"], rejected["rejectionNote"]) == ("rejected", "too long")
     assert change(admin, bill, rejectionNote="much too long").json()["rejectionNote"] == "much too long"
     problem(change(admin, bill, status="rejected", rejectionNote="again"), 409)
+    for unseen in ("", " ", "\u200b", "\u2800\u00ad"):
+        assert refused_fields(change(admin, bill, rejectionNote=unseen)) == ["rejectionNote"]
+
+
+def test_a_note_beside_a_memo_which_makes_the_bill_pending_is_refused_as_that(given: Given) -> None:
+    admin = given.admin()
+    bill = given.bill(admin)
+    change(admin, bill, status="rejected", rejectionNote="what was it?")
+    refused = problem(change(admin, bill, memo="the mail server", rejectionNote="still unclear"), 422)
+    assert "not rejected" not in refused["detail"] and "memo" in refused["detail"]
+    assert change(admin, bill, memo="the mail server", status="rejected", rejectionNote="still unclear").status_code == 200
 
 
 def test_the_owners_memo_makes_a_rejected_bill_pending(given: Given) -> None:

@@ -88,6 +88,7 @@ def usage_error(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["dead", "replay", "--al"], "unknown arguments: --al; did you mean --all?"),
         (["user", "add", "a@b.c", "--role", "internal_amin"], "there is no 'internal_amin': did you mean internal_admin?"),
         (["work", "--treads", "2"], "did you mean --threads?"),
+        (["user", "remove", "a@b.c", "--end-time", "5pm"], "--end-time: '5pm' is not a time: write 2026-11-23T17:30:00Z"),
     ],
 )
 def test_a_mistyped_word_has_the_one_that_is_meant(words: list[str], meant: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,11 +1,12 @@
 """What the text after `/task` means: a command, the title of a new task, or a near miss that is asked about."""
 
-from datetime import time
+from datetime import datetime, time
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from schemas.slack.escaping import unescape
-from schemas.slack.typed import clock_times, durations, parser, words
+from schemas.slack.typed import clock_times, durations, parser, times, words
 from schemas.slack.typed.parser import NearMiss, Run, Title
 
 QUOTED = [
@@ -159,6 +160,27 @@ def test_no_duration(typed: str) -> None:
 )  # fmt: skip
 def test_a_time_of_day(typed: str, expected: time | None) -> None:
     assert clock_times.parse(typed) == expected
+
+
+@pytest.mark.parametrize(
+    ("now", "at", "expected"),
+    [
+        ("2026-11-23T18:00:00+01:00", time(17, 30), "2026-11-23T17:30:00+01:00"),
+        ("2026-11-23T17:00:00+01:00", time(17, 30), "2026-11-22T17:30:00+01:00"),
+        # clocks show 02:30 twice on this day
+        ("2026-10-25T02:20:00+02:00", time(2, 30), "2026-10-24T02:30:00+02:00"),
+        ("2026-10-25T02:40:00+02:00", time(2, 30), "2026-10-25T02:30:00+02:00"),
+        ("2026-10-25T02:20:00+01:00", time(2, 30), "2026-10-25T02:30:00+02:00"),
+        ("2026-10-25T02:40:00+01:00", time(2, 30), "2026-10-25T02:30:00+01:00"),
+        # clocks skip 02:30 on this day
+        ("2026-03-29T04:00:00+02:00", time(2, 30), "2026-03-28T02:30:00+01:00"),
+        ("2026-03-30T01:00:00+02:00", time(2, 30), "2026-03-28T02:30:00+01:00"),
+    ],
+)
+def test_the_last_time_that_clocks_showed_a_time_of_day(now: str, at: time, expected: str) -> None:
+    zone = ZoneInfo("Europe/Berlin")
+    for present in (datetime.fromisoformat(now), datetime.fromisoformat(now).astimezone(zone)):
+        assert times.latest(at, zone, now=present) == datetime.fromisoformat(expected)
 
 
 def test_one_typing_error() -> None:

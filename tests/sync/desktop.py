@@ -69,6 +69,8 @@ class Model:
             if outcome == "applied" and kind != "timer.stop":
                 version = str(self._version(row) or "")
             self.outcomes[operation["opId"]] = f"{outcome} {version}"
+        if outcome == "applied" and kind == "entry.notes" and base is None:
+            base = meant = int(version) - 1
         if outcome != "applied":
             refused.add(row)
         elif base is not None and version:

@@ -160,6 +160,20 @@ def test_changes_queued_one_after_another_may_name_the_version_before_the_first(
     assert outcomes(pushed(by, *changes, more, most)) == ["applied"] * 3 + ["conflict"] * 2
 
 
+def test_a_line_that_was_appended_does_not_make_a_later_change_of_the_same_client_a_conflict(given: Given) -> None:
+    by = given.person()
+    entry = given.logged(by)
+    line, change = op("entry.notes", id=entry["id"], append="mine"), op("entry.patch", 1, id=entry["id"], duration=60)
+    again, last = op("entry.notes", id=entry["id"], append="again"), op("entry.patch", 1, id=entry["id"], duration=120)
+    assert outcomes(pushed(by, line, change)) == ["applied"] * 2
+    assert outcomes(pushed(by, line, change, again, last)) == ["applied"] * 4
+    # but another client's change before the line is one
+    other = given.logged(by, start="2026-03-03T09:00:00Z")
+    by.post(f"/api/time-entries/{other['id']}/notes", {"append": "theirs"}, status=200)
+    mine = (op("entry.notes", id=other["id"], append="mine"), op("entry.patch", 1, id=other["id"], duration=60))
+    assert outcomes(pushed(by, *mine)) == ["applied", "conflict"]
+
+
 def test_an_entry_on_an_approved_bill_is_a_conflict_that_names_the_bill(given: Given) -> None:
     by, admin = given.person(), given.admin()
     bill = given.approved_bill(by, admin)

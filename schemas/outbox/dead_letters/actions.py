@@ -17,17 +17,11 @@ from schemas.postgres.connection import Connection
 BY_ITSELF = "Stint"  # who acts in the history of a message, if no person does
 
 
-def _has_words(text: str) -> str:
-    if not names.name_key(text):
-        raise ValueError("no character of it can be seen")
-    return text
-
-
 # why a person does something, which its history keeps
 Reason = Annotated[
     str,
     Field(min_length=1, max_length=500, examples=["Xero is back"]),
-    AfterValidator(_has_words),
+    AfterValidator(names.check_visible),
     SchemaKeyword("pattern", names.HAS_VISIBLE),  # a reason of blanks and invisible characters only is refused
 ]
 

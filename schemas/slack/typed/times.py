@@ -1,6 +1,6 @@
 """Times as Slack shows them: in the person's time zone, whose name stands beside them."""
 
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from schemas.identity.work_calendar import known_zone
@@ -41,7 +41,12 @@ def start_of(of: date, zone: ZoneInfo) -> datetime:
 
 
 def latest(at: time, zone: ZoneInfo, *, now: datetime) -> datetime:
-    """When it was that time of day in the time zone for the last time, not later than `now`."""
-    today = now.astimezone(zone).date()
-    found = datetime.combine(today, at, zone)
-    return found if found <= now else datetime.combine(today - timedelta(days=1), at, zone)
+    """When it was that time of day in the time zone for the last time, not later than `now`; in UTC. Of a time that clocks show
+    twice it is the second one, once that has come. A day on which clocks skip the time does not count."""
+    now, today = now.astimezone(UTC), now.astimezone(zone).date()
+    moments = [
+        datetime.combine(today - timedelta(days=days), at, zone).replace(fold=fold).astimezone(UTC)
+        for days in range(3)
+        for fold in (0, 1)
+    ]
+    return max(moment for moment in moments if moment <= now and moment.astimezone(zone).time() == at)
