@@ -1,7 +1,11 @@
-"""Authenticates a request: from a bearer token to a User. Guards here check roles; SQL checks ownership.
+"""Authenticates a request: turns its bearer token into a User. Guards here check roles. SQL checks ownership.
 
-Cognito's access tokens carry no custom attributes, and the contract allows legacy admins without any role. So an absent role
-means admin only in an ID token, from one of the firm's own clients, for a user who was never seen with a role or a customer.
+Cognito's access tokens contain no role, and the contract allows legacy admins, who have no role either. So a token without a
+role means admin only if all of these are true:
+
+- it is an ID token;
+- its client is one of the firm's own;
+- no role and no customer was ever stored for the user.
 """
 
 import math
@@ -14,6 +18,7 @@ from uuid import UUID
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
+from api.auth import claims
 from api.auth.key_cache import KeyCache
 from api.auth.leases import Leases, Session
 from api.auth.tokens import CACHED_TOKENS, Token, Verifier, bearer_token
@@ -27,11 +32,11 @@ from schemas.postgres.connection import Connection, wait_for_leases
 from schemas.postgres.pool import Database
 from schemas.settings import Settings
 
-# How often an unknown kid may cause a fetch of the keys from a provider outside. Keys in Postgres are read each time: that
-# costs no more than any request, and a new key has to be known immediately.
+# The shortest time between two fetches of an external provider's keys because of a token with an unknown key id. The local
+# provider's keys are in Postgres and are read each time: this costs no more than any request, and a new key is valid at once.
 MIN_REFETCH_SECONDS = 30.0
-# In the `opt` of a route that ends access. Its 401 for a user whose access has ended says that this is done, so it is not sent
-# before every process knows.
+# Set in the `opt` of a route that ends access. If the access has ended already, such a route answers 401. The client takes this
+# answer as success, so it is sent only when every process refuses the user.
 ENDS_ACCESS = "ends_access"
 SIGN_IN_AGAIN = "Your access has changed since you signed in, or you were signed out; sign in again."
 
@@ -43,7 +48,7 @@ NOT_ADMIN = "Only administrators may do this."
 
 
 class AccessEnded(BadRequest):
-    """The user's access, or the token's session, has ended: perhaps just now."""
+    """The user's access, or the session of the token, has ended. This may have happened just before the request."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(401, detail)
@@ -59,101 +64,128 @@ class Authenticator:
         self.keys = KeyCache(provider.public_keys, min_refetch_seconds=min_refetch_seconds)
         self._verifier = Verifier(settings, self.keys)
         self.leases = Leases()
-        self._changes_are_reported = False  # whether this database is known to report changes of access: migration 0035
-        self._asked: OrderedDict[str, None] = OrderedDict()  # tokens that the provider was asked about
+        self._changes_are_reported = False  # whether the triggers of migration 0035 are known to exist
+        self._asked: OrderedDict[str, None] = OrderedDict()  # the tokens about which the provider was asked, oldest first
 
     async def authenticate(self, database: Database, text: str) -> Session:
-        """The user of the token; what the token states is stored if it is news. Raises BadRequest (401) without access,
-        Forbidden without a role."""
-        token = await self._verifier.verify(text)  # before the connection is taken: it may need one itself
+        """The session of the token's user. What the token states is stored if it is news.
+
+        Raises BadRequest (401) if the user has no access, and Forbidden if the user has no role.
+        """
+        token = await self._verifier.verify(text)  # before the connection is taken: the verifier may need one itself
         if (leased := self.leases.find(token)) is not None:
             return leased
         async with database.connection() as conn:
-            is_reported = await self._is_change_reported(conn)  # before the read: what changes after it has to wait
-            read_at, began = self.leases.clock(), time.monotonic()
+            is_reported = await self._is_change_reported(conn)  # before the read: a later change waits for the leases
+            read_at = self.leases.clock()
+            began = time.monotonic()
             found = await self._find_user(conn, token)
             if not self._is_unclear(token, found.user):
                 session = _session(await self._load_user(conn, token, found), token, found, began)
                 if is_reported and self._may_be_leased(token, found.user):
                     self.leases.keep(token, session, read_at=read_at, seconds_left=token.expires - found.now)
                 return session
-        account = await self._ask_provider(token)  # without a connection
+        account = await self._ask_provider(token)  # no connection is held during this call
         async with database.connection() as conn:
-            began = time.monotonic()
+            return await self._authenticate_with_account(conn, token, account)
+
+    async def _authenticate_with_account(self, conn: Connection, token: Token, account: Account | None) -> Session:
+        """As `authenticate`, after the provider was asked. What the account states is stored before the user is read."""
+        began = time.monotonic()
+        found = await self._find_user(conn, token)
+        if account is not None:
+            profile = account.profile
+            statement = Statement(profile.email, profile.name, profile.role, profile.customer_id, found.now)
+            await users.save_statement(conn, token.sub, statement)
+            conn.access_changed_before = True  # a concurrent request may have stored the same
             found = await self._find_user(conn, token)
-            if account is not None:
-                said = account.profile
-                statement = Statement(said.email, said.name, said.role, said.customer_id, found.now)
-                await users.save_statement(conn, token.sub, statement)
-                conn.access_changed_before = True  # perhaps a concurrent request has stored the same
-                found = await self._find_user(conn, token)
-            return _session(await self._load_user(conn, token, found), token, found, began)
+        return _session(await self._load_user(conn, token, found), token, found, began)
 
     async def current_role(self, database: Database, text: str) -> Role | None:
-        """The present role of a user whom `authenticate` returned before; stores nothing. Raises BadRequest (401) if the token
-        is no longer valid."""
+        """The present role of a user that `authenticate` returned before. It stores nothing.
+
+        Raises BadRequest (401) if the token is no longer valid.
+        """
         token = await self._verifier.verify(text)
         async with database.connection() as conn:
             found = await self._find_user(conn, token)
-        return self._role_and_customer(token, found, is_news=self._is_news(token, found.user))[0]
+        role, _ = self._role_and_customer(token, found, is_news=self._is_news(token, found.user))
+        return role
 
     async def _find_user(self, conn: Connection, token: Token) -> FoundUser:
-        """Raises BadRequest (401) if the token is not valid now, or was issued before the user's access changed."""
+        """The stored user of the token. Raises BadRequest (401) if the token has expired, or if the user's access was revoked
+        or has changed since the token was issued."""
         found = await users.find_user(conn, token.sub, token.customer_id)
         token.check_times(found.now)
         if found.user is not None:
             if found.user.revoked:
                 raise AccessEnded(users.REVOKED)
-            if _is_too_old(token, found.user, clock_seconds=CLOCK_SECONDS if self._provider else 0.0):
+            if claims.is_too_old(token, found.user, clock_seconds=CLOCK_SECONDS if self._provider else 0.0):
                 raise AccessEnded(SIGN_IN_AGAIN)
         return found
 
     def _may_be_leased(self, token: Token, stored: StoredUser | None) -> bool:
-        """Whether the next request may be accepted as this one was. Not if this one has stored something; and a token without a
-        role is only accepted while nothing is known of its user, which an INSERT ends without a wait."""
+        """Whether the next request with this token may be accepted without reading its user.
+
+        Not if this request has stored something. Not for a token without a role either: it is accepted only while no role is
+        stored for its user, and the INSERT of a role does not wait for the leases of other processes.
+        """
         return stored is not None and stored.joined and token.role is not None and not self._is_news(token, stored)
 
     async def _is_change_reported(self, conn: Connection) -> bool:
-        """Whether transactions that change access learn that they have to wait. Asked until it is so: a process may run before
-        its migrations do."""
+        """Whether transactions that change access learn that they have to wait for leases.
+
+        A process may start before the migration that adds this, so Postgres is asked until the answer is yes.
+        """
         if not self._changes_are_reported:
             self._changes_are_reported = await users.changes_are_reported(conn)
         return self._changes_are_reported
 
     async def _load_user(self, conn: Connection, token: Token, found: FoundUser) -> User:
-        stored, is_news = found.user, self._is_news(token, found.user)
+        """The token's user. Stores the claims if they are news, and that the user has made a request. Raises as `authenticate`
+        does."""
+        stored = found.user
+        is_news = self._is_news(token, stored)
         role, customer_id = self._role_and_customer(token, found, is_news=is_news)
         if is_news:
-            conn.access_changed_before = stored is not None  # perhaps a concurrent request has stored the same
+            conn.access_changed_before = stored is not None  # a concurrent request may have stored the same
             await self._store_claims(conn, token, stored, has_role=role is not None)
         if role is not None and not (stored is not None and stored.joined):
             await users.save_first_request(conn, token.sub)
         if role is None:
             raise Forbidden(NO_ROLE)
-        email, name = _email_and_name(token, stored) if is_news or stored is None else (stored.email, stored.name)
+        email, name = claims.email_and_name(token, stored) if is_news or stored is None else (stored.email, stored.name)
         return User(id=token.sub, email=email, name=name, role=role, customer_id=customer_id)
 
     def _is_news(self, token: Token, stored: StoredUser | None) -> bool:
-        """Whether the token states something about its user that is later than what is stored. What a command, a reading of
-        the user pool or a newer token has said since is never undone by an older token."""
+        """Whether the token states something about its user that differs from what is stored, and is later.
+
+        So an older token never undoes what a command, a reading of the user pool or a newer token has stored.
+        """
         if stored is None:
             return True
-        if token.access_version is not None or not _differs(token, stored):
+        if token.access_version is not None or not claims.differs(token, stored):
             return False
-        if stored.role is None and token.role is not None:  # the first role that is seen: it must not be lost
+        if stored.role is None and token.role is not None:  # the user's first role: always stored
             return True
         return token.issued >= math.floor(stored.claims_at) + 1 + (CLOCK_SECONDS if self._provider else 0)
 
     def _is_unclear(self, token: Token, stored: StoredUser | None) -> bool:
-        """Whether only the provider can tell if the token or the stored user is right: both are of about the same time, by
-        clocks that may differ."""
-        if self._provider is None or stored is None or repr(token) in self._asked or not _differs(token, stored):
+        """Whether only the provider knows if the token or the stored user is right.
+
+        This is so if they differ and are of about the same time, because the clocks of the provider and of the database may
+        differ by CLOCK_SECONDS.
+        """
+        if self._provider is None or stored is None or repr(token) in self._asked or not claims.differs(token, stored):
             return False
         return not self._is_news(token, stored) and token.issued > stored.claims_at - CLOCK_SECONDS
 
     async def _ask_provider(self, token: Token) -> Account | None:
-        """What the provider says of the user now; None if it does not know them, or does not answer: what is stored counts
-        then, until the next reading of the user pool. Each token asks once."""
+        """The provider's account of the user now. None if it has no such account, or does not answer: then the stored user
+        counts until the next reading of the user pool.
+
+        The provider is asked once for each token, or again if it did not answer.
+        """
         assert self._provider is not None
         self._asked[repr(token)] = None
         if len(self._asked) > CACHED_TOKENS:
@@ -165,11 +197,14 @@ class Authenticator:
             return None
 
     def _role_and_customer(self, token: Token, found: FoundUser, *, is_news: bool) -> tuple[Role | None, UUID | None]:
-        """The user's role and customer: what the token states if that is news, else what is stored. Raises BadRequest (401)
-        for a token of another customer than the user's present one, and for users of a deleted customer."""
+        """The user's role and customer: what the token states if that is news, else what is stored.
+
+        Raises BadRequest (401) for a token of another customer than the user's present one, and for a user of a deleted
+        customer.
+        """
         stored = found.user
         if not is_news and stored is not None:
-            if _is_of_another_customer(token, stored):
+            if claims.is_of_another_customer(token, stored):
                 raise AccessEnded(SIGN_IN_AGAIN)
             if token.role is not None and stored.role is not None:
                 token = replace(token, role=stored.role, customer_id=stored.customer_id)
@@ -179,8 +214,10 @@ class Authenticator:
         return role, customer_id
 
     def resolve_role(self, token: Token, stored: StoredUser | None) -> tuple[Role | None, UUID | None]:
-        """The role, None for no role, and the customer whose data the user may see. Without a role this is still the customer
-        that the token names, because it is stored."""
+        """The role, and the customer whose data the user may see. The role is None if the user has none.
+
+        Without a role, the customer is still the one that the token names, because it is stored.
+        """
         role = users.parse_role(token.role) if token.role is not None else self._legacy_role(token, stored)
         if role is None:
             return None, token.customer_id
@@ -198,11 +235,11 @@ class Authenticator:
         return Role.admin if is_legacy else None
 
     async def _store_claims(self, conn: Connection, token: Token, stored: StoredUser | None, *, has_role: bool) -> None:
-        claimed = _claimed_role(token)
-        # a refused user without any claim of a role or a customer is not stored
-        if stored is None and not has_role and claimed is None and token.customer_id is None:
-            return
-        email, name = _email_and_name(token, stored)
+        claimed = claims.claimed_role(token)
+        states_nothing = claimed is None and token.customer_id is None
+        if stored is None and not has_role and states_nothing:
+            return  # the request is refused, and there is nothing to remember of its user
+        email, name = claims.email_and_name(token, stored)
         await users.save_statement(conn, token.sub, Statement(email, name, claimed, token.customer_id, token.issued))
 
 
@@ -210,53 +247,12 @@ def _session(user: User, token: Token, found: FoundUser, began: float) -> Sessio
     return Session(user, began + token.expires - found.now, token.started)
 
 
-def _email_and_name(token: Token, stored: StoredUser | None) -> tuple[str, str]:
-    # an access token carries neither: the stored values remain
-    email = token.email or (stored.email if stored else "")
-    return email, token.name or (stored.name if stored else email)
-
-
-def _claimed_role(token: Token) -> str | None:
-    # any claim, even an empty string, counts as a role: its absence later must not mean legacy admin
-    return None if token.role is None else str(token.role)
-
-
-def _differs(token: Token, stored: StoredUser) -> bool:
-    """Whether the token states something else than what is stored."""
-    claimed = _claimed_role(token)
-    return (
-        (stored.email, stored.name) != _email_and_name(token, stored)
-        or (claimed is not None and claimed != stored.role)
-        or ((token.customer_id is not None or users.is_customer_role(claimed)) and token.customer_id != stored.customer_id)
-    )
-
-
-def _is_too_old(token: Token, stored: StoredUser, *, clock_seconds: float) -> bool:
-    """Whether the user's access has changed since the token was issued. A token of the local provider names the version of the
-    access, which is exact. Other tokens have whole seconds: one of the very second in which the user was removed or signed out
-    is too old, since it may be of before that."""
-    if token.access_version is not None:
-        return token.access_version != stored.access_version
-    if stored.sessions_after is not None and token.started <= stored.sessions_after:
-        return True
-    # a user pool's answer says that the user has moved, but not when: a token of the last minute may be of after that
-    return stored.access_since is not None and token.issued < math.floor(stored.access_since) - clock_seconds
-
-
-def _is_of_another_customer(token: Token, stored: StoredUser) -> bool:
-    """Whether the token is of a time when the user belonged to another customer, or to the firm instead of a customer, or the
-    other way round."""
-    if token.role is None:
-        return False
-    claimed = users.parse_role(token.role)
-    if users.is_customer_role(claimed) != users.is_customer_role(stored.role):
-        return claimed is not None
-    return users.is_customer_role(claimed) and token.customer_id != stored.customer_id
-
-
 def with_authentication(app: Application) -> Application:
-    """Sets the User of each request, and its Session, except on routes with `exclude_from_auth`. It reads the scope itself: the
-    framework's own middleware makes a request of it, whose headers nothing else needs."""
+    """Middleware that sets the User and the Session of each request, except on routes with `exclude_from_auth`.
+
+    It reads the ASGI scope directly. The framework's own middleware would make a request object and parse all headers, which
+    costs time and which nothing else needs.
+    """
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         options = scope["route_handler"].opt

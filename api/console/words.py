@@ -1,5 +1,9 @@
-"""What the API says, in the words of pages: a person calls no paths."""
+"""Turns error texts of the API into texts for pages. A person who reads a page does not call the API.
 
+So the texts here lose names of fields and paths of the API, and get a sentence about the page instead.
+"""
+
+# by text of the API: what a page shows instead
 INSTEAD = {
     "startTime, endTime and duration do not agree": "Start, end and hours do not agree",
     "start again at auth-url": "connect Xero again",
@@ -7,26 +11,35 @@ INSTEAD = {
     " (xeroProjectId)": "",
     " (xeroTaskId)": "",
 }
-NO_ACCESS = "a person without access"  # instead of a name that cannot be chosen any more
-HINTS = ("; GET ", "; PATCH ", "; /docs ")  # each begins what only a client of the API can do
+NO_ACCESS = "a person without access"  # shown instead of the name of a person who cannot be chosen any more
+HINTS = ("; GET ", "; PATCH ", "; /docs ")  # the rest of a text from one of these on is advice for clients of the API
 
 
 def for_field(text: str) -> str:
-    """What is wrong with a value that was typed: what to type instead, if a field of a page says that; else what the API says,
-    without how JSON has it."""
-    _, typed, instead = text.partition(": type ")
-    if typed:
-        return f"Type {instead}"
-    said, as_json, _ = text.partition(": send it as text")
-    return (f"{said}." if as_json else text).replace(", or null", "")
+    """The error beside a field of a page, made from the API's error about its value.
+
+    If the error contains what to type, only this is left. Else what concerns JSON is removed: `send it as text`, `or null`.
+    """
+    _, found, advice = text.partition(": type ")
+    if found:
+        return f"Type {advice}"
+    before, found, _ = text.partition(": send it as text")
+    if found:
+        text = f"{before}."
+    return text.replace(", or null", "")
 
 
 def for_page(text: str, *, choose: str = "") -> str:
-    """The text without what only a client of the API can do. `choose`: the sentence instead of a path that lists the rows."""
-    for words, others in INSTEAD.items():
-        text = text.replace(words, others)
+    """The text without advice that only a client of the API can follow.
+
+    `choose` is a sentence that replaces the advice to request a list of rows, such as `GET /api/tasks lists them.`
+    """
+    for words, replacement in INSTEAD.items():
+        text = text.replace(words, replacement)
     for hint in HINTS:
-        said, found, rest = text.partition(hint)
+        before, found, advice = text.partition(hint)
         if found:
-            text = f"{said}.{f' {choose}' if choose and rest.endswith('lists them.') else ''}"
+            text = f"{before}."
+            if choose and advice.endswith("lists them."):
+                text += f" {choose}"
     return text

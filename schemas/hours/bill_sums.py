@@ -1,11 +1,14 @@
 """How hours add up: which bill an entry belongs to, and what the sum of a bill is.
 
-Locks are taken in the order message, user, customer, task, entries, bills, each by id; a handler has locked its own message
-first. Whatever writes an entry first locks its owner's row in `users` (`lock_user`), so two changes of one user's hours cannot
-deadlock, also where a trigger changes the flags of the user's other entries. A transaction that has
-locked a task never locks a user afterwards, not even if its lock on the task is shared: while a move waits for that task,
-further share locks wait behind the move, and one of them may be of a transaction that has locked this user. Row locks are
-FOR NO KEY UPDATE: a plain FOR UPDATE would block every insert with a foreign key to the row.
+Rules of locks:
+
+- The order is message, user, customer, task, entries, bills. Several rows of one table are locked in the order of their ids. A
+  handler has locked its own message before anything else.
+- A transaction that writes an entry first locks its owner's row in `users` (`lock_user`). So two changes of one user's hours
+  cannot deadlock. Neither can the trigger that changes the flags of the user's other entries.
+- A transaction that has locked a task never locks a user afterwards, not even if its lock on the task is shared. While a move
+  waits for that task, further share locks wait behind the move. One of them may be of a transaction that has locked this user.
+- Row locks are FOR NO KEY UPDATE. A plain FOR UPDATE would block every INSERT with a foreign key to the row.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -21,8 +24,10 @@ from schemas.postgres.functions import installed
 
 @dataclass(frozen=True)
 class BillKey:
-    """One consultant, customer, pillar (an area of work) and day in the firm's time zone; each key has at most one open
-    bill."""
+    """What all entries of a bill have in common: consultant, customer, pillar (an area of work), and day.
+
+    The day is one in the firm's time zone. Each key has at most one open bill.
+    """
 
     user_id: UUID
     customer_id: UUID
@@ -31,7 +36,10 @@ class BillKey:
 
 
 async def ensure_open_bill(conn: Connection, key: BillKey) -> UUID:
-    """The key's open bill, locked; created if there is none. A rejected one is pending again, because of the late time."""
+    """Locks the key's open bill and returns its id. Creates the bill if there is none.
+
+    A rejected bill becomes pending, because time is added to it.
+    """
     bill_id: UUID = await conn.value(
         f"SELECT {installed('open_bill')}(%s, %s, %s, %s)", (key.user_id, key.customer_id, key.pillar_id, key.date)
     )
@@ -41,8 +49,11 @@ async def ensure_open_bill(conn: Connection, key: BillKey) -> UUID:
 async def ensure_open_bills(
     conn: Connection, keys: Collection[BillKey], *, also_lock: Collection[UUID] = ()
 ) -> tuple[dict[BillKey, UUID], dict[UUID, str]]:
-    """The keys' open bills, created where there is none, and the statuses of these and of the bills `also_lock`. All of them
-    are locked, in the order of their ids. A bill in `also_lock` may be approved; a deleted one has no status."""
+    """Locks the open bills of the keys and the bills `also_lock`, all in the order of their ids. Creates missing open bills.
+
+    Returns two things: by key, the id of its open bill; and by id, the status of each locked bill. A bill in `also_lock` may be
+    approved. A deleted one is not locked and has no status.
+    """
     while True:
         ids = await _get_or_create(conn, keys)
         statuses = await lock_bills(conn, {*ids.values(), *also_lock})
@@ -52,6 +63,7 @@ async def ensure_open_bills(
 
 
 async def _get_or_create(conn: Connection, keys: Collection[BillKey]) -> dict[BillKey, UUID]:
+    """By key: the id of its open bill. A key is missing if its bill was approved meanwhile."""
     columns = {
         "users": [key.user_id for key in keys],
         "customers": [key.customer_id for key in keys],
@@ -92,13 +104,15 @@ async def lock_bills(conn: Connection, bill_ids: Iterable[UUID]) -> dict[UUID, s
 
 
 async def mark_stale(conn: Connection, bill_ids: Iterable[UUID]) -> None:
-    """Marks locked bills whose sums no longer match their entries, as stale. Their new version makes an approval with the old
-    figures fail."""
+    """Marks locked bills as stale: their sums do not match their entries.
+
+    They get a new version, so that an approval of the old sums fails.
+    """
     await conn.execute("UPDATE time_bills SET stale = true, version = version + 1 WHERE id = ANY(%s)", (list(bill_ids),))
 
 
 async def reopen_rejected(conn: Connection, bill_ids: Collection[UUID]) -> None:
-    """Makes the rejected ones of the locked bills pending: somebody has corrected something, or late time has arrived."""
+    """Makes those of the locked bills pending that are rejected, because their entries have changed."""
     await conn.execute(
         """
         UPDATE time_bills SET status = 'pending', rejection_note = NULL, version = version + 1
@@ -109,9 +123,13 @@ async def reopen_rejected(conn: Connection, bill_ids: Collection[UUID]) -> None:
 
 
 async def merge_emptied(conn: Connection, successors: Mapping[UUID, UUID]) -> set[UUID]:
-    """Removes those locked, open bills whose last entry has just gone to another bill, and adds their memos to that one: what
-    the owner wrote about these hours stays with them. `successors`: by bill, the bill that its entries went to, locked too.
-    Returns the bills that it removed. The entries were written in an earlier statement."""
+    """Removes those of the bills that have no entries any more, and returns their ids.
+
+    `successors`: by bill, the bill that its entries were moved to. The caller has locked both, and has moved the entries in an
+    earlier statement. Approved bills are not removed.
+
+    The memo of a removed bill is added to its successor, so what the owner wrote about these hours stays with them.
+    """
     emptied: list[UUID] = await conn.values(
         """
         UPDATE time_bills b SET deleted_at = now(), seconds = 0, stale = false, version = version + 1
@@ -135,8 +153,11 @@ async def merge_emptied(conn: Connection, successors: Mapping[UUID, UUID]) -> se
 
 
 async def enqueue_recompute(conn: Connection, bill_ids: Iterable[UUID], *, by: UUID) -> None:
-    """Marks locked bills whose entries changed as stale, and enqueues the message that recalculates their sums. Rejected ones
-    are pending again, also after an admin's change: their owner may have left, and cannot correct the entries."""
+    """Marks locked bills as stale, and enqueues the message that recalculates their sums. `by`: the user who changed entries.
+
+    Rejected bills become pending. This is so after an admin's change, too: the owner may have left the firm, and could not
+    correct the entries.
+    """
     ids = tuple(bill_ids)
     await mark_stale(conn, ids)
     await reopen_rejected(conn, ids)
@@ -145,24 +166,27 @@ async def enqueue_recompute(conn: Connection, bill_ids: Iterable[UUID], *, by: U
 
 @dataclass(frozen=True)
 class SumChange:
-    """A bill whose sum was written, in seconds. `removed`: no entry is on it any more, so it is a tombstone."""
+    """A bill whose sum was written."""
 
     bill_id: UUID
-    before: int
-    after: int
-    removed: bool
+    before: int  # seconds
+    after: int  # seconds
+    removed: bool  # it has no entry any more, so it is a tombstone
 
 
 async def recalculate(conn: Connection, bill_ids: Iterable[UUID]) -> list[SumChange]:
-    """Recalculates the sums of locked, open bills from their entries, writes those that differ or were stale, and returns what
-    it wrote. A bill without entries becomes a tombstone. None of these has an entry in Xero: such a bill is approved, and keeps
-    its entries, until that is deleted.
+    """Recalculates the sums of locked, open bills from their entries. Returns the bills that it wrote.
+
+    It writes bills that were stale, and bills whose sum differs. A bill without entries becomes a tombstone. This never happens
+    to a bill that has an entry in Xero, because such a bill is approved until that entry is deleted.
 
     The caller has locked the bills in an *earlier* statement: then the snapshot of this statement contains every entry that was
     committed before the lock was granted. If one statement did both, it would miss such entries.
     """
     ids = list(bill_ids)
-    if len(ids) == 1:  # a function keeps its plan, which takes as long to make as one sum; a loop over it takes longer for many
+    if len(ids) == 1:
+        # For one bill, making the plan of a statement takes as long as the sum. A function keeps its plan. For many bills, one
+        # statement is faster than a loop over the function.
         sum_one = f"SELECT s.bill_id, s.before, s.after, s.removed FROM {installed('sum_bill')}(%s) AS s"
         return await conn.all(sum_one, ids, row=SumChange)
     return await conn.all(

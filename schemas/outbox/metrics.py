@@ -1,4 +1,7 @@
-"""Metrics of the outbox, for Prometheus and for people: messages by queue and state, handlers, dead letters, replays."""
+"""Metrics of the outbox: messages by queue and state, processes, handlers, dead letters, replays.
+
+`queue_depths` and `totals` return models, for pages and commands. `metrics` returns the text that Prometheus reads.
+"""
 
 from collections import Counter
 
@@ -9,10 +12,11 @@ from schemas.outbox.dead_letters import replays
 from schemas.outbox.heartbeats import BOUNDS
 from schemas.postgres.connection import Connection
 
-# Since when a message has waited, by its state.
+# By state: the time from which a message of this state has waited.
 _DUE = "greatest(available_at, created_at)"
 _SINCE = {"ready": _DUE, "sent": _DUE, "calling": _DUE, "dead": "died_at"}
-# One SELECT per state, so that each uses its own partial index and none reads the messages that are done.
+# By state: a SELECT of queue, state, number of messages, and age of the oldest in seconds. Each state has a SELECT of its own,
+# so that it uses the partial index of this state. None reads the messages that are done.
 _BY_STATE = {
     state: f"""
     SELECT queue, state, count(*), greatest(extract(epoch FROM clock_timestamp() - min({since})), 0)::float
@@ -20,8 +24,9 @@ _BY_STATE = {
     """
     for state, since in _SINCE.items()
 }
-# `ready` again, at most `most` of each queue. The queues are found by one look at the index for each. Several of the earliest
-# messages are read, since one with priority is due before it is created.
+# The same for `ready`, but it counts at most `most` messages of each queue. The recursive query finds each queue by one look-up
+# in the index. The age is that of the oldest of the 100 messages with the earliest `available_at`. One message is not enough:
+# with a priority, `available_at` is before `created_at`, so the first message of the index may not be the oldest.
 _AT_MOST = f"""
     SELECT q.queue, 'ready', (
                SELECT count(*) FROM (
@@ -46,8 +51,11 @@ _AT_MOST = f"""
 
 
 class OldestSeconds(Row):
-    """The age of the oldest message of a queue in each state; 0 if there is none. `ready`, `sent` and `calling`: for how long
-    it has been due; `dead`: since it failed permanently."""
+    """The age of the oldest message of a queue in each state, in seconds. 0: there is no such message.
+
+    In `ready`, `sent` and `calling` it is the time since the message was due. In `dead` it is the time since the message failed
+    permanently.
+    """
 
     ready: float = 0.0
     sent: float = 0.0
@@ -56,12 +64,15 @@ class OldestSeconds(Row):
 
     @property
     def unfinished(self) -> float:
-        """For how long the oldest message has been due that is neither done nor dead."""
+        """The seconds for which the oldest message has been due that is neither done nor dead."""
         return max(self.ready, self.sent, self.calling)
 
 
 class QueueDepth(Row):
-    """The messages of one queue that are not done. `oldest_due_seconds`: `unfinished` of `oldest_seconds`."""
+    """The number of messages of one queue in each state, without those that are done.
+
+    `oldest_due_seconds` is `oldest_seconds.unfinished`.
+    """
 
     name: str
     ready: int = 0
@@ -79,21 +90,26 @@ class ActorTotals(Row):
     handled: int
     failed: int
     seconds: float
-    buckets: list[int]  # attempts that took at most that long, by heartbeats.BOUNDS
+    buckets: list[int]  # buckets[i]: the attempts that took at most heartbeats.BOUNDS[i] seconds
 
 
 async def queue_depths(conn: Connection, *, most_ready: int | None = None) -> list[QueueDepth]:
-    """All queues, and any other queue that has messages. `most_ready`: how many of each are counted that are ready."""
-    found: dict[str, dict[str, tuple[int, float]]] = {name: {} for name in QUEUES}
-    parts = _BY_STATE if most_ready is None else _BY_STATE | {"ready": _AT_MOST}
-    for name, state, count, seconds in await conn.all(" UNION ALL ".join(parts.values()), {"most": most_ready}):
-        found.setdefault(name, {})[state] = count, seconds
-    return [_depth(name, of_state) for name, of_state in found.items()]
+    """The depths of all queues that Stint has, and of any other queue that has messages.
+
+    `most_ready` limits how many `ready` messages of each queue are counted. None: all are counted.
+    """
+    selects = _BY_STATE if most_ready is None else _BY_STATE | {"ready": _AT_MOST}
+    # by queue, then by state
+    counts: dict[str, dict[str, int]] = {name: {} for name in QUEUES}
+    ages: dict[str, dict[str, float]] = {name: {} for name in QUEUES}
+    for name, state, count, seconds in await conn.all(" UNION ALL ".join(selects.values()), {"most": most_ready}):
+        counts.setdefault(name, {})[state] = count
+        ages.setdefault(name, {})[state] = seconds
+    return [_depth(name, counts[name], ages[name]) for name in counts]
 
 
-def _depth(name: str, of_state: dict[str, tuple[int, float]]) -> QueueDepth:
-    oldest = OldestSeconds(**{state: seconds for state, (_, seconds) in of_state.items()})
-    counts = {state: count for state, (count, _) in of_state.items()}
+def _depth(name: str, counts: dict[str, int], ages: dict[str, float]) -> QueueDepth:
+    oldest = OldestSeconds(**ages)
     return QueueDepth(name=name, oldest_due_seconds=oldest.unfinished, oldest_seconds=oldest, **counts)
 
 
@@ -122,15 +138,24 @@ async def _queues(conn: Connection) -> list[str]:
 
 
 async def _processes(conn: Connection) -> list[str]:
-    """Those that are alive, frozen or gone, and what the first report: servers that they cannot use, handlers that do not
-    end."""
+    """The numbers of processes that are alive, frozen or gone.
+
+    Those that are alive report two things: servers that they cannot use, and handlers that do not end. Both are counted, too.
+    """
     processes = await heartbeats.processes(conn)
-    alive, frozen = [each for each in processes if each.alive], Counter(each.kind for each in processes if each.frozen)
-    gone = Counter(each.kind for each in processes if each.gone)
-    kinds, queues = Counter(each.kind for each in alive), Counter(queue for each in alive for queue in each.queues)
-    # the code is before the colon: the details may contain what a server has said
-    problems = Counter((server, text.partition(":")[0]) for each in alive for server, text in each.problems.items())
-    late = Counter(handler.actor for each in alive for handler in each.late_handlers)
+    alive = [process for process in processes if process.alive]
+    kinds = Counter(process.kind for process in alive)
+    frozen = Counter(process.kind for process in processes if process.frozen)
+    gone = Counter(process.kind for process in processes if process.gone)
+    queues: Counter[str] = Counter()
+    problems: Counter[tuple[str, str]] = Counter()  # by server and code of the problem
+    late: Counter[str] = Counter()  # by actor
+    for process in alive:
+        queues.update(process.queues)
+        late.update(handler.actor for handler in process.late_handlers)
+        for server, text in process.problems.items():
+            code = text.partition(":")[0]  # without the details after the colon: they may contain a server's answer
+            problems[server, code] += 1
     return [
         "# TYPE stint_alive gauge",
         *(f'stint_alive{{kind="{kind}"}} {kinds[kind]}' for kind in ("api", "relay")),
@@ -147,12 +172,14 @@ async def _processes(conn: Connection) -> list[str]:
 
 
 async def _handlers(conn: Connection) -> list[str]:
-    lines, found = ["# TYPE stint_handler_seconds histogram", "# TYPE stint_attempts_failed_total counter"], await totals(conn)
-    # from 0 on: Prometheus does not see how much a counter has grown before its first value
+    lines = ["# TYPE stint_handler_seconds histogram", "# TYPE stint_attempts_failed_total counter"]
+    found = await totals(conn)
+    # An actor that has handled nothing has the value 0: Prometheus does not count an increase before a counter's first value.
     unused = MODELS.keys() - {actor.actor for actor in found}
     lines += [f'stint_attempts_failed_total{{actor="{name}"}} 0' for name in sorted(unused)]
     for actor in found:
-        count, label = actor.handled + actor.failed, f'actor="{actor.actor}"'
+        count = actor.handled + actor.failed
+        label = f'actor="{actor.actor}"'
         for bound, at_most in zip(BOUNDS, actor.buckets, strict=True):
             lines.append(f'stint_handler_seconds_bucket{{{label},le="{bound}"}} {at_most}')
         lines.append(f'stint_handler_seconds_bucket{{{label},le="+Inf"}} {count}')
@@ -178,7 +205,7 @@ async def _dead_letters(conn: Connection) -> list[str]:
 
 
 async def _others(conn: Connection) -> list[str]:
-    """What other packages record: SQL may read the tables of any."""
+    """Metrics of tables that belong to other packages."""
     age, failing = await conn.one(
         "SELECT extract(epoch FROM clock_timestamp() - read_at)::float, (error IS NOT NULL)::int FROM user_pool_readings"
     )  # schemas/identity/user_pool.py

@@ -1,5 +1,9 @@
-"""Bills that do not move by themselves: those that wait for the connection or a mapping are queued for Xero when that is there,
-a chunk per transaction; those that have failed are sent again, by a person, or when access to Xero is there again."""
+"""Bills that nothing sends to Xero until something changes.
+
+- Bills that wait for the connection to Xero, or for a mapping. `queue_next_chunk` queues them when they have it: CHUNK_SIZE
+  bills in each transaction.
+- Bills that have failed. `send_again` sends them when a person asks for it, and when Xero gives access again.
+"""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -14,23 +18,23 @@ from schemas.xero.client_errors import NotSent, Offline, OutcomeUnknown, Unautho
 from schemas.xero.users import USERS_SECONDS, fallback_key
 
 CHUNK_SIZE = 500
-# What the last attempt of a dead letter ended with if Xero gave no access, or did not answer.
+# The full names of the errors of a last attempt to which Xero gave no access, or no answer.
 NO_ACCESS = tuple(
     f"{error.__module__}.{error.__qualname__}" for error in (Unauthorized, Offline, OutcomeUnknown, NotSent, XeroError)
 )
 
-# whether the customer `c` and the pillar `p` are mapped, to a project and a task of the connected organisation `t`
+# SQL condition: the customer `c` is mapped to a project, and the pillar `p` to a task, of the connected organisation `t`.
 MAPPED = """
     c.xero_project_id IS NOT NULL AND coalesce(c.xero_tenant_id, t.tenant_id) = t.tenant_id
     AND p.xero_task_id IS NOT NULL AND coalesce(p.xero_tenant_id, t.tenant_id) = t.tenant_id
 """
-# whether Xero refused to create the entry of the failed bill `b` for another project or task than it is mapped to now
+# SQL condition: Xero refused to create the entry of the failed bill `b`, and the bill is mapped differently now than then.
 MAPPED_DIFFERENTLY = f"""
     {MAPPED} AND b.xero_status = 'failed' AND EXISTS (
         SELECT FROM xero_entries e WHERE e.bill_id = b.id AND e.create_refused
             AND (e.tenant_id, e.project_id, e.content->>'task_id') <> (t.tenant_id, c.xero_project_id, p.xero_task_id))
 """
-# the bills `b` that waited for this
+# By `because` of the message: SQL condition for the bills `b` to queue.
 CONDITIONS = {
     "connected": "b.xero_status IN ('not_connected', 'withdrawing')",
     "mapped": f"""
@@ -48,7 +52,7 @@ _JOINS = """
 
 
 async def queue_next_chunk(conn: Connection, message: QueueBills, settings: Settings) -> None:
-    """Queues the next bills that waited for this, and enqueues the message for the chunk after them, if there is one."""
+    """Queues the bills of one chunk. If the chunk is full, it enqueues the message for the next one."""
     if message.because == "access":
         bill_ids = await _failed_without_access(conn, message.after)
         await send_again(conn, bill_ids, who=BY_ITSELF, reason="Xero gives access again")
@@ -59,7 +63,10 @@ async def queue_next_chunk(conn: Connection, message: QueueBills, settings: Sett
 
 
 async def _failed_without_access(conn: Connection, after: UUID | None) -> list[UUID]:
-    """The next bills that have failed because Xero gave no access, by the errors of their dead letters."""
+    """The ids of the next chunk of bills that have failed because Xero gave no access.
+
+    The error of a bill's dead letter shows that. `after` is the last id of the previous chunk.
+    """
     return await conn.values(
         f"""
         SELECT DISTINCT b.id FROM messages m JOIN failure_groups g ON g.fingerprint = m.fingerprint
@@ -73,8 +80,10 @@ async def _failed_without_access(conn: Connection, after: UUID | None) -> list[U
 
 
 async def _queue_waiting(conn: Connection, message: QueueBills, settings: Settings) -> list[UUID]:
-    """Queues the next bills that waited, and sends those again that Xero has refused under an earlier mapping, once for each
-    refusal. Returns the ids of both."""
+    """Queues the next chunk of bills that have waited, and returns their ids.
+
+    Bills that Xero refused under an earlier mapping are among them. Each is sent again once for each refusal.
+    """
     found = await conn.all(
         f"""
         WITH waiting AS (
@@ -97,7 +106,8 @@ async def _queue_waiting(conn: Connection, message: QueueBills, settings: Settin
             "users_seconds": USERS_SECONDS,
         },
     )
-    await outbox.enqueue_many(conn, [SyncBill(bill_id=bill_id) for bill_id, has_failed in found if not has_failed])
+    waiting = [bill_id for bill_id, has_failed in found if not has_failed]
+    await outbox.enqueue_many(conn, [SyncBill(bill_id=bill_id) for bill_id in waiting])
     failed = [bill_id for bill_id, has_failed in found if has_failed]
     await conn.execute("UPDATE xero_entries SET create_refused = false WHERE bill_id = ANY(%s)", (failed,))
     await send_again(conn, failed, who=BY_ITSELF, reason="its customer or pillar is mapped differently now")
@@ -105,25 +115,25 @@ async def _queue_waiting(conn: Connection, message: QueueBills, settings: Settin
 
 
 async def is_mapped_differently(conn: Connection, bill_id: object) -> bool:
-    """Whether the bill has failed, and is mapped differently now than when Xero refused it."""
+    """Whether Xero refused the bill's entry, and the bill is mapped differently now."""
     query = f"SELECT 1 FROM {_JOINS} WHERE b.id = %s AND {MAPPED_DIFFERENTLY}"
     return await conn.maybe(query, (bill_id,)) is not None
 
 
 @dataclass
 class SentAgain:
-    """What `send_again` did: the bills that it sent, and why it did not send each of the others."""
+    """What `send_again` did with each bill."""
 
     sent: list[UUID] = field(default_factory=list)
-    skipped: dict[UUID, str] = field(default_factory=dict)
+    skipped: dict[UUID, str] = field(default_factory=dict)  # by bill that was not sent: why, as a sentence
 
 
 @dataclass(frozen=True)
 class _Messages:
-    """The messages of one bill that are not done: the dead letters, and whether another one is under way."""
+    """The messages of one bill that are not done."""
 
-    dead: tuple[UUID, ...] = ()
-    under_way: bool = False
+    dead: tuple[UUID, ...] = ()  # the ids of its dead letters
+    under_way: bool = False  # whether it has a message that is neither done nor dead
 
 
 async def send_again(
@@ -135,14 +145,50 @@ async def send_again(
     created_by: UUID | None = None,
     overwrite: bool = False,
 ) -> SentAgain:
-    """Sends those of the bills that have failed to Xero again, in the caller's transaction: their dead letters are replayed,
-    and a failed bill without one gets a new message. Safe to call twice, also concurrently: a bill that is not failed any
-    more is skipped. `who` and `reason` are recorded in the history of each message. `overwrite`: an admin wants them in Xero as
-    they are in Stint, also those whose entries were changed there by hand, even if that was accepted.
+    """Sends failed bills to Xero again, in the caller's transaction.
 
-    Locks the bills, by id. A dead letter that another transaction has locked is not waited for: its bill is skipped.
+    The dead letters of the bills are replayed. A failed bill without a dead letter gets a new message. Bills that have not
+    failed are skipped, so the function may be called twice, also concurrently.
+
+    - `who` and `reason` are recorded in the history of each message.
+    - `overwrite`: an admin has decided that Xero gets the bills as they are in Stint. Then bills whose entries somebody has
+      changed in Xero are sent, too, even if an admin has accepted the change.
+
+    It locks the bills in the order of their ids. It does not wait for a dead letter that another transaction has locked: the
+    bill of such a dead letter is skipped.
     """
-    locked = dict(
+    statuses = await _lock_statuses(conn, bill_ids)
+    messages = await _messages_of(conn, statuses)
+    dead = [message_id for of_bill in messages.values() for message_id in of_bill.dead]
+    # SKIP LOCKED: messages come before bills in the order of locks, so to wait for one here could be a deadlock
+    query = "SELECT id FROM messages WHERE id = ANY(%s) AND state = 'dead' ORDER BY id FOR UPDATE SKIP LOCKED"
+    own = await conn.values(query, (dead,))
+    replayed = await replay(conn, own, who=who, reason=reason, max_attempts=SyncBill.max_attempts)
+    sendable = {"failed", "differs", "accepted"} if overwrite else {"failed"}
+    answer = SentAgain()
+    new: list[SyncBill] = []
+    for bill_id in dict.fromkeys(bill_ids):  # without duplicates
+        of_bill = messages.get(bill_id, _Messages())
+        why = _why_skipped(statuses.get(bill_id), of_bill, replayed, sendable)
+        if why is not None:
+            answer.skipped[bill_id] = why
+            continue
+        answer.sent.append(bill_id)
+        if not of_bill.dead:
+            new.append(SyncBill(bill_id=bill_id))
+    if new:
+        message_ids = await outbox.enqueue_many(conn, new, created_by=created_by)
+        await record(conn, message_ids, "replay", who=who, reason=reason)
+    being_sent = [bill_id for bill_id, status in statuses.items() if status == "failed" and messages[bill_id].under_way]
+    if overwrite:
+        await _overwrite(conn, [*answer.sent, *being_sent])
+    await _show_queued(conn, [*answer.sent, *being_sent])
+    return answer
+
+
+async def _lock_statuses(conn: Connection, bill_ids: Collection[UUID]) -> dict[UUID, str]:
+    """Locks the bills, and returns the Xero status of each that exists: `accepted` if an admin has accepted what is in Xero."""
+    return dict(
         await conn.all(
             """
             SELECT id, CASE WHEN xero_accepted IS NULL THEN xero_status ELSE 'accepted' END
@@ -152,34 +198,11 @@ async def send_again(
             (list(bill_ids),),
         )
     )
-    messages = await _messages_of(conn, locked)
-    dead = [message_id for each in messages.values() for message_id in each.dead]
-    # SKIP LOCKED: messages come before bills in the order of locks, so to wait for one here could be a deadlock
-    query = "SELECT id FROM messages WHERE id = ANY(%s) AND state = 'dead' ORDER BY id FOR UPDATE SKIP LOCKED"
-    own = await conn.values(query, (dead,))
-    replayed = await replay(conn, own, who=who, reason=reason, max_attempts=SyncBill.max_attempts)
-    sendable = {"failed", "differs", "accepted"} if overwrite else {"failed"}
-    answer, new = SentAgain(), []
-    for bill_id in dict.fromkeys(bill_ids):
-        of_bill = messages.get(bill_id, _Messages())
-        if (why := _why_skipped(locked.get(bill_id), of_bill, replayed, sendable)) is not None:
-            answer.skipped[bill_id] = why
-            continue
-        answer.sent.append(bill_id)
-        if not of_bill.dead:
-            new.append(SyncBill(bill_id=bill_id))
-    if new:
-        message_ids = await outbox.enqueue_many(conn, new, created_by=created_by)
-        await record(conn, message_ids, "replay", who=who, reason=reason)
-    being_sent = [bill_id for bill_id, status in locked.items() if status == "failed" and messages[bill_id].under_way]
-    if overwrite:
-        await _overwrite(conn, [*answer.sent, *being_sent])
-    await _show_queued(conn, [*answer.sent, *being_sent])
-    return answer
 
 
 async def _messages_of(conn: Connection, bill_ids: Collection[UUID]) -> dict[UUID, _Messages]:
-    """The messages of each of these bills that are not done. One SELECT per state, so that each uses a partial index."""
+    """By bill: its messages that are not done."""
+    # one SELECT for each state, so that each uses a partial index
     by_state = " UNION ALL ".join(
         f"""
         SELECT (body->>'bill_id')::uuid AS bill_id, id, state FROM messages
@@ -199,7 +222,11 @@ async def _messages_of(conn: Connection, bill_ids: Collection[UUID]) -> dict[UUI
 
 
 def _why_skipped(status: str | None, messages: _Messages, replayed: Collection[UUID], sendable: Collection[str]) -> str | None:
-    """Why a bill with that Xero status is not sent. None: it is sent. `replayed`: the dead letters that were replayed now."""
+    """Why a bill with that Xero status is not sent, as a sentence. None: it is sent.
+
+    `replayed` are the ids of the dead letters that this call of `send_again` has replayed. `sendable` are the Xero statuses
+    that it sends.
+    """
     if status is None:
         return "There is no such time bill."
     is_replayed = any(message_id in replayed for message_id in messages.dead)
@@ -226,7 +253,7 @@ _WHY_NOT = {
 
 
 async def _overwrite(conn: Connection, bill_ids: Collection[UUID]) -> None:
-    """Records that Stint writes these bills over what somebody has changed in their entries."""
+    """Records that Stint may write these bills over what somebody has changed in their entries in Xero."""
     await conn.execute(
         """
         UPDATE xero_entries SET overwrite = true, accepted = false WHERE bill_id IN (

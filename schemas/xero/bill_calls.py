@@ -12,7 +12,7 @@ from schemas.xero.bill_sync import PendingCall, set_error
 from schemas.xero.client import EntryPage, XeroClient
 from schemas.xero.client_errors import DoesNotExist, NotSent, RateLimited, Refused, Unauthorized, XeroError
 from schemas.xero.entry_records import EntryRecord
-from schemas.xero.next_step import seconds_until_deleted
+from schemas.xero.planning.certainty import seconds_until_deleted
 from schemas.xero.planning.steps import Call, CallKind
 
 

@@ -1,6 +1,8 @@
-"""Syncing a time bill to Xero, one call at a time: lock the bill, plan the call, and after it plan the next step.
+"""Syncs a time bill to Xero, one call at a time.
 
-Locks are taken in this order, after the message's: the connection, the bill's owner (for a reopening), the customer, tasks,
+`lock_bill` locks the bill. `plan_call` plans the call. After the call, `plan_next` plans the next step.
+
+The locks are taken in this order: the message, the connection to Xero, the bill's owner (for a reopening), the customer, tasks,
 bills, the bill's row in `xero_entries`, the organisation's row in `xero_tenants`.
 """
 
@@ -21,8 +23,9 @@ from schemas.xero import backlog, entry_records, rate_limits, tokens, users
 from schemas.xero.access import loss
 from schemas.xero.differences import alerts, showing
 from schemas.xero.entry_records import EntryRecord
-from schemas.xero.next_step import Bill, decide, max_call_seconds
+from schemas.xero.next_step import Bill, decide
 from schemas.xero.planning import unknown_entries
+from schemas.xero.planning.certainty import max_call_seconds
 from schemas.xero.planning.steps import Call, CallKind, Done, Step, Wait
 from schemas.xero.rate_limits import NoSlot
 from schemas.xero.tokens import Access
@@ -31,31 +34,29 @@ from schemas.xero.users import USERS_SECONDS, UsersCall
 
 @dataclass(frozen=True)
 class LockedBill:
-    """A locked bill, and the connection to Xero. `no_access`: why Xero gives no access to the connected organisation.
-    `for_reopening`: the rows that a reopening changes are locked, too."""
+    """A locked bill, and the access to Xero."""
 
     bill: Bill
-    access: Access | None
-    for_reopening: bool
-    no_access: str | None = None
+    access: Access | None  # None: Stint is not connected to Xero, or has no access any more
+    for_reopening: bool  # the rows that a reopening changes are locked, too
+    no_access: str | None = None  # why Xero gives no access to the connected organisation
 
 
 @dataclass(frozen=True)
 class PendingCall:
-    """A call that may be made now: its slot among the rate limits, what was known of the entry before it, and until when it
-    may start (of `time.monotonic`). `users`: which page, if it fetches Xero's users."""
+    """A call that may be made now."""
 
     bill_id: UUID
     message_id: UUID
     call: Call
-    before: EntryRecord
-    slot: UUID | None
-    start_by: float
-    users: UsersCall | None = None
+    before: EntryRecord  # what was known of the entry before the call
+    slot: UUID | None  # of the rate limits; None: they do not count this call
+    start_by: float  # the latest time at which it may start, by `time.monotonic()`
+    users: UsersCall | None = None  # which page of Xero's users, if it fetches them
 
 
 async def lock_bill(conn: Connection, bill_id: UUID, settings: Settings) -> LockedBill | None:
-    """Locks the bill and the rows that it depends on, until the transaction ends. None: the bill does not exist any more."""
+    """Locks the bill and the rows that it depends on, until the transaction ends. None: the bill was deleted."""
     row = await conn.maybe("SELECT user_id, customer_id FROM time_bills WHERE id = %s AND deleted_at IS NULL", (bill_id,))
     if row is None:
         return None
@@ -73,7 +74,7 @@ async def lock_bill(conn: Connection, bill_id: UUID, settings: Settings) -> Lock
 
 
 async def _lock_row(conn: Connection, bill_id: UUID, tenant_id: str | None, settings: Settings) -> Bill:
-    """Always finds the row: bills are never removed, only marked as deleted."""
+    """Locks the row of the bill, and reads what `decide` needs. It always finds the row: bills are only marked as deleted."""
     return await conn.one(
         f"""
         SELECT b.id, b.status = 'approved' AS approved, b.minutes, b.memo,
@@ -109,8 +110,10 @@ async def _lock_row(conn: Connection, bill_id: UUID, tenant_id: str | None, sett
 
 
 async def plan_call(conn: Connection, locked: LockedBill, *, message_id: UUID, settings: Settings) -> PendingCall | Wait | None:
-    """The call to make now; its intention is recorded, and it has a slot. Wait: plan again later. None: no call is needed, and
-    the bill shows the outcome."""
+    """The call to make now. It has a slot of the rate limits, and the intention to make it is recorded.
+
+    Wait: plan again later. None: no call is needed, and the bill shows the outcome.
+    """
     bill_id = locked.bill.id
     record = await entry_records.lock(conn, bill_id, message_id=message_id)
     step = await _decide(conn, locked, record, settings)
@@ -135,8 +138,10 @@ async def plan_call(conn: Connection, locked: LockedBill, *, message_id: UUID, s
 
 
 async def plan_next(conn: Connection, locked: LockedBill, record: EntryRecord, *, settings: Settings) -> Wait | None:
-    """After a call, with what is known of the entry now: when to plan the next call. None: no call is needed any more, and the
-    bill shows the outcome."""
+    """When to plan the next call, after a call. None: no call is needed any more, and the bill shows the outcome.
+
+    `record` is what is known of the entry since the call.
+    """
     step = await _decide(conn, locked, record, settings)
     if isinstance(step, Done):
         await _record_done(conn, locked.bill.id, step, record, settings)
@@ -145,8 +150,10 @@ async def plan_next(conn: Connection, locked: LockedBill, record: EntryRecord, *
 
 
 async def next_slot(conn: Connection, locked: LockedBill, seconds: float, settings: Settings) -> float:
-    """Seconds until the bill's next slot, after Xero refused a call because of a rate limit for `seconds`. Waiting bills get
-    one slot after the other."""
+    """Seconds until the bill's next slot, after Xero has refused a call because of a rate limit.
+
+    `seconds`: for how long Xero refuses calls. Bills that wait then get one slot after the other.
+    """
     assert locked.access is not None
     acquired = await rate_limits.acquire(conn, locked.access.tenant_id, settings, seconds=0)
     wait_seconds = acquired.seconds if isinstance(acquired, NoSlot) else seconds
@@ -160,8 +167,12 @@ async def set_error(conn: Connection, bill_id: UUID, error: str) -> None:
 
 
 async def mark_failed(conn: Connection, body: dict[str, Any]) -> None:
-    """Shows on the bill that its message, whose body this is, is a dead letter. A replay queues the bill again; Stint does so
-    itself if the mapping has changed since Xero refused the bill. Does nothing for a body without the id of a bill."""
+    """Shows on the bill that its message has become a dead letter. `body` is the message's.
+
+    A replay queues the bill again. Stint queues it automatically if the mapping has changed since Xero refused the bill.
+
+    It does nothing if the body has no id of a bill.
+    """
     try:
         bill_id = UUID(str(body.get("bill_id")))
     except ValueError:
@@ -169,7 +180,8 @@ async def mark_failed(conn: Connection, body: dict[str, Any]) -> None:
     customer_id = await conn.value("SELECT customer_id FROM time_bills WHERE id = %s", (bill_id,))
     if customer_id is None:
         return
-    # a mapping that is written at the same time waits for this lock, so it finds the bill failed, or it is found here
+    # A mapping that is written at the same time waits for this lock. Either it finds that the bill has failed, or it is found
+    # here.
     await customers.lock_shared(conn, customer_id)
     await conn.execute(
         """
@@ -183,13 +195,14 @@ async def mark_failed(conn: Connection, body: dict[str, Any]) -> None:
 
 
 async def _decide(conn: Connection, locked: LockedBill, record: EntryRecord, settings: Settings) -> Step:
+    """The next step. It is a wait if it would be a call that may not be made yet, or would need other locks."""
     step = decide(locked.bill, record, locked.access, settings, no_access=locked.no_access)
     if isinstance(step, Call) and step.access.check_seconds is not None:
         return Wait(step.access.check_seconds)
     if isinstance(step, Wait) and step.retry_lookup:
         await entry_records.save(conn, locked.bill.id, record.retry_lookup())
     if isinstance(step, Done) and step.reopen and not locked.for_reopening:
-        return Wait(0)  # an admin has just reopened the bill: start again, to take all locks in their order
+        return Wait(0)  # an admin has just reopened the bill: start again with all locks, in their order
     return step
 
 
@@ -200,8 +213,8 @@ async def _acquire_slot(conn: Connection, call: Call, record: EntryRecord, setti
 
 
 async def _record_intention(conn: Connection, bill_id: UUID, call: Call, record: EntryRecord) -> None:
-    # the present, and not `read_at`: the record was read before a wait for the slot
-    intended = known_before(record, call, at=await conn.value("SELECT clock_timestamp()"))
+    now = await conn.value("SELECT clock_timestamp()")  # not `record.read_at`: it may be long before, because of the slot
+    intended = known_before(record, call, at=now)
     if intended is not record:
         await entry_records.save(conn, bill_id, intended)
 
@@ -229,8 +242,11 @@ def _perhaps_created(record: EntryRecord, call: Call) -> EntryRecord:
 
 
 async def _record_done(conn: Connection, bill_id: UUID, done: Done, record: EntryRecord, settings: Settings) -> None:
-    """Shows the outcome on the bill, unless the bill shows it already; reopens the bill if that was waiting for its entry;
-    tells the admins if a person has to act in Xero; and discards dead letters of the bill that nothing is left to do for."""
+    """Shows the outcome on the bill, if it is a new one, and notifies the admins if a person has to act in Xero.
+
+    If the outcome was awaited to reopen the bill, the bill is reopened instead. If the bill needs no call any more, its dead
+    letters are discarded.
+    """
     if done.reopen:
         await entry_records.save(conn, bill_id, record.withdrawn())
         await bill_reopening.reopen(conn, bill_id)

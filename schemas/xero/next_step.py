@@ -1,12 +1,14 @@
-"""The next step for a time bill, so that Xero agrees with it: an approved bill has exactly one time entry in Xero, with the
-bill's minutes; any other bill, and one of 0 minutes, has none.
+"""The next step that makes Xero agree with a time bill.
+
+An approved bill has exactly one time entry in Xero, with the bill's minutes. A bill that is not approved has none, and a bill
+of 0 minutes has none.
 
 `decide` is a pure function of the bill and of what Stint knows of its entry. It plans one call at a time. The result of each
 call is committed before the next step is decided, so after a crash the next attempt continues with the same knowledge.
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from schemas.settings import Settings
@@ -14,7 +16,7 @@ from schemas.xero.client import EntryContent
 from schemas.xero.connection import NOT_CONNECTED
 from schemas.xero.differences.content import is_same_day, sentence
 from schemas.xero.entry_records import EntryRecord
-from schemas.xero.planning import unknown_entries
+from schemas.xero.planning import certainty, unknown_entries
 from schemas.xero.planning.steps import Call, CallKind, Done, Step, Wait
 from schemas.xero.tokens import Access
 
@@ -24,8 +26,7 @@ NO_USER = "Xero Projects has no user with the address"
 EARLIER = "the Xero organisation that was connected before"
 MAX_MINUTES = 59_940  # of one entry in Xero
 RETRY_SECONDS = 2  # between two checks whether another message's call has ended
-READ_SECONDS = 3600.0  # for how long Stint relies on what it has read before it writes to an entry
-KEY_SECONDS = 300.0  # how long Xero certainly remembers an Idempotency-Key; its documents say about 6 minutes
+READ_SECONDS = 3600.0  # Stint writes to an entry without reading it first if it has read it within this time
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,12 @@ class Bill:
 
 
 def decide(bill: Bill, record: EntryRecord, access: Access | None, settings: Settings, *, no_access: str | None = None) -> Step:
-    """The next step for the bill. `access` is None while Stint is not connected to Xero, or has no access any more: `no_access`
-    says why."""
+    """The next step for the bill.
+
+    `access` is None if Stint is not connected to Xero, or has no access any more. In the second case `no_access` is the reason.
+    """
     needs_entry = bill.approved and bill.minutes > 0 and not record.withdrawing
-    if _has_certainly_failed(record, settings):
+    if certainty.has_certainly_failed(record, settings):
         record = replace(record, create_attempted_at=None)
     if record.claimed_by_other:
         return Wait(RETRY_SECONDS)
@@ -71,7 +74,7 @@ def decide(bill: Bill, record: EntryRecord, access: Access | None, settings: Set
         return Done("none", reopen=record.withdrawing)
     in_doubt = record.recheck or _may_be_replaced(bill, record, settings)
     to_be_read = in_doubt and access is not None and record.tenant_id == access.tenant_id
-    # also while Stint is disconnected or connected to another organisation
+    # This comes before the checks of the access: a correct bill stays so while Stint is disconnected, too.
     if needs_entry and not to_be_read and (done := _settled(bill, record, settings)) is not None:
         return done
     if access is None:
@@ -79,46 +82,19 @@ def decide(bill: Bill, record: EntryRecord, access: Access | None, settings: Set
     if record.may_exist and record.tenant_id != access.tenant_id:
         error = f"It may have an entry in {EARLIER}; connect that one again."
         return Done("not_connected" if needs_entry else "withdrawing", error)
-    step = (_ensure_entry if needs_entry else _ensure_no_entry)(bill, record, access, settings)
-    return Call(CallKind.renew_access, access) if isinstance(step, Call) and access.token is None else step
-
-
-def max_call_seconds(settings: Settings) -> float:
-    """Seconds after the start of a call at which it has certainly ended: it may be sent a little later, and its answer may end
-    a little after its deadline."""
-    return settings.stint_xero_call_seconds * 2.0
-
-
-def _execution_seconds(settings: Settings) -> float:
-    """Seconds after the start of a call at which Xero does not execute it any more."""
-    return max_call_seconds(settings) + settings.stint_xero_late_seconds
-
-
-def _forget_seconds(settings: Settings) -> float:
-    """Seconds after a create request at which Xero's list certainly shows its entry, if there will ever be one."""
-    return _execution_seconds(settings) + settings.stint_xero_lag_seconds
-
-
-def seconds_until_deleted(record: EntryRecord, settings: Settings) -> float:
-    """Seconds until no delete request that was sent can be executed any more; 0 or less: it cannot."""
-    if record.delete_attempted_at is None:
-        return 0
-    return _execution_seconds(settings) - record.seconds_since(record.delete_attempted_at)
-
-
-def _has_certainly_failed(record: EntryRecord, settings: Settings) -> bool:
-    """Whether the create request was never executed: a look that began after `_forget_seconds` did not find its entry. An
-    earlier look proves nothing, however long ago it was: Xero may have executed the request since, or its list may have been
-    behind."""
-    attempted, looked = record.create_attempted_at, record.looked_at
-    if attempted is None or looked is None or record.outcome_unknown:
-        return False
-    return looked - attempted >= timedelta(seconds=_forget_seconds(settings))
+    ensure = _ensure_entry if needs_entry else _ensure_no_entry
+    step = ensure(bill, record, access, settings)
+    if isinstance(step, Call) and access.token is None:
+        return Call(CallKind.renew_access, access)
+    return step
 
 
 def _settled(bill: Bill, record: EntryRecord, settings: Settings) -> Done | None:
-    """The outcome for a bill whose one entry is known, and needs no call: it is correct; or somebody has changed or deleted it,
-    which only an admin's choice changes. None: it may need a call."""
+    """The outcome for a bill that needs no call, although it must have an entry. None: the bill may need a call.
+
+    Such a bill has exactly one entry, and what Stint knows of it is certain. Either the entry is correct, or somebody has
+    changed or deleted it in Xero: then nothing happens until an admin decides.
+    """
     if record.content is None or len(record.entry_ids) != 1 or record.outcome_unknown or record.delete_attempted_at is not None:
         return None
     if record.difference is not None and not record.overwrite and not record.accepted:
@@ -131,11 +107,13 @@ def _settled(bill: Bill, record: EntryRecord, settings: Settings) -> Done | None
 
 
 def _is_correct(bill: Bill, content: EntryContent) -> bool:
+    """Whether the entry has the bill's minutes, description and day."""
     is_same = (content.minutes, content.description) == (bill.minutes, bill.description)
     return is_same and is_same_day(bill.noon, content.date_utc)
 
 
 def _ensure_entry(bill: Bill, record: EntryRecord, access: Access, settings: Settings) -> Step:
+    """The next step until the bill has exactly one correct entry."""
     if record.outcome_unknown:
         return _find(bill, record, access, settings)
     if len(record.entry_ids) > 1:
@@ -155,13 +133,14 @@ def _ensure_entry(bill: Bill, record: EntryRecord, access: Access, settings: Set
     if record.create_attempted_at is None:
         revision = unknown_entries.next_revision(bill.lost_before, record)
         return Call(CallKind.create_entry, access, project_id, content=content, revision=revision)
-    if (record.project_id, record.content) == (project_id, content) and _is_key_remembered(record, settings):
+    if (record.project_id, record.content) == (project_id, content) and certainty.is_key_remembered(record, settings):
         # the same request under the same Idempotency-Key: if Xero still executes the first one, it recognizes the second
         return Call(CallKind.create_entry, access, project_id, content=content, revision=record.revision)
     return _wait_for_late_create(record, settings)
 
 
 def _ensure_no_entry(bill: Bill, record: EntryRecord, access: Access, settings: Settings) -> Step:
+    """The next step until the bill certainly has no entry."""
     if record.outcome_unknown:
         return _find(bill, record, access, settings)
     if record.entry_ids:
@@ -170,20 +149,28 @@ def _ensure_no_entry(bill: Bill, record: EntryRecord, access: Access, settings: 
 
 
 def _fetch_once_certain(record: EntryRecord, access: Access, settings: Settings) -> Step:
-    """The entry of a bill that is not withdrawn any more may be gone, or go at any moment. It is read when no delete request
-    can be executed any more: then it is gone, and the bill gets another one, or it stays."""
-    if (seconds := seconds_until_deleted(record, settings)) > 0:
+    """Reads the entry when no delete request for it can be executed any more; until then, a wait.
+
+    The step for an entry that a delete request was sent for, and that the bill needs again. Earlier, the entry might be deleted
+    after it was read. Then it is either there and stays, or is deleted, and the bill gets another one.
+    """
+    if (seconds := certainty.seconds_until_deleted(record, settings)) > 0:
         return Wait(max(0.1, seconds))
     return Call(CallKind.fetch_entry, access, record.project_id or "", record.entry_ids[-1])
 
 
 def _delete(record: EntryRecord, access: Access) -> Call:
+    """Deletes one entry of the bill. If Xero has refused that, it reads the entry instead, to learn why."""
     kind = CallKind.fetch_entry if record.refused else CallKind.delete_entry
     return Call(kind, access, record.project_id or "", record.entry_ids[-1])
 
 
 def _find(bill: Bill, record: EntryRecord, access: Access, settings: Settings) -> Call | Wait:
-    """The look for the entry; after a loss, once lists certainly show neither more nor less than there is."""
+    """The call that looks for the entry in Xero's list, one page at a time.
+
+    After a restore of Postgres, it is a wait until the list is certain: until it shows all entries that Stint has created, and
+    none that Stint has deleted.
+    """
     if (seconds := _seconds_until_look(bill, record, settings) or 0) > 0:
         return Wait(max(0.1, seconds))
     page = record.searched_pages + 1
@@ -191,20 +178,22 @@ def _find(bill: Bill, record: EntryRecord, access: Access, settings: Settings) -
 
 
 def _may_be_replaced(bill: Bill, record: EntryRecord, settings: Settings) -> bool:
-    """Whether the entry is missing, and another one may have been created that is not known any more."""
+    """Whether the entry is missing in Xero, and another one may exist that Postgres has lost in a restore."""
     if record.difference is None or not record.difference.is_deletion or record.overwrite:
         return False
     return _seconds_until_look(bill, record, settings) is not None
 
 
 def _seconds_until_look(bill: Bill, record: EntryRecord, settings: Settings) -> float | None:
-    return unknown_entries.seconds_until_look(bill.lost_before, record, proof_seconds=_forget_seconds(settings))
+    """Seconds until a look for a lost entry is proof. None: no entry can be lost."""
+    return unknown_entries.seconds_until_look(bill.lost_before, record, proof_seconds=certainty.proof_seconds(settings))
 
 
 def _look_for_unknown(
     bill: Bill, record: EntryRecord, access: Access, content: EntryContent | None, settings: Settings
 ) -> Call | Wait | None:
-    """The look for an entry that is not known any more, or the wait for it; None: there is none."""
+    """The look for an entry that Postgres may have lost in a restore, or the wait until such a look is proof. None: no entry
+    can be lost."""
     if _seconds_until_look(bill, record, settings) is None:
         return None
     known = record if record.may_exist else replace(record, project_id=bill.project_id)
@@ -212,23 +201,21 @@ def _look_for_unknown(
     return replace(look, lost_before=bill.lost_before) if isinstance(look, Call) else look
 
 
-def _is_key_remembered(record: EntryRecord, settings: Settings) -> bool:
-    """Whether Xero still knows the Idempotency-Key of the first create request when it executes one that is sent now."""
-    first = record.first_attempted_at
-    return first is not None and record.seconds_since(first) + _execution_seconds(settings) < KEY_SECONDS
-
-
 def _wait_for_late_create(record: EntryRecord, settings: Settings) -> Wait:
-    """Waits until a look for the entry of the create request is proof, then looks once more."""
+    """A wait until a look for the entry of the create request is proof. After it the entry is looked for again."""
     assert record.create_attempted_at is not None
-    seconds = _forget_seconds(settings) - record.seconds_since(record.create_attempted_at)
+    seconds = certainty.proof_seconds(settings) - record.seconds_since(record.create_attempted_at)
     return Wait(max(0.1, seconds), retry_lookup=True)
 
 
 def _update(bill: Bill, record: EntryRecord, access: Access) -> Step:
-    """The step that corrects an existing entry. Only minutes, description and day are corrected: project, task and user stay as
-    they were when the entry was created. Nothing that somebody has changed by hand is overwritten unseen: unless an admin has
-    chosen that, the entry is read first."""
+    """The step that corrects an existing entry.
+
+    Only minutes, description and day are corrected. Project, task and user stay as they were when the entry was created.
+
+    The entry is read before it is written, so that no change that somebody has made in Xero is overwritten unnoticed. It is not
+    read if Stint has read it within READ_SECONDS, or if an admin has chosen to overwrite such a change.
+    """
     [entry_id] = record.entry_ids
     assert record.content is not None
     fetch = Call(CallKind.fetch_entry, access, record.project_id or "", entry_id)
@@ -246,7 +233,7 @@ def _update(bill: Bill, record: EntryRecord, access: Access) -> Step:
 
 
 def _content(bill: Bill, record: EntryRecord, access: Access, settings: Settings) -> EntryContent | Step:
-    """The content of the entry to create, or the step to take because something is missing for it."""
+    """The content of the entry to create. If something for it is missing, the step to take instead."""
     if bill.project_id is None:
         return Done("not_mapped", "The customer has no project in Xero: choose one (xeroProjectId).")
     if bill.project_elsewhere:

@@ -22,22 +22,20 @@ class CallKind(StrEnum):
 
 @dataclass(frozen=True)
 class Done:
-    """No call is needed. The bill gets this Xero status and error, and shows what somebody has changed in its entry.
-    `entry_id`: the entry in Xero, if there is one. `reopen`: the entry of a reopened bill is deleted, so the bill becomes
-    pending now."""
+    """No call is needed. The bill shows this Xero status and error, and what somebody has changed in its entry."""
 
     status: str
     error: str | None = None
-    entry_id: str | None = None
-    reopen: bool = False
+    entry_id: str | None = None  # of the entry in Xero, if there is one
+    reopen: bool = False  # the entry of a reopened bill is deleted, so the bill becomes pending
 
 
 @dataclass(frozen=True)
 class Wait:
-    """Decide again in `seconds`. `retry_lookup`: then look for the entry again, since it may have appeared by then."""
+    """Decide again after some time."""
 
     seconds: float
-    retry_lookup: bool = False
+    retry_lookup: bool = False  # then look for the entry again, because Xero's list may show it by then
 
 
 @dataclass(frozen=True)

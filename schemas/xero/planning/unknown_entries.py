@@ -1,8 +1,11 @@
-"""Whether Xero may have an entry for a bill that nothing in Postgres tells of.
+"""Whether Xero may have an entry for a bill although Postgres has no record of it.
 
-A Postgres that was restored, failed over or has crashed may have lost what Stint had committed before a call to Xero. So Stint
-looks for the entry of an older bill by its mark before it creates another one, and before a missing one counts as deleted by
-hand. The look is proof if it begins when Xero cannot execute an earlier request any more, and lists what it has executed.
+A Postgres that was restored, failed over or has crashed may have lost what Stint had committed before a call to Xero. So for a
+bill that is older than the loss, Stint looks for the entry by its mark in two cases: before it creates another entry, and
+before a missing entry counts as deleted by hand.
+
+The look is proof if it begins late enough: when Xero cannot execute an earlier request any more, and its list has everything
+that it has executed.
 """
 
 from dataclasses import replace
@@ -11,8 +14,9 @@ from datetime import UTC, datetime, timedelta
 from schemas.xero.client import EntryContent
 from schemas.xero.entry_records import EntryRecord
 
-# SQL: since when nothing can have been lost that was committed, if bill `b` is older; else null. While no epoch can begin,
-# because a dump is being restored, the present. The clocks of two servers differ by a little. See decision 23.
+# SQL: the time before which committed data may have been lost, if bill `b` is older than that; else null. It is the present
+# while a dump is being restored, because no epoch can begin then. The 5 minutes are for the clocks of two servers, which may
+# differ a little. See decision 23.
 LOST_BEFORE = """(
     SELECT CASE WHEN b.created_at < lost.before + interval '5 minutes' THEN nullif(lost.before, '-infinity') END
     FROM (SELECT coalesce((SELECT unbroken_since FROM sync_epochs WHERE id = sync_epoch()),
@@ -21,8 +25,11 @@ _REVISIONS_BEGIN = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 def seconds_until_look(lost_before: datetime | None, record: EntryRecord, *, proof_seconds: float) -> float | None:
-    """In how many seconds to look for an entry that is not known any more; 0 or less: now. None: there is none, because a look
-    that began `proof_seconds` after the loss has found nothing else."""
+    """Seconds until Stint may look for an entry that Postgres may have lost. 0 or less: now.
+
+    None: there is no such entry. Either nothing was lost, or a look that began `proof_seconds` or more after the loss has found
+    no other entry.
+    """
     if lost_before is None:
         return None
     first = lost_before + timedelta(seconds=proof_seconds)
@@ -32,8 +39,10 @@ def seconds_until_look(lost_before: datetime | None, record: EntryRecord, *, pro
 
 
 def next_revision(lost_before: datetime | None, record: EntryRecord) -> int:
-    """The revision of the next create request under a new Idempotency-Key. After a loss it jumps, so that no key is used again
-    of a request that is not known any more."""
+    """The revision of the next create request, which makes its Idempotency-Key a new one.
+
+    After a loss it is higher than any revision before the loss, so that the key of a lost request is never used again.
+    """
     least = 0 if lost_before is None else int((lost_before - _REVISIONS_BEGIN).total_seconds())
     return max(record.revision, least) + 1
 
@@ -41,8 +50,10 @@ def next_revision(lost_before: datetime | None, record: EntryRecord) -> int:
 def perhaps_created(
     record: EntryRecord, *, tenant_id: str, project_id: str, content: EntryContent, lost_before: datetime
 ) -> EntryRecord:
-    """What is known before that look: a create request may have been sent until the loss. `content` is what Stint would ask for
-    now."""
+    """What is known before that look: a create request may have been sent until the loss.
+
+    What it asked for is not known. `content` is what Stint would ask for now.
+    """
     return replace(
         record,
         tenant_id=tenant_id,
