@@ -1,9 +1,9 @@
-"""Dramatiq's RabbitMQ broker with changes that prevent lost messages: what it consumes, acknowledges and declares.
+"""Dramatiq's RabbitMQ broker, changed so that no message is lost: other rules for what it consumes, acknowledges and declares.
 
-Only the relay creates queues. A worker whose queue is missing waits for the relay, because the relay must notice that the queue
-was lost: it then sends all messages again that had been in it.
+Only the relay creates queues. A worker whose queue is missing waits for the relay. The relay must notice that the queue was
+lost, because it then sends all messages again that were in it.
 
-This overrides and uses private names of Dramatiq; tests/actors/test_dramatiq.py checks that they still exist.
+This module overrides and uses private names of Dramatiq. tests/actors/test_dramatiq.py checks that they exist.
 """
 
 import json
@@ -28,6 +28,7 @@ from schemas.messages import QUEUES
 from schemas.postgres.connection import Connection
 from schemas.rabbitmq.amqp import Amqp, QueueUnusable
 from schemas.rabbitmq.hosts import hosts_of
+from schemas.rabbitmq.problems import describe_difference
 from schemas.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,10 @@ def encode_reference(*, message_id: UUID, delivery_number: int, actor: str, queu
 
 @lru_cache(maxsize=1000)
 def _reference_format(actor: str, queue: str) -> str:
-    """A format for the references to messages of that actor. To make a Dramatiq message for each takes ten times as long."""
+    """A %-format for references to messages of this actor, with `id` and `number`.
+
+    To make a Dramatiq message for each reference would take ten times as long.
+    """
     message: dramatiq.Message[Any] = dramatiq.Message(
         queue_name=queue.replace("%", "%%"),
         actor_name=actor.replace("%", "%%"),
@@ -63,9 +67,13 @@ def decode_reference(body: bytes) -> tuple[UUID, int] | None:
 
 
 def is_well_formed(message: MessageProxy, queue: str, actors: Mapping[str, dramatiq.Actor[..., Any]]) -> bool:
-    """Whether it is safe to let Dramatiq process the message. A wrong queue_name, or options that are not an object, would kill
-    a worker thread or restart the consumer in a loop. The actor must belong to that queue, also in a worker of several queues:
-    another worker may consume that queue alone, and would not know the actor."""
+    """Whether it is safe to let Dramatiq process the message.
+
+    A wrong queue_name, or options that are not an object, would end a worker thread or restart the consumer in a loop.
+
+    The actor must belong to this queue, also in a worker that consumes several queues. Another worker may consume this queue
+    alone, and would not know the actor.
+    """
     inner = message._message
     if not isinstance(inner.kwargs, dict) or set(inner.kwargs) != {"id", "delivery_number"}:
         return False
@@ -88,8 +96,12 @@ def _without_traceback(record: logging.LogRecord) -> bool:
 
 
 class OutboxConsumer(_RabbitmqConsumer):
-    """Dead-letters malformed messages; acknowledges a message only on the connection that delivered it; and always closes its
-    connection."""
+    """A consumer of one queue that
+
+    - rejects malformed messages, so that they go to the dead-letter queue;
+    - acknowledges a message only on the connection that delivered it;
+    - always closes its connection.
+    """
 
     def __init__(self, *arguments: Any) -> None:
         self.connection: Any = None  # the base class sets it, and may fail after that
@@ -106,7 +118,7 @@ class OutboxConsumer(_RabbitmqConsumer):
         self.iterator = self._remember_raw(self.iterator)
 
     def close(self) -> None:
-        """The base class leaves the connection open if the channel is closed already, as when its queue is gone."""
+        """Also closes the connection. The base class leaves it open if the channel is closed, such as after a lost queue."""
         try:
             super().close()  # type: ignore[no-untyped-call]
         finally:
@@ -156,7 +168,10 @@ class OutboxConsumer(_RabbitmqConsumer):
 
 
 class OutboxBroker(RabbitmqBroker):
-    """Without delay queues and without Dramatiq's middleware, which can both lose messages; never creates a queue."""
+    """The broker of a worker. It never creates a queue.
+
+    It has no delay queues and none of Dramatiq's middleware, because both can lose messages.
+    """
 
     def __init__(self, amqp_url: str) -> None:
         self._hosts = hosts_of(amqp_url)
@@ -165,13 +180,13 @@ class OutboxBroker(RabbitmqBroker):
 
     @property
     def parameters(self) -> list[pika.URLParameters]:
-        """The servers, for one attempt of this thread to connect: pika tries one after the other."""
+        """The servers of RabbitMQ, for one attempt of this thread to connect. pika tries one after the other."""
         self._order.parameters = self._hosts.in_order()
         return self._order.parameters  # type: ignore[no-any-return]
 
     @parameters.setter
     def parameters(self, _: Any) -> None:
-        """The base class sets what it connects to once, and reads it for each connection."""
+        """Does nothing. The base class sets this once, and reads it for each connection."""
 
     @property
     def connection(self) -> Any:
@@ -189,7 +204,7 @@ class OutboxBroker(RabbitmqBroker):
         RabbitmqBroker.connection.fdel(self)  # type: ignore[attr-defined]
 
     def remember(self, connection: pika.BlockingConnection) -> None:
-        """Which server this thread's new connection leads to; those before it could not be used."""
+        """Records which server this thread's new connection leads to, and that the servers before it could not be used."""
         used = connection._impl.params
         for parameters in self._order.parameters:
             if (parameters.host, parameters.port) == (used.host, used.port):
@@ -221,17 +236,18 @@ class OutboxBroker(RabbitmqBroker):
 
 @dataclass(frozen=True)
 class Queues:
-    """What a relay has found at RabbitMQ. `usable`: the queues that it can publish to. `findings`: a sentence without its full
-    stop for each queue that is not as it would be declared, or cannot be used."""
+    """What a relay has found at RabbitMQ."""
 
-    usable: list[str]
-    findings: list[str]
+    usable: list[str]  # the queues that it can publish to
+    findings: list[str]  # of each queue that is not as it would be declared, or cannot be used: a sentence without full stop
 
 
 async def declare_queues(amqp: Amqp, conn: Connection, settings: Settings) -> Queues:
-    """Declares the queues. A queue that did not exist had lost its messages: all that were sent to it are sent again, so that
-    no message is lost even if RabbitMQ loses its disk. A queue that exists with another type, or other arguments, is used as it
-    is."""
+    """Declares the queues. A queue that exists with another type, or with other arguments, is used as it is.
+
+    If a queue did not exist, its messages are lost. All that were sent to it are sent again. So no message is lost even if
+    RabbitMQ loses its disk.
+    """
     found = Queues([], [])
     for queue in QUEUES:
         try:
@@ -262,28 +278,11 @@ async def _requeue_lost(conn: Connection, queue: str) -> None:
         logger.warning("RabbitMQ lost a queue, requeued its messages: queue=%s count=%d", queue, cursor.rowcount)
 
 
-def describe_difference(queue: str, refusal: str) -> str:
-    """What RabbitMQ's refusal of a declaration says: how the queue is, and how it was to be declared."""
-    # inequivalent arg 'x-queue-type' for queue 'timers' in vhost '/': received none but current is the value 'quorum' of …
-    name = refusal.partition("inequivalent arg '")[2].partition("'")[0]
-    declared, _, current = refusal.partition(": received ")[2].partition(" but current is ")
-    if not (name and current):
-        return f"The queue {queue} is not as Stint would declare it: {refusal}"
-    if name == "x-queue-type":
-        return f"The queue {queue} is of the type {_value(current, 'classic')}, and STINT_QUEUE_TYPE says {_value(declared)}"
-    return f"The queue {queue} has {name}={_value(current)}, and Stint would declare {_value(declared)}"
-
-
-def _value(words: str, none: str = "none") -> str:
-    """The value in RabbitMQ's words: `the value 'quorum' of type 'longstr'`, `'quorum'`, `none` or `true`."""
-    return words.split("'")[1] if "'" in words else none if words == "none" else words
-
-
 def queue_arguments(queue: str, settings: Settings) -> dict[str, Any]:
-    """For the relay's declaration of a work queue. Rejected messages go to its dead-letter queue `<queue>.XQ`."""
+    """The arguments of a work queue for its declaration. Rejected messages go to its dead-letter queue `<queue>.XQ`."""
     return {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": xq_name(queue), **xq_arguments(settings)}
 
 
 def xq_arguments(settings: Settings) -> dict[str, Any]:
-    """For the relay's declaration of a dead-letter queue: without a time to live, so that nothing expires unseen."""
+    """The arguments of a dead-letter queue for its declaration. It has no time to live, so no message expires unnoticed."""
     return {"x-queue-type": settings.stint_queue_type}  # named also if classic: a virtual host may have another default

@@ -1,5 +1,7 @@
-"""External calls: handlers that call Xero, Slack, SMTP or the identity provider. A transaction must not stay open during a call
-to another server, so such a message has two short transactions, and a lease between them.
+"""External calls: handlers that call Xero, Slack, SMTP or the identity provider.
+
+A transaction must not stay open during a call to another server. So such a message is handled in two short transactions, with
+a lease between them.
 
     @handles(SyncBill, calls_out=True)
     async def sync_bill(call: ExternalCall) -> None:
@@ -11,11 +13,11 @@ to another server, so such a message has two short transactions, and a lease bet
             await …
 
 A handler that finds nothing to do calls `call.skip()` within `start`. In either transaction `call.reschedule(seconds)` runs the
-message again later without counting an attempt. What a failed call has shown is stored with `call.record_under_lease()` before
-the handler raises.
+message again later without counting an attempt. If the call fails, the handler stores what it has learned with
+`call.record_under_lease()`, and then raises.
 
-While the lease is valid, no other worker handles the message. When it expires, because the worker died or hung, the message
-becomes ready again, and `call.outcome_unknown` tells the next attempt to check first whether the last call succeeded.
+While the lease is valid, no other worker handles the message. The lease expires if the worker dies or hangs. Then the message
+becomes ready again, and `call.outcome_unknown` is true: the next attempt first has to check whether the last call succeeded.
 """
 
 import asyncio
@@ -31,8 +33,10 @@ from schemas.postgres.connection import Connection
 
 
 class AlreadySettled(Exception):
-    """Nothing to do: a duplicate delivery, another worker owns the message, or it was rescheduled or completed without a
-    call."""
+    """There is nothing to do for this delivery.
+
+    It is a duplicate, or another worker owns the message, or `start` has rescheduled or completed the message without a call.
+    """
 
 
 class LeaseExpired(AlreadySettled):
@@ -52,10 +56,10 @@ class ExternalCall:
         worker: str,
         base_seconds: float,
     ) -> None:
-        self.id = delivery.id  # the message's
-        self.token: UUID | None = None  # of the lease
+        self.id = delivery.id  # of the message
+        self.token: UUID | None = None  # of the lease; None before `start` has committed it
         self.completed = False
-        self.failures = 0  # the earlier attempts that failed, also those that did not count against max_attempts
+        self.failures = 0  # earlier attempts that failed, with those that did not count against max_attempts
         self._delivery = delivery
         self._connection = connection
         self._timeout_seconds, self._margin_seconds = timeout_seconds, margin_seconds
@@ -67,10 +71,13 @@ class ExternalCall:
 
     @asynccontextmanager
     async def start(self) -> AsyncIterator[tuple[Connection, Any]]:
-        """Transaction 1: yields the connection and the message; commits what the block wrote together with the lease. Raises
-        AlreadySettled."""
+        """Transaction 1: yields the connection and the message. What the block writes is committed together with the lease.
+
+        Raises AlreadySettled if there is nothing to do, and after `skip` and `reschedule`.
+        """
         conn = await self._connection()
-        for started in (False, True):  # the second time after the start of a suspected message was committed
+        # A message that is suspected to end its worker needs a second round: its start is committed first, in between.
+        for started in (False, True):
             async with conn.transaction():
                 locked = await lock_for_delivery(
                     conn, self._delivery, worker=self._worker, base_seconds=self._base_seconds, started=started
@@ -92,16 +99,22 @@ class ExternalCall:
         raise AlreadySettled
 
     def skip(self) -> None:
-        """Within `start`: no call is needed. When the block ends, its transaction marks the message done, and AlreadySettled is
-        raised, so nothing after the block runs."""
+        """Call it within `start` if no call is needed.
+
+        At the end of the block, its transaction marks the message as done. Then AlreadySettled is raised, so the handler does
+        not continue.
+        """
         self._skipped = True
 
     def reschedule(self, seconds: float) -> None:
-        """Within `start` or `complete`: the message runs again `seconds` from now, without counting an attempt. After `start`,
-        AlreadySettled is raised as after `skip`."""
+        """Call it within `start` or `complete`: the message runs again `seconds` from now, without counting an attempt.
+
+        At the end of `start`, AlreadySettled is raised as after `skip`.
+        """
         self._reschedule_seconds = seconds
 
     async def _skipped_or_rescheduled(self, conn: Connection) -> bool:
+        """Writes what `skip` or `reschedule` asked for. Returns whether one of them was called."""
         if self._reschedule_seconds is not None:
             await outbox.reschedule(conn, self.id, seconds=self._reschedule_seconds)
         elif self._skipped:
@@ -110,13 +123,17 @@ class ExternalCall:
 
     @property
     def outcome_unknown(self) -> bool:
-        """True for every attempt after the first one that failed: its call may have succeeded. The error is not looked at, so
-        it is also True after a definite refusal; and after an attempt that did not count against max_attempts, because that may
-        have ended by a deadlock in `complete`, after its call. A message that was only rescheduled has not failed."""
+        """Whether an earlier attempt has failed: its call may have succeeded all the same.
+
+        - It is true after any error, also after a clear refusal: the error is not examined.
+        - It is true after an attempt that did not count against max_attempts. A deadlock in `complete`, for example, ends an
+          attempt after its call.
+        - It is false for a message that was only rescheduled.
+        """
         return self.failures > 0
 
     async def connection(self) -> Connection:
-        """This worker's connection, for what has to be committed between the two transactions."""
+        """The connection of this worker, for what has to be committed between the two transactions."""
         return await self._connection()
 
     def close(self) -> None:
@@ -125,8 +142,11 @@ class ExternalCall:
 
     @asynccontextmanager
     async def timeout(self) -> AsyncIterator[None]:
-        """The call itself: cancelled after the message's `timeout_seconds`. A blocking client in a thread needs a shorter
-        socket timeout of its own. Raises TimeoutError, and LeaseExpired when too little of the lease is left."""
+        """The block makes the call. It is cancelled after the message's `timeout_seconds`, and then raises TimeoutError.
+
+        Raises LeaseExpired if the lease would end before that. A blocking client in a thread cannot be cancelled: it needs a
+        shorter timeout of its own.
+        """
         if self.token is None:
             raise RuntimeError("use call.start() before call.timeout(): the lease must be committed before the call")
         if time.monotonic() + self._timeout_seconds > self._lease_ends:
@@ -136,7 +156,7 @@ class ExternalCall:
 
     @asynccontextmanager
     async def complete(self) -> AsyncIterator[Connection]:
-        """Transaction 2: commits what the block wrote, and marks the message done. Raises LeaseExpired."""
+        """Transaction 2: commits what the block writes, and marks the message as done. Raises LeaseExpired."""
         async with self.record_under_lease() as conn:
             yield conn
             if not await self._skipped_or_rescheduled(conn):
@@ -145,8 +165,10 @@ class ExternalCall:
 
     @asynccontextmanager
     async def record_under_lease(self) -> AsyncIterator[Connection]:
-        """A transaction for what must be kept although the attempt fails. Raises LeaseExpired, so that an attempt whose lease
-        has expired cannot overwrite what a later one wrote."""
+        """A transaction for what must be stored although the attempt fails.
+
+        Raises LeaseExpired if the lease has expired. So such an attempt cannot overwrite what a later one has written.
+        """
         conn = await self._connection()
         async with conn.transaction():
             record = await outbox.lock(conn, self._delivery.id)

@@ -14,7 +14,7 @@ from schemas.identity.accounts import AccountList
 from schemas.postgres.connection import Connection
 from schemas.postgres.listing import Order, Page, Selection
 
-# how far the clocks of a user pool and of the database may differ before "later" means nothing
+# By how much the clocks of a user pool and of the database may differ. Of two times that are closer, neither counts as later.
 CLOCK_SECONDS = 60.0
 REVOKED = "This user's access was revoked."
 
@@ -29,7 +29,7 @@ class Role(StrEnum):
 
 
 class User(Row):
-    """The user that makes the request, by the claims of the token."""
+    """The user that makes the request."""
 
     id: Annotated[UUID, Field(description="The token's `sub`")]
     email: str
@@ -60,42 +60,42 @@ class InternalUser(Row):
     ]
 
 
-# Conditions on users `u`: INTERNAL are those with an internal role. CONSULTANT are in addition those without role and customer,
-# who may be legacy admins.
+# SQL conditions on users `u`. INTERNAL: those with an internal role. CONSULTANT: also those without role and customer, who may
+# be legacy admins.
 INTERNAL = "starts_with(u.role, 'internal_')"
 CONSULTANT = f"({INTERNAL} OR u.role IS NULL AND u.customer_id IS NULL AND u.email <> '')"
 
 
 @dataclass(frozen=True)
 class StoredUser:
-    """A user in the table `users`: role and customer as they were last stated, whether the user ever made a request, whether
-    access is revoked, and what decides whether a token is too old. Times are in seconds since 1970."""
+    """A user in the table `users`. Times are in seconds since 1970."""
 
     email: str
     name: str
-    role: str | None
-    customer_id: UUID | None
-    joined: bool
-    revoked: bool
-    claims_at: float = 0.0
-    access_version: int = 0
-    sessions_after: float | None = None
-    access_since: float | None = None
+    role: str | None  # as last stated by a token, a command or the provider
+    customer_id: UUID | None  # as last stated
+    joined: bool  # whether the user ever made a request
+    revoked: bool  # whether the user's access is revoked
+    claims_at: float = 0.0  # when role, customer, name and address were last stated
+    access_version: int = 0  # of the local provider: a token with another version is too old
+    sessions_after: float | None = None  # sessions that began at this time or before are ended
+    access_since: float | None = None  # since when the user belongs to the firm or to this customer
 
 
 @dataclass(frozen=True)
 class FoundUser:
-    """The stored user, None if there is none; which of the user's customer and the token's customer are deleted; and the time
-    of the database's clock, in seconds since 1970."""
+    """What `find_user` has read."""
 
-    user: StoredUser | None
-    deleted_customers: frozenset[UUID]
-    now: float
+    user: StoredUser | None  # None: no such user is stored
+    deleted_customers: frozenset[UUID]  # those of the user's customer and the token's customer that are deleted
+    now: float  # by the database's clock, in seconds since 1970
 
 
 async def find_user(conn: Connection, user_id: UUID, customer_id: UUID | None) -> FoundUser:
-    """The user, for a token that names this customer. Each request whose token has no lease in its process runs this, so it is
-    one statement."""
+    """The stored user, for a token that names this customer.
+
+    It is one statement, because each request runs it whose token has no lease in its process.
+    """
     is_stored, deleted_customers, now, *stored = await conn.one(
         """
         SELECT u.id IS NOT NULL,
@@ -112,24 +112,26 @@ async def find_user(conn: Connection, user_id: UUID, customer_id: UUID | None) -
 
 
 async def changes_are_reported(conn: Connection) -> bool:
-    """Whether the triggers are there that report each change of what `find_user` reads to the client of the transaction."""
+    """Whether the triggers exist that report changes of what `find_user` reads, to the client whose transaction makes them."""
     return bool(await conn.value("SELECT count(*) = 3 FROM pg_trigger WHERE tgfoid = to_regproc('report_access_change')"))
 
 
 @dataclass(frozen=True)
 class Statement:
-    """What a provider said of a user at `at`, in seconds since 1970. `role` None and `customer_id` None: nothing of these."""
+    """What an identity provider states about a user."""
 
     email: str
     name: str
-    role: str | None
-    customer_id: UUID | None
-    at: float
+    role: str | None  # None: it states no role
+    customer_id: UUID | None  # None: it states no customer
+    at: float  # when it stated this, in seconds since 1970
 
 
 async def save_statement(conn: Connection, user_id: UUID, said: Statement) -> None:
-    """Stores the statement, unless a later one with a role is stored. A stored role is never removed: a token without a role
-    must not make that user a legacy admin later."""
+    """Stores the statement, unless a later one with a role is stored.
+
+    A stored role is never removed: a later token without a role must not make the user a legacy admin.
+    """
     await conn.execute(
         """
         INSERT INTO users AS u (id, email, name, role, customer_id, claims_at) VALUES (%s, %s, %s, %s, %s, to_timestamp(%s))
@@ -148,10 +150,13 @@ async def save_first_request(conn: Connection, user_id: UUID) -> None:
 
 
 async def save_internal_users(conn: Connection, listed: AccountList) -> None:
-    """Stores the provider's internal users, so that tasks can be assigned to them before their first request. Writes only rows
-    that differ and of which nothing later is known, and skips accounts without a role: only tokens decide who is a legacy
-    admin."""
-    saved = [account for account in sorted(listed.accounts, key=lambda account: account.id) if account.profile.role is not None]
+    """Stores the provider's internal users, so that tasks can be assigned to them before their first request.
+
+    It writes only rows that differ, and of which nothing later is known. It skips accounts without a role: only a token decides
+    whether such a user is a legacy admin.
+    """
+    saved = [account for account in listed.accounts if account.profile.role is not None]
+    saved.sort(key=lambda account: account.id)
     await conn.execute(
         """
         INSERT INTO users AS u (id, email, name, role, claims_at)
@@ -174,8 +179,11 @@ async def save_internal_users(conn: Connection, listed: AccountList) -> None:
 async def list_internal_page(
     conn: Connection, page: Page, *, include_legacy_admins: bool, user_ids: list[UUID] | None = None
 ) -> bytes:
-    """The firm's own people with access, newest first. `include_legacy_admins`: also users without role and customer, for
-    installations where that can mean admin. `user_ids`: only these."""
+    """One page of the firm's own people who have access, newest first, as JSON.
+
+    - `include_legacy_admins` adds users without role and customer. In some installations they are admins.
+    - `user_ids`: only these users.
+    """
     selection = Selection("user", InternalUser, "users", "u", Order("created_at", "timestamptz"))
     selection.where(f"u.revoked_at IS NULL AND {CONSULTANT if include_legacy_admins else INTERNAL}")
     if user_ids is not None:
@@ -189,8 +197,10 @@ async def is_revoked(conn: Connection, user_id: UUID) -> bool:
 
 
 async def is_consultant(conn: Connection, user_id: UUID) -> bool:
-    """Whether this is one of the firm's own people, who can log time and be assigned tasks. Users whose access was revoked
-    count, because an admin has to manage the hours that they left."""
+    """Whether this is one of the firm's own people, who can log time and be assigned tasks.
+
+    A user whose access was revoked counts, too, because an admin still manages the hours of such a user.
+    """
     return await conn.value(f"SELECT 1 FROM users u WHERE u.id = %s AND {CONSULTANT}", (user_id,)) is not None
 
 
@@ -206,8 +216,10 @@ class LocalUser(Row):
 
 
 async def list_local_users(conn: Connection, email: str | None = None) -> list[LocalUser]:
-    """All users, or those with that address in any case: users with access first, then by age. Without the placeholder rows of
-    invitations to an address that has another account."""
+    """All users, or those with this address. Upper and lower case of the address do not matter.
+
+    Users with access come first, then the oldest. The rows of invitations to an address that has another account are left out.
+    """
     condition, parameters = ("AND email_key(email) = email_key(%s)", (email,)) if email is not None else ("", ())
     return await conn.all(
         f"""
@@ -220,15 +232,20 @@ async def list_local_users(conn: Connection, email: str | None = None) -> list[L
 
 
 async def admin_emails(conn: Connection) -> list[str]:
-    """The addresses of the firm's admins, for mails that each of them gets."""
+    """The addresses of the firm's admins who have access."""
     return await conn.values(
         "SELECT email FROM users WHERE role = 'internal_admin' AND revoked_at IS NULL AND email <> '' ORDER BY id"
     )
 
 
 async def end_sessions(conn: Connection, user_id: UUID, *, began_at: float = 0.0, ahead_seconds: float = 0.0) -> None:
-    """Ends all sessions of the user: every token that was issued until now is refused, from the next request on. A user pool's
-    clock may be ahead: sessions that began at `began_at` or before, or less than `ahead_seconds` from now, are ended, too."""
+    """Ends all sessions of the user: every token that was issued until now is refused.
+
+    The clock of a user pool may be ahead of the database's. For such a pool, sessions are ended, too, that began
+
+    - less than `ahead_seconds` from now;
+    - at `began_at` or before, in seconds since 1970.
+    """
     await conn.execute(
         """
         UPDATE users SET access_version = access_version + 1, sessions_after = greatest(
@@ -256,14 +273,18 @@ def parse_role(claim: Any) -> Role | None:
 
 
 async def lock_user(conn: Connection, user_id: UUID) -> bool:
-    """Locks the user's row until the transaction ends. Every change of a user's time takes this lock first. False if there is
-    no such user."""
+    """Locks the user's row until the transaction ends, and returns whether there is such a user.
+
+    Every change of a user's time takes this lock first.
+    """
     return await conn.value("SELECT id FROM users WHERE id = %s FOR NO KEY UPDATE", (user_id,)) is not None
 
 
 async def lock_with_access(conn: Connection, user_id: UUID) -> None:
-    """Locks the user's row, before a timer of theirs starts that only they would stop. Raises Forbidden if their access was
-    revoked, which a process that has just read them may not know yet."""
+    """Locks the user's row before a timer of this user starts. Raises Forbidden if the user's access was revoked.
+
+    The request was authorized before, but the access may have been revoked since. Nobody would stop the timer then.
+    """
     revoked = await conn.value("SELECT revoked_at IS NOT NULL FROM users WHERE id = %s FOR NO KEY UPDATE", (user_id,))
     if revoked:
         raise Forbidden(REVOKED)

@@ -21,19 +21,18 @@ from schemas.settings import Settings
 
 EVERY_SECONDS = 5.0
 ALIVE_SECONDS = 16.0  # three heartbeats
-GOODBYE_SECONDS = 2.0  # how long a process that ends may take to tell it
+GOODBYE_SECONDS = 2.0  # how long a process that ends may take to record its end
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # upper bounds of the buckets, in seconds
 
 
 @dataclass
 class ActorMetrics:
-    """Counts and durations of one actor's attempts since the last heartbeat. `buckets[i]`: attempts that took BOUNDS[i] at
-    most."""
+    """Counts and durations of one actor's attempts since the last heartbeat."""
 
-    handled: int = 0
+    handled: int = 0  # attempts that succeeded
     failed: int = 0
-    seconds: float = 0.0
-    buckets: list[int] = field(default_factory=lambda: [0] * len(BOUNDS))
+    seconds: float = 0.0  # of all attempts together
+    buckets: list[int] = field(default_factory=lambda: [0] * len(BOUNDS))  # buckets[i]: attempts of at most BOUNDS[i] seconds
 
     def add(self, seconds: float, *, succeeded: bool) -> None:
         """Counts one attempt."""
@@ -52,8 +51,11 @@ class ActorMetrics:
 
 
 class HandlerMetrics(defaultdict[str, ActorMetrics]):
-    """One process's metrics by actor. Worker threads add to it without a lock: a single attempt that a race loses does not
-    matter, but the counts of a whole interval would."""
+    """The metrics of one process, by actor.
+
+    Worker threads add to it without a lock. A race may lose a single attempt, which does not matter. `take` removes one actor
+    after the other, so that no race loses the counts of a whole interval.
+    """
 
     def __init__(self) -> None:
         super().__init__(ActorMetrics)
@@ -65,13 +67,13 @@ class HandlerMetrics(defaultdict[str, ActorMetrics]):
         return taken
 
     def put_back(self, taken: "HandlerMetrics") -> None:
-        """Adds counts again that were taken and could not be stored."""
+        """Adds counts that were taken but could not be stored."""
         for actor, metrics in taken.items():
             self[actor].merge(metrics)
 
 
 class LateHandler(Row):
-    """A handler that runs for longer than its deadline allows: blocking Python code, which cannot be cancelled."""
+    """A handler that runs for longer than its deadline: its Python code blocks, so it cannot be cancelled."""
 
     actor: str
     message_id: UUID
@@ -82,8 +84,10 @@ class LateHandler(Row):
 class Report:
     """What a process has found, and adds to its heartbeat.
 
-    `other_queues`: the queues that a relay has found different from how it would declare them, each with the difference.
-    `problems`: by the server that the process cannot use, `code: details`, such as `blocked: low on memory` of RabbitMQ."""
+    - `other_queues`: a sentence for each queue that a relay would have declared differently.
+    - `problems`: by server that the process cannot use, `code: details`. An example of RabbitMQ: `blocked: low on memory`.
+    - `late_handlers`: the handlers of a worker that run for longer than their deadlines.
+    """
 
     other_queues: Sequence[str] = ()
     problems: Mapping[str, str] = field(default_factory=dict)
@@ -91,9 +95,15 @@ class Report:
 
 
 class Process(Row):
-    """An API process, worker or relay, as of its last heartbeat. `clock_seconds`: how far its clock is ahead of Postgres's.
-    `silent_seconds`: since its last heartbeat. `frozen`: it is not alive, but the connection of its heartbeats is open. `gone`:
-    it is neither, has not ended as it should, and no other process has replaced it. The others as in `Report`."""
+    """An API process, worker or relay, as of its last heartbeat. The last three fields are as in `Report`.
+
+    A process is in one of these conditions:
+
+    - `alive`: its last heartbeat is recent, and it has not ended.
+    - `frozen`: it has sent no heartbeat for longer, but the connection of its heartbeats is open.
+    - `gone`: it is neither alive nor frozen, has not recorded its end, and no other process has replaced it.
+    - none of these: it has ended, or another process has replaced it.
+    """
 
     process: str
     kind: str
@@ -101,17 +111,17 @@ class Process(Row):
     started_at: datetime
     seen_at: datetime
     alive: bool
-    silent_seconds: float = 0.0
+    silent_seconds: float = 0.0  # since its last heartbeat
     frozen: bool = False
     gone: bool = False
-    clock_seconds: float | None = None
+    clock_seconds: float | None = None  # how far its clock is ahead of Postgres's
     other_queues: tuple[str, ...] = ()
     problems: dict[str, str] = Field(default_factory=dict)
     late_handlers: tuple[LateHandler, ...] = ()
 
     @property
     def host(self) -> str:
-        """The host in its name."""
+        """The host that the process runs on."""
         return self.process.rpartition(":")[0]
 
 
@@ -123,8 +133,10 @@ def process_name() -> str:
 async def beat(
     conn: Connection, *, process: str, kind: str, queues: list[str], started: float, report: Report | None = None
 ) -> None:
-    """Records a heartbeat of this process, and deletes those of processes that have had none for a day. `started`: when the
-    process started, by `time.monotonic()`."""
+    """Records a heartbeat of this process. `started`: when the process started, by `time.monotonic()`.
+
+    It also deletes the rows of processes that have sent no heartbeat for a day.
+    """
     report = report or Report()
     await conn.execute(
         """
@@ -154,7 +166,11 @@ async def beat(
 
 
 async def say_goodbye(settings: Settings) -> None:
-    """Records that this process ends as it should. Without Postgres it counts as gone until another one replaces it."""
+    """Records that this process ends as it should.
+
+    If Postgres does not answer within GOODBYE_SECONDS, nothing is recorded. Then the process counts as gone until another one
+    replaces it.
+    """
     with suppress(psycopg.Error, TimeoutError, OSError):
         async with asyncio.timeout(GOODBYE_SECONDS), await connect(settings) as conn:
             await conn.execute("UPDATE heartbeats SET ended_at = clock_timestamp() WHERE process = %s", (process_name(),))
@@ -162,7 +178,7 @@ async def say_goodbye(settings: Settings) -> None:
 
 async def add_totals(conn: Connection, metrics: HandlerMetrics) -> None:
     """Adds the metrics to the totals in Postgres."""
-    for actor in sorted(metrics):  # always in the same order: two workers in opposite order would deadlock
+    for actor in sorted(metrics):  # always in the same order, because two workers in different orders could deadlock
         new = metrics[actor]
         await conn.execute(
             """
@@ -188,8 +204,8 @@ async def processes(conn: Connection) -> list[Process]:
              LATERAL (SELECT extract(epoch FROM clock_timestamp() - seen_at)::float AS silent_seconds,
                              coalesce(ended_at >= seen_at AND ended_at <> 'infinity', false) AS ended) silence,
              LATERAL (SELECT silent_seconds < %s AND NOT ended AS alive) life,
-             -- a process that has ended, or whose host is gone, has no connection; another one may have the same pid later,
-             -- and a pooler clears its session and gives it to others
+             -- A process that has ended, or whose host is gone, has no connection. A backend with the same pid may be another
+             -- one, of a later connection. Or it may be the session of a pooler, which clears it and gives it to others.
              LATERAL (SELECT NOT alive AND NOT ended AND EXISTS (
                    SELECT FROM pg_stat_activity a WHERE a.pid = h.backend_pid AND a.backend_start <= h.seen_at
                    AND a.query <> 'DISCARD ALL' AND a.state_change < h.seen_at + interval '15 seconds') AS frozen) ice
@@ -203,11 +219,13 @@ async def processes(conn: Connection) -> list[Process]:
 
 
 def _replaced(processes: Sequence[Process]) -> set[str]:
-    """The names of those that are gone and that another one has replaced: one of the same kind, for the same queues, that was
-    started after their last heartbeat, first of all on the same host. Each replaces one. What has replaced another one may be
-    gone itself, and be replaced."""
+    """The names of the gone processes that another process has replaced.
+
+    A replacement is of the same kind, is for the same queues, and was started after the last heartbeat of the gone process. One
+    on the same host is preferred. Each process replaces only one. A replacement may be gone itself, and have a replacement.
+    """
     free, replaced = list(processes), set()
-    # the latest first: whatever was started after it was started after the others, too
+    # The latest is first. A process that was started after the latest heartbeat can replace any of the others, too.
     gone = sorted((each for each in processes if each.gone), key=lambda each: each.seen_at, reverse=True)
     for only_same_host in (True, False):
         for lost in gone:

@@ -1,10 +1,14 @@
-"""Takes connections from a pool of psycopg, and gives them back, so that no cancelled request loses one.
+"""Takes connections from a pool of psycopg and gives them back, so that a cancelled request never loses one.
 
-psycopg_pool loses a connection if `putconn` is cancelled while the pool's lock is taken, and its queue of waiting clients does
-not stand every cancellation either. So a request never waits in that queue itself: it waits for one of `size` places, which is
-an `asyncio.Semaphore`, and only with a place asks for a connection, in a task. If the request is cancelled, the task continues,
-and gives back whatever it gets. Mostly there is nothing to wait for, as the pool has a connection and its lock is free: then a
-request calls the pool itself, which does not suspend it, so that no cancellation can come in between.
+psycopg_pool has two faults (decision 24). It loses a connection if `putconn` is cancelled while the pool's lock is taken. And
+it may lose a connection or a cancellation if `getconn` is cancelled while it waits in the pool's queue.
+
+So a request does not wait in that queue. It waits for one of `size` places, which are an `asyncio.Semaphore`. When it has a
+place, it asks the pool for a connection in a task. If the request is cancelled, the task continues, and gives back the
+connection that it gets.
+
+Mostly there is nothing to wait for: the pool has an idle connection, and its lock is free. Then a request calls the pool
+directly, without a task. Such a call does not suspend, so no cancellation can happen during it.
 """
 
 import asyncio
@@ -18,46 +22,72 @@ from typing import Any
 from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from schemas.postgres.connection import Connection
+from schemas.postgres.connection import Connection, Result
 from schemas.postgres.liveness import LivenessMonitor
+
+
+class DetachedTasks:
+    """Tasks that continue to their end if the request that started them is cancelled."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[Any]] = set()  # the event loop itself keeps no reference to a task
+
+    def start(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        """Starts the work. To wait for it without cancelling it, use `asyncio.shield`."""
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    async def wait(self, *, seconds: float) -> None:
+        """Waits until all tasks have ended, for at most `seconds`."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=seconds)
 
 
 @dataclass(frozen=True)
 class PoolState:
-    """The connections of one pool, in numbers, and the requests that wait for one."""
+    """The numbers of the connections of one pool, and of the requests that wait for one."""
 
     name: str
-    most: int
+    most: int  # connections that the pool may have
     in_use: int
     idle: int
-    missing: int  # being connected; or lost, if it stays so
-    waiting: int
+    missing: int  # connections that are being made; if the number stays, they are lost
+    waiting: int  # requests
 
 
 class Checkouts:
-    """The connections of one pool that are in use, at most `size`."""
+    """Takes connections from one pool: at most `size` are in use at a time."""
 
     def __init__(self, name: str, pool: AsyncConnectionPool[Connection], size: int, monitor: LivenessMonitor) -> None:
-        self._name, self._pool, self._size, self._monitor = name, pool, size, monitor
+        self._name = name
+        self._pool = pool
+        self._size = size
+        self._monitor = monitor
         self._places = asyncio.Semaphore(size)
-        self._free, self._waiting = size, 0
-        self._tasks: set[asyncio.Task[Any]] = set()  # the event loop itself keeps no reference to a task
+        self._free = size  # places that nobody has
+        self._waiting = 0  # requests
+        self._tasks = DetachedTasks()
         self._failures_before = 0  # attempts to connect that had failed when the last one succeeded
-        self.in_use = 0
+        self.in_use = 0  # connections that requests have
 
     def record_connected(self) -> None:
-        """Call it when the pool has made a connection."""
+        """The pool calls this when it has made a connection."""
         self._failures_before = self._failures()
 
     def is_connection_expected(self) -> bool:
-        """Whether one is in use, or is being made: the last attempt to connect that has ended did not fail."""
+        """Whether there is a connection, or will be one soon.
+
+        This is so while one is in use, and if the last attempt to connect that has ended did not fail.
+        """
         return self.in_use > 0 or self._failures() == self._failures_before
 
     def _failures(self) -> int:
         return self._pool.get_stats().get("connections_errors", 0)
 
     async def take_now(self) -> Connection | None:
-        """A connection that the pool has, if nobody waits for one; else None. It does not suspend."""
+        """An idle connection of the pool. None: there is none, or others wait for one. It does not suspend."""
         idle = self._pool._pool
         if self._places.locked() or not _is_free(self._pool._lock) or not idle or _is_closed(idle[0]):
             return None
@@ -72,15 +102,18 @@ class Checkouts:
         return conn
 
     async def take(self, seconds: float) -> Connection:
-        """A connection, first come, first served. Limit the wait for it with `asyncio.timeout`; after `seconds` with a place
-        it raises PoolTimeout."""
+        """A connection. Requests get theirs in the order in which they asked.
+
+        The wait for a place has no limit: limit it with `asyncio.timeout`. With a place, PoolTimeout is raised if the pool has
+        no connection after `seconds`.
+        """
         self._waiting += 1
         try:
             await self._places.acquire()
             self._free -= 1
-            taking = self._start(self._take(seconds))
+            taking = self._tasks.start(self._take(seconds))
             try:
-                conn: Connection = await asyncio.shield(taking)
+                conn = await asyncio.shield(taking)
             except BaseException:  # cancelled, or Postgres is away
                 taking.add_done_callback(self._give_up)
                 raise
@@ -90,23 +123,19 @@ class Checkouts:
         return conn
 
     async def return_connection(self, conn: Connection) -> None:
-        """Gives back what `take` or `take_now` returned, also if the caller is cancelled meanwhile."""
+        """Gives back what `take` or `take_now` has returned, even if the caller is cancelled during the call."""
         self.in_use -= 1
         is_idle = conn.pgconn.transaction_status == TransactionStatus.IDLE
         if is_idle and _is_free(self._pool._lock) and not self._pool._waiting:
             await self._return_connection(conn)  # it does not suspend
         else:
-            await asyncio.shield(self._start(self._return_connection(conn)))
-
-    def _start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+            await asyncio.shield(self._tasks.start(self._return_connection(conn)))
 
     async def _take(self, seconds: float) -> Connection:
-        """A connection that the server has not closed; idle ones that died with a restart of Postgres are replaced. Raises
-        PoolTimeout."""
+        """A connection that the server has not closed. Raises PoolTimeout after `seconds`.
+
+        After a restart of Postgres, the idle connections of the pool are closed. Each that it finds is replaced.
+        """
         ends = time.monotonic() + seconds
         conn = await self._get(seconds)
         while _is_closed(conn):
@@ -123,11 +152,11 @@ class Checkouts:
             raise
 
     def _give_up(self, taking: asyncio.Task[Connection]) -> None:
-        """After a request that did not get its connection."""
+        """Called at the end of a task whose request has gone: gives back its place, and the connection if it has got one."""
         if taking.cancelled() or taking.exception() is not None:
             self._release()
         else:
-            self._start(self._return_connection(taking.result()))
+            self._tasks.start(self._return_connection(taking.result()))
 
     async def _return_connection(self, conn: Connection) -> None:
         try:
@@ -141,21 +170,21 @@ class Checkouts:
         self._places.release()
 
     async def close(self) -> None:
-        """Closes the pool, after what is still being given back."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=2)
+        """Closes the pool. Before that, it waits for connections that are being given back, for at most two seconds."""
+        await self._tasks.wait(seconds=2)
         await self._pool.close(timeout=2)
 
     def state(self) -> PoolState:
-        """The pool's connections now."""
+        """The present numbers."""
         stats = self._pool.get_stats()
-        taken, idle = self._size - self._free, stats["pool_available"]
+        taken = self._size - self._free
+        idle = stats["pool_available"]
         missing = max(0, stats["pool_size"] - idle - taken)
         return PoolState(self._name, self._size, in_use=taken, idle=idle, missing=missing, waiting=self._waiting)
 
 
 def _is_free(lock: asyncio.Lock) -> bool:
-    """Whether it can be taken without a suspension. While it is handed over to who waits for it, it is not locked."""
+    """Whether the lock can be taken without suspending. A lock that is handed over to a waiter is not locked, but not free."""
     return not lock.locked() and not lock._waiters
 
 
@@ -164,8 +193,11 @@ def _is_closed(conn: Connection) -> bool:
 
 
 def _remove_expired(waiting: deque[Any]) -> None:
-    """psycopg_pool removes a client that has waited in vain only when it has a connection for it: while Postgres is away, its
-    queue would grow with each request."""
+    """Removes the clients from the pool's queue that have waited in vain.
+
+    psycopg_pool removes such a client only when it has a connection for it. While Postgres is away, the queue would grow with
+    each request.
+    """
     for client in [client for client in waiting if client.error is not None]:
         with suppress(ValueError):
             waiting.remove(client)

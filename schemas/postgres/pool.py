@@ -11,7 +11,7 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from schemas.errors import Unavailable
-from schemas.postgres.checkouts import Checkouts, PoolState
+from schemas.postgres.checkouts import Checkouts, DetachedTasks, PoolState
 from schemas.postgres.connection import (
     CONNECTION_OPTIONS,
     STATEMENT_FAILED,
@@ -30,8 +30,8 @@ from schemas.postgres.server.writes import check_writable
 from schemas.servers.postgres_hosts import hosts_of
 from schemas.settings import Settings
 
-# The sizes of the two pools: for most requests, and for those that must not queue behind them. In addition, an API process has
-# one connection that listens for live events, and the liveness monitor's probe.
+# The sizes of the two pools. The first is for most requests. The second is for requests that must not queue behind them. In
+# addition, an API process has a connection that listens for live events, and the probe of the liveness monitor.
 POOL_SIZE, UNQUEUED_SIZE = 16, 8
 BUSY_SECONDS = 5.0  # the longest wait for a connection while all are in use and Postgres is alive
 ANSWER_SECONDS = 1.5  # the probe is asked at least that often
@@ -39,10 +39,13 @@ BULK_WAIT_SECONDS = 20  # the longest wait of a request with many transactions
 
 
 class Database:
-    """The connections of one API process. If Postgres is away, a request gets PoolTimeout after `stint_connect_seconds`; if all
-    connections are in use or being made while Postgres answers, PoolBusy after BUSY_SECONDS. If Postgres becomes unresponsive,
-    a request that has a connection gets OperationalError within two seconds. A cancelled request gives back what it has,
-    whenever it is cancelled."""
+    """The connections of one API process to Postgres.
+
+    - If Postgres is away, a request gets PoolTimeout after `stint_connect_seconds`.
+    - If all connections are in use or being made while Postgres answers, a request gets PoolBusy after BUSY_SECONDS.
+    - If Postgres stops responding, a request that has a connection gets OperationalError within two seconds.
+    - A request that is cancelled gives back its connection, whenever it is cancelled.
+    """
 
     def __init__(self, settings: Settings, *, size: int = POOL_SIZE) -> None:
         self._settings = settings
@@ -60,8 +63,8 @@ class Database:
         self._bulk_slots = asyncio.Semaphore(max(1, size // 4))
         self._checking: asyncio.Task[None] | None = None
         self._renewing: asyncio.Task[None] | None = None
-        self.disk_was_full = False  # whether a statement has found the disk full, and no look has found space since
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self.disk_was_full = False  # whether a statement has found the disk full, and no check has found space since
+        self._tasks = DetachedTasks()
 
     async def open(self) -> None:
         """Starts to connect, without waiting, so that the API starts even while Postgres is away."""
@@ -70,8 +73,7 @@ class Database:
         self._monitor.open()
 
     async def close(self) -> None:
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=2)
+        await self._tasks.wait(seconds=2)
         await self._monitor.close()
         await asyncio.gather(self._queued.close(), self._unqueued.close())
 
@@ -100,10 +102,15 @@ class Database:
 
     @asynccontextmanager
     async def connection(self, *, queued: bool = True) -> AsyncIterator[Connection]:
-        """One connection, in autocommit: a single statement needs no transaction. With `queued=False` it comes from the pool
-        whose requests do not queue behind all others. After a change of access it returns when no process uses what it read
-        before; it has given back the connection then."""
-        checkouts, must_wait = self._queued if queued else self._unqueued, False
+        """Yields one connection, in autocommit: a single statement needs no transaction.
+
+        With `queued=False` the connection comes from the pool for requests that must not queue behind all others.
+
+        If the block has changed somebody's access, the end of the block waits until no process uses what it read of it before.
+        The connection is given back before this wait.
+        """
+        checkouts = self._queued if queued else self._unqueued
+        must_wait = False
         try:
             with self._monitor.track():  # includes the wait for a connection
                 conn = await checkouts.take_now() or await self._wait_for(checkouts)
@@ -127,12 +134,17 @@ class Database:
                 await wait_for_leases()
 
     async def _wait_for(self, checkouts: Checkouts) -> Connection:
-        """A connection, after at most `stint_connect_seconds`; in the queue, while Postgres answers, after BUSY_SECONDS."""
-        longest = seconds = self._settings.stint_connect_seconds
-        limit: AbstractAsyncContextManager[None] = nullcontext()
+        """A connection. Raises PoolTimeout or PoolBusy if there is none in time.
+
+        The wait ends after `stint_connect_seconds`. In the queue it lasts up to BUSY_SECONDS while Postgres answers.
+        """
         started = time.monotonic()
+        seconds = self._settings.stint_connect_seconds
+        longest = seconds
+        limit: AbstractAsyncContextManager[None] = nullcontext()
         if checkouts is self._queued:
-            longest, limit = BUSY_SECONDS, self._monitor.timeout_while_alive(seconds)
+            longest = BUSY_SECONDS
+            limit = self._monitor.timeout_while_alive(seconds)
         try:
             with self._monitor.asking():
                 async with asyncio.timeout(longest), limit:
@@ -148,8 +160,11 @@ class Database:
 
     @asynccontextmanager
     async def bulk_connection(self) -> AsyncIterator[Connection]:
-        """One connection for a request with many transactions. At most a quarter of the pool is used for such requests, and one
-        that waits has no connection, so that short requests continue. Raises Unavailable after BULK_WAIT_SECONDS."""
+        """Yields one connection for a request with many transactions. Raises Unavailable after BULK_WAIT_SECONDS.
+
+        Such requests use at most a quarter of the pool at a time. Further ones wait without a connection. So short requests are
+        not delayed.
+        """
         try:
             async with asyncio.timeout(BULK_WAIT_SECONDS):
                 await self._bulk_slots.acquire()
@@ -163,7 +178,7 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self, *, queued: bool = True) -> AsyncIterator[Connection]:
-        """One connection inside a transaction: committed at the end, rolled back on any exception."""
+        """Yields one connection inside a transaction. It is committed at the end, and rolled back on any exception."""
         async with self.connection(queued=queued) as conn:
             try:
                 async with conn.transaction():
@@ -173,45 +188,44 @@ class Database:
                 raise
 
     async def with_deadline(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """The result of a short piece of work. Raises PoolTimeout within two seconds even if Postgres is frozen: the server's
-        own statement timeout does not work then, and a cancelled statement would wait for the server too. PoolBusy: Postgres
-        answers others."""
+        """The result of a short piece of work. Raises PoolTimeout within two seconds, even if Postgres is frozen.
+
+        A frozen server does not apply its own statement timeout, and a cancelled statement waits for the server, too. So the
+        work has a task of its own, which is left alone at the deadline. PoolBusy, a PoolTimeout, means that Postgres answers
+        others.
+        """
         started = time.monotonic()
-        task = self._start(work)
+        task = self._tasks.start(work)
         try:
             done, _ = await asyncio.wait({task}, timeout=self._deadline_seconds)
         finally:
             if not task.done():
                 task.cancel()
-                task.add_done_callback(lambda late: late.cancelled() or late.exception())  # so that asyncio does not log it
+                task.add_done_callback(_ignore_error)
         if not done:
             raise self._no_connection(since=started)
         return task.result()
 
     async def to_its_end(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """The result of `work`, which continues to its end if the caller is cancelled: for work that takes something which it
-        has to give back by a statement."""
-        return await asyncio.shield(self._start(work))
+        """The result of `work`, which continues to its end even if the caller is cancelled.
 
-    def _start(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)  # the event loop itself keeps no reference to a task
-        task.add_done_callback(self._tasks.discard)
-        return task
+        It is for work that takes something which it must give back by a statement.
+        """
+        return await asyncio.shield(self._tasks.start(work))
 
     def answers(self, *, seconds: float) -> bool:
-        """Whether Postgres has answered within the last `seconds`, which are ANSWER_SECONDS or more."""
+        """Whether Postgres has answered within the last `seconds`. It must be ANSWER_SECONDS or more."""
         return self._monitor.answered_since(time.monotonic() - seconds)
 
     def note_refusal(self, error: Exception) -> None:
-        """Call it with an error of WRITES_REFUSED that happened on one of these connections, and was not raised within it."""
+        """Call it with an error of WRITES_REFUSED of one of these connections that no `connection()` block has raised."""
         if isinstance(error, psycopg.errors.DiskFull):
             self.disk_was_full = True
         elif self._renewing is None or self._renewing.done():
             self._renewing = asyncio.create_task(self._renew())
 
     async def _renew(self) -> None:
-        """Replaces all connections if a new one may write: then only the sessions of the old ones are read-only."""
+        """Replaces all connections if a new connection can write. In this case only the old sessions are read-only."""
         with suppress(*UNREACHABLE):
             async with await connect(self._settings) as conn:
                 await check_writable(conn, disk=False)
@@ -219,9 +233,15 @@ class Database:
             await self._unqueued_pool.drain()
 
     def _replace_dead_connections(self) -> None:
-        # after a restart of Postgres all idle connections are dead: replace them now, instead of at one failed request each
+        # After a restart of Postgres all idle connections are dead. Without this, each would first make a request fail.
         if self._checking is None or self._checking.done():
             self._checking = asyncio.create_task(self._check())
 
     async def _check(self) -> None:
         await asyncio.gather(self._pool.check(), self._unqueued_pool.check())
+
+
+def _ignore_error(task: asyncio.Task[Any]) -> None:
+    """Reads the error of a task that nobody waits for, so that asyncio does not log it."""
+    if not task.cancelled():
+        task.exception()

@@ -1,4 +1,4 @@
-"""Why a connection to RabbitMQ is lost, cannot be opened, or accepts no messages."""
+"""What can be wrong at RabbitMQ: a connection is lost, cannot be opened, or accepts no messages; a queue is of another kind."""
 
 import ssl
 from collections.abc import Iterator
@@ -9,11 +9,17 @@ import pika.exceptions
 
 @dataclass(frozen=True)
 class Problem:
-    """Why RabbitMQ cannot be used. `code`: `unreachable`, `refused` (the login, or the virtual host), `tls`, `blocked` (by an
-    alarm: it accepts no messages), or `unconfirmed`. `details`: what RabbitMQ or the system says."""
+    """Why RabbitMQ cannot be used. The codes are:
+
+    - `unreachable`: there is no connection;
+    - `refused`: RabbitMQ refuses the login or the virtual host;
+    - `tls`: the certificate is not valid, for example;
+    - `blocked`: RabbitMQ accepts no messages because of an alarm;
+    - `unconfirmed`: RabbitMQ does not confirm messages.
+    """
 
     code: str
-    details: str
+    details: str  # in the words of RabbitMQ or of the system
 
     def __str__(self) -> str:
         return f"{self.code}: {self.details}"
@@ -28,8 +34,8 @@ class ConnectionLost(Exception):
 
 
 def lost(reason: BaseException) -> ConnectionLost:
-    """What pika says of a connection that is lost, or could not be opened: the innermost cause has the words."""
-    causes = list(_causes(reason))
+    """The ConnectionLost for an error of pika, which is one that a connection was lost with, or could not be opened with."""
+    causes = list(_causes(reason))  # the last is the innermost: its words are the clearest
     for cause in causes:
         if isinstance(cause, pika.exceptions.ProbableAuthenticationError | pika.exceptions.ProbableAccessDeniedError):
             # its text contains RabbitMQ's words in quotes: (403) 'ACCESS_REFUSED - Login was refused …'
@@ -44,8 +50,33 @@ def lost(reason: BaseException) -> ConnectionLost:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, and those that it contains."""
+    """The error, then all errors that it contains."""
     yield error
     inner = [*error.args, *getattr(error, "exceptions", ()), getattr(error, "exception", None)]
     for each in dict.fromkeys(one for one in inner if isinstance(one, BaseException)):
         yield from _causes(each)
+
+
+def describe_difference(queue: str, refusal: str) -> str:
+    """A sentence without full stop: how the queue is, and how Stint would declare it. `refusal`: RabbitMQ's words.
+
+    For RabbitMQ's words in another form, the sentence contains them as they are.
+    """
+    # inequivalent arg 'x-queue-type' for queue 'timers' in vhost '/': received none but current is the value 'quorum' of …
+    name = refusal.partition("inequivalent arg '")[2].partition("'")[0]
+    declared, _, current = refusal.partition(": received ")[2].partition(" but current is ")
+    if not (name and current):
+        return f"The queue {queue} is not as Stint would declare it: {refusal}"
+    if name == "x-queue-type":
+        return f"The queue {queue} is of the type {_value(current, 'classic')}, and STINT_QUEUE_TYPE says {_value(declared)}"
+    return f"The queue {queue} has {name}={_value(current)}, and Stint would declare {_value(declared)}"
+
+
+def _value(words: str, none: str = "none") -> str:
+    """The value in RabbitMQ's words, which are like `the value 'quorum' of type 'longstr'`, `'quorum'`, `none` or `true`.
+
+    `none`: what to return for `none`.
+    """
+    if "'" in words:
+        return words.split("'")[1]
+    return none if words == "none" else words

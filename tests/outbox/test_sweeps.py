@@ -14,7 +14,7 @@ from pika.frame import Method
 from pika.spec import Basic
 
 from actors.runtime import relay, rescuer
-from actors.runtime.broker import declare_queues, describe_difference, queue_arguments, xq_arguments
+from actors.runtime.broker import declare_queues, queue_arguments, xq_arguments
 from actors.runtime.relay import Outgoing
 from schemas.diagnosis.finding import Finding
 from schemas.diagnosis.findings import diagnose
@@ -26,7 +26,7 @@ from schemas.outbox.dead_letters import replays
 from schemas.outbox.dead_letters.replays import NewReplay
 from schemas.postgres.connection import Connection
 from schemas.rabbitmq.amqp import Amqp
-from schemas.rabbitmq.problems import ConnectionLost
+from schemas.rabbitmq.problems import ConnectionLost, describe_difference
 from schemas.settings import Settings
 from tests.outbox.rows import QUEUE, connected, message, over, states
 from tests.support.installation import SECRET_KEY, emptied, new_database
