@@ -22,7 +22,7 @@ PORTS = {"http": 80, "https": 443}
 async def report(settings: Settings, *, api_url: str | None, run: Run | None = None) -> dict[str, Any]:
     """The status and what is wrong, as JSON of `status` and `findings`. The parameters are those of `collect`."""
     status = await collect(settings, api_url=api_url, run=run)
-    return {"status": _as_json(status), "findings": [asdict(finding) for finding in diagnose(status)]}
+    return {"status": as_json(status), "findings": [asdict(finding) for finding in diagnose(status)]}
 
 
 async def collect(settings: Settings, *, api_url: str | None, run: Run | None = None) -> InstallationStatus:
@@ -97,7 +97,8 @@ async def _probe_api(url: str | None) -> str:
     return f"is not ready: {' '.join(map(str, problems))}".rstrip(".") if isinstance(problems, list) else "ok"
 
 
-def _as_json(status: InstallationStatus) -> dict[str, Any]:
+def as_json(status: InstallationStatus) -> dict[str, Any]:
+    """The part of the status that `./stint status` shows."""
     return {
         "servers": status.servers,
         "cures": status.cures,

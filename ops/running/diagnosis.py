@@ -17,14 +17,17 @@ from ops.state import State
 
 Json = dict[str, Any]
 
+# What is printed first if this process has looked itself, because this machine runs no `./stint up`, as on a host with systemd.
+NO_UP = "No ./stint up runs here. As this shell sees it, with its own settings:"
+
 
 class Report(NamedTuple):
-    """What was found, and by whom: `asked` is the `up` that was asked, None if this process has looked itself."""
+    """What was found, and by whom."""
 
     status: Json
     findings: list[Json]
-    asked: Json | None
-    source: str  # a sentence
+    asked: Json | None  # the `up` that was asked; None: this process has looked itself
+    source: str  # who has looked, as a sentence
 
 
 def run_status(args: argparse.Namespace) -> int:
@@ -33,10 +36,15 @@ def run_status(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(report.status | {"asked": report.asked}, indent=2, ensure_ascii=False))
     else:
-        with _of_this_version(report):
-            shown = _shown(report.status)
-        print("\n".join([report.source, *shown]))
+        show_status(report)
     return 0
+
+
+def show_status(report: Report) -> None:
+    """Prints the status for a person."""
+    with _of_this_version(report):
+        shown = _shown(report.status)
+    print("\n".join([report.source, *shown]))
 
 
 def run_doctor(args: argparse.Namespace) -> int:
@@ -44,7 +52,13 @@ def run_doctor(args: argparse.Namespace) -> int:
     report = _report(State(args.state))
     if args.json:
         print(json.dumps(report.findings, indent=2, ensure_ascii=False))
-        return 1 if report.findings else 0
+    else:
+        show_findings(report)
+    return 1 if report.findings else 0
+
+
+def show_findings(report: Report) -> None:
+    """Prints for a person what is wrong."""
     with _of_this_version(report):
         found = [[escape_control(finding[part]) for part in ("what", "why", "do")] for finding in report.findings]
     print(f"{report.source}\n")
@@ -53,12 +67,11 @@ def run_doctor(args: argparse.Namespace) -> int:
         print(table((), [("  why:", why), ("  do: ", do)]), end="\n\n")
     number = len(report.findings)
     print(f"{counted(number, 'problem')} found." if number else colour("Nothing is wrong.", "green"))
-    return 1 if number else 0
 
 
 @contextmanager
 def _of_this_version(report: Report) -> Iterator[None]:
-    """Raises CommandError if the `up` that was asked says something else than this version's does."""
+    """Raises CommandError if the block cannot show a report, because the `up` that was asked is of another version."""
     try:
         yield
     except (KeyError, TypeError, AttributeError) as error:
@@ -84,7 +97,7 @@ def _report(state: State) -> Report:
     elif state.running() is not None:
         source = "No ./stint up runs on the database of DATABASE_URL. As this shell sees it:"
     else:
-        source = "No ./stint up runs here. As this shell sees it, with its own settings:"
+        source = NO_UP
     os.environ.update(state.environment())
     import asyncio
 

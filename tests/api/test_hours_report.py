@@ -6,6 +6,8 @@ from typing import Any
 
 from tests.support.answers import problem
 from tests.support.given import Given
+from tests.support.installation import CHECKOUT
+from tests.support.pages import assert_answers, sample
 
 PATH = "/api/reports/hours"
 MARCH: dict[str, Any] = {"startDate": "2026-03-01", "endDate": "2026-03-31"}
@@ -13,7 +15,7 @@ MARCH: dict[str, Any] = {"startDate": "2026-03-01", "endDate": "2026-03-31"}
 
 def test_the_firm_sees_all_hours_and_a_customer_its_own_approved_ones(given: Given) -> None:
     admin, by = given.admin(), given.person()
-    task = given.task(admin, given.customer(admin, rounding={"increment": 15, "mode": "up"}))
+    task = given.task(admin, given.customer(admin, name="Acme", rounding={"increment": 15, "mode": "up"}))
     approved = given.bill(by, task, minutes=50)
     assert admin.patch(f"/api/time-bills/{approved['id']}", {"status": "approved"})["minutes"] == 60
     given.bill(by, task, start="2026-03-09T09:00:00Z", minutes=31)
@@ -25,6 +27,7 @@ def test_the_firm_sees_all_hours_and_a_customer_its_own_approved_ones(given: Giv
         "bills": 2, "seconds": 81 * 60, "minutes": 105, "approvedMinutes": 60, "unapprovedMinutes": 45, "notInXeroMinutes": 60
     }  # fmt: skip
     assert found["totals"] == totals
+    assert_answers(sample(CHECKOUT / "docs/api.md", '{"groupBy"'), by.get(PATH, groupBy="customer,month", **only))
     assert [(item["week"], item["minutes"]) for item in found["items"]] == [("2026-03-02", 60), ("2026-03-09", 45)]
     assert [(item["customerId"], item["minutes"]) for item in found["subtotals"]] == [(task["customerId"], 105)]
     by_customer = {item["customerId"]: item["minutes"] for item in by.get(PATH, userId="me", **MARCH)["items"]}

@@ -1,5 +1,6 @@
 """The working hours in each person's profile: their own values and the firm's."""
 
+import json
 from typing import Any
 
 import pytest
@@ -7,6 +8,8 @@ import pytest
 from tests.support.answers import Json, refused_fields
 from tests.support.apis import Another
 from tests.support.given import Given, Person
+from tests.support.installation import CHECKOUT
+from tests.support.pages import sample
 
 PATH = "/api/me/working-hours"
 FIRM: Json = {
@@ -25,15 +28,18 @@ def test_what_a_person_has_not_set_is_the_firms_value(given: Given, another: Ano
 
     settings = {
         "STINT_WORKING_DAYS": "sun-thu", "STINT_WORKING_HOURS": "08:00-16:00", "STINT_HOURS_A_DAY": "6",
-        "STINT_REMINDERS": "on", "STINT_TIMEZONE": "Asia/Tokyo",
+        "STINT_REMINDERS": "on", "STINT_TIMEZONE": "Europe/Berlin",
     }  # fmt: skip
     elsewhere = Given(another(**settings))
     firm = {
         "days": ["mon", "tue", "wed", "thu", "sun"], "start": "08:00", "end": "16:00", "hoursPerDay": 6,
-        "reminders": True, "timeZone": "Asia/Tokyo",
+        "reminders": True, "timeZone": "Europe/Berlin",
     }  # fmt: skip
     assert elsewhere.with_token(other.token).get(PATH) == FIRM | firm
-    assert elsewhere.with_token(by.token).get(PATH) == FIRM | own | {"start": "08:00", "timeZone": "Asia/Tokyo"}
+    assert elsewhere.with_token(by.token).get(PATH) == FIRM | own | {"start": "08:00", "timeZone": "Europe/Berlin"}
+    shown = json.loads(sample(CHECKOUT / "docs/api.md", '{"days"'))
+    changed = {name: shown[name] for name in ("days", "end", "hoursPerDay", "daysOff")}
+    assert elsewhere.with_token(other.token).patch(PATH, changed) == shown
     elsewhere.close()
 
     assert by.patch(PATH, {"days": None, "hoursPerDay": None})["fromFirm"] == ["days", "start", "hoursPerDay"]

@@ -2,17 +2,26 @@
 
 import re
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import yaml
 from psycopg.conninfo import conninfo_to_dict
 
+from ops.running import diagnosis
+from ops.running.diagnosis import NO_UP, Report
+from ops.status import as_json
+from schemas.diagnosis.findings import diagnose
+from schemas.diagnosis.status import InstallationStatus
+from schemas.messages import QUEUES
+from schemas.outbox.heartbeats import Process
+from schemas.outbox.metrics import QueueDepth
 from schemas.setting_values import amqp_urls
 from schemas.settings import Settings
 from tests.deploy import units
 from tests.support.installation import CHECKOUT
-from tests.support.pages import blocks
+from tests.support.pages import blocks, sample
 
 ONE_HOST, THREE_HOSTS = CHECKOUT / "docs" / "deployment.md", CHECKOUT / "docs" / "three-hosts.md"
 FILES = CHECKOUT / "ops" / "deploy" / "hosts"
@@ -90,3 +99,22 @@ def test_each_step_names_what_exists(page: Path) -> None:
     text = "".join(block.text for block in blocks(page, "sh"))
     named = set(re.findall(r"(?:/srv/stint/|apply -k )([\w./*-]+)", text)) - {".venv/bin/python", "ops/deploy/hosts/"}
     assert named and [path for path in named if not list(CHECKOUT.glob(path))] == []
+
+
+def test_the_guide_shows_what_the_commands_print_on_three_hosts_that_work(capsys: pytest.CaptureFixture[str]) -> None:
+    now = datetime.now(UTC)
+    served = [("relay", []), *(("work", names.split("-")) for names in ("timers", "bills", "xero-slack-mail"))]
+    status = InstallationStatus(
+        servers={"Postgres": "ok", "RabbitMQ": "ok", "API": "ok", "mail": "not set", "Xero": "not set", "Slack": "not set"},
+        queues=[QueueDepth(name=name) for name in QUEUES],
+        processes=[
+            Process(process=f"{host}:{number}", kind=kind, queues=queues, started_at=now, seen_at=now, alive=True)
+            for host in NAMES
+            for number, (kind, queues) in enumerate(served)
+        ],
+    )
+    assert diagnose(status) == []
+    report = Report(as_json(status), [], None, NO_UP)
+    diagnosis.show_findings(report)
+    diagnosis.show_status(report)
+    assert sample(THREE_HOSTS, NO_UP) == capsys.readouterr().out

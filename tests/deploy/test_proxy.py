@@ -12,10 +12,11 @@ import pytest
 
 from ops.up.packages.debian import Packages
 from ops.up.processes import end, spawn
-from tests.deploy.test_guide import NAMES, filled
+from tests.deploy.test_guide import NAMES, THREE_HOSTS, filled
 from tests.support.answers import assert_cors, problem
 from tests.support.debian import system_program
 from tests.support.installation import Installation, eventually, free_port
+from tests.support.pages import as_pattern, sample
 from tests.support.tls import Authority
 
 PACKAGES = Packages("haproxy", ("haproxy",), megabytes=2, with_dependencies=True)
@@ -71,6 +72,9 @@ def test_without_an_api_the_proxy_answers_in_the_form_of_the_api(proxy: httpx2.C
         refused = proxy.get(path, headers={"Origin": "https://elsewhere.example"})
         assert "Nothing was changed" in problem(refused, 503)["detail"] and refused.headers["retry-after"] == "1"
         assert refused.headers["cache-control"] == "no-store"
+    shown = sample(THREE_HOSTS, "HTTP/2 503").replace("049a471b-", "")  # the beginning of its request's id
+    headers = "".join(f"{name}: {value}\n" for name, value in refused.headers.items())
+    assert re.fullmatch(as_pattern(shown), f"HTTP/2 503\n{headers}\n{refused.text}\n", re.DOTALL), headers
 
     own.start("api")
     ready = eventually(lambda: (answer := proxy.get("/health/ready")).status_code == 200 and answer, seconds=60)

@@ -1,11 +1,15 @@
-"""The command blocks of the documents, pasted into a shell as a reader pastes them, and what they print."""
+"""The blocks of the documents. Commands are pasted into a shell as a reader pastes them, and what they print is compared with
+the page; so are answers of the API with the JSON that a page shows.
+"""
 
+import json
 import re
 import subprocess
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ops.state import CHECKOUT
 from tests.support.up import Up
@@ -75,5 +79,40 @@ def assert_prints(step: Step, output: str) -> None:
     """Compares the output with what the page shows. There … stands for what differs from run to run or is left out; all else
     is as it is shown."""
     if step.shown is not None:
-        pattern = re.escape(step.shown.strip()).replace("…", ".*")
+        pattern = as_pattern(step.shown.strip())
         assert re.fullmatch(pattern, output.strip(), re.DOTALL), f"{step.commands}\nprints\n{output}"
+
+
+def as_pattern(shown: str) -> str:
+    """A regular expression for the text, in which … stands for any characters. It needs `re.DOTALL`."""
+    return re.escape(shown).replace("…", ".*")
+
+
+def sample(page: Path, begins: str) -> str:
+    """The page's only block that begins with this text. The answers that pages show are such blocks."""
+    [text] = [block.text for block in blocks(page) if block.text.startswith(begins)]
+    return text
+
+
+def assert_answers(shown: str, answer: Any) -> None:
+    """Compares an answer with the JSON that a page shows. In a text, … stands for any characters. As the name of a field it
+    stands for all fields that are left out. Everything else is as it is shown; fields have no order."""
+    differences = list(_differences(json.loads(shown), answer, ""))
+    assert not differences, "\n".join(differences)
+
+
+def _differences(shown: Any, answer: Any, path: str) -> Iterator[str]:
+    if isinstance(shown, dict) and isinstance(answer, dict):
+        names = shown.keys() - {"…"}
+        if not names <= answer.keys() or ("…" not in shown and names != answer.keys()):
+            yield f"{path}: the page shows the fields {sorted(names)}, the answer has {sorted(answer)}"
+        for name in sorted(names & answer.keys()):
+            yield from _differences(shown[name], answer[name], f"{path}.{name}")
+    elif isinstance(shown, list) and isinstance(answer, list) and len(shown) == len(answer):
+        for number, (one, other) in enumerate(zip(shown, answer, strict=True)):
+            yield from _differences(one, other, f"{path}[{number}]")
+    elif isinstance(shown, str) and isinstance(answer, str):
+        if not re.fullmatch(as_pattern(shown), answer, re.DOTALL):
+            yield f"{path}: the page shows {shown!r}, the answer has {answer!r}"
+    elif (type(shown), shown) != (type(answer), answer):
+        yield f"{path}: the page shows {shown!r}, the answer has {answer!r}"

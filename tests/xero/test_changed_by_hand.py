@@ -10,15 +10,20 @@ from schemas.diagnosis.status import InstallationStatus
 from tests.support.answers import problem
 from tests.support.firm_with_xero import Firm
 from tests.support.given import Json
-from tests.support.installation import eventually
+from tests.support.installation import CHECKOUT, eventually
+from tests.support.pages import assert_answers, sample
 
 ACCEPT = "/api/xero/time-bills/accept"
 SEND = "/api/xero/time-bills/send"
+PAGE = CHECKOUT / "docs/xero.md"
 
 
-def synced(firm: Firm, minutes: int = 60, day: str = "2026-03-02") -> Json:
+def synced(firm: Firm, minutes: int = 60, day: str = "2026-03-02", memo: str = "") -> Json:
     """A synced bill whose project is the only one that is checked."""
-    bill = firm.wait_for_status(firm.approved(minutes, day), "synced")
+    bill = firm.bill(minutes, day)
+    if memo:
+        firm.by.patch(f"/api/time-bills/{bill['id']}", {"memo": memo})
+    bill = firm.wait_for_status(firm.change(bill, status="approved"), "synced")
     firm.check_only_its_project()
     return bill
 
@@ -92,8 +97,8 @@ def test_a_deleted_entry_is_noticed_and_created_again_only_when_an_admin_wants_i
 
 
 def test_what_is_in_xero_can_be_accepted_until_it_changes_again(firm: Firm) -> None:
-    bill = synced(firm)
-    change(firm, bill, duration=5)
+    bill = synced(firm, memo="Moved the server")
+    assert_answers(sample(PAGE, '{"…": "…", "minutes"'), change(firm, bill, duration=5))
 
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda _: choose(firm, ACCEPT, bill), range(8)))
