@@ -133,6 +133,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.collect()
     gc.freeze()  # the modules and tests stay until the end: no collection has to look at them again
     gc.enable()
+    gc.set_threshold(20_000)  # a collection looks at what the tests before have left: in a long run, a sixth of the time
     runs_tests = hasattr(session.config, "workerinput") or not getattr(session.config.option, "numprocesses", None)
     if runs_tests and any(map(_needs_servers, session.items)):
         servers.launch()

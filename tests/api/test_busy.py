@@ -20,7 +20,7 @@ from tests.support.answers import problem
 from tests.support.given import Given, Person
 from tests.support.installation import Installation, eventually
 
-pytestmark = pytest.mark.exclusive(waits=True)
+pytestmark = pytest.mark.exclusive(uses="little")
 
 ERROR_SECONDS = 2.5  # "within about 2 seconds"
 LOCK_SECONDS = 2.5  # longer than a request waits for an unresponsive Postgres, shorter than BUSY_SECONDS

@@ -78,7 +78,7 @@ def test_options_answers_204_without_a_token(template: str, stint: Installation)
     assert_cors(answer)
 
 
-@pytest.mark.exclusive(waits=True)
+@pytest.mark.exclusive(uses="little")
 def test_options_does_not_use_postgres(without_postgres: Installation) -> None:
     answer = httpx2.options(f"{without_postgres.url}/api/tasks", headers={"Authorization": "Bearer none"})
     assert answer.status_code == 204

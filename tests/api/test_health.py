@@ -21,7 +21,7 @@ def test_a_running_stint_is_alive_and_ready(stint: Installation) -> None:
         assert (answer.status_code, answer.json()) == (200, {"status": "ok", "problems": []})
 
 
-@pytest.mark.exclusive(waits=True)
+@pytest.mark.exclusive(uses="little")
 def test_without_postgres_every_route_answers_503_within_two_seconds(another: Another) -> None:
     routes = [(method, path) for method, path in EVERY_ROUTE if TABLE[f"{method} {path}"].needs_token]
 

@@ -15,7 +15,7 @@ from tests.support.given import Json
 from tests.support.installation import Installation, eventually
 from tests.support.slack_sandbox import Member, SlackSandbox, texts
 
-pytestmark = [pytest.mark.exclusive(waits=True), pytest.mark.processes]
+pytestmark = [pytest.mark.exclusive(uses="little"), pytest.mark.processes]
 
 SORRY = "Sorry, Stint can't reach its database"
 

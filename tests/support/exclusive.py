@@ -1,6 +1,6 @@
-"""Tests that assert seconds: `@pytest.mark.exclusive`. No other test runs meanwhile, except one that is marked
-`exclusive(waits=True)`: it spends most of its time waiting, so two of these halves of the machine fit beside each other. A
-plugin of the workers of this run."""
+"""Tests that assert seconds: `@pytest.mark.exclusive`. Beside them run at most one that is marked `exclusive(uses="half")`,
+which leaves half of the machine to others most of the time, and one that is marked `exclusive(uses="little")`, which mostly
+waits. No other test runs meanwhile. A plugin of the workers of this run."""
 
 import fcntl
 import json
@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-LANES = (0, 1)  # of exclusive tests: those that load the machine, and those that wait
+USES = ("most", "half", "little")  # how much of the machine an exclusive test uses
+LANES = tuple(range(len(USES)))  # of exclusive tests: those that use the same
 FIRST_SECONDS = 60  # if the first exclusive test of a lane has not begun by then, its worker has died
 
 
 class ExclusiveTests:
     """For each lane a lock for readers and one writer, shared by processes through two files. Other tests share `running` of
-    both lanes; an exclusive one takes `waiting` of its lane first, so that no further test begins, and then `running`, when
+    all lanes; an exclusive one takes `waiting` of its lane first, so that no further test begins, and then `running`, when
     all others have ended. A process that dies releases its locks."""
 
     def __init__(self, directory: Path) -> None:
@@ -88,7 +89,7 @@ class ExclusiveTests:
 def lane_of(item: pytest.Item) -> int | None:
     """None: it does not mind others."""
     marker = item.get_closest_marker("exclusive")
-    return None if marker is None else LANES[bool(marker.kwargs.get("waits"))]
+    return None if marker is None else USES.index(marker.kwargs.get("uses", USES[0]))
 
 
 def write_lanes(directory: Path, lanes: Mapping[str, int]) -> None:

@@ -1,4 +1,4 @@
-"""Exclusive tests of the two lanes run at once and each alone in its lane; others run when both are over."""
+"""Exclusive tests of the lanes run at once and each alone in its lane; others run when all are over."""
 
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
@@ -8,12 +8,13 @@ from tests.support.exclusive import LANES, ExclusiveTests
 
 
 def test_the_lanes_run_beside_each_other_and_nothing_beside_them(tmp_path: Path) -> None:
-    loads, waits, other, second_load = (ExclusiveTests(tmp_path) for _ in range(4))
-    both, may_end, ended = Barrier(2, timeout=10), Event(), Event()
+    lanes = [ExclusiveTests(tmp_path) for _ in LANES]
+    other, second_load = ExclusiveTests(tmp_path), ExclusiveTests(tmp_path)
+    all_run, may_end, ended = Barrier(len(LANES), timeout=10), Event(), Event()
 
     def lane(plugin: ExclusiveTests, number: int) -> None:
         with plugin.exclusive(number, keep=True):
-            both.wait()
+            all_run.wait()
         with plugin.exclusive(number, keep=False):
             assert may_end.wait(10)
 
@@ -25,8 +26,8 @@ def test_the_lanes_run_beside_each_other_and_nothing_beside_them(tmp_path: Path)
         with second_load.exclusive(LANES[0], keep=False):
             return ended.is_set()
 
-    with ThreadPoolExecutor(4) as pool:
-        running = [pool.submit(lane, plugin, number) for plugin, number in ((loads, LANES[0]), (waits, LANES[1]))]
+    with ThreadPoolExecutor(len(LANES) + 2) as pool:
+        running = [pool.submit(lane, plugin, number) for plugin, number in zip(lanes, LANES, strict=True)]
         while not all((tmp_path / f"began-{number}").exists() for number in LANES):
             assert not any(future.done() for future in running)
         behind = [pool.submit(shared), pool.submit(next_of_the_lane)]
