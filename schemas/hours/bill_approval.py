@@ -26,8 +26,8 @@ from schemas.messages import SyncBill, TellRejection
 from schemas.outbox import outbox
 from schemas.postgres.connection import Connection
 
-# Bills whose sums are recalculated before a decision. One of 0 seconds may have lost its entries to a process of an earlier
-# version, which leaves it without the mark, and without a tombstone.
+# SQL condition: the bill's sum is recalculated before a decision. A process of an earlier version that moves the last entry
+# away leaves a bill of 0 seconds, without marking it as stale and without a tombstone.
 NEEDS_RECHECK = "(stale OR seconds = 0)"
 MADE_PENDING = "A memo makes a rejected bill pending: send rejectionNote without memo, or with status rejected."
 
@@ -59,25 +59,30 @@ class TimeBillChange(Body):
 
 @dataclass(frozen=True)
 class _LockedBill:
-    """The columns that a transition needs, read under the bill's lock; `recheck`: see NEEDS_RECHECK."""
+    """The columns of a bill that a transition needs, read under the bill's lock."""
 
     user_id: UUID
     status: Status
     xero_status: XeroStatus
-    recheck: bool
+    recheck: bool  # NEEDS_RECHECK
     version: int
 
 
 async def change(
     conn: Connection, bill_id: UUID, patch: TimeBillChange, *, by: User, zone: str
 ) -> TimeBill | Conflict | NotFound:
-    """Writes the memo, approves, rejects or reopens: everything in `patch`, or nothing.
+    """Writes the memo, approves, rejects or reopens: everything in `patch`, or nothing. Returns the bill, or an error.
 
-    A transition that the bill's state does not allow, or a stale version, is returned as a Conflict instead of raised, so that
-    the caller commits first: the recalculated sum of a stale bill belongs to the version in that Conflict. After a rollback,
-    other figures could get the same version, and be approved unseen. So is NotFound for a bill that turns out to be empty.
-    Raises NotFound for an unknown bill, Forbidden for what this user may not change, Invalid for fields that contradict each
-    other.
+    Two errors are returned and not raised, so that the caller commits:
+
+    - Conflict: the bill's state does not allow the transition, or the version is not the present one.
+    - NotFound: the bill is empty after its sum was recalculated.
+
+    The reason for the commit: the sum of a stale bill was recalculated, and the Conflict contains the bill with this sum and
+    its new version. After a rollback, other figures could get the same version, and somebody could approve them unseen.
+
+    Raises NotFound for an unknown bill, Forbidden for what this user may not change, and Invalid for fields that contradict
+    each other.
     """
     _check(patch)
     if patch.status == "pending":
@@ -153,9 +158,13 @@ async def _write_memo(conn: Connection, bill_id: UUID, bill: _LockedBill, memo: 
 
 
 async def approve(conn: Connection, bill_ids: Collection[UUID], *, by: User, zone: str) -> set[UUID]:
-    """Approves those of the bills that can be approved, enqueues their sync to Xero, and returns their ids. A bill of 0 minutes
-    needs no entry there: it is approved so that nobody looks at it again. A bill that is being withdrawn from Xero stays
-    approved. The caller has locked the bills, and recalculated those that need it, in earlier statements."""
+    """Approves those of the bills that can be approved, enqueues their sync to Xero, and returns their ids.
+
+    A bill of 0 minutes gets no entry in Xero, so nothing is enqueued for it. The withdrawal of a bill from Xero is cancelled:
+    the bill stays approved.
+
+    In earlier statements, the caller has locked the bills, and recalculated those that need it.
+    """
     # approved_at is clock_timestamp(), not now(): this transaction may have started before the one whose lock it waited for
     approved = await conn.all(
         """
@@ -176,7 +185,7 @@ async def approve(conn: Connection, bill_ids: Collection[UUID], *, by: User, zon
         """,
         {"by": by.id, "ids": list(bill_ids), "zone": zone},
     )
-    # Also if Xero is not connected: a connection may be made at this moment, and only this message would notice.
+    # Also if Xero is not connected: somebody may be connecting it at this moment, and only this message would notice.
     if billed := [bill_id for bill_id, minutes in approved if minutes]:
         await outbox.enqueue_many(conn, [SyncBill(bill_id=bill_id) for bill_id in billed], created_by=by.id)
     return {bill_id for bill_id, _ in approved} | set(await bill_reopening.cancel_withdrawals(conn, bill_ids, by=by))
@@ -189,7 +198,7 @@ async def get_today(conn: Connection, zone: str) -> date:
 
 
 async def find_empty(conn: Connection, bill_ids: Collection[UUID]) -> set[UUID]:
-    """Those of the bills that no entry is on."""
+    """Those of the bills that have no entries."""
     query = """
         SELECT id FROM time_bills b WHERE id = ANY(%s)
             AND NOT EXISTS (SELECT FROM time_entries e WHERE e.bill_id = b.id AND e.deleted_at IS NULL)
@@ -198,7 +207,7 @@ async def find_empty(conn: Connection, bill_ids: Collection[UUID]) -> set[UUID]:
 
 
 def why_not_approved(bill: dict[str, Any], *, today: date, empty: bool) -> str:
-    """Why this bill (a `TimeBill` as JSON) cannot be approved; `empty`: no entry is on it."""
+    """Why the bill cannot be approved, as a sentence. `bill`: a `TimeBill` as JSON. `empty`: it has no entries."""
     if bill["status"] == "approved":
         return "The bill is approved already."
     if empty:
@@ -234,8 +243,10 @@ async def _rewrite_rejection(conn: Connection, bill_id: UUID, note: str) -> None
 
 
 async def _reopen(conn: Connection, bill_id: UUID, bill: _LockedBill, *, by: User) -> None:
-    """rejected → pending. approved → pending, at once if the bill has no entry in Xero; otherwise it stays approved, and its
-    entries locked, until that entry is deleted."""
+    """Makes a rejected or approved bill pending. Raises Conflict for any other.
+
+    An approved bill that may have an entry in Xero stays approved, and its time entries locked, until the entry is deleted.
+    """
     if bill.status == "rejected":
         await reopen_rejected(conn, [bill_id])
         return

@@ -1,7 +1,7 @@
-"""Stopping timers. A stop answers at once, with the facts of its time entry; a worker creates the entry.
+"""Stops of timers. A stop is answered at once, with the id and the times of its time entry. A worker creates the entry.
 
-A timer ends now, or at an earlier time that the client sends, for a timer that somebody forgot to stop. Stops lock the user's
-row first, as do the other changes of a timer (schemas/hours/timers.py).
+A timer ends now, or at an earlier time that the client sends, because somebody forgot to stop it. A stop locks the user's row
+first, as each other change of a timer does (schemas/hours/timers.py).
 """
 
 from dataclasses import dataclass
@@ -78,14 +78,16 @@ class StopReceipt:
 
 
 async def get_running(conn: Connection, user_id: UUID) -> Timer | None:
-    """The user's running timer."""
+    """The user's running timer, or None."""
     found = await conn.value(f"SELECT {json_object(Timer, 't')}::text FROM timers t WHERE user_id = %s", (user_id,))
     return None if found is None else Timer.from_json(found)
 
 
 async def stop_now(conn: Connection, task_id: UUID, *, user_id: UUID) -> StopReceipt | None:
-    """Stops the user's timer on that task, in one statement that needs no transaction around it. None, with no effect, when no
-    such timer runs: `stop` finds out why."""
+    """Stops the user's timer on that task, in one statement that needs no transaction around it.
+
+    None: no such timer runs, and nothing was changed. Then `stop` finds out why.
+    """
     return await _receipt(
         conn,
         f"{installed('stop_timer')}(%s, %s, %s, %s)",
@@ -94,11 +96,17 @@ async def stop_now(conn: Connection, task_id: UUID, *, user_id: UUID) -> StopRec
 
 
 async def stop(conn: Connection, task_id: UUID, body: TimerStop | None = None, *, user_id: UUID) -> StopReceipt:
-    """Stops the user's timer on that task. A repeated stop returns the same receipt until the task is started again; with
-    `timer_id` it does not stop the timer that was started then.
+    """Stops the user's timer on that task.
 
-    Raises Conflict when no timer of this user is running on the task, or another one than `timer_id`, or when it was stopped
-    before with other values; NotFound when there is no such task; Invalid for an end before the start or in the future.
+    A repeated stop returns the same receipt until the task is started again. With `timer_id`, a repeated stop does not stop the
+    timer that was started since.
+
+    Raises
+
+    - Conflict: the user has no timer that runs on the task, or another one than `timer_id` runs; or the timer was stopped
+      before with other values;
+    - NotFound: there is no such task;
+    - Invalid: the end is before the start, or in the future.
     """
     body = body or TimerStop()
     await lock_user(conn, user_id)
@@ -113,12 +121,17 @@ async def stop(conn: Connection, task_id: UUID, body: TimerStop | None = None, *
 
 
 async def stop_any(conn: Connection, body: TimerStop | None = None, *, user_id: UUID, by: UUID | None) -> StopReceipt:
-    """Stops the user's timer, on whichever task it runs. Repeated with `timer_id` it stops no other timer, and returns the same
-    receipt until the task is started again. Without, it returns the receipt of the user's last stop within 10 minutes, but
-    only while no new timer runs: that one would be stopped.
+    """Stops the user's timer, on whichever task it runs. `by`: the user who stops it, the owner or an admin.
 
-    Raises NotFound when no timer of this user is running, Conflict when another one than `timer_id` is, or when it was stopped
-    before with other values, Invalid for an end before the start or in the future.
+    With `timer_id`, a repeated stop stops no other timer, and returns the same receipt until the task is started again. Without
+    it, a repeated stop within 10 minutes returns the receipt of the user's last stop, if no timer runs. It stops a timer that
+    was started since.
+
+    Raises
+
+    - NotFound: no timer of this user runs;
+    - Conflict: another one than `timer_id` runs, or the timer was stopped before with other values;
+    - Invalid: the end is before the start, or in the future.
     """
     body = body or TimerStop()
     await lock_user(conn, user_id)
@@ -132,15 +145,18 @@ async def stop_any(conn: Connection, body: TimerStop | None = None, *, user_id: 
 async def _stop_or_repeat(
     conn: Connection, running: Timer | None, body: TimerStop, *, user_id: UUID, by: UUID | None, task_id: UUID | None
 ) -> StopReceipt | None:
-    """Stops the running timer, or returns the receipt of the earlier stop that is repeated: of the timer `body.timer_id`, or
-    with an end before the running timer's start. None if no timer is running, and there is no such stop."""
+    """Stops the running timer, or returns the receipt of an earlier stop if the request repeats it.
+
+    It does so if the earlier stop is that of the timer `body.timer_id`, or if its end is before the start of the running timer.
+    None: no timer runs, and there is no such stop.
+    """
     if running is None:
         return await _get_earlier_stop(conn, body, user_id=user_id, task_id=task_id)
     is_another = body.timer_id not in (None, running.id)
-    if is_another or (body.timer_id is None and body.end_time is not None and body.end_time < running.start_time):
-        earlier = await _get_earlier_stop(
-            conn, body, user_id=user_id, task_id=task_id, end=None if is_another else body.end_time
-        )
+    is_earlier = body.timer_id is None and body.end_time is not None and body.end_time < running.start_time
+    if is_another or is_earlier:
+        end = None if is_another else body.end_time
+        earlier = await _get_earlier_stop(conn, body, user_id=user_id, task_id=task_id, end=end)
         if earlier is not None:
             return earlier
     if is_another:
@@ -158,8 +174,10 @@ async def _stop_started(
 
 
 async def clamp_end(conn: Connection, start_time: datetime, end_time: datetime) -> datetime:
-    """`end_time`, or now if `end_time` is in the future by no more than CLOCK_SKEW, from a fast clock. Raises Invalid if
-    `end_time` is further in the future, or before the start."""
+    """The end of a timer for which a client sends these times. Raises Invalid for an end before the start, or in the future.
+
+    An end that is in the future by CLOCK_SKEW or less becomes now, because the client's clock may be ahead.
+    """
     now: datetime = await conn.value("SELECT date_trunc('second', now(), 'UTC')")
     if end_time < start_time:
         raise Invalid("endTime", "The timer would end before it starts.")
@@ -179,13 +197,15 @@ async def stop_running(
     notes: str | None = None,
     by: UUID | None = None,
 ) -> StopReceipt | None:
-    """Stops the user's timer on that task; None when it is not running. Without `notes` the entry gets those of the timer. `by`
-    is an admin who stops it instead of the user.
+    """Stops the user's timer on that task. None: no such timer runs.
 
-    The entry ends now, unless one of these is given. `at`: the start of the user's next timer, which may be earlier than now;
-    the entry ends then, so that the two do not overlap. But if the stopped timer started after `at`, its entry ends now, so
-    that none of its time is lost. `ended_at`: when a client stopped the timer offline, or says that it ended; not before the
-    timer's start.
+    Without `notes` the entry gets those of the timer. `by` is an admin who stops the timer instead of the user.
+
+    The entry ends now, unless one of these is given:
+
+    - `at`: the start of the user's next timer, which may be earlier than now. The entry ends then, so that the two entries do
+      not overlap. But if the stopped timer started after `at`, its entry ends now, so that none of its time is lost.
+    - `ended_at`: when the timer ended, by a client. It is not before the timer's start.
     """
     return await _receipt(
         conn,
@@ -195,7 +215,7 @@ async def stop_running(
 
 
 async def _receipt(conn: Connection, call: str, parameters: tuple[Any, ...]) -> StopReceipt | None:
-    """The receipt of the row of `stops` that the SQL function returns; None if it returns none."""
+    """The receipt of the row of `stops` that the SQL function returns. None: it returns no row."""
     stop, message_id = await conn.one(
         f"SELECT CASE WHEN s.entry_id IS NOT NULL THEN {json_object(Stop, 's')}::text END, s.message_id FROM {call} AS s",
         parameters,
@@ -206,8 +226,11 @@ async def _receipt(conn: Connection, call: str, parameters: tuple[Any, ...]) -> 
 async def _get_earlier_stop(
     conn: Connection, body: TimerStop, *, user_id: UUID, task_id: UUID | None, end: datetime | None = None
 ) -> StopReceipt | None:
-    """The receipt of the last stop, of that task and of the timer `body.timer_id` if they are given, and with exactly that end.
-    With none of these, of the last 10 minutes. Raises Conflict when the body asks for other values than that stop had."""
+    """The receipt of the user's last stop that has what is given: the task, the timer `body.timer_id`, and exactly this end.
+
+    If nothing of this is given, only a stop of the last 10 minutes is found. Raises Conflict if the body asks for other values
+    than this stop had.
+    """
     found: tuple[Any, ...] | None = await conn.maybe(
         f"""
         SELECT {json_object(Stop, "s")}::text, s.message_id, m.body->>'notes', date_trunc('second', m.created_at, 'UTC')
@@ -222,11 +245,13 @@ async def _get_earlier_stop(
     )
     if found is None:
         return None
-    receipt, notes, stopped_at = StopReceipt(Stop.from_json(found[0]), found[1]), found[2], found[3]
+    stop_json, message_id, notes, stopped_at = found
+    receipt = StopReceipt(Stop.from_json(stop_json), message_id)
     end = receipt.stop.end_time
-    # an end that was a little in the future became the time of the stop
+    # an end that was a little in the future became the time of the stop (`clamp_end`)
     was_clamped = body.end_time is not None and end == stopped_at and end < body.end_time <= end + CLOCK_SKEW
-    if (body.end_time not in (None, end) and not was_clamped) or body.notes not in (None, notes):
+    has_other_end = body.end_time not in (None, end) and not was_clamped
+    if has_other_end or body.notes not in (None, notes):
         raise Conflict(
             f"This timer was stopped already, and its entry differs from this stop; "
             f"PATCH /api/time-entries/{receipt.stop.entry_id} corrects the entry.",
@@ -236,7 +261,7 @@ async def _get_earlier_stop(
 
 
 async def get_entry_and_bill(conn: Connection, entry_id: UUID) -> bytes | None:
-    """`{"entry": …, "timeBill": …}` once the stop's message is done, else None."""
+    """`{"entry": …, "timeBill": …}` of a stop. None: the stop's message is not done yet."""
     return await one_json(
         conn,
         f"""

@@ -1,8 +1,9 @@
-"""Reading a user pool: users who are disabled or deleted there, or have another role, also lose what needs no token:
-Slack, mails, and being listed.
+"""Readings of a user pool. They apply a change in the pool also where no token is needed: in Slack, in mails and in lists.
 
-One message, ReadUserPool, reads the whole pool again and again; the rescuer starts it when there is none. A pool that does not
-answer removes nobody: the reading has failed then, and `./stint doctor` says why.
+Such a change is that a user is disabled, is deleted, or gets another role.
+
+One message, ReadUserPool, reads the whole pool again and again. The rescuer starts it if there is none. If the pool does not
+answer, the reading has failed: nobody is removed, and `./stint doctor` says why.
 """
 
 from datetime import datetime
@@ -16,20 +17,20 @@ from schemas.messages import ReadUserPool
 from schemas.outbox import outbox
 from schemas.postgres.connection import Connection
 
-LATE_SECONDS = 120.0  # `./stint doctor` reports an older reading, and each one that has failed
-AGAIN_SECONDS = 10.0  # until the next reading after one that has failed, at most
-MAX_CONFIRMED = 100  # accounts that one reading looks up one by one, because the list did not have them
+LATE_SECONDS = 120.0  # `./stint doctor` reports a last reading that is older, and each reading that has failed
+AGAIN_SECONDS = 10.0  # the longest time between a reading that has failed and the next one
+MAX_CONFIRMED = 100  # how many users one reading looks up one by one, because the pool's list does not have them
 
 
 class Reading(Row):
-    """The last complete reading, and what went wrong since. `age_seconds`: None if there was none yet."""
+    """The last complete reading, and why readings have failed since."""
 
-    age_seconds: float | None
+    age_seconds: float | None  # None: there was no complete reading yet
     error: str | None
 
 
 class PoolReading:
-    """One reading: what the pool said, and when it began."""
+    """One reading: when it began, and what the pool has answered."""
 
     def __init__(self, began_at: datetime) -> None:
         self.began_at = began_at
@@ -53,8 +54,11 @@ class PoolReading:
         )
 
     async def save(self, conn: Connection) -> list[str]:
-        """Stores what the pool said: revokes access, restores the access that a reading revoked, and updates roles, customers
-        and names of which nothing later is known. Returns the addresses of those who lost access."""
+        """Stores what the pool has answered. Returns the addresses of the users who have lost access.
+
+        It revokes access, restores access that an earlier reading has revoked, and updates roles, customers, names and
+        addresses of which nothing later is known.
+        """
         changing = await self._lock_changing(conn)
         lost: list[str] = await conn.values(
             """
@@ -85,7 +89,7 @@ class PoolReading:
 
     @property
     def _pool(self) -> dict[str, Any]:
-        """The parameters of `_POOL` and `_DIFFERS`."""
+        """The parameters of the SQL in `_POOL` and `_DIFFERS`."""
         profiles = [account.profile for account in self.accounts]
         return {
             "ids": [account.id for account in self.accounts],
@@ -97,8 +101,10 @@ class PoolReading:
         }
 
     async def _lock_changing(self, conn: Connection) -> list[UUID]:
-        """Locks the users that the reading changes, in the order of their ids: an UPDATE locks rows in no defined order, and
-        would deadlock with others that lock several users. Returns the ids."""
+        """Locks the users that the reading changes, in the order of their ids, and returns the ids.
+
+        The UPDATEs alone would lock rows in no defined order. They could deadlock with others that lock several users.
+        """
         return await conn.values(
             f"""
             WITH pool AS ({_POOL})
@@ -115,9 +121,9 @@ _POOL = """
         AS a (id, email, name, role, customer_id)
 """
 _RETURNS = "u.disabled_in_pool"  # not a user whom Stint removed
-# a role that was removed is not the absence of a role, which may mean a legacy admin
+# A role that was removed in the pool is stored as an empty text. Null would mean that there never was one: a legacy admin.
 _ROLE = "coalesce(p.role, CASE WHEN u.role IS NOT NULL THEN '' END)"
-# the pool says something else of the user, and nothing later is known
+# SQL condition: the pool's answer differs from the stored user `u`, of whom nothing later is known.
 _DIFFERS = f"""
     coalesce(u.claims_at, u.updated_at) <= %(began)s
     AND (u.email, u.name, u.role, u.customer_id) IS DISTINCT FROM (p.email, p.name, {_ROLE}, p.customer_id)
@@ -136,7 +142,7 @@ async def record_failure(conn: Connection, error: Unavailable | TimeoutError) ->
 
 
 async def forget(conn: Connection) -> None:
-    """Forgets the last reading: there is no pool any more, so it is not late."""
+    """Forgets the last reading. For an installation that has no pool any more: otherwise its last reading would be late."""
     await conn.execute("UPDATE user_pool_readings SET read_at = NULL, error = NULL")
 
 
@@ -149,8 +155,11 @@ async def last_reading(conn: Connection) -> Reading:
 
 
 async def ensure_started(conn: Connection) -> None:
-    """Enqueues the message that reads the pool, if there is none. Safe to call concurrently. One that is dead is replaced after
-    a minute, so that a worker of an older version does not make one dead letter after another."""
+    """Enqueues the message that reads the pool, if there is none. It may be called concurrently.
+
+    A message that is dead is replaced after a minute. So a worker of an older version does not cause one dead letter after
+    another.
+    """
     is_missing = """
         SELECT 1 FROM user_pool_readings r LEFT JOIN messages m ON m.id = r.message_id
         WHERE m.id IS NULL OR m.state = 'done'

@@ -1,11 +1,12 @@
-"""The RabbitMQ servers of AMQP_URL, which may name several of one cluster, and which of them is tried first.
+"""The RabbitMQ servers of AMQP_URL, and the order in which they are tried.
 
-AMQP_URL is one URL, or a list of URLs with commas or spaces between them. Connections try the addresses in a random order, so
-that they spread over the cluster; one that could not be used comes last for a while (schemas/servers/recent_failures.py).
+AMQP_URL is one URL, or a list of URLs with commas or spaces between them: the servers of one cluster. Connections try the
+addresses in a random order, so that they spread over the cluster. An address that could not be used comes last for a while
+(schemas/servers/recent_failures.py).
 
-The files for TLS (amqps://) are named in the URL, as other clients of RabbitMQ have it: `cacertfile` has the certificate
-authority of the server, `certfile` and `keyfile` are the client's. The server's certificate is always verified, with the host
-of the URL.
+For TLS (amqps://), parameters of the URL name files, as other clients of RabbitMQ have it: `cacertfile` for the certificate
+authority of the server, `certfile` and `keyfile` for the client. The certificate of the server is always verified, with the
+host of the URL.
 """
 
 import random
@@ -22,23 +23,22 @@ from schemas.servers.recent_failures import RecentFailures
 from schemas.setting_values import amqp_urls
 from schemas.settings import SettingsMissing
 
-HEARTBEAT_SECONDS = 15  # unless the URL sets another; a peer that is silent for longer is considered dead
-# how long one address may take, to accept a connection and to open it: only then is the next one tried
-CONNECT_SECONDS = 5
+HEARTBEAT_SECONDS = 15  # unless the URL sets another; a server that is silent for longer counts as lost
+CONNECT_SECONDS = 5  # how long one address may take to open a connection, before the next address is tried
 _TLS_FILES = ("cacertfile", "certfile", "keyfile")
 
 
 @dataclass(frozen=True)
 class _Url:
-    """One URL. `pika_url` is without the names of files, which pika does not know."""
+    """One URL of AMQP_URL."""
 
-    pika_url: str
+    pika_url: str  # without the parameters that name files, which pika does not know
     host: str
     port: int
     tls: ssl.SSLContext | None
 
     def parameters(self, address: str) -> pika.URLParameters:
-        """pika's, for one address of the host."""
+        """The parameters of pika for one address of the host."""
         parameters = pika.URLParameters(self.pika_url)
         parameters.host = address
         if self.tls is not None:
@@ -48,14 +48,20 @@ class _Url:
         return parameters
 
     def addresses(self) -> list[str]:
-        """Those of the name, in a random order for each family; the name, if it cannot be resolved: pika says why."""
+        """The addresses of the host, in the order in which to try them.
+
+        IPv4 and IPv6 come in the order in which the system has them; addresses of the same family are in a random order. If the
+        name of the host cannot be resolved, the name itself is returned: then pika's error says why.
+        """
         try:
             found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
         except OSError:
             return [self.host]
-        families = list(dict.fromkeys(family for family, *_ in found))
-        shuffled = random.sample(found, len(found))
-        return [str(address[0]) for _, *_, address in sorted(shuffled, key=lambda each: families.index(each[0]))]
+        by_family: dict[int, list[str]] = {}
+        for family, _, _, _, address in random.sample(found, len(found)):
+            by_family.setdefault(family, []).append(str(address[0]))
+        families = dict.fromkeys(family for family, *_ in found)  # without duplicates
+        return [address for family in families for address in by_family[family]]
 
 
 class RabbitHosts:
@@ -74,7 +80,8 @@ class RabbitHosts:
         """pika's parameters for each address, in the order in which to try them. May wait for the resolution of names."""
         urls = random.sample(self._urls, len(self._urls))
         by_address = {(address, url.port): url for url in urls for address in url.addresses()}
-        return [by_address[each].parameters(each[0]) for each in self._failures.last(by_address)]
+        ordered = self._failures.last(by_address)  # those that have failed come last
+        return [by_address[address, port].parameters(address) for address, port in ordered]
 
     def addresses(self) -> dict[Address, pika.URLParameters]:
         """pika's parameters for each address of each host. May wait for the resolution of names."""
@@ -93,7 +100,7 @@ class RabbitHosts:
 
 @lru_cache(maxsize=8)
 def hosts_of(amqp_url: str) -> RabbitHosts:
-    """Raises SettingsMissing if AMQP_URL, or a file that it names, cannot be used."""
+    """The servers of AMQP_URL. Raises SettingsMissing if AMQP_URL, or a file that it names, cannot be used."""
     return RabbitHosts(amqp_url)
 
 

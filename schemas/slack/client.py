@@ -1,8 +1,7 @@
 """The client of Slack: request signatures, the Web API, and response URLs. Each call has a deadline.
 
-A call has one of these outcomes: a result; SlackRefused if repeating the call cannot help, or not before an admin has acted
-(SlackAccessLost); RetryAfter if Slack limits the rate;
-SlackUnavailable if the outcome is unknown, also for an answer that is no JSON object.
+A call returns its result, or raises one of these. SlackRefused: to repeat the call cannot help. SlackAccessLost: it can help
+after an admin has acted. RetryAfter: Slack limits the rate of calls. SlackUnavailable: the outcome is unknown.
 """
 
 import asyncio
@@ -40,7 +39,7 @@ MAX_RETRY_AFTER_SECONDS = 3600.0
 CLOCK_SKEW_SECONDS = 60.0
 NO_OBJECT = "an answer that is no JSON object"
 RATE_LIMITED = "Slack limits the rate of calls"
-# error codes that mean a fault inside Slack, not a wrong request
+# the error codes of a fault inside Slack, not of a wrong request
 SERVER_ERRORS = {
     "internal_error",
     "fatal_error",
@@ -54,20 +53,19 @@ USER_NOT_FOUND = {"user_not_found", "users_not_found", "user_not_visible"}
 
 
 def may_be_signed(*, timestamp: str, signature: str) -> bool:
-    """Whether these are a timestamp of the last 5 minutes and a signature, as far as that is known without the body."""
+    """Whether the timestamp is of the last 5 minutes, and the signature has the form of one. This needs no body."""
     if not re.fullmatch(r"[0-9]{1,12}", timestamp) or not re.fullmatch(r"v0=[0-9a-f]{64}", signature):
         return False
     return abs(time.time() - int(timestamp)) <= SIGNATURE_SECONDS
 
 
 def has_valid_signature(body: bytes, *, timestamp: str, signature: str, settings: Settings) -> bool:
-    """Whether Slack signed this body with one of the configured secrets within the last 5 minutes. False too for input on which
-    the verifier would raise: a timestamp that is not a whole number, a signature that is not hex, a body that is not UTF-8."""
+    """Whether Slack signed this body with one of the configured secrets within the last 5 minutes. It never raises an error."""
     if not may_be_signed(timestamp=timestamp, signature=signature):
         return False
     try:
         body.decode()
-    except UnicodeDecodeError:
+    except UnicodeDecodeError:  # the verifier would raise it
         return False
     configured = settings.slack_signing_secret
     secrets = split_list(configured.get_secret_value()) if configured is not None else ()
@@ -75,9 +73,8 @@ def has_valid_signature(body: bytes, *, timestamp: str, signature: str, settings
 
 
 def is_response_url(url: str, settings: Settings) -> bool:
-    """Whether a response_url is one of Slack's. The comparison is strict: no other host, no port, no credentials, nothing that
-    two URL parsers could read differently. If SLACK_API_URL names another server (tests, the sandbox), its URLs are allowed
-    too."""
+    """Whether a response_url is one of Slack's, or of the server that SLACK_API_URL names, as in tests and in the sandbox.
+    It may have no other host, no port, no credentials, and nothing that two URL parsers could read differently."""
     api = urlsplit(settings.slack_api_url)
     hosts = [*RESPONSE_URL_HOSTS]
     if settings.slack_api_url != SLACK_API_URL:
@@ -103,8 +100,8 @@ class Slack:
         self._team = settings.slack_team_id
 
     async def team(self, *, seconds: float) -> str:
-        """The id of our workspace, or of our organization if the app is installed in all of it: SLACK_TEAM_ID, or else the bot
-        token's, requested from Slack once."""
+        """The id of our workspace, or of our organization if the app is installed in all of it. It is SLACK_TEAM_ID. Without
+        this setting it is that of the bot token, which is requested from Slack once."""
         if self._team is None:
             answer = await self._call(self._client.auth_test, seconds)
             is_org_wide = answer.get("is_enterprise_install") is True
@@ -114,12 +111,12 @@ class Slack:
         return self._team
 
     async def scopes(self, *, seconds: float) -> set[str]:
-        """The scopes of the bot token, as far as Slack names them. Raises SlackAccessLost for a token that is not valid."""
+        """The scopes of the bot token; none if Slack does not name them. Raises SlackAccessLost if the token is not valid."""
         return _granted(await self._answer(self._client.auth_test, seconds))
 
     async def user(self, slack_id: str, *, team: str, seconds: float) -> Profile:
-        """The user's profile; with the refusal "other_workspace" if our workspace has no such user. Raises SlackAccessLost
-        also if the app may not read e-mail addresses, by which Stint knows its users."""
+        """The user's profile, with the refusal "other_workspace" if our workspace has no such user. Raises SlackAccessLost
+        also if the app may not read e-mail addresses, because Stint finds its own users by them."""
         try:
             answer = await self._answer(self._client.users_info, seconds, user=slack_id)
         except SlackRefused as error:
@@ -132,7 +129,7 @@ class Slack:
         return _to_profile(_object(answer.data, "user"), slack_id, team)
 
     async def user_by_email(self, email: str, *, team: str, seconds: float) -> Profile | None:
-        """The profile of the Slack user with that e-mail address, in either spelling of its domain, or None."""
+        """The profile of the Slack user with that e-mail address, or None. Both spellings of the domain are tried."""
         for spelling in dict.fromkeys((email, in_ascii(email))):
             try:
                 answer = await self._call(self._client.users_lookupByEmail, seconds, email=spelling)
@@ -154,16 +151,16 @@ class Slack:
         await self._call(self._client.views_update, seconds, view_id=view_id, view=view)
 
     async def publish_home(self, slack_id: str, view: dict[str, Any], *, view_hash: str | None, seconds: float) -> str | None:
-        """Shows the view in the user's App Home, and returns Slack's hash of it. With `view_hash`, Slack refuses it
-        (hash_conflict) if it shows another view than the one with that hash."""
+        """Shows the view in the user's App Home, and returns Slack's hash of it. With `view_hash`, Slack refuses the call
+        (hash_conflict) if the App Home shows another view than the one with that hash."""
         more = {"hash": view_hash} if view_hash is not None else {}
         answer = await self._call(self._client.views_publish, seconds, user_id=slack_id, view=view, **more)
         shown = _object(answer, "view").get("hash")
         return shown if isinstance(shown, str) else None
 
     async def post(self, channel: str, text: str, blocks: AnyBlocks, *, message_id: UUID, seconds: float) -> str:
-        """Posts to a channel, or as a direct message if `channel` is a user's id. Returns Slack's ts of the post. The post's
-        metadata has the id of our outbox message, so that `find_posted` can find it."""
+        """Posts to a channel, or as a direct message if `channel` is a user's id. Returns the post's timestamp (`ts`). The
+        metadata of the post contains the id of the outbox message, so that `find_posted` can find the post."""
         answer = await self._call(
             self._client.chat_postMessage,
             seconds,
@@ -181,8 +178,8 @@ class Slack:
         await self._call(self._client.chat_unfurl, seconds, unfurl_id=unfurl_id, source=source, unfurls=previews)
 
     async def find_posted(self, channel: str, *, message_id: UUID, since: float, seconds: float) -> str | None:
-        """The ts of the post of that outbox message, made after `since` (seconds since 1970). None if there is no such post,
-        or if Stint cannot read the history: a direct message, a channel without the app, a missing scope."""
+        """The timestamp (`ts`) of the post that was made for the outbox message after `since`, in seconds since 1970.
+        None: there is no such post, or Stint cannot read the channel's history, such as that of direct messages."""
         try:
             answer = await self._call(
                 self._client.conversations_history,
@@ -293,7 +290,7 @@ def _to_profile(user: Any, slack_id: str, team: str) -> Profile:
 @asynccontextmanager
 async def open_client(settings: Settings) -> AsyncIterator[Slack]:
     """A client of the Web API inside the `async with` block, on the running event loop."""
-    # no limit on connections: callers have deadlines, and a stalled call must not make others wait for its connection
+    # no limit of connections: callers have deadlines, and others must not wait for the connection of a call that hangs
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
         yield Slack(settings, session)

@@ -1,8 +1,10 @@
-"""Timers that were started or stopped by a client while it was offline: the client provides the times and the ids.
+"""Timers that a client has started or stopped while it was offline. The client sends the times and the ids.
 
-No time worked is lost because of another device. A start never stops another timer, since the client may not have known of it.
-A stop creates the entry even if no timer with its id runs. If two devices disagree, the operation is a conflict, and its result
-contains the timer or the entry as it is now.
+No time that was worked is lost because of another device:
+
+- A start never stops another timer, because the client may not know of it.
+- A stop creates the entry even if no timer with its id runs.
+- If two devices disagree, the operation is a conflict. Its result contains the timer or the entry as it is now.
 """
 
 from dataclasses import dataclass
@@ -49,21 +51,22 @@ class OfflineStop(Body):
 async def start(conn: Connection, body: OfflineStart, *, user_id: UUID) -> Timer:
     """Starts the user's timer with that id and start time, or returns it if it runs already.
 
-    Raises Invalid for an impossible start time and an unknown task; Conflict for an archived task, while another timer runs,
-    and for an id that is used already; Forbidden if the user's access was revoked.
+    Raises
+
+    - Invalid: the start time is impossible, or there is no such task;
+    - Conflict: the task is archived, another timer runs, or the id is used already;
+    - Forbidden: the user's access was revoked.
     """
     await lock_with_access(conn, user_id)
     running = await timer_stops.get_running(conn, user_id)
     if running is not None:
         if (running.id, running.task_id, running.start_time) == (body.id, body.task_id, body.start_time):
             return running
-        same = running.id == body.id
-        raise Conflict(
-            "The timer was changed by another client."
-            if same
-            else "Another timer runs. Stop that one first; or send the stop of this one: its time counts, too.",
-            current=_timer_json(running),
-        )
+        if running.id == body.id:
+            why = "The timer was changed by another client."
+        else:
+            why = "Another timer runs. Stop that one first; or send the stop of this one: its time counts, too."
+        raise Conflict(why, current=_timer_json(running))
     if (existing := await _existing_entry(conn, body.id, user_id)) is not None:
         raise Conflict("This timer was stopped already.", current=existing.json)
     start_time = await timers.clamp_start(conn, body.start_time)
@@ -74,11 +77,13 @@ async def start(conn: Connection, body: OfflineStart, *, user_id: UUID) -> Timer
 
 
 async def stop(conn: Connection, body: OfflineStop, version: int | None, *, user_id: UUID) -> Stop:
-    """Stops the user's timer with that id at that time. If no such timer runs, enqueues the creation of the entry all the same.
+    """Stops the user's timer with that id at that time. If no such timer runs, it enqueues the creation of the entry.
 
-    With `version`, the version of the running timer that the client knows, start time and notes of the timer are set to those
-    of the stop; without it they must be equal. Raises Invalid for impossible times and an unknown task; Conflict when the
-    timer, or the entry that it has become, differs from the stop.
+    `version` is the version of the running timer that the client knows. With it, the timer gets the start time and the notes of
+    the stop. Without it, they must be equal already.
+
+    Raises Invalid for impossible times and for an unknown task. Raises Conflict if the timer, or the entry that it has become,
+    differs from the stop.
     """
     await lock_user(conn, user_id)
     start_time, end_time = await _clamp_times(conn, body)
@@ -101,8 +106,10 @@ async def stop(conn: Connection, body: OfflineStop, version: int | None, *, user
 
 
 async def create_pending_entry(conn: Connection, entry_id: UUID, *, user_id: UUID, zone: str) -> None:
-    """Creates the user's entry now if the message of its stop was not handled yet, so that an operation right after the stop
-    can change the entry. Completes the message; a delivery of it does nothing then."""
+    """Creates the user's entry now if the message of its stop was not handled yet.
+
+    So an operation right after the stop can change the entry. The message is completed: a later delivery of it does nothing.
+    """
     message_id = await conn.value(
         f"""
         SELECT stop.id FROM ({UNFINISHED_STOPS}) stop JOIN messages m ON m.id = stop.id
@@ -121,8 +128,10 @@ async def create_pending_entry(conn: Connection, entry_id: UUID, *, user_id: UUI
 
 
 async def _clamp_times(conn: Connection, body: OfflineStop) -> tuple[datetime, datetime]:
-    """Start and end; times up to CLOCK_SKEW in the future, from a fast clock, become now. Raises Invalid for impossible
-    times."""
+    """The start and the end of the entry. Raises Invalid for impossible times.
+
+    Times that are in the future by CLOCK_SKEW or less become now, because the client's clock may be ahead.
+    """
     check_earliest("startTime", body.start_time)
     end_time = await timer_stops.clamp_end(conn, body.start_time, body.end_time)
     check_run("startTime", body.start_time, body.end_time)
@@ -133,8 +142,8 @@ async def _stop_running(
     conn: Connection, running: Timer, body: OfflineStop, version: int | None, start_time: datetime, end_time: datetime
 ) -> Stop:
     notes = running.notes if body.notes is None else body.notes
-    same = (running.start_time, running.notes) == (start_time, notes)
-    is_current = same if version is None else version == running.version
+    is_equal = (running.start_time, running.notes) == (start_time, notes)
+    is_current = is_equal if version is None else version == running.version
     if running.task_id != body.task_id or not is_current:
         raise Conflict("The timer was changed by another client, and still runs.", current=_timer_json(running))
     await conn.execute(
@@ -148,9 +157,9 @@ async def _stop_running(
 
 @dataclass(frozen=True)
 class _ExistingEntry:
-    """An entry, the receipt of a stop whose entry is not created yet, or a tombstone, as JSON; and the notes."""
+    """What has the id of an entry already."""
 
-    json: dict[str, Any]
+    json: dict[str, Any]  # the entry, its tombstone, or the receipt of a stop whose entry is not created yet
     notes: str
 
 
@@ -185,7 +194,7 @@ async def _existing_entry(conn: Connection, entry_id: UUID, user_id: UUID) -> _E
 
 
 def _receipt_if_same(existing: _ExistingEntry, body: OfflineStop, start_time: datetime, end_time: datetime) -> Stop:
-    """The receipt of a stop that was executed before. Raises Conflict when the entry differs from this stop."""
+    """The receipt of a stop that is repeated. Raises Conflict if the entry differs from this stop."""
     entry = existing.json
     if not entry.get("deleted"):
         times = (datetime.fromisoformat(entry["startTime"]), datetime.fromisoformat(entry["endTime"]))
@@ -201,7 +210,7 @@ def _receipt(body: OfflineStop, start_time: datetime, end_time: datetime) -> Sto
 
 
 async def _lock_task(conn: Connection, task_id: UUID) -> LockedTask:
-    """The task, which is locked. Raises Conflict for a deleted task, Invalid for an unknown one."""
+    """Locks the task and returns it. Raises Conflict for a deleted task, and Invalid for an unknown one."""
     task = await lock_for_hours(conn, task_id)
     if task is not None:
         return task

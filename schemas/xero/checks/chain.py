@@ -1,9 +1,13 @@
-"""The chain of checks: finding out which time entries are invoiced in Xero, which are not any more, which somebody has changed
-or deleted by hand, and which should not be there. Xero has no webhooks for projects, so Stint lists the entries of one project
-after another, one page per message.
+"""The chain of checks, which reads the time entries in Xero. It finds out
 
-Each CheckInvoiced message enqueues the next one, and the connection's row contains the id of the current one, so that there is
-only one such chain: any other CheckInvoiced message does nothing. The rescuer starts a chain when there is none.
+- which entries are invoiced, and which are not any more;
+- which entries somebody has changed or deleted by hand;
+- which entries should not be there.
+
+Xero has no webhooks for projects. So Stint lists the entries of one project after another, one page in each message.
+
+Each CheckInvoiced message enqueues the next one: this is the chain. There is only one, because the connection's row contains
+the id of the current message, and any other CheckInvoiced message does nothing. The rescuer starts a chain if there is none.
 """
 
 from dataclasses import dataclass
@@ -37,8 +41,12 @@ CALL_SECONDS = CheckInvoiced.timeout_seconds
 
 @dataclass(frozen=True)
 class PendingCheck:
-    """The call to make now: renew the token if there is none; fetch a page of Xero's users if there is no project; else list
-    the project's entries."""
+    """The call to make now.
+
+    - Without a token in `access`, it renews the token.
+    - Without a project, it fetches a page of Xero's users.
+    - Otherwise it lists a page of the project's entries.
+    """
 
     message: CheckInvoiced
     access: Access
@@ -67,7 +75,10 @@ async def ensure_started(conn: Connection) -> None:
 
 
 async def start_now(conn: Connection) -> None:
-    """Begins the next check at once: a reading of all projects was requested. The connection must be locked."""
+    """Begins the next check at once, because somebody has requested a reading of all projects.
+
+    The caller has locked the connection.
+    """
     await _enqueue_check(conn, CheckInvoiced(), seconds=0)
 
 
@@ -78,8 +89,11 @@ async def _enqueue_check(conn: Connection, message: CheckInvoiced, *, seconds: f
 
 
 async def next_check(conn: Connection, message: CheckInvoiced, *, message_id: UUID, settings: Settings) -> PendingCheck | None:
-    """The call to make now, with a slot among the rate limits. None: no call; the next check is enqueued for later, unless
-    Stint is not connected or the message is not the chain's current one."""
+    """The call to make now, with a slot of the rate limits. None: there is no call to make now.
+
+    With None, the next check is enqueued for later. It is not enqueued if Stint has no access to Xero, or if the message is not
+    the current one of the chain.
+    """
     current = await conn.maybe("SELECT 1 FROM xero_connection WHERE check_message_id = %s FOR NO KEY UPDATE", (message_id,))
     access = await tokens.access(conn, settings)
     if current is None or access is None:
@@ -104,7 +118,7 @@ async def next_check(conn: Connection, message: CheckInvoiced, *, message_id: UU
 
 
 async def _is_user_missing(conn: Connection, access: Access, settings: Settings) -> bool:
-    """Whether bills wait until their consultant is invited to Xero Projects, and no fetch of the users is recent or running."""
+    """Whether to fetch Xero's users: bills wait until their consultant is one of them, and no fetch is recent or running."""
     found = await conn.maybe(
         f"""
         SELECT 1 FROM xero_tenants t
@@ -125,14 +139,14 @@ async def call_xero(pending: PendingCheck, settings: Settings) -> EntryPage | Us
     if pending.users is not None:
         return await xero.list_users(pending.users.page)
     assert pending.project is not None
-    # All entries, not only the invoiced ones: an entry that is missing among those may still be invoiced, because entries move
-    # from page to page while they are read.
+    # All entries are listed, not only the invoiced ones. Entries move from page to page while they are read, so one that is
+    # missing in a list of the invoiced ones may be invoiced.
     filters = days(pending.message, pending.project)
     return await xero.list_entries(pending.project.id, page=pending.message.page, **filters)
 
 
 async def record_result(conn: Connection, pending: PendingCheck, result: object, settings: Settings) -> None:
-    """Records the result, or the error, and enqueues the next check."""
+    """Records the result of the call, or its error, and enqueues the next check."""
     await conn.execute("SELECT 1 FROM xero_connection FOR NO KEY UPDATE")  # it is first in the order of locks
     if pending.slot is not None:
         await rate_limits.release(conn, pending.slot, succeeded=not isinstance(result, Exception))
@@ -140,7 +154,9 @@ async def record_result(conn: Connection, pending: PendingCheck, result: object,
         await check.after_failure(conn, result, settings, token=pending.access.token)
     if isinstance(result, RateLimited):
         await rate_limits.pause(conn, pending.access.tenant_id, result)
-    next_message, seconds, reads = CheckInvoiced(), pause_seconds(settings), 0
+    next_message = CheckInvoiced()
+    seconds = pause_seconds(settings)
+    reads = 0  # entries that are read because of the page
     if pending.users is not None and isinstance(result, UsersPage):
         await users.record_page(conn, pending.access.tenant_id, pending.users, result)
         seconds = 0
@@ -149,7 +165,9 @@ async def record_result(conn: Connection, pending: PendingCheck, result: object,
     elif isinstance(result, EntryPage) and pending.project is not None:
         next_message, reads = await _record_page(conn, pending, pending.project, result, settings)
     elif pending.needs_token:
-        next_message, seconds = pending.message, 0 if result is None else seconds
+        next_message = pending.message
+        if result is None:
+            seconds = 0
     elif pending.project is not None:  # the call failed: a project that does not exist any more must not block the others
         error = result if isinstance(result, Exception) else None
         await mark_checked(conn, pending.access.tenant_id, pending.project, started_at=pending.message.started_at, error=error)
@@ -163,8 +181,10 @@ async def record_result(conn: Connection, pending: PendingCheck, result: object,
 async def _record_page(
     conn: Connection, pending: PendingCheck, project: ProjectToCheck, page: EntryPage, settings: Settings
 ) -> tuple[CheckInvoiced, int]:
-    """Records what a page of the project's entries shows. Returns the message for the next call, and how many entries are read
-    because of this one."""
+    """Records what a page of the project's entries shows.
+
+    Returns the message for the next call, and how many single entries are read because of this page.
+    """
     tenant_id, message = pending.access.tenant_id, pending.message
     await statuses.record_statuses(conn, tenant_id, project, page.entries)
     await strays.record_strays(conn, tenant_id, project, page, message, settings)
