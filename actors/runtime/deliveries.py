@@ -1,9 +1,11 @@
-"""A delivery from RabbitMQ, and the checks on its row in `messages` before a handler runs.
+"""A delivery from RabbitMQ, and the checks of its row in `messages` before a handler runs.
 
-A message that kills its worker is poison (docs/decisions/0005-poison.md). RabbitMQ delivers all messages of the dead worker
-again, with the flag `redelivered`, and one of them may be the cause: all of them are *suspected*. A suspected message may not
-start at once (`can_start` is False). First `commit_start` commits that its handler starts, and lets one suspected message run
-at a time. If the worker dies again, that commit proves which message was running, and the crash is its failed attempt.
+A message that ends the process of its worker is poison (docs/decisions/0005-poison.md). RabbitMQ delivers all messages of such
+a worker again, with the flag `redelivered`. One of them may be the cause, so all of them are *suspected*.
+
+A suspected message may not start at once: its `can_start` is False. First `commit_start` commits that its handler starts. It
+lets only one suspected message run at a time. If the worker dies again, this commit proves which message was running. Then the
+crash counts as a failed attempt of this message.
 """
 
 import threading
@@ -22,16 +24,15 @@ from schemas.postgres.connection import Connection
 
 @dataclass(frozen=True)
 class Delivery:
-    """What RabbitMQ delivered to this worker: the id of a row, which of its publications this is, and whether a consumer had it
-    before. `body` and `headers` are the raw message."""
+    """What RabbitMQ has delivered to this worker."""
 
-    id: UUID
-    delivery_number: int
+    id: UUID  # of a row in `messages`
+    delivery_number: int  # counts how often the row was published
     actor: str
     queue: str
-    redelivered: bool
-    body: bytes
-    headers: dict[str, Any]
+    redelivered: bool  # whether a consumer had it before
+    body: bytes  # of the raw message
+    headers: dict[str, Any]  # of the raw message
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ async def lock_for_delivery(
     """Locks the delivery's row and checks it. Returns None if there is nothing to do:
 
     - it is a duplicate delivery;
-    - no message has this id, actor and queue (recorded as an unrecognized message);
-    - its handler has killed a worker (recorded as a failed attempt).
+    - no message has this id, actor and queue, which is recorded as an unrecognized message;
+    - its handler has ended a worker, which is recorded as a failed attempt.
 
     `started` is True if `commit_start` has just returned True for this delivery. Raises InvalidBody.
     """
@@ -71,8 +72,11 @@ async def lock_for_delivery(
 
 
 async def _record_crash(conn: Connection, record: Record, *, worker: str, base_seconds: float) -> None:
-    """Counts the worker's crash as a failed attempt. The first crash that is proven counts twice, because the crash that made
-    the message suspected was not counted: so a message that crashes each time is dead after max_attempts crashes."""
+    """Counts the worker's crash as a failed attempt.
+
+    The first crash that is proven counts twice, because the crash before it, which made the message suspected, was not counted.
+    So a message that ends its worker each time is dead after max_attempts crashes.
+    """
     failure = Failure(
         error_class="WorkerDied",
         error="the worker died while its handler ran",
@@ -85,18 +89,19 @@ async def _record_crash(conn: Connection, record: Record, *, worker: str, base_s
         await record_failure(conn, again, failure, base_seconds=base_seconds)
 
 
-# In each process, one suspected message runs at a time. If two ran at once and the worker died, both would get the failed
-# attempt, and a message that is not poison could become dead that way.
+# In each process, one suspected message runs at a time. If two ran at the same time and the worker died, both would get a
+# failed attempt. So a message that is not poison could become dead.
 poison_lock = threading.Lock()
 SUSPECT_RETRY_SECONDS = 0.5  # until the next try, while another suspected message is running
 
 
 async def commit_start(conn: Connection, delivery: Delivery) -> bool:
-    """Commits that the handler of a suspected message starts now, with no other suspected message running in this process. If
-    the worker dies, the next delivery can attribute the crash to this message alone.
+    """Commits that the handler of a suspected message starts now, if no other suspected message runs in this process.
 
-    True: the caller owns `poison_lock` and must release it. False: another suspected message is running; this one is
-    rescheduled. No thread waits, because other messages need it.
+    If the worker dies, the next delivery can attribute the crash to this message alone.
+
+    True: the caller owns `poison_lock` and must release it. False: another suspected message runs, so this one is rescheduled.
+    The thread does not wait, because other messages need it.
     """
     acquired = poison_lock.acquire(blocking=False)
     try:

@@ -1,9 +1,11 @@
-"""Outages that the people on call are told of, once, and when they are over: no relay is alive any more, no worker of a queue,
-or RabbitMQ cannot be used; and what others make up for: a host of RabbitMQ or of Postgres, a standby, or a process is gone.
+"""Outages. The people on call get one message when an outage has begun, and one when it is over.
 
-Other mail goes through the queue `mail`, which may be what is broken. So these mails and posts are sent by the process that has
-found the outage: an API process or a relay, whichever is first. Nothing is told twice, unless a process ends between the answer
-of the mail server and the next statement.
+- No relay is alive any more, or no worker of a queue is, or RabbitMQ cannot be used.
+- A part is lost that others replace: a host of RabbitMQ or of Postgres, a standby, or a process is gone.
+
+Other mail goes through the queue `mail`, which may be what is broken. So the process that has found the outage sends the mail
+and the post itself: the API process or the relay that is first. A message is sent a second time only if a process ends between
+the answer of the mail server and the next statement.
 """
 
 import asyncio
@@ -29,11 +31,11 @@ from schemas.settings import Settings
 logger = logging.getLogger(__name__)
 
 EVERY_SECONDS = 5.0
-# an outage is told when it has lasted for that long, and its end when that has: a restart is neither
+# An outage is reported when it has lasted for this time, and its end when that has. So a restart is not reported.
 LASTING_SECONDS = 20.0
-TRY_AGAIN_SECONDS = 60.0  # longer than a mail and a post together may take: until then nobody else tells it
+TRY_AGAIN_SECONDS = 60.0  # for how long no other process reports it: a mail and a post together take less
 MAIL_SECONDS, SLACK_SECONDS = 40.0, 10.0
-# losses that others make up for: with the beginning of the finding
+# by loss that others replace: how the finding about it begins
 LOSSES = {
     "a host of RabbitMQ": "A host of RabbitMQ cannot be used",
     "a host of Postgres": "A host of Postgres cannot be used",
@@ -43,8 +45,10 @@ LOSSES = {
 
 
 async def watch(settings: Settings) -> None:
-    """Looks and tells in a loop, if there is somebody to tell. Never returns: it survives outages of Postgres, and any other
-    error, since a relay ends with the first of its tasks that fails."""
+    """Finds and reports outages in a loop, if a setting names somebody to report them to. Otherwise it returns at once.
+
+    It survives outages of Postgres, and any other error, because a relay ends when one of its tasks fails.
+    """
     while settings.ops_email is not None or settings.ops_slack_channel is not None:
         try:
             async with await connect(settings) as conn:
@@ -58,7 +62,7 @@ async def watch(settings: Settings) -> None:
 
 
 async def look(conn: Connection, settings: Settings) -> None:
-    """One round: records what has begun and what is over, and tells what has lasted."""
+    """One round: records which outages have begun and which are over, and reports those that have lasted."""
     down, up = await _find(conn)
     async with conn.transaction():
         for what, words in down.items():
@@ -94,7 +98,7 @@ async def look(conn: Connection, settings: Settings) -> None:
 
 
 async def _find(conn: Connection) -> tuple[dict[str, str], set[str]]:
-    """What is down, each with a finding's text, and what is up. What never ran, and what ended a day ago, is neither."""
+    """What is down, each with the text of its finding; and what is up. What never ran, or ended a day ago, is neither."""
     processes = await heartbeats.processes(conn)
     health = PostgresHealth(slots=await postgres_health.slots(conn))
     status = InstallationStatus(servers={"Postgres": "ok"}, processes=processes, postgres=health)
@@ -102,16 +106,21 @@ async def _find(conn: Connection) -> tuple[dict[str, str], set[str]]:
     findings = diagnose(status)
 
     def words(beginning: str) -> str:
-        return next((f"{each.what} What to do: {each.do}" for each in findings if each.what.startswith(beginning)), beginning)
+        """The text of the finding that begins so; without one, the beginning itself."""
+        for finding in findings:
+            if finding.what.startswith(beginning):
+                return f"{finding.what} What to do: {finding.do}"
+        return beginning
 
-    down, up = {}, set()
-    for what, kind, queue, beginning in (
-        ("relay", "relay", None, "No relay is alive."),
-        *((f"worker for {queue}", "work", queue, f"No worker is alive for the queue {queue}.") for queue in QUEUES),
-    ):
-        if status.alive(kind, queue):
+    down: dict[str, str] = {}
+    up: set[str] = set()
+    expected: list[tuple[str, str, str | None, str]] = [("relay", "relay", None, "No relay is alive.")]
+    for queue in QUEUES:
+        expected.append((f"worker for {queue}", "work", queue, f"No worker is alive for the queue {queue}."))
+    for what, kind, queue_name, beginning in expected:
+        if status.alive(kind, queue_name):
             up.add(what)
-        elif any(process.kind == kind and (queue is None or queue in process.queues) for process in processes):
+        elif any(process.kind == kind and (queue_name is None or queue_name in process.queues) for process in processes):
             down[what] = words(beginning)
     if "RabbitMQ" in with_reports(status):
         down["RabbitMQ"] = words("RabbitMQ ")
@@ -120,14 +129,16 @@ async def _find(conn: Connection) -> tuple[dict[str, str], set[str]]:
     for what, beginning in LOSSES.items():
         if (found := words(beginning)) != beginning:
             down[what] = found
-        elif "relay" in up:  # who sees the hosts
+        elif "relay" in up:  # relays watch the hosts
             up.add(what)
     return down, up
 
 
 async def _claim(conn: Connection) -> tuple[str, str, bool] | None:
-    """An outage to tell, or whose end is to be told, for this process alone for a minute: `what`, the words, and whether it is
-    over."""
+    """An outage to report, or whose end is to be reported: its name, its words, and whether it is over. None: there is none.
+
+    No other process gets it for TRY_AGAIN_SECONDS.
+    """
     return await conn.maybe(
         """
         UPDATE outages SET try_at = clock_timestamp() + make_interval(secs => %(again)s) WHERE what = (
@@ -142,7 +153,7 @@ async def _claim(conn: Connection) -> tuple[str, str, bool] | None:
 
 
 async def _tell(conn: Connection, settings: Settings, what: str, words: str, *, is_over: bool) -> bool:
-    """By mail and in Slack. False: neither worked, so it is tried again."""
+    """Reports it by mail and in Slack. False: neither worked, so it is tried again."""
     logger.error("%s", f"Outage over: {what}" if is_over else f"Outage: {what}: {words}")
     told = [await _mail(settings, what, words, is_over=is_over), await _post(conn, settings, what, words, is_over=is_over)]
     return any(told)
@@ -164,7 +175,7 @@ async def _mail(settings: Settings, what: str, words: str, *, is_over: bool) -> 
 
 
 async def _post(conn: Connection, settings: Settings, what: str, words: str, *, is_over: bool) -> bool:
-    """Records also whether Slack gives access, for the doctor."""
+    """Reports it in Slack, and returns whether that worked. It also records for `doctor` whether Slack gives access."""
     if settings.ops_slack_channel is None or settings.slack_bot_token is None:
         return False
     from schemas.slack.access import loss, ops_channel
@@ -172,7 +183,7 @@ async def _post(conn: Connection, settings: Settings, what: str, words: str, *, 
     from schemas.slack.views import MAX_SECTION_LENGTH, escape
 
     text = f"Stint: {what} is back." if is_over else f"Stint: {words}"
-    # plain: Slack would take two asterisks of a command for bold text
+    # plain text: in mrkdwn, Slack would show what is between two asterisks of a command in bold
     shown = {"type": "section", "text": {"type": "plain_text", "text": text[:MAX_SECTION_LENGTH], "emoji": False}}
     try:
         async with open_client(settings) as slack:
@@ -191,7 +202,7 @@ async def _post(conn: Connection, settings: Settings, what: str, words: str, *, 
 
 
 async def _record(conn: Connection, record: Callable[[], Awaitable[None]]) -> None:
-    """A failure is only logged, so that nobody is told a second time for it."""
+    """Calls `record` in a transaction. An error is only logged, so that the outage is not reported a second time."""
     try:
         async with conn.transaction():
             await record()

@@ -1,6 +1,7 @@
 """Detects an unresponsive Postgres within two seconds, and aborts all connections that wait for it.
 
-Unresponsive means: no answer at all, not even a refusal. Examples are a frozen server, or a network that drops packets.
+An unresponsive Postgres gives no answer at all, not even a refusal. Examples: the server is frozen, or the network drops
+packets.
 """
 
 import asyncio
@@ -17,16 +18,18 @@ from schemas.postgres.connection import Connection
 class LivenessMonitor:
     """Aborts all connections as soon as Postgres is unresponsive.
 
-    A statement may be slow, so the monitor asks Postgres on its own connection, the probe: it distinguishes a slow statement
-    from a dead network path. The probe is connected like the others, so a path that loses their answers loses the probe's
-    too. When its answer is overdue, all connections that existed before are aborted, because some networks lose their state
-    permanently.
+    A slow statement does not mean that Postgres is unresponsive. So the monitor asks Postgres on a connection of its own, the
+    probe. The probe is connected in the same way as the others: if the network loses their answers, it loses those to the
+    probe, too.
+
+    When an answer to the probe is overdue, all connections that existed before are aborted. They would not recover: some
+    networks lose their state permanently.
     """
 
     SLOW_SECONDS, IDLE_SECONDS, INTERVAL_SECONDS = 0.8, 1.0, 0.25
     CONNECT_SECONDS = 2.0
-    # The probe's answer is overdue after this many short waits. With one long wait, an event loop that lags itself would report
-    # Postgres as unresponsive.
+    # The probe's answer is overdue after this many short waits. With one long wait, an event loop that was too busy to run
+    # would report Postgres as unresponsive.
     WAITS, WAIT_SECONDS = 8, 0.1
 
     def __init__(
@@ -36,18 +39,25 @@ class LivenessMonitor:
         is_connection_expected: Callable[[], bool],
         connect_seconds: Callable[[], float] = lambda: LivenessMonitor.CONNECT_SECONDS,
     ) -> None:
-        """`connections` are all connections to abort; `is_connection_expected` tells whether one that others may wait for is in
-        use or being made; `connect_seconds` is the longest time of an attempt to connect, after which Postgres is
-        unresponsive."""
-        self._connect, self._connections, self._is_connection_expected = connect, connections, is_connection_expected
+        """Creates the monitor. `open` starts it.
+
+        - `connect` connects the probe.
+        - `connections` are all connections to abort.
+        - `is_connection_expected` tells whether a connection that requests may wait for is in use, or is being made.
+        - `connect_seconds` is the longest time of an attempt to connect. After that, Postgres counts as unresponsive.
+        """
+        self._connect = connect
+        self._connections = connections
+        self._is_connection_expected = is_connection_expected
         self._connect_seconds = connect_seconds
         self._started: dict[object, float] = {}  # when each tracked piece of work started, oldest first
         self._running: asyncio.Task[None] | None = None
-        self._waits: dict[asyncio.Timeout, asyncio.TimerHandle | None] = {}  # what will end each; None: it has no limit now
-        self._waiting = 0
+        # by wait for a connection: the timer that will end it; None: the wait has no limit at present
+        self._waits: dict[asyncio.Timeout, asyncio.TimerHandle | None] = {}
+        self._waiting = 0  # blocks of `asking`
         self._answered_at = float("-inf")
-        self._late_seconds = 0.0  # how much later than planned this process has run since the last answer, in total
-        self._planned = float("inf")  # when the present wait should end
+        self._late_seconds = 0.0  # since the last answer: for how long this process should have run, and did not
+        self._planned = float("inf")  # when the present wait of the monitor should end
 
     def open(self) -> None:
         self._running = asyncio.create_task(self._run())
@@ -60,7 +70,7 @@ class LivenessMonitor:
 
     @contextmanager
     def track(self) -> Iterator[None]:
-        """Tracks the work in the block. Only while tracked work is slow, an overdue answer counts."""
+        """Tracks the work in the block. An overdue answer counts only while tracked work is slow."""
         work = object()
         self._started[work] = time.monotonic()
         try:
@@ -69,18 +79,19 @@ class LivenessMonitor:
             del self._started[work]
 
     def answered_since(self, moment: float) -> bool:
-        """Whether Postgres has answered the probe since `moment`, of the monotonic clock, and is not unresponsive now. Time in
-        which this process was too busy to run does not count: Postgres is not away because an answer was read late."""
-        late = self._late()
-        return self._answered_at > moment - late
+        """Whether Postgres has answered the probe since `moment`, by `time.monotonic()`, and is not unresponsive now.
+
+        Time in which this process was too busy to run does not count: an answer that is read late is no missing answer.
+        """
+        return self._answered_at > moment - self._late()
 
     def _late(self) -> float:
-        """For how long this process should have run since the last answer, and did not."""
+        """The seconds for which this process should have run since the last answer, and did not."""
         return self._late_seconds + max(0.0, time.monotonic() - self._planned)
 
     @contextmanager
     def _waiting_for(self, seconds: float) -> Iterator[None]:
-        """Measures how much later than planned a wait of at most `seconds` ends."""
+        """Measures by how much the wait in the block ends later than planned. It should last for `seconds` at most."""
         self._planned = time.monotonic() + seconds
         try:
             yield
@@ -93,7 +104,7 @@ class LivenessMonitor:
 
     @contextmanager
     def asking(self) -> Iterator[None]:
-        """Asks Postgres in each interval during the block, which waits for a connection."""
+        """While the block waits for a connection, the monitor asks Postgres in each interval."""
         self._waiting += 1
         try:
             yield
@@ -102,8 +113,11 @@ class LivenessMonitor:
 
     @asynccontextmanager
     async def timeout_while_alive(self, seconds: float) -> AsyncIterator[None]:
-        """Limits the wait for a connection that others use. The limit is `seconds`, without time in which this process was too
-        busy to run; while the probe shows that Postgres is alive, it is lifted. Raises TimeoutError."""
+        """Limits the block's wait for a connection that others use. Raises TimeoutError.
+
+        The limit is `seconds`. Time in which this process was too busy to run does not count. While the probe shows that
+        Postgres is alive, there is no limit.
+        """
         async with asyncio.timeout(None) as wait:
             self._waits[wait] = asyncio.get_running_loop().call_later(seconds, self._end_wait, wait, self._late())
             try:
@@ -113,9 +127,13 @@ class LivenessMonitor:
                 del self._waits[wait]
 
     def _end_wait(self, wait: asyncio.Timeout, late_before: float) -> None:
-        """Ends a wait at its limit. If this process was too busy to run meanwhile, an answer may be there that it has not read:
-        then the limit is as much later."""
-        loop, late = asyncio.get_running_loop(), self._late()
+        """Ends a wait at its limit.
+
+        If this process was too busy to run since, it may not have read an answer that is there. Then the limit is later by that
+        time.
+        """
+        loop = asyncio.get_running_loop()
+        late = self._late()
         if late > late_before:
             self._waits[wait] = loop.call_later(late - late_before, self._end_wait, wait, late)
         else:
@@ -128,8 +146,10 @@ class LivenessMonitor:
             self._waits[wait] = None
 
     def _extend_waits(self) -> None:
-        """Postgres answers: the waits for connections have no limit. But if none is in use, and Postgres accepts no new ones,
-        the waits end soon."""
+        """Removes the limits of the waits for connections, because Postgres answers.
+
+        But if no connection is in use, and Postgres accepts no new one, the waits end soon.
+        """
         if not self._is_connection_expected():
             return self._expire_waits(self.SLOW_SECONDS)
         for wait in self._waits:
@@ -138,7 +158,7 @@ class LivenessMonitor:
                 wait.reschedule(None)
 
     def _expire_waits(self, seconds: float) -> None:
-        """Ends the waits without a limit `seconds` from now."""
+        """Ends the waits that have no limit `seconds` from now."""
         ends = asyncio.get_running_loop().time() + seconds
         for wait, limit in self._waits.items():
             if limit is None and not wait.expired() and wait.when() is None:
@@ -155,7 +175,7 @@ class LivenessMonitor:
                     self._answered_at = float("-inf")
                     self._expire_waits(0)
                     _abort_all(self._connections)
-            except psycopg.errors.ConnectionTimeout:  # unresponsive too; connections that were made since are not
+            except psycopg.errors.ConnectionTimeout:  # Postgres is unresponsive; but connections made in the meantime are alive
                 self._answered_at = float("-inf")
                 self._expire_waits(0)
                 _abort_all(before)
@@ -176,8 +196,9 @@ class LivenessMonitor:
         while True:
             with self._waiting_for(self.INTERVAL_SECONDS):
                 await asyncio.sleep(self.INTERVAL_SECONDS)
-            # also without slow work, from time to time, so that the probe is known to be alive when it is needed
-            if self._waiting or self._is_slow() or time.monotonic() - asked_at > self.IDLE_SECONDS:
+            # Without slow work it asks from time to time, so that the probe is known to be alive when it is needed.
+            is_needed = self._waiting or self._is_slow()
+            if is_needed or time.monotonic() - asked_at > self.IDLE_SECONDS:
                 if not await self._responds(probe):
                     return
                 asked_at = time.monotonic()
@@ -187,8 +208,9 @@ class LivenessMonitor:
         return now - next(iter(self._started.values()), now) > self.SLOW_SECONDS
 
     async def _responds(self, probe: Connection) -> bool:
-        """False if tracked work is slow and the probe gets no answer. Without slow work this waits indefinitely."""
-        query, waits = asyncio.create_task(probe.execute("SELECT 1")), 0
+        """Whether the probe gets an answer. False only while tracked work is slow: without slow work it waits indefinitely."""
+        query = asyncio.create_task(probe.execute("SELECT 1"))
+        waits = 0
         try:
             while waits < self.WAITS:
                 with self._waiting_for(self.WAIT_SECONDS):

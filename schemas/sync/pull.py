@@ -1,9 +1,11 @@
-"""Pulling: all rows that changed since a client's last sync, of all kinds that it stores, in pages.
+"""The pull of a sync: all rows that have changed since a client's last sync, in pages.
 
-The rows are sorted by (kind, change, id), customers first and entries last, so that a row seldom comes before the rows that it
-refers to. Several pages are not a snapshot: a row that changes meanwhile moves to the end of its kind, so it may be skipped or
-come twice. It is never lost, because the client keeps the `syncTimestamp` of the first page, and the next sync returns
-everything that was committed after that page was read.
+The rows of all kinds that clients store are sorted by kind, change and id. Customers come first and entries last, so a row
+seldom comes before the rows that it refers to.
+
+Several pages are not a snapshot. A row that changes between two pages moves to the end of its kind, so it may be skipped or
+come twice. It is never lost: the client keeps the `syncTimestamp` of the first page, and the next sync returns everything that
+was committed after this page was read.
 """
 
 import re
@@ -27,13 +29,12 @@ from schemas.postgres.sync_cursor import CURSOR, Since, in_one_epoch, issued
 
 @dataclass(frozen=True)
 class SyncedTable:
-    """A table whose rows clients store; `json_name` is its name in the answer. `own`: a client stores only the rows of its own
-    user."""
+    """A table whose rows clients store."""
 
-    json_name: str
+    json_name: str  # its name in the answer
     model: type[Row]
-    name: str
-    own: bool = False
+    name: str  # of the table
+    own: bool = False  # a client stores only the rows of its own user
 
     def item(self, row_id: str) -> str:
         """SQL for the JSON of the row with that id, or of its tombstone."""
@@ -48,22 +49,22 @@ TASKS = SyncedTable("tasks", Task, "tasks")
 TIME_BILLS = SyncedTable("timeBills", TimeBill, "time_bills", own=True)
 TIME_ENTRIES = SyncedTable("timeEntries", TimeEntry, "time_entries", own=True)
 NAMES = [table.json_name for table in (CUSTOMERS, PILLARS, TASKS, TIME_BILLS, TIME_ENTRIES)]
-# Entries come a second time: those whose bill was approved or reopened. Their rows did not change, but whether they are locked.
+# The last section has entries again: those whose bill was approved or reopened since. Their rows have not changed, but whether
+# they are locked has.
 SECTIONS = (CUSTOMERS, PILLARS, TASKS, TIME_BILLS, TIME_ENTRIES, TIME_ENTRIES)
 RELOCKED = len(SECTIONS) - 1  # the number of that last section
 
 
 @dataclass(frozen=True)
 class StartingPoint:
-    """From where on a client needs changes; `since` is None for all rows. `reset`: the client has to delete its rows first, and
-    needs all rows."""
+    """From where on a client needs changes."""
 
-    since: Since | None
-    reset: bool = False
+    since: Since | None  # None: it needs all rows
+    reset: bool = False  # the client has to delete its rows first; it needs all rows
 
 
 async def parse_start(conn: Connection, last_sync: str | None) -> StartingPoint:
-    """The starting point that a `lastSyncTimestamp` means. Raises Invalid for a text that is none."""
+    """The starting point for a `lastSyncTimestamp`. Raises Invalid for any other text."""
     if last_sync is None:
         return StartingPoint(None)
     since, reset = await sync_start.parse_cursor(conn, last_sync)
@@ -71,8 +72,10 @@ async def parse_start(conn: Connection, last_sync: str | None) -> StartingPoint:
 
 
 async def pull(conn: Connection, page: Page, *, user_id: UUID) -> bytes:
-    """`{"customers": […], …, "activeTimer", "nextCursor", "syncTimestamp"}`: one page of the rows that changed since the page's
-    `since`, or of all rows; with `"reset": true` on the first page if the client has to delete its rows first.
+    """One page as JSON: `{"customers": […], …, "activeTimer": …, "nextCursor": …, "syncTimestamp": …}`.
+
+    It has rows that have changed since the page's `since`; without `since`, any rows. If the client has to delete its rows
+    first, the first page has `"reset": true`.
 
     Raises Invalid for a cursor that Stint did not issue.
     """
@@ -90,7 +93,7 @@ async def pull_from(conn: Connection, start: StartingPoint, *, user_id: UUID) ->
 
 async def _read(conn: Connection, start: StartingPoint, page: Page, *, user_id: UUID, trusted: bool) -> bytes:
     starts_again = start.reset
-    if page.cursor is not None:  # as the first page decided, even if the timestamp has become too old meanwhile
+    if page.cursor is not None:  # the first page has decided it; the timestamp may have become too old since
         starts_again = (cursor_tag(page.cursor) or "").endswith(RESET.tag)
     since = None if starts_again else start.since
     query = PageQuery(since, page, user_id)
@@ -99,7 +102,8 @@ async def _read(conn: Connection, start: StartingPoint, page: Page, *, user_id: 
         result = cursor.pgresult
         assert result is not None
         rows = [[result.get_value(row, column) for column in range(result.nfields)] for row in range(result.ntuples)]
-    # columns: sync timestamp, timer, section, item, key, id; without any change there is one row, whose section is null
+    # The columns are sync timestamp, timer, section, item, key and id. If nothing has changed, there is one row without
+    # section.
     found = rows[0][0]
     sync = query.first_sync or issued(None if found is None else bytes(found), start.since, trusted=trusted)
     timer = bytes(rows[0][1] or b"null")
@@ -118,7 +122,10 @@ async def _read(conn: Connection, start: StartingPoint, page: Page, *, user_id: 
 
 
 class PageQuery:
-    """The statement for one page. It reads only keys first, from one index for each section, and then the rows of this page."""
+    """The statement for one page.
+
+    It first reads only the keys, from one index for each section. Then it reads the rows of this page.
+    """
 
     def __init__(self, since: Since | None, page: Page, user_id: UUID) -> None:
         self.order = RESET if since is None else CHANGED if since.time is None else UPDATED
@@ -153,16 +160,20 @@ class PageQuery:
         return f"SELECT 0 AS section, NULL::{self.order.type} AS key, NULL::uuid AS id WHERE false"
 
     def _keys(self, number: int) -> str:
-        table, column = SECTIONS[number], self.order.column
+        """SQL for the keys of one section, at most one more than the page has rows."""
+        table = SECTIONS[number]
+        column = self.order.column
+        row_id = "r.id"
         if number == RELOCKED:
-            # for a client that sends a time, all bills that changed since: that returns a few entries too many
-            key, row_id = f"b.{'locked_xid' if column == 'changed_xid' else column}", "r.id"
-            # OFFSET 0 makes Postgres look up the entries of each bill: a generic plan would join the whole tables
+            # If the client has sent a time, it gets the entries of all bills that have changed since: a few entries too many.
+            key = "b.locked_xid" if column == "changed_xid" else f"b.{column}"
+            # OFFSET 0 makes Postgres look up the entries of each bill. A generic plan would join the whole tables.
             entries = f"SELECT id FROM {table.name} e WHERE e.bill_id = b.id AND e.deleted_at IS NULL OFFSET 0"
             source = f"time_bills b CROSS JOIN LATERAL ({entries}) r"
             conditions = ["b.user_id = %(me)s", self._changed(key)]
         else:
-            source, key, row_id = f"{table.name} r", f"r.{column}", "r.id"
+            source = f"{table.name} r"
+            key = f"r.{column}"
             conditions = ["r.user_id = %(me)s"] if table.own else []
             conditions.append("r.deleted_at IS NULL" if self._since is None else self._changed(key))
         if self._after and number == self._first:

@@ -1,12 +1,13 @@
-"""Xero's rate limits for one organisation, shared by all processes: concurrent calls, calls per minute, calls per day.
+"""Xero's rate limits for one organisation: concurrent calls, calls per minute, calls per day. All processes keep them together.
 
-Each call takes a slot, a row of `xero_calls`. The call may reach Xero at any moment between `acquire` and its end, so it
-counts until one minute (or day) after its end: with a limit of sixty, the sixty-first call is admitted a minute after the end
-of the first one, and no minute on Xero's own clock contains both. If a process crashes during a call, its slot expires with
-the call's deadline.
+Each call takes a slot, which is a row of `xero_calls`. The call may reach Xero at any moment between `acquire` and its end. So
+it counts until one minute after its end; for the limit of the day, until one day after it. With a limit of 60 calls per minute,
+the 61st call is admitted a minute after the end of the first one. Then no minute of Xero's own clock contains both.
 
-Without a free slot, the caller reserves a later one, each at an interval after the one before: a thousand waiting messages are
-not all woken to find sixty slots. New callers queue behind the reserved slots.
+If a process crashes during a call, its slot expires at the deadline of the call.
+
+If no slot is free, the caller reserves a later one. Reserved slots have an interval between them. So of a thousand messages
+that wait, not all run again at the same time to find 60 slots. New callers queue behind the reserved slots.
 """
 
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ CONCURRENCY_SPACING_SECONDS = 0.2  # between two reserved slots while only the l
 
 @dataclass(frozen=True)
 class NoSlot:
-    """No call may start now; try again in `seconds`."""
+    """No call may start now: try again in `seconds`."""
 
     seconds: float
 
@@ -30,9 +31,13 @@ class NoSlot:
 async def acquire(
     conn: Connection, tenant_id: str, settings: Settings, *, seconds: float, skip_queue: bool = False
 ) -> UUID | NoSlot:
-    """Takes a slot for a call that ends within `seconds` and returns its id, or reserves a later slot. With `skip_queue`,
-    reserved slots of others do not count: for a caller that has waited for its own, or that a person is waiting for. The
-    organisation's row is locked until the caller's transaction ends."""
+    """Takes a slot for a call that ends within `seconds`, and returns its id. If none is free, it reserves a later slot.
+
+    With `skip_queue`, the reserved slots of others do not count. It is for a caller that has waited for its own slot, and for a
+    call that a person waits for.
+
+    The organisation's row is locked until the transaction ends.
+    """
     await conn.execute("SELECT 1 FROM xero_tenants WHERE tenant_id = %s FOR NO KEY UPDATE", (tenant_id,))
     slot, wait_seconds = await conn.one(
         """
@@ -81,7 +86,7 @@ async def release(conn: Connection, slot: UUID, *, succeeded: bool = False) -> N
 
 
 async def pause(conn: Connection, tenant_id: str, limited: RateLimited) -> None:
-    """Admits no call until the limit is over. Xero answered 429 to one caller, but the limit is the whole organisation's."""
+    """Admits no call until the time that Xero's answer 429 names. The limit is that of the whole organisation."""
     await conn.execute(
         """
         UPDATE xero_tenants

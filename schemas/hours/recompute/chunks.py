@@ -1,8 +1,11 @@
-"""The chunks of a recompute job: what one message does.
+"""The chunks of a recompute job. One message processes one chunk.
 
-The first phase gives bills to entries without one, by user and day; the second corrects open bills, and removes those
-without entries, by id. A chunk first reads
-without locks, then locks only the rows that differ, and reads them again under the locks.
+A job has two phases:
+
+- `entries` gives bills to entries without one, in the order of users and days;
+- `bills` corrects the sums of open bills, and removes bills without entries, in the order of the bills' ids.
+
+A chunk first reads without locks. Then it locks only the rows that differ, and reads them again under the locks.
 """
 
 from collections import defaultdict
@@ -27,7 +30,9 @@ async def process_chunk(conn: Connection, message: Recompute) -> None:
     job = await lock_job(conn, message.job_id)
     if job is None:
         return
-    done, phase, after = 0, message.phase, message.after
+    done = 0
+    phase = message.phase
+    after = message.after
     if phase == "entries":
         billed = await _bill_entries(conn, job, after)
         if billed is None:
@@ -46,9 +51,13 @@ async def process_chunk(conn: Connection, message: Recompute) -> None:
 
 
 async def _bill_entries(conn: Connection, job: RunningJob, after: str | None) -> tuple[int, str | None] | None:
-    """Gives bills to the next entries without one. Returns the number of entries, and the position after which to continue
-    (None: no more); None, without a lock, if it finds no entries. A chunk is made of a user's whole days, so that a dry run
-    counts each bill in one chunk only."""
+    """Gives bills to the next entries without one.
+
+    Returns the number of entries, and the position after which to continue, which is None after the last entries. Returns None
+    if it finds no entries; then it has locked nothing.
+
+    A chunk has whole days of users, so that a dry run counts each bill in only one chunk.
+    """
     days = await conn.all(
         f"""
         SELECT e.user_id, e.date, count(*) FROM (
@@ -76,6 +85,7 @@ async def _bill_entries(conn: Connection, job: RunningJob, after: str | None) ->
 
 
 def _position(after: str | None) -> dict[str, str | None]:
+    """The parameters for a position, which is a user's id and a day."""
     user_id, _, day = (after or "").partition(" ")
     return {"after_user": user_id or None, "after_date": day or None}
 
@@ -87,7 +97,7 @@ _UNBILLED = """
 
 
 async def _record_unbilled(conn: Connection, job: RunningJob, chunk: dict[str, Any]) -> int:
-    """Records, by bill, what `_bill_days` would change, for a dry run. Returns the number of entries."""
+    """Records for a dry run what `_bill_days` would change on each bill. Returns the number of entries."""
     count: int = await conn.value(
         f"""
         WITH added AS (
@@ -144,14 +154,17 @@ async def _bill_days(conn: Connection, job: RunningJob, chunk: dict[str, Any]) -
 
 
 async def _seconds_before(conn: Connection, bill_ids: Iterable[UUID]) -> dict[UUID, int | None]:
-    """The present sums of locked bills; None for those that this transaction has created."""
+    """By bill: its present sum in seconds. None: this transaction has created the bill. The bills are locked."""
     query = "SELECT id, CASE WHEN changed_xid <> pg_current_xact_id() THEN seconds END FROM time_bills WHERE id = ANY(%s)"
     return dict(await conn.all(query, (list(bill_ids),)))
 
 
 async def _correct_bills(conn: Connection, job: RunningJob, after: str | None) -> tuple[int, str | None]:
-    """Corrects the next open bills whose sums differ. Returns how many bills it has processed, and the id after which to
-    continue (None: no more, and the number does not matter)."""
+    """Corrects the next open bills whose sums differ.
+
+    Returns the number of bills that it has processed, and the id after which to continue. After the last bills the id is None,
+    and the number does not matter.
+    """
     chunk: dict[str, Any] = job.parameters | {"after": after or str(UUID(int=0))}
     last = await conn.value(
         f"""
@@ -195,7 +208,7 @@ async def _count_open(conn: Connection, job: RunningJob, chunk: dict[str, Any]) 
 
 
 async def _count_created(conn: Connection, chunk: dict[str, Any]) -> int:
-    """The number of bills in the chunk that the job itself has created: the total does not include them."""
+    """The number of bills in the chunk that the job has created in its first phase. The job's total does not include them."""
     count: int = await conn.value(
         """
         SELECT count(*) FROM recompute_changes c
@@ -208,15 +221,18 @@ async def _count_created(conn: Connection, chunk: dict[str, Any]) -> int:
 
 @asynccontextmanager
 async def _without_nested_loops(conn: Connection) -> AsyncIterator[None]:
-    """For a join with the sums of all bills: Postgres expects few rows as long as it has not analyzed the tables, and in a
-    nested loop it would compute all sums again for each bill. After an error the transaction is over, and so is the setting."""
+    """Joins in the block use no nested loops.
+
+    In a nested loop, a join with the sums of all bills would compute all sums again for each bill. Postgres may choose one if
+    it has not analyzed the tables yet, because it then expects few rows.
+    """
     await conn.execute("SET LOCAL enable_nestloop = off")
-    yield
+    yield  # an error ends the transaction, and with it the setting
     await conn.execute("SET LOCAL enable_nestloop = on")
 
 
 async def _record_differing(conn: Connection, differing: str, parameters: dict[str, Any]) -> None:
-    """Records what `_recalculate_differing` would change, for a dry run."""
+    """Records for a dry run what `_recalculate_differing` would change."""
     async with _without_nested_loops(conn):
         await conn.execute(
             f"""
@@ -233,8 +249,8 @@ async def _record_differing(conn: Connection, differing: str, parameters: dict[s
 async def _recalculate_differing(
     conn: Connection, job: RunningJob, differing: str, parameters: dict[str, Any]
 ) -> tuple[list[UUID], int]:
-    """Corrects up to CORRECTIONS of the bills that differ. Returns their ids in order, and how many of them were empty and are
-    removed."""
+    """Corrects up to CORRECTIONS of the bills that differ. Returns their ids in order, and how many of them it has removed,
+    because they had no entries."""
     async with _without_nested_loops(conn):
         query = f"SELECT d.id FROM ({differing}) d ORDER BY d.id LIMIT {CORRECTIONS}"
         bill_ids: list[UUID] = await conn.values(query, parameters)
