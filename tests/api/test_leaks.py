@@ -68,11 +68,9 @@ def secrets(stint: Installation, documented: dict[str, Json]) -> Iterator[Secret
         theirs_task = theirs.consultant.get(f"/api/tasks/{theirs.ids['task_id']}")
         stolen = {
             "customer": [name, theirs.ids["customer_id"]],
-            "customerId": [theirs.ids["customer_id"]],
             "pillarId": [theirs.ids["pillar_id"], theirs_task["pillarId"]],
             "groupBy": ["pillar,person", "customer,day"],
             "userId": [theirs.consultant.id],
-            "taskId": [theirs.ids["task_id"]],
             "timeBillId": [theirs.ids["bill_id"]],
             "startDate": ["2026-03-01"],
             "endDate": ["2026-03-31"],
@@ -83,8 +81,6 @@ def secrets(stint: Installation, documented: dict[str, Json]) -> Iterator[Secret
             "q": [name],
             "since": ["2026-01-01T00:00:00Z"],
             "until": ["2100-01-01T00:00:00Z"],
-            "limit": ["1"],
-            "version": ["1"],
         }
         stolen |= cursors(given.admin(), theirs, documented)
         people = {role: given.person(role, own.ids["customer_id"]) for role in ROLES}
@@ -202,6 +198,11 @@ def values(route: str, parameter: Json, secrets: Secrets) -> list[str]:
         return secrets.stolen[f"cursor of {route}"]
     if schema.get("type") == "boolean":
         return ["true"]
+    own_id = re.sub(r"(?=[A-Z])", "_", name).lower()  # customerId is customer_id in a path
+    if name not in secrets.stolen and own_id in secrets.theirs.ids:
+        return [secrets.theirs.ids[own_id]]
+    if name not in secrets.stolen and schema.get("type") == "integer":
+        return ["1"]
     assert name in secrets.stolen, f"{route}: no value for {name}; add values of the other customer to `stolen` in {__file__}"
     return secrets.stolen[name]
 
