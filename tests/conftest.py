@@ -19,7 +19,7 @@ import pytest
 from ops.errors import CommandError
 from ops.up.processes import end_with_parent
 from tests.support import chromium, servers
-from tests.support.durations import seconds_of
+from tests.support.durations import beginning_of
 from tests.support.exclusive import ExclusiveTests
 from tests.support.given import Given
 from tests.support.installation import CHECKOUT, Installation, emptied, new_database
@@ -116,7 +116,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.unit)
     if config.option.shuffle is not None:
         _shuffle(items, random.Random(config.option.shuffle))
-    items.sort(key=lambda item: -seconds_of(item.nodeid))  # stable: neighbours stay neighbours
+    items.sort(key=lambda item: beginning_of(item.nodeid))  # stable: neighbours stay neighbours
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "Schedule":

@@ -1,13 +1,14 @@
 """Tests that assert seconds: `@pytest.mark.exclusive`. Beside them run at most one that is marked `exclusive(uses="half")`,
 which leaves half of the machine to others most of the time, and one that is marked `exclusive(uses="little")`, which mostly
-waits. No other test runs meanwhile. A plugin of the workers of this run."""
+waits. No other test runs meanwhile, except those that are marked `quiet`: these use a quarter of a processor at most. A plugin
+of the workers of this run."""
 
 import fcntl
 import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ class ExclusiveTests:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         lanes = {item.nodeid: lane for item in items if (lane := lane_of(item)) is not None}
         self._expected = set(lanes.values())
-        items.sort(key=lambda item: lanes.get(item.nodeid, len(LANES)))  # stable
+        items.sort(key=lambda item: lanes.get(item.nodeid, len(LANES) + (not _is_quiet(item))))  # stable
         write_lanes(self._directory, lanes)
 
     @contextmanager
@@ -78,8 +79,9 @@ class ExclusiveTests:
     @pytest.hookimpl(wrapper=True, tryfirst=True)  # so that waiting is no part of what a test's timeout counts
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
         lane = lane_of(item)
+        lock: AbstractContextManager[None]
         if lane is None:
-            lock = self.shared()
+            lock = nullcontext() if _is_quiet(item) else self.shared()
         else:
             lock = self.exclusive(lane, keep=nextitem is not None and lane_of(nextitem) == lane)
         with lock:
@@ -90,6 +92,10 @@ def lane_of(item: pytest.Item) -> int | None:
     """None: it does not mind others."""
     marker = item.get_closest_marker("exclusive")
     return None if marker is None else USES.index(marker.kwargs.get("uses", USES[0]))
+
+
+def _is_quiet(item: pytest.Item) -> bool:
+    return item.get_closest_marker("quiet") is not None
 
 
 def write_lanes(directory: Path, lanes: Mapping[str, int]) -> None:

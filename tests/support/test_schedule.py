@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from xdist.workermanage import WorkerController
 
-from tests.support.durations import SECONDS
+from tests.support.durations import COMPUTING, WAITING, beginning_of
 from tests.support.exclusive import ExclusiveTests
 from tests.support.installation import CHECKOUT
 from tests.support.schedule import Schedule
@@ -27,7 +27,7 @@ class Item:
     marker: pytest.Mark | None = None
 
     def get_closest_marker(self, name: str) -> pytest.Mark | None:
-        return self.marker if name == "exclusive" else None
+        return self.marker if self.marker is not None and self.marker.name == name else None
 
 
 @dataclass(eq=False)
@@ -88,6 +88,12 @@ def test_each_lane_comes_first_in_a_worker_of_its_own_and_modules_stay_together(
             assert len(others) == count and any(" ".join(others) in " ".join(tests) for tests in ran), (workers, name)
 
 
+def test_quiet_modules_begin_with_the_lanes(tmp_path: Path) -> None:
+    quiet = pytest.mark.quiet.mark
+    items = [*module("a", None), *module("b", None), *module("c", quiet), *module("d", LOADS)]
+    assert [tests[0] for tests in run(tmp_path, items, 3)] == [f"tests/test_{name}.py::test_0" for name in "dca"]
+
+
 def test_without_exclusive_tests_the_first_modules_come_first(tmp_path: Path) -> None:
     items = [*module("long", None), *module("short", None), *module("shorter", None)]
     assert [tests[0] for tests in run(tmp_path, items, 2)] == ["tests/test_long.py::test_0", "tests/test_short.py::test_0"]
@@ -100,4 +106,11 @@ def test_all_tests_in_a_browser_run_in_one_worker(tmp_path: Path) -> None:
 
 
 def test_the_modules_that_take_long_exist() -> None:
-    assert [path for path in SECONDS if not (CHECKOUT / path).exists()] == []
+    assert [path for path in (*COMPUTING, *WAITING) if not (CHECKOUT / path).exists()] == []
+
+
+def test_the_longest_modules_that_compute_and_the_longest_that_wait_begin_in_turn() -> None:
+    for modules in (COMPUTING, WAITING):
+        assert list(modules.values()) == sorted(modules.values(), reverse=True)
+    ordered = sorted((*COMPUTING, *WAITING), key=beginning_of)
+    assert {path in COMPUTING for path in ordered[:2]} == {True, False}

@@ -10,6 +10,8 @@ from tests.support.installation import eventually
 from tests.support.sizes import LIMITED_BILLS, LIMITED_ENTRIES
 from tests.support.xero_sandbox import XeroSandbox, most_at_once, most_in_a_minute
 
+pytestmark = pytest.mark.quiet
+
 WORKERS = ("work:xero", "work:xero,mail", "work:xero,slack", "work:xero,mail,slack")
 DELIVERIES = "SELECT sum(delivery_number), count(*), max(attempts) FROM messages WHERE actor = 'sync_bill'"
 
