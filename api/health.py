@@ -73,10 +73,14 @@ async def jwks(request: ApiRequest) -> Response[KeySet]:
 
 @get("/metrics", summary="Prometheus metrics", opt=PUBLIC | {"also_answers": {401: NOT_LOCAL}}, media_type="text/plain")
 async def metrics(request: ApiRequest) -> Response[bytes]:
-    """Requests and connections of all API processes behind this port; and of the whole installation: messages by queue and
-    state, how long the oldest one has been due, handlers, dead letters, replays, and processes that are alive; these are a few
-    seconds old at most. For those that send METRICS_TOKEN as a bearer token, and for clients on the same machine while
-    TRUSTED_PROXIES is empty and PUBLIC_URL names this machine."""
+    """Metrics in Prometheus's text format.
+
+    Of all API processes behind this port: requests and connections. Of the whole installation: messages by queue and state, how
+    long the oldest one has been due, handlers, dead letters, replays, and processes that are alive. The values of the
+    installation are a few seconds old at most.
+
+    Send METRICS_TOKEN as a bearer token. Clients on the same machine need no token while TRUSTED_PROXIES is empty and
+    PUBLIC_URL names this machine."""
     if not _may_read_metrics(request):
         raise BadRequest(401, NOT_LOCAL)
     lines = await request.outbox_metrics.lines()

@@ -1,8 +1,13 @@
-"""The rescuer: finds messages that have stopped moving and makes them ready again. It also starts the checks for invoiced
-entries and of access to Xero and Slack, plans the messages to admins about bills to approve, the nudges about timers and the
-reminders of hours, has App Homes published that have changed, records how far the WAL has come, for sync cursors, and what is
-in the queues, for the console, and prunes: it deletes rows that have served their purpose, so that tables do not grow without
-limit. Each relay runs one."""
+"""The rescuer, which each relay runs. It finds messages that have stopped moving, and makes them ready again.
+
+It also does other work that has to be done from time to time:
+
+- It starts the checks of entries in Xero, and of access to Xero and Slack.
+- It plans the messages to admins about bills to approve, the nudges about timers, and the reminders of hours.
+- It enqueues messages that publish the App Homes that have changed.
+- It records the position in the WAL, for sync cursors, and the numbers of messages in the queues, for the console.
+- It prunes: it deletes rows that are not needed any more, so that tables do not grow without limit.
+"""
 
 import asyncio
 import logging
@@ -66,8 +71,8 @@ async def rescue(settings: Settings) -> None:
 
 @contextmanager
 def logged(job: str) -> Iterator[None]:
-    """Logs an exception of the job, so that the other jobs run all the same. Raises what means that Postgres is not
-    reachable."""
+    """Logs an exception of the job in the block, so that the other jobs still run. An error that means that Postgres cannot be
+    reached is raised."""
     try:
         yield
     except Exception as error:
@@ -81,8 +86,10 @@ def logged(job: str) -> Iterator[None]:
 
 
 async def rescue_once(conn: Connection, settings: Settings, *, prunes: bool = True) -> bool:
-    """One round of the jobs that keep nothing between two rounds; pruning only if `prunes`. Returns whether there may be more
-    to prune than one round does."""
+    """One round of the jobs that remember nothing between two rounds. Without `prunes`, nothing is pruned.
+
+    Returns whether there may be more to prune.
+    """
     is_unfinished = False
     with logged("positions"):
         await sync_epochs.record_position(conn)
@@ -118,8 +125,11 @@ async def rescue_once(conn: Connection, settings: Settings, *, prunes: bool = Tr
 
 
 async def requeue_unpublished(conn: Connection) -> int:
-    """Makes ready what was claimed by a relay that has ended: the advisory lock of a relay is free once its connection is
-    closed. Messages that the relay had published arrive twice; only the later delivery is handled. Returns how many."""
+    """Makes the messages ready that were claimed by a relay that has ended. Returns their number.
+
+    The advisory lock of a relay is free when its connection is closed. Messages that the relay had published arrive twice: only
+    the later delivery is handled.
+    """
     count = 0
     for relay in await conn.values("SELECT DISTINCT sent_by FROM messages WHERE state = 'sent' AND sent_by IS NOT NULL"):
         async with conn.transaction():
@@ -136,9 +146,11 @@ async def requeue_unpublished(conn: Connection) -> int:
 
 
 async def requeue_stale(conn: Connection, *, seconds: float) -> int:
-    """Makes ready what no worker has handled within `seconds` of being sent: RabbitMQ may have lost it. The queue may also be
-    long, so the time doubles with each delivery: otherwise copies would pile up faster than workers handle them. Returns how
-    many."""
+    """Makes the messages ready that were sent `seconds` ago and that no worker has handled. Returns their number.
+
+    RabbitMQ may have lost them. But the queue may also be long. So the time doubles with each delivery: otherwise RabbitMQ
+    would get copies faster than workers handle them.
+    """
     cursor = await conn.execute(
         """
         UPDATE messages SET state = 'ready' WHERE id IN (
@@ -153,8 +165,10 @@ async def requeue_stale(conn: Connection, *, seconds: float) -> int:
 
 
 async def expire_leases(conn: Connection, *, base_seconds: float) -> int:
-    """Records a failed attempt for each message whose lease has expired: its worker died or hung during the external call.
-    Returns how many."""
+    """Records a failed attempt for each message whose lease has expired. Returns their number.
+
+    The worker of such a message died or hung during the external call.
+    """
     count = 0
     while (record := await _expire_one_lease(conn, base_seconds=base_seconds)) is not None:
         logger.info("the lease of a message expired: actor=%s message_id=%s", record.actor, record.id)
@@ -185,9 +199,11 @@ async def _expire_one_lease(conn: Connection, *, base_seconds: float) -> Record 
 
 @dataclass(frozen=True)
 class PruneRule:
-    """In each round, at most `limit` rows of `table` that meet `condition` are deleted, in this `order`. `key` is the primary
-    key. `%(days)s` in a condition is the setting STINT_PRUNE_DAYS. The present time is `statement_timestamp()`: an index
-    is not searched by `clock_timestamp()`, so each round would read all rows that are kept."""
+    """Each round deletes at most `limit` rows of `table` that meet `condition`, in this `order`. `key` is the primary key.
+
+    In a condition, `%(days)s` is the setting STINT_PRUNE_DAYS. The present time is `statement_timestamp()`. With
+    `clock_timestamp()` Postgres cannot search an index, so each round would read all rows that are kept.
+    """
 
     table: str
     key: str
@@ -249,8 +265,10 @@ PRUNE_RULES = (
 
 
 async def prune(conn: Connection, *, days: float) -> bool:
-    """One round of pruning. Messages, recompute jobs and replays are kept for `days` after their end; dead messages are never
-    deleted. Returns whether there may be more to delete."""
+    """One round of pruning. Returns whether there may be more to delete.
+
+    Messages, recompute jobs and replays are kept for `days` after their end. Dead messages are never deleted.
+    """
     deleted = [(await conn.execute(rule.statement, {"days": days})).rowcount for rule in PRUNE_RULES]
     one_more = await replays.prune(conn, days=days)
     return one_more or any(count == rule.limit for count, rule in zip(deleted, PRUNE_RULES, strict=True))

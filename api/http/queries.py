@@ -23,7 +23,7 @@ MAX_PROBLEMS = 20
 
 @dataclass(frozen=True)
 class _Parameter:
-    """A parameter of a query. `takes_null`: any text is a value, also the word null. `is_list`: it may be repeated."""
+    """A parameter of a query. `takes_null`: it is a text, so the word null is a value. `is_list`: it may be repeated."""
 
     schema: dict[str, Any]
     takes_null: bool
@@ -46,9 +46,14 @@ class _Parameter:
 
 
 async def reject_wrong_query(request: Request[Any, Any, Any]) -> None:
-    """Raises Invalid, with every fault, for a query that Litestar would silently read as another one: unknown parameters, empty
-    values, all but one of a repeated parameter's values, the word `null` (`userId=null` would list everybody's rows),
-    unless the parameter is a text, and whole numbers that are written in another way than with digits."""
+    """Raises Invalid for a query that Litestar would read as another one without an error. It names all faults:
+
+    - unknown parameters;
+    - empty values;
+    - several values of a parameter that has only one;
+    - the word `null`, unless the parameter is a text: `userId=null` would list everybody's rows;
+    - whole numbers with other characters than digits.
+    """
     if not request.scope["query_string"] or request.route_handler.opt.get(ANY_QUERY):
         return
     sent: dict[str, list[str]] = {}
@@ -61,8 +66,10 @@ async def reject_wrong_query(request: Request[Any, Any, Any]) -> None:
 
 @cache
 def _parameters(handler: HTTPRouteHandler) -> dict[str, _Parameter]:
-    """The parameters of the route's query, by their names. Kept for each route: to make their schemas takes longer than all
-    else that a list does in this process."""
+    """The parameters of the route's query, by their names.
+
+    They are kept for each route: to make their schemas takes longer than everything else that a list costs in this process.
+    """
     return {public_name(field): _Parameter.of(field) for field in handler_parameters(handler) if is_query_parameter(field)}
 
 

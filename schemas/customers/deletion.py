@@ -1,8 +1,10 @@
-"""Checks before a customer or a pillar is deleted: hours that are recorded or pending refer to it, and forbid that.
+"""Checks before a customer or a pillar is deleted: it cannot be deleted while recorded or pending hours refer to it.
 
-Deleting one locks the customer's row (`customers.lock`) and then, here, its tasks. Everything that adds hours locks their task
-FOR SHARE: starting a timer, logging an entry by hand, the actor of a stop, and moving entries. So after these locks one query,
-with one snapshot, finds all hours that can exist: a running timer, or its pending stop, or its entry on a bill.
+A deletion locks the customer's row (`customers.lock`), and then, in this module, its tasks. Everything that adds hours locks
+the task of the hours FOR SHARE: the start of a timer, an entry by hand, the actor of a stop, and a move of entries.
+
+So after these locks, one query finds all hours that can exist, because it has one snapshot: a running timer, or its pending
+stop, or its entry on a bill.
 """
 
 from dataclasses import dataclass
@@ -54,8 +56,11 @@ class DeletionScope:
 
 
 async def lock_tasks(conn: Connection, scope: DeletionScope) -> list[UUID]:
-    """Locks the tasks in the order of their ids, and returns the ids. Raises Conflict while hours refer to the customer or
-    pillar: time bills with entries, entries without a bill, running timers, unfinished stops."""
+    """Locks the tasks in the order of their ids, and returns the ids.
+
+    Raises Conflict while hours refer to the customer or pillar. These are time bills with entries, entries without a bill,
+    running timers, and unfinished stops.
+    """
     task_ids = await conn.values(
         f"SELECT id FROM tasks WHERE {scope.condition} AND deleted_at IS NULL ORDER BY id FOR NO KEY UPDATE", scope.parameters
     )
@@ -75,8 +80,10 @@ async def lock_tasks(conn: Connection, scope: DeletionScope) -> list[UUID]:
 
 
 async def tombstone_empty_bills(conn: Connection, scope: DeletionScope) -> None:
-    """Leaves tombstones of bills without entries, and locks them in the order of their ids. Call it after `lock_tasks`, which
-    checks that there are no other bills."""
+    """Locks the bills in the order of their ids, and makes them tombstones. None has entries.
+
+    Call it after `lock_tasks`, which checks that there are no other bills.
+    """
     bill_ids = await conn.values(
         f"SELECT id FROM time_bills WHERE {scope.condition} AND deleted_at IS NULL ORDER BY id FOR NO KEY UPDATE",
         scope.parameters,
@@ -90,7 +97,8 @@ async def tombstone_empty_bills(conn: Connection, scope: DeletionScope) -> None:
 
 
 async def _find_references(conn: Connection, scope: DeletionScope, task_ids: list[UUID]) -> References:
-    """One statement, and so one snapshot: a concurrent stop removes the timer and enqueues its message at any moment."""
+    """The hours that refer to it. It is one statement with one snapshot, because a stop may happen at any moment: it removes
+    the timer and enqueues its message."""
     # A task that moved here from another customer will bring its entries. That does not matter for a pillar: its tasks, with
     # their entries, move to the default pillar.
     coming = "e.task_id = ANY(%(tasks)s) AND e.customer_id <> %(customer)s" if scope.pillar_id is None else "false"
@@ -117,8 +125,11 @@ async def _find_references(conn: Connection, scope: DeletionScope, task_ids: lis
 
 @dataclass(frozen=True)
 class Obstacle:
-    """One row that forbids a deletion, as a page shows it. `id`: of the bill, the entry, the timer's user or the stop's
-    message. `person`: a name, or else an address."""
+    """One row that forbids a deletion, as a page shows it.
+
+    `id` is that of the bill, of the entry, of the timer's user, or of the stop's message. `person` is a name; without one, an
+    address.
+    """
 
     kind: Literal["time bill", "time entry", "running timer", "unfinished stop"]
     id: UUID

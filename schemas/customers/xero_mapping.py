@@ -1,5 +1,7 @@
-"""What a request maps to Xero, for the check before it is written (schemas/xero/choices.py). What stays as it is needs no
-check: a form may send all its fields."""
+"""What a request maps to Xero, for the check before it is written (schemas/xero/choices.py).
+
+A form may send all its fields. What stays as it is needs no check.
+"""
 
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -10,17 +12,16 @@ from schemas.postgres.connection import Connection
 
 @dataclass(frozen=True)
 class Mapping:
-    """A mapping that is about to be written: the customer's project, and whether it is another one than before; the tasks that
-    pillars get, by the path of the field; and those that other pillars keep, by the pillar's name."""
+    """A mapping that is about to be written."""
 
-    project_id: str | None
-    is_new_project: bool = False
-    new_tasks: dict[str, str] = field(default_factory=dict)
-    kept_tasks: dict[str, str] = field(default_factory=dict)
+    project_id: str | None  # of the customer
+    is_new_project: bool = False  # whether it is another project than before
+    new_tasks: dict[str, str] = field(default_factory=dict)  # by the path of the field: the task that a pillar gets
+    kept_tasks: dict[str, str] = field(default_factory=dict)  # by the pillar's name: the task that it keeps
 
 
 async def of_new_customer(conn: Connection, body: NewCustomer) -> Mapping:
-    """The mapping of a customer that is created, and nothing to check for a request that is repeated."""
+    """The mapping of a customer that is created. A request that is repeated has no new project, so nothing is checked."""
     exists = body.id and await conn.maybe("SELECT 1 FROM customers WHERE id = %s", (body.id,))
     return Mapping(body.xero_project_id, is_new_project=body.xero_project_id is not None and not exists)
 

@@ -1,5 +1,8 @@
-"""Reopening an approved time bill: approved → pending. At once if the bill has no entry in Xero; otherwise the entry is
-withdrawn from Xero first."""
+"""The reopening of an approved time bill, which makes it pending.
+
+A bill that has no entry in Xero becomes pending at once. Any other bill becomes pending when its entry is deleted in Xero:
+until then it is being withdrawn.
+"""
 
 from collections.abc import Collection
 from uuid import UUID
@@ -16,8 +19,11 @@ from schemas.postgres.connection import Connection
 
 
 async def lock_for_reopening(conn: Connection, bill_id: UUID) -> None:
-    """Locks all rows that a reopening touches, since it moves entries and may merge a second bill: first the owner, then the
-    tasks of the entries (shared, so that they cannot move), then both bills by id."""
+    """Locks all rows that a reopening changes. It moves entries, and may merge a second bill into the first.
+
+    The order is the owner, the tasks of the entries, and both bills by their ids. The locks of tasks are shared: a task cannot
+    move meanwhile.
+    """
     user_id = await conn.value("SELECT user_id FROM time_bills WHERE id = %s", (bill_id,))
     if user_id is None:
         return
@@ -42,8 +48,10 @@ async def lock_for_reopening(conn: Connection, bill_id: UUID) -> None:
 
 
 async def reopen(conn: Connection, bill_id: UUID) -> None:
-    """Makes an approved bill pending, after `lock_for_reopening`. If late time has opened a second bill for the same key, that
-    one is merged into it."""
+    """Makes an approved bill pending. Call it after `lock_for_reopening`.
+
+    If time was recorded after the approval, there is a second bill with the same key. It is merged into this one.
+    """
     while True:
         duplicate = await _open_duplicate(conn, bill_id)
         try:
@@ -57,8 +65,10 @@ async def reopen(conn: Connection, bill_id: UUID) -> None:
 
 
 async def discard_dead_syncs(conn: Connection, bill_id: UUID, *, reason: str) -> None:
-    """Discards the dead letters of a bill's sync to Xero: nothing is left to do for them. One that another transaction has
-    locked is not waited for, because messages come before bills in the order of locks."""
+    """Discards the dead letters of a bill's sync to Xero, because nothing is left to do for them.
+
+    It does not wait for a dead letter that another transaction has locked: messages come before bills in the order of locks.
+    """
     dead = await conn.values(
         """
         SELECT id FROM messages
@@ -83,8 +93,10 @@ async def is_withdrawing(conn: Connection, bill_id: UUID) -> bool:
 
 
 async def withdraw(conn: Connection, bill_id: UUID) -> None:
-    """Records that the entry of a locked bill has to be deleted in Xero; once it is, the bill is reopened. What an admin has
-    chosen about changes in Xero does not count any more."""
+    """Records that the entry of a locked bill has to be deleted in Xero. After that, the bill is reopened.
+
+    What an admin has chosen about changes in Xero does not count any more.
+    """
     await conn.execute(
         """
         UPDATE xero_entries SET withdrawing = true, reopen_error = NULL, accepted = false, overwrite = false WHERE bill_id = %s
@@ -94,8 +106,10 @@ async def withdraw(conn: Connection, bill_id: UUID) -> None:
 
 
 async def cancel_withdrawals(conn: Connection, bill_ids: Collection[UUID], *, by: User) -> list[UUID]:
-    """Keeps those of the locked bills approved that were being withdrawn, enqueues their sync to Xero, and returns their ids.
-    A bill whose entry is deleted already, or may be, gets another one."""
+    """Cancels the withdrawal of those of the locked bills that are being withdrawn. They stay approved.
+
+    It enqueues their sync to Xero, and returns their ids. A bill whose entry is deleted already, or may be, gets another entry.
+    """
     kept: list[UUID] = await conn.values(
         "UPDATE xero_entries SET withdrawing = false WHERE bill_id = ANY(%s) AND withdrawing RETURNING bill_id",
         (list(bill_ids),),
@@ -106,8 +120,10 @@ async def cancel_withdrawals(conn: Connection, bill_ids: Collection[UUID], *, by
 
 
 async def _enqueue_moves(conn: Connection, bill_id: UUID) -> None:
-    """Tasks may have moved while the bill was approved: now their entries follow. A task that moves later finds the bill
-    open."""
+    """Enqueues the moves of entries whose tasks have moved while the bill was approved.
+
+    The entries of a task that moves later need no such message, because the bill is open by then.
+    """
     task_ids = await conn.values(
         """
         SELECT DISTINCT t.id FROM time_entries e JOIN tasks t ON t.id = e.task_id
@@ -133,7 +149,7 @@ async def _open_duplicate(conn: Connection, bill_id: UUID) -> UUID | None:
 
 
 async def _merge_into(conn: Connection, bill_id: UUID, duplicate_id: UUID | None) -> None:
-    """Makes the bill pending; it takes over the entries and the memo of its duplicate, which becomes a tombstone."""
+    """Makes the bill pending. It gets the entries and the memo of its duplicate, which becomes a tombstone."""
     if duplicate_id is not None:
         await conn.execute(
             "UPDATE time_entries SET bill_id = %s, version = version + 1 WHERE bill_id = %s AND deleted_at IS NULL",

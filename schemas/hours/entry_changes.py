@@ -1,8 +1,9 @@
-"""Changing time entries: another task, new times, notes, deletion.
+"""Changes of time entries: another task, new times, notes, deletion.
 
-Locks: the owner's row, then the new task, then the entry, then its bills. An entry on an approved bill cannot be changed. Bills
-that change are marked as stale; a message in the same transaction recalculates their sums. A bill whose last entry goes to
-another bill is removed at once, and its memo goes along.
+- The order of locks is the owner's row, the new task, the entry, its bills.
+- An entry on an approved bill cannot be changed.
+- Bills that change are marked as stale. A message, which is enqueued in the same transaction, recalculates their sums.
+- A bill whose last entry goes to another bill is removed at once. Its memo is added to the memo of that bill.
 """
 
 from dataclasses import dataclass
@@ -65,11 +66,16 @@ class _LockedEntry:
 
 
 async def change(conn: Connection, entry_id: UUID, patch: TimeEntryChange, *, by: User, rules: EntryRules) -> TimeEntry:
-    """Gives the entry to another task, sets new times, moves it to the bill of its new customer, pillar and day, and enqueues a
-    recompute of both bills.
+    """Gives the entry to another task, or sets new times.
 
-    Raises Invalid for an unknown task, and for times that do not agree or are too far ahead; Conflict for a stale version, an
-    archived task, an overlap or an entry on an approved bill; Forbidden if `by` is neither the owner nor an admin.
+    If the customer, the pillar or the day becomes another one, the entry moves to the bill of these. A recompute of both bills
+    is enqueued.
+
+    Raises
+
+    - Invalid: there is no such task, or the times do not agree or are too far ahead;
+    - Conflict: the version is stale, the task is archived, the entry overlaps another one, or it is on an approved bill;
+    - Forbidden: `by` is neither the owner nor an admin.
     """
     present_task = await _lock_owner(conn, entry_id, by=by)
     other_task = patch.task_id if patch.task_id != present_task else None
@@ -95,9 +101,9 @@ async def change(conn: Connection, entry_id: UUID, patch: TimeEntryChange, *, by
 
 
 async def write_notes(conn: Connection, entry_id: UUID, patch: NotesChange, *, by: User) -> TimeEntry:
-    """Replaces the notes, or adds a line to them. A rejected bill is pending again.
+    """Replaces the notes, or adds a line to them. A rejected bill becomes pending.
 
-    Raises Invalid unless exactly one of `notes` and `append` is sent; otherwise as `change`.
+    Raises Invalid unless exactly one of `notes` and `append` is sent. Otherwise it raises as `change` does.
     """
     if (patch.notes is None) == (patch.append is None):
         raise Invalid("", "Send either notes, which replaces them, or append, which adds a line.")
@@ -129,8 +135,10 @@ async def _lock(conn: Connection, entry_id: UUID, version: int | None, *, by: Us
 
 
 async def _lock_owner(conn: Connection, entry_id: UUID, *, by: User) -> UUID:
-    """Locks the owner's row, and returns the entry's task: it cannot change from then on. Raises NotFound, and Forbidden if
-    `by` may not change the entry."""
+    """Locks the row of the entry's owner. Returns the entry's task, which cannot become another one from then on.
+
+    Raises NotFound if there is no such entry, and Forbidden if `by` may not change it.
+    """
     owner_id = await conn.value("SELECT user_id FROM time_entries WHERE id = %s AND deleted_at IS NULL", (entry_id,))
     if owner_id is None:
         raise NotFound("There is no such time entry.")
@@ -159,9 +167,10 @@ async def _lock_entry(conn: Connection, entry_id: UUID, version: int | None) -> 
 
 
 async def _open_bill(conn: Connection, entry: _LockedEntry, key: BillKey) -> UUID:
-    """The open bill with that key. That bill and the entry's present bill are locked.
+    """The id of the open bill with that key. Locks this bill and the entry's present bill.
 
-    Raises Conflict when the present one is approved."""
+    Raises Conflict if the present bill is approved.
+    """
     present = BillKey(entry.user_id, entry.customer_id, entry.pillar_id, entry.date)
     if key == present and entry.bill_id is not None:
         await _lock_bill(conn, entry)

@@ -34,11 +34,13 @@ class NewTimeEntry(NewRow):
 
 
 async def create(conn: Connection, body: NewTimeEntry, *, by: User, rules: EntryRules) -> TimeEntry:
-    """The new entry, on the open bill of its day. The same id with the same body gives the same entry.
+    """Creates the entry, on the open bill of its day. A request with the same id and the same body returns the same entry.
 
-    Raises Invalid for times that do not agree or are too far ahead, and for an unknown task or user; Conflict for an overlap,
-    for a task that is archived or of an inactive customer, and for an id that is taken; Forbidden for another user's time
-    unless `by` is an admin.
+    Raises
+
+    - Invalid: the times do not agree or are too far ahead, or there is no such task or user;
+    - Conflict: the entry overlaps another one, the task is archived, its customer is inactive, or the id is taken;
+    - Forbidden: the time is of another user, and `by` is no admin.
     """
     user_id = body.user_id or by.id
     if user_id != by.id and not by.is_admin:
@@ -80,14 +82,16 @@ async def create(conn: Connection, body: NewTimeEntry, *, by: User, rules: Entry
 
 
 async def _has_hours(conn: Connection, user_id: UUID) -> bool:
-    """Whether the user is a consultant, or was one: an admin completes the hours of people who left."""
+    """Whether the user is a consultant, or has recorded hours: an admin completes the hours of people who have left."""
     query = "SELECT 1 FROM time_bills WHERE user_id = %s LIMIT 1"
     return await users.is_consultant(conn, user_id) or await conn.maybe(query, (user_id,)) is not None
 
 
 async def lock_task(conn: Connection, task_id: UUID) -> tuple[UUID, UUID]:
-    """Customer and pillar of a task that an entry is given to; it is locked. Raises Invalid for an unknown task, Conflict for
-    one that takes no new hours."""
+    """Locks the task that an entry is given to. Returns the ids of its customer and its pillar.
+
+    Raises Invalid for an unknown task, and Conflict for one that takes no new hours.
+    """
     task = await lock_for_hours(conn, task_id)
     if task is None:
         raise Invalid("taskId", "There is no such task; GET /api/tasks lists them.")

@@ -1,7 +1,9 @@
-"""Timers: each user has at most one running. schemas/hours/timer_stops.py stops them.
+"""Timers: each user has at most one that runs. schemas/hours/timer_stops.py stops them.
 
-Times are the database's clock, in whole seconds; a client can set the start to an earlier time. Start, stop, change and discard
-lock the user's row first, so that requests of one user from several clients are serialized.
+Times are those of the database's clock, in whole seconds. A client may set the start to an earlier time.
+
+Starts, stops, changes and discards lock the user's row first. So requests of one user from several clients are handled one
+after another.
 """
 
 from dataclasses import dataclass
@@ -68,11 +70,12 @@ class TimerChange(Body):
 
 
 async def start(conn: Connection, task_id: UUID, *, user_id: UUID, notes: str = "") -> tuple[StartedTimer, bool]:
-    """The user's timer on that task, and whether it was started now. A timer on another task is stopped. One statement, which
-    needs no transaction around it.
+    """Starts the user's timer on that task, if it does not run already, and stops a timer on another task.
 
-    Raises NotFound for an unknown task, Conflict for one that is archived or of an inactive customer, Forbidden if the user's
-    access was revoked.
+    Returns the timer, and whether it was started now. It is one statement, which needs no transaction around it.
+
+    Raises NotFound for an unknown task, Conflict for a task that is archived or of an inactive customer, and Forbidden if the
+    user's access was revoked.
     """
     outcome, status, customer_is_active, timer, stopped = await conn.one(
         f"""
@@ -95,11 +98,16 @@ async def start(conn: Connection, task_id: UUID, *, user_id: UUID, notes: str = 
 
 
 async def start_or_change(conn: Connection, user_id: UUID, change: TimerChange, *, by: User) -> tuple[StartedTimer, bool]:
-    """The user's timer after the change, and whether it was started now. A timer on another task is stopped, at the time when
-    the new one starts.
+    """Starts or changes the user's timer. A timer on another task is stopped, at the time when the new one starts.
 
-    Raises NotFound for an unknown user, Invalid for an unknown task or an impossible start, Conflict for an archived task and a
-    stale version; Forbidden if `by` is the user, and their access was revoked.
+    Returns the timer, and whether it was started now.
+
+    Raises
+
+    - NotFound: there is no such user;
+    - Invalid: there is no such task, or the start is impossible;
+    - Conflict: the task is archived, or the version is stale;
+    - Forbidden: `by` is the user, and the user's access was revoked.
     """
     if user_id == by.id:
         await lock_with_access(conn, user_id)
@@ -131,8 +139,10 @@ async def start_or_change(conn: Connection, user_id: UUID, change: TimerChange, 
 
 
 async def discard(conn: Connection, user_id: UUID, *, timer_id: UUID | None = None, version: int | None = None) -> None:
-    """Deletes the user's timer without creating an entry. Raises NotFound when none is running, Conflict when another one than
-    `timer_id` is, or when it has changed since `version`."""
+    """Deletes the user's timer without creating an entry.
+
+    Raises NotFound if no timer runs. Raises Conflict if another one than `timer_id` runs, or if it has another `version`.
+    """
     await lock_user(conn, user_id)
     running = await get_running(conn, user_id)
     if running is None:
@@ -145,8 +155,8 @@ async def discard(conn: Connection, user_id: UUID, *, timer_id: UUID | None = No
 
 
 async def clamp_start(conn: Connection, start_time: datetime | None) -> datetime | None:
-    """`start_time`, or now if `start_time` is in the future by no more than CLOCK_SKEW. Raises Invalid if `start_time` is
-    further in the future, or longer ago than an entry may last."""
+    """The start of a timer for which a client sends this time. Raises Invalid for a time that is in the future, or longer ago
+    than an entry may last. A time that is in the future by CLOCK_SKEW or less becomes now: the client's clock may be ahead."""
     if start_time is None:
         return None
     now: datetime = await conn.value("SELECT date_trunc('second', now(), 'UTC')")
@@ -158,8 +168,8 @@ async def clamp_start(conn: Connection, start_time: datetime | None) -> datetime
 
 
 async def insert_timer(conn: Connection, new: NewTimer, *, task: LockedTask, running: Timer | None) -> StartedTimer:
-    """Starts a timer for a user whose row is locked, and stops the `running` one. Raises Conflict for a task that takes no
-    new hours."""
+    """Starts a timer of a user whose row is locked, and stops the `running` one. Raises Conflict for a task that takes no new
+    hours."""
     task.refuse_new_hours()
     stopped = None
     if running is not None:

@@ -1,8 +1,7 @@
-"""Sessions of the console: rows that say who the holder of a random token is.
+"""Sessions of the console. A session is a row that says which user has a random token. Postgres stores only the token's hash.
 
-Postgres has only the hash of the token. A session is read, with its user, in each request and in one statement, so it ends in
-all processes at once: when it expires, and when its row is deleted, which a trigger does when the user's access, role or
-customer changes.
+Each request reads the session with its user, in one statement. So a session ends in all processes at once: when it expires, or
+when its row is deleted. A trigger deletes the row when the user's access, role or customer changes.
 """
 
 import hashlib
@@ -27,8 +26,10 @@ class ConsoleSession:
 
 
 async def start(conn: Connection, user_id: UUID) -> str | None:
-    """Begins a session of the user, and returns its token. None if the user has no access or no role. The caller has verified
-    who the user is."""
+    """Begins a session of the user, and returns its token. None: the user has no access, or no role.
+
+    The caller has verified who the user is.
+    """
     token = secrets.token_urlsafe(32)
     is_started = await conn.value(
         """
@@ -89,7 +90,7 @@ async def create_link(conn: Connection, user_id: UUID) -> str:
 
 
 async def find_link(conn: Connection, token: str) -> str | None:
-    """The address of the user whom the link of that token would sign in; None if it was used, or has expired."""
+    """The address of the user whom the link with that token would sign in. None: the link was used, or has expired."""
     found: str | None = await conn.value(
         """
         SELECT u.email FROM sign_in_links l JOIN users u ON u.id = l.user_id
@@ -101,8 +102,10 @@ async def find_link(conn: Connection, token: str) -> str | None:
 
 
 async def use_link(conn: Connection, token: str) -> str | None:
-    """Begins the session of the link of that token, which works once, and returns the token of the session. None if the link
-    was used, or has expired, or its user has lost access since."""
+    """Begins the session for the link with that token, and returns the token of the session. A link works once.
+
+    None: the link was used, or has expired, or its user has lost access since.
+    """
     user_id = await conn.value(
         """
         DELETE FROM sign_in_links l USING users u

@@ -1,13 +1,13 @@
 """Sign-in by a code in a mail, at the local identity provider.
 
-A request for a code looks the same whether the address has an account or not, and costs an address with an account nothing if
-it has none: the request stores a message in both cases, which is done already for an unknown address.
+A client cannot find out whether an address has an account: the answer to a request for a code is the same, and takes the same
+time. The request stores a message in both cases. For an unknown address, this message is done already.
 
-No limit here can be used up by a client for others: each is of one client, or of one client and one address. A code counts
-wrong tries of the client that asked for it apart from those of all others. docs/decisions/0025 has the arithmetic.
+No client can use up a limit of other clients: each limit is of one client, or of one client and one address. A code counts the
+wrong tries of the client that has requested it apart from those of all others. docs/decisions/0025 has the arithmetic.
 
-Only a hash of the code is stored, keyed with SECRET_KEY, because all six-digit numbers are quickly tried. A wrong code counts
-against all valid codes of the user, so that asking for more codes gives no more tries.
+Only a hash of the code is stored, keyed with SECRET_KEY, because all six-digit numbers can be tried quickly. A wrong code
+counts as a try of all valid codes of the user. So a client that requests more codes has no more tries.
 """
 
 import hashlib
@@ -85,8 +85,10 @@ class SignedIn(Row):
 
 
 async def request_code(conn: Connection, email: str, *, client: str) -> UUID:
-    """Enqueues the message that creates and sends a code, and returns the id of the code. For an unknown address the message is
-    stored as done, so that no worker has anything to do with it. Raises RateLimited."""
+    """Enqueues the message that creates and sends a code, and returns the id of the code. Raises RateLimited.
+
+    For an unknown address the message is stored as done, so no worker handles it.
+    """
     await rate_limits.consume(conn, CODES_PER_CLIENT, client)
     await rate_limits.consume(conn, CODES_PER_CLIENT_AND_EMAIL, f"{client}:{email_key(email)}")
     if (site := rate_limits.site_of(client)) is not None:
@@ -100,8 +102,12 @@ async def request_code(conn: Connection, email: str, *, client: str) -> UUID:
 
 
 async def issue_code(conn: Connection, request: SendCode, *, secret_key: str) -> SendMail | None:
-    """The mail with a new code for the user of that address. None if no user with that address may sign in, if the request is
-    so old that a code would be of no use any more, and if the client has a valid code while very many are asked for."""
+    """The mail with a new code for the user of that address. None: no mail is to be sent, because
+
+    - no user with that address may sign in; or
+    - the request is so old that a code would be of no use; or
+    - the client has a valid code already, while very many codes are requested.
+    """
     if await conn.value("SELECT clock_timestamp() > %s + make_interval(mins => %s)", (request.asked_at, CODE_MINUTES)):
         return None
     user = await _find_user(conn, request.email)
@@ -128,8 +134,10 @@ async def issue_code(conn: Connection, request: SendCode, *, secret_key: str) ->
 
 
 async def verify_code(conn: Connection, submission: CodeSubmission, *, client: str, settings: Settings) -> SignedIn | None:
-    """An ID token for a valid code; the code cannot be used again. None for any other code: the caller has to commit then, so
-    that the try counts. Raises RateLimited."""
+    """An ID token for a valid code, which cannot be used again. Raises RateLimited.
+
+    None: the code is not valid. The caller has to commit then, too, so that the try counts.
+    """
     user = await use_code(conn, submission, client=client, settings=settings)
     if user is None:
         return None
@@ -139,8 +147,10 @@ async def verify_code(conn: Connection, submission: CodeSubmission, *, client: s
 
 
 async def use_code(conn: Connection, submission: CodeSubmission, *, client: str, settings: Settings) -> LocalUser | None:
-    """The user whose valid code this is; the code cannot be used again. None for any other code: the caller has to commit then,
-    so that the try counts. Raises RateLimited."""
+    """The user of a valid code, which cannot be used again. Raises RateLimited.
+
+    None: the code is not valid. The caller has to commit then, too, so that the try counts.
+    """
     await rate_limits.consume(conn, TRIES_PER_CLIENT, client)
     await rate_limits.consume(conn, TRIES_PER_CLIENT_AND_EMAIL, f"{client}:{email_key(submission.email)}")
     user = await _find_user(conn, submission.email)
@@ -186,7 +196,7 @@ _TRIES = """
 
 
 async def _consume(conn: Connection, attempt: _Attempt, secret_key: str) -> bool:
-    """Whether this is a valid code of the user. If so, deletes all codes of the user; if not, counts a try on each of them."""
+    """Whether this is a valid code of the user. If so, deletes all codes of the user. If not, counts a try of each of them."""
     await lock_user(conn, attempt.user_id)  # serializes concurrent tries
     parameters = {
         "user": attempt.user_id, "code_id": attempt.code_id, "client": attempt.client,

@@ -1,5 +1,6 @@
-"""The transactional outbox: a message is a row in `messages`, written in the transaction that needs its work done. Postgres
-decides what is done and what is not; RabbitMQ only carries references to rows.
+"""The transactional outbox. A message is a row in `messages`, which is written in the transaction that needs its work done.
+
+Postgres decides which messages are done. RabbitMQ only carries references to rows.
 
     ready → sent → done              the relay publishes it, a worker handles it in one transaction
     sent → calling → done            for an external call: a lease instead of a transaction that stays open during the call
@@ -48,8 +49,8 @@ async def enqueue(
 ) -> UUID:
     """Writes a message in the caller's transaction, and returns its id. This, or `enqueue_many`, is the only way to send one.
 
-    It is handled at `available_at`, or as soon as possible. `done`: there is nothing to do. The row is written all the same, so
-    that no client can find that out by the time that its request takes.
+    It is handled at `available_at`; without one, as soon as possible. `done`: there is nothing to do for it. The row is written
+    all the same, so that a client cannot find that out by measuring how long its request takes.
     """
     (message_id,) = await _insert(conn, [message], created_by=created_by, available_at=available_at, done=done)
     return message_id
@@ -68,8 +69,11 @@ async def _insert(
     available_at: datetime | None = None,
     done: bool = False,
 ) -> list[UUID]:
-    """As enqueue_message.sql for one message, which other SQL functions call. Not that function: while the database lacks it,
-    work that began before must end all the same, such as an external call."""
+    """Writes messages as enqueue_message.sql does, which other SQL functions call.
+
+    It does not call that function: while the database lacks it, work that has begun before must be able to end, such as an
+    external call.
+    """
     return await conn.values(
         f"""
         WITH new AS (
@@ -142,7 +146,7 @@ async def lock(conn: Connection, message_id: UUID) -> Record | None:
 
 
 async def complete(conn: Connection, message_id: UUID) -> None:
-    """Marks a locked message done, in the transaction of its effect: as complete_message.sql, which SQL functions call."""
+    """Marks a locked message as done, in the transaction of its effect. SQL functions call complete_message.sql instead."""
     await conn.execute(
         """
         UPDATE messages SET state = 'done', done_at = clock_timestamp(), lease_token = NULL, lease_until = NULL, error = NULL
@@ -169,15 +173,19 @@ async def reschedule(conn: Connection, message_id: UUID, *, seconds: float) -> N
 
 
 async def mark_started(conn: Connection, message_id: UUID) -> None:
-    """Records that the handler of a suspected message starts now, so that the next delivery can attribute the crash if the
-    worker dies. Suspected: a worker died while it had the message, so the message may be poison
-    (actors/runtime/deliveries.py)."""
+    """Records that the handler of a suspected message starts now. If the worker dies, the next delivery can attribute the
+    crash.
+
+    A message is suspected if a worker died while it had the message: it may be poison (actors/runtime/deliveries.py).
+    """
     await conn.execute("UPDATE messages SET started_delivery = delivery_number WHERE id = %s", (message_id,))
 
 
 async def reschedule_suspect(conn: Connection, message_id: UUID, *, seconds: float) -> None:
-    """Reschedules a locked message that is suspected to be poison, without counting an attempt, because another suspected
-    message is running. It stays suspected."""
+    """Reschedules a locked message that is suspected to be poison, because another suspected message runs.
+
+    It stays suspected, and no attempt is counted.
+    """
     # coalesce: any value means suspected, and 0 is the number of no delivery, since they are counted from 1
     await conn.execute(
         """
@@ -210,7 +218,8 @@ async def states(conn: Connection, message_ids: list[UUID]) -> dict[UUID, State]
 
 @dataclass(frozen=True)
 class OwnMessage:
-    """What became of a message, for the user who has caused it. `error`: of the last failed attempt; it may contain secrets."""
+    """The state of a message, for the user who has caused it. `error` is that of the last failed attempt, and may contain
+    secrets."""
 
     id: UUID
     state: State

@@ -1,5 +1,6 @@
-"""Lists: a row, a page of a list, or a page of its changes, each read by one statement. Postgres builds the JSON, which is
-sent on as bytes. A page contains the sync cursor of the same statement.
+"""Lists. One statement reads a row, a page of a list, or a page of its changes.
+
+Postgres builds the JSON, which is sent to the client as bytes. A page contains the sync cursor of the same statement.
 """
 
 import base64
@@ -72,11 +73,13 @@ class _Rows:
 
 @dataclass
 class Selection:
-    """The rows of a table that meet all `conditions`; `%(name)s` in them is bound from `parameters`.
+    """The rows of a table that meet all `conditions`. `%(name)s` in a condition is bound from `parameters`.
 
-    In a list of changes, a row that does not meet the conditions now, but may have met them before, is returned as a
-    tombstone. `visible_changes`, called with the cursor, is the SQL condition on the rows whose changes the user may see.
-    `key` is the unique column. If the table is a view, `union_of` are the tables that it combines.
+    In a list of changes, a row that does not meet the conditions now, but may have met them before, is returned as a tombstone.
+
+    - `visible_changes`, called with the cursor, returns a SQL condition: the user may see the change of the row.
+    - `key` is the unique column.
+    - `union_of`: if the table is a view, the tables that it combines.
     """
 
     noun: str
@@ -111,9 +114,13 @@ class Selection:
         return row
 
     async def page(self, conn: Connection, page: Page) -> bytes:
-        """`{"items": […], "nextCursor": …, "syncTimestamp": …}`, newest first. With `since`: the changes since then in the
-        order of change, with deleted rows as `{"id", "deleted": true}`; or, if the client must start again, all rows and
-        `"reset": true`. Raises Invalid for an invalid cursor."""
+        """The page as JSON: `{"items": […], "nextCursor": …, "syncTimestamp": …}`, newest first.
+
+        With `since` it has the changes since then, in the order of the changes. A deleted row is `{"id", "deleted": true}`. If
+        the client must start again, it has all rows, and `"reset": true`.
+
+        Raises Invalid for an invalid cursor.
+        """
         return await in_one_epoch(conn, lambda trusted: self._page(conn, page, trusted=trusted))
 
     async def _page(self, conn: Connection, page: Page, *, trusted: bool) -> bytes:
@@ -136,8 +143,10 @@ class Selection:
         return await self._read(conn, page, rows)
 
     def _first_rows(self, condition: str, order: str, count: int) -> str:
-        """SQL for the first rows in that order. For a view, each of its tables is limited too, because the planner would sort
-        all rows of the view."""
+        """SQL for the first rows in that order.
+
+        For a view, each of its tables has a limit, too: otherwise Postgres would sort all rows of the view.
+        """
         selects = [
             f"SELECT {self.alias}.* FROM {table} {self.alias} WHERE {condition} ORDER BY {order} LIMIT {count:d}"
             for table in self.union_of or (self.table,)
@@ -192,15 +201,16 @@ def contains_pattern(text: str) -> str:
 
 
 def encode_cursor(table: str, order: Order, key: str, row_id: str, sync: str) -> bytes:
-    """The cursor of the page after the row with that key and id; `sync` is the first page's sync timestamp."""
+    """The cursor of the page after the row with that key and id. `sync` is the sync timestamp of the first page."""
     parts = [f"{table}.{order.tag}", key, row_id, sync]
     return base64.urlsafe_b64encode(json.dumps(parts).encode()).rstrip(b"=")
 
 
 def decode_cursor(cursor: str, table: str, order: Order) -> tuple[date | str, UUID, str]:
-    """Key, id and sync timestamp. Raises Invalid for anything but a cursor of this table and order.
+    """The key, the id and the sync timestamp of a cursor. Raises Invalid for anything but a cursor of this table and order.
 
-    A client can forge a cursor, so every part is checked, also the sync timestamp, which is copied into the response."""
+    A client can forge a cursor, so every part is checked. The sync timestamp is copied into the response.
+    """
     try:
         tag, key, row_id, sync = _parts(cursor)
         if tag == f"{table}.{order.tag}" and CURSOR_PATTERN.fullmatch(sync):

@@ -1,13 +1,14 @@
-"""Applies schemas/migrations/NNNN_name.sql in order: each once, forward only, while the version before works on. Then installs
-the SQL functions that the database lacks (schemas/postgres/functions.py).
+"""Applies the files schemas/migrations/NNNN_name.sql in their order, each once. The version before continues to work meanwhile.
+
+Then it installs the SQL functions that the database lacks (schemas/postgres/functions.py).
 
 A file is one transaction, unless its first line says something else:
 
-- OUTSIDE_OF_A_TRANSACTION: its statements run one after another, each for itself, and each ends with its line. For what
-  Postgres refuses in a transaction, such as CREATE INDEX CONCURRENTLY.
+- OUTSIDE_OF_A_TRANSACTION: its statements run one after another, each without a transaction. Each ends at the end of a line.
+  This is for what Postgres refuses in a transaction, such as CREATE INDEX CONCURRENTLY.
 - IN_BATCHES: it is one statement, which runs again and again, each time in a transaction of its own. It returns one row with
-  one column: the last key that it has looked at, as text; null at the end. Its parameter %(after)s is that of the run before,
-  null in the first.
+  one column: the last key that it has read, as text, and null at the end. Its parameter %(after)s is the key that the run
+  before has returned, and null in the first run.
 
 Both kinds run again from their beginning if `migrate` was killed meanwhile. tests/postgres/test_migration_files.py checks that
 they can, and what else a file may contain.
@@ -59,13 +60,14 @@ class WrongVersion(Exception):
 
 
 async def migrate(database_url: str, *, folder: Path = MIGRATIONS, long_hours: float = DEFAULT_LONG_HOURS) -> list[str]:
-    """Applies the migrations and installs the SQL functions that the database lacks, and returns the names of both. In a
-    restored dump it also corrects the transaction ids of the server that it comes from. `long_hours` is STINT_LONG_HOURS, as
-    for connections of other processes.
+    """Applies the migrations and installs the SQL functions that the database lacks. Returns the names of both.
 
-    Raises WrongVersion, and changes nothing, when the database has migrations that this version lacks; raises
-    psycopg.errors.LockNotAvailable when another session locks a table for longer than about a minute. If it is killed, or
-    raises, the next call goes on where it was.
+    In a restored dump, it also corrects the transaction ids, which are of the server that was dumped. `long_hours` is
+    STINT_LONG_HOURS, which connections of other processes have, too.
+
+    Raises WrongVersion, and changes nothing, if the database has migrations that this version lacks. Raises
+    psycopg.errors.LockNotAvailable if another session locks a table for longer than about a minute. After an error, or if it is
+    killed, the next call continues where it has stopped.
     """
     applied = []
     # leaving the connection waits, if a migration has changed who may do what
@@ -98,15 +100,18 @@ async def migrate(database_url: str, *, folder: Path = MIGRATIONS, long_hours: f
 
 
 async def _correct_xids(database_url: str) -> None:
-    """Prepares a restored dump for sync before clients come; a relay would do the same, while it runs."""
+    """Prepares a restored dump for sync, before clients send requests. Without this, a relay would do it while it runs."""
     async with await Connection.connect(database_url, autocommit=True) as conn:
         while await foreign_xids.correct(conn):
             pass
 
 
 async def check_version(database_url: str) -> None:
-    """Raises WrongVersion when a version before 0.2.0 made the database. Accepts a newer version's database, since each
-    migration works beside the version before it, and an unreachable one, since the parts of Stint wait for their database."""
+    """Raises WrongVersion if a version before 0.2.0 made the database.
+
+    The database of a newer version is accepted, because each migration works beside the version before it. One that cannot be
+    reached is accepted, too, because the parts of Stint wait for their database.
+    """
     with suppress(psycopg.Error, TimeoutError):
         async with asyncio.timeout(CHECK_SECONDS):
             async with await AsyncConnection.connect(database_url, autocommit=True) as conn:
@@ -187,7 +192,7 @@ async def _apply(conn: Connection, path: Path) -> None:
 
 
 async def _apply_outside(conn: Connection, text: str) -> None:
-    """Runs the statements without a lock_timeout: those that are allowed here wait for others, and nobody waits behind them."""
+    """Runs the statements without a lock_timeout. Those that are allowed here wait for other sessions, but delay none."""
     await _drop_invalid_indexes(conn, text)
     await conn.execute("SET lock_timeout = 0")
     for statement in statements(text):
@@ -201,7 +206,7 @@ def statements(text: str) -> list[str]:
 
 
 async def _drop_invalid_indexes(conn: Connection, text: str) -> None:
-    """Drops those that an interrupted CREATE INDEX CONCURRENTLY has left; IF NOT EXISTS would take them for finished ones."""
+    """Drops the invalid indexes of an interrupted CREATE INDEX CONCURRENTLY. IF NOT EXISTS would not create them again."""
     invalid = await conn.values(
         """
         SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
@@ -223,7 +228,7 @@ async def _apply_in_batches(conn: Connection, name: str, text: str) -> None:
 
 
 async def _when_unlocked(conn: Connection, name: str, step: Callable[[], Awaitable[T]]) -> T:
-    """The result of `step`, which runs in a transaction: again and again, while it waits for a lock too long."""
+    """The result of `step`, which runs in a transaction. It runs again if it has waited too long for a lock."""
     for tries_left in reversed(range(TRIES)):
         try:
             async with conn.transaction():

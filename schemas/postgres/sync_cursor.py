@@ -2,11 +2,10 @@
 
 A trigger stores in each row the id of the transaction that changed it (`changed_xid`). The `syncTimestamp` of a response
 contains the oldest transaction that was still running when the response was read. The next request returns the rows of that
-transaction and of all later ones. At-least-once: a row may be returned twice, but is never skipped. Timestamps cannot
-guarantee that.
+transaction and of all later ones. So a row may be returned twice, but is never skipped. Timestamps cannot guarantee that.
 
-Transaction ids are only unique within an epoch (sync_epochs.py), so the cursor also contains the epoch, and the position in
-the WAL: nothing that the client has seen was written after it. A cursor of an earlier epoch is valid if this database contains
+Transaction ids are unique only within an epoch (sync_epochs.py). So the cursor also contains the epoch, and a position in the
+WAL: everything that the client has seen was written before it. A cursor of an earlier epoch is valid if this database contains
 the WAL up to that position.
 """
 
@@ -34,12 +33,12 @@ _ATTEMPTS = 3
 
 
 class EpochChanged(Exception):
-    """The statement was executed in another epoch than the one in which the client's cursor was checked, or in none."""
+    """The statement was executed in another epoch than the check of the client's cursor, or in no epoch."""
 
 
 @dataclass(frozen=True)
 class Since:
-    """The start of a client's changes: a transaction id, or a time for clients that send one. It is valid in `epoch`."""
+    """The start of a client's changes: a transaction id, or a time for clients that send a time. It is valid in `epoch`."""
 
     xid: int = 0
     time: datetime | None = None
@@ -57,8 +56,10 @@ class Since:
 
 
 def issued(found: bytes | None, since: Since | None, *, trusted: bool) -> str:
-    """The cursor as a client gets it, from the value of CURSOR in the statement that read the rows since `since`; UNTRUSTED if
-    it must not be trusted. Raises EpochChanged if it can not be."""
+    """The cursor as a client gets it. `found` is the value of CURSOR in the statement that has read the rows since `since`.
+
+    If the cursor must not be trusted, it is UNTRUSTED. Raises EpochChanged if the statement was executed in another epoch.
+    """
     if not trusted:
         return UNTRUSTED
     if found is None:
@@ -71,9 +72,11 @@ def issued(found: bytes | None, since: Since | None, *, trusted: bool) -> str:
 
 
 async def in_one_epoch(conn: Connection, read: Callable[[bool], Awaitable[bytes]]) -> bytes:
-    """The answer of `read(True)`, which checks the client's cursor and reads the rows, in two statements. Between them a pooler
-    may switch to another server: then both are executed again. If the server has no epoch and none can begin, the answer of
-    `read(False)`, which contains UNTRUSTED."""
+    """The answer of `read(True)`, which checks the client's cursor and reads the rows, in two statements.
+
+    Between these statements, a pooler may switch to another server. Then both are executed again. If the server has no epoch,
+    and none can begin, it is the answer of `read(False)`, which contains UNTRUSTED.
+    """
     for _ in range(_ATTEMPTS):
         try:
             return await read(True)

@@ -20,10 +20,18 @@ _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 async def parse_cursor(conn: Connection, text: str, *, field: str = "lastSyncTimestamp") -> tuple[Since, bool]:
     """The start of the client's changes, and whether the client must start again with all rows.
 
-    `text` is the value of a client's `field`: an earlier response's `syncTimestamp`, or a time (RFC 3339, or milliseconds
-    since 1970). The client must start again if the cursor is another database's or is in this database's future; if it was
-    issued in an earlier epoch, after the position up to which this database is known to contain that epoch's WAL; if the time
-    is older than tombstones are kept; or if writes since that time may have been lost. Raises Invalid for any other text.
+    `text` is the value of a client's `field`: the `syncTimestamp` of an earlier response, or a time (RFC 3339, or milliseconds
+    since 1970). Raises Invalid for any other text.
+
+    A client that sends a cursor must start again if
+
+    - the cursor is of another database, or is in the future of this one;
+    - it was issued in an earlier epoch, after the position up to which this database is known to contain that epoch's WAL.
+
+    A client that sends a time must start again if
+
+    - tombstones are kept for a shorter time;
+    - writes since that time may have been lost.
     """
     cursor, time = CURSOR_PATTERN.fullmatch(text), None
     if cursor is None and (time := _parse_time(text)) is None:

@@ -1,5 +1,6 @@
-"""What create, change and delete have in common for rows with an id, a version and a tombstone: time entries, tasks, pillars,
-customers, channel mappings.
+"""What creates, changes and deletes of rows with an id, a version and a tombstone have in common.
+
+Such rows are customers, pillars, tasks, time entries and channel mappings.
 
     TASKS = VersionedTable("task", Task, "tasks")
 
@@ -41,11 +42,13 @@ class VersionedTable(Generic[Model]):
     async def created_before(
         self, conn: Connection, body: NewRow, *, condition: str = "true", ids_in_use: str = "", **parameters: Any
     ) -> Model | None:
-        """The row that an earlier request with this id and this body created; None when the body has no id, or a free one.
+        """The row that an earlier request with this id and this body has created. None: the body has no id, or a free one.
 
-        `condition` on the row `r` is part of "the same request", for example the same customer. `ids_in_use` is
-        `UNION ALL SELECT NULL, false …` for ids that are used outside the table. Both are bound from `parameters`, with `id`.
-        Raises Conflict when the id is taken by another row.
+        - `condition` is SQL on the row `r`, which must be true for the same request. An example: it is of the same customer.
+        - `ids_in_use` is SQL for ids that are used outside the table: `UNION ALL SELECT NULL, false …`.
+        - `parameters` are bound in both, and `id` is, too.
+
+        Raises Conflict if another row has the id.
         """
         if body.id is None:
             return None
@@ -69,8 +72,10 @@ class VersionedTable(Generic[Model]):
         return Conflict(f"Another {self.noun} has this id; choose a new one.")
 
     async def lock(self, conn: Connection, row_id: UUID, version: int | None = None) -> Model:
-        """The row, locked until the transaction ends. Raises NotFound without a row or with a tombstone, Conflict for another
-        version than the expected one."""
+        """Locks the row until the transaction ends, and returns it.
+
+        Raises NotFound if there is no such row, or only a tombstone. Raises Conflict for another version than the expected one.
+        """
         found = await conn.value(
             f"""
             SELECT {json_object(self.model, "r")}::text FROM {self.table} r
@@ -85,7 +90,7 @@ class VersionedTable(Generic[Model]):
         return row
 
     def check_version(self, expected: int | None, current: Model | dict[str, Any]) -> None:
-        """Raises Conflict with the `current` row when the client expects another version of it; None expects any."""
+        """Raises Conflict with the `current` row if the client expects another version of it. None: any version is accepted."""
         if expected is None:
             return
         row = current if isinstance(current, dict) else current.model_dump(mode="json")
@@ -100,7 +105,7 @@ class VersionedTable(Generic[Model]):
         return row
 
     async def update(self, conn: Connection, row_id: UUID, values: dict[str, Any]) -> Model:
-        """Writes the columns `values` of a locked row and increments its version. Raises Invalid when there are none."""
+        """Writes the columns `values` of a locked row, and increments its version. Raises Invalid if there are no values."""
         if not values:
             raise Invalid("", "Send at least one field to change.")
         assignments = ", ".join(f"{column} = %({column})s" for column in values)
@@ -115,7 +120,9 @@ class VersionedTable(Generic[Model]):
 
 
 def sent_values(patch: Body, *, nullable: Collection[str] = (), exclude: Collection[str] = ()) -> dict[str, Any]:
-    """The columns that a change sets, with their values, without `version` and `exclude`. Null is a value for `nullable`
-    columns; for others it means the same as a field that was not sent."""
+    """The columns that a change sets, with their values, without `version` and the columns of `exclude`.
+
+    Null is a value for `nullable` columns. For other columns, a field with null counts as not sent.
+    """
     sent = patch.model_dump(include=patch.model_fields_set - {"version", *exclude})
     return {name: value for name, value in sent.items() if value is not None or name in nullable}

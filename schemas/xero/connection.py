@@ -1,8 +1,11 @@
 """The connection to Xero: one organisation, and the encrypted tokens for it.
 
-Locks on its row: connecting, disconnecting and finding access again take FOR UPDATE, and of other rows only customers, pillars
-and the organisation's after it; renewing the tokens takes FOR NO KEY UPDATE; syncing takes FOR KEY SHARE, before customers and
-bills, so that the organisation stays the same.
+Locks on its row:
+
+- A transaction that connects, disconnects or finds access again takes FOR UPDATE. After it, it locks only customers, pillars
+and   the organisation's row.
+- One that renews the tokens takes FOR NO KEY UPDATE.
+- One that syncs a bill takes FOR KEY SHARE before customers and bills, so that the organisation stays the same.
 """
 
 import hashlib
@@ -60,7 +63,7 @@ def require_app_credentials(settings: Settings) -> None:
 
 
 async def start_consent(conn: Connection, *, by: User, settings: Settings) -> Consent:
-    """The consent page for this user, with a `state` that only they can use, once, within ten minutes."""
+    """The consent page for this user. Its `state` works once, for this user alone, within ten minutes."""
     require_app_credentials(settings)
     state = secrets.token_urlsafe(32)
     await conn.execute(
@@ -90,7 +93,7 @@ def _hash(state: str) -> bytes:
 
 
 def choose_organisation(organisations: list[Organisation], tenant_id: str | None) -> Organisation:
-    """The organisation with that id; without an id, the one that was chosen last at Xero. Raises Invalid when there is none."""
+    """The organisation with that id. Without an id, the one that was chosen last at Xero. Raises Invalid if there is none."""
     if not organisations:
         raise Invalid("code", "This consent gives access to no Xero organisation; start again and choose one at Xero.")
     if tenant_id is None:
@@ -102,8 +105,10 @@ def choose_organisation(organisations: list[Organisation], tenant_id: str | None
 
 
 async def connect(conn: Connection, tokens: Tokens, organisation: Organisation, *, by: User, settings: Settings) -> None:
-    """Stores the connection, and enqueues the messages that queue the bills which waited for it or for a mapping of this
-    organisation, or failed without it."""
+    """Stores the connection, and enqueues the messages that queue bills for Xero.
+
+    These are bills that have waited for the connection, or for a mapping of this organisation, or that have failed without it.
+    """
     connection_id = await _lock(conn)
     await _bind_mappings(conn)
     await conn.execute(
@@ -157,7 +162,7 @@ async def clear(conn: Connection) -> None:
 
 
 async def _bind_mappings(conn: Connection) -> None:
-    """Before the organisation changes: mappings without one are of the organisation that was connected until now."""
+    """Records that mappings without an organisation are of the present one. Call it before the organisation changes."""
     for table, column in (("customers", "xero_project_id"), ("pillars", "xero_task_id")):
         await conn.execute(
             f"""

@@ -17,9 +17,12 @@ from schemas.identity.work_calendar import monday
 
 
 class ApproveQuery(FormModel):
-    """The query of the page. `week`: any day of it; without one, the week of yesterday, which is the last week on a Monday.
-    `open`: the person and the day whose bills are shown, as `ID.2026-03-02`; `page`: of the people, from 1; without one,
-    that of the person who is open."""
+    """The query of the page.
+
+    - `week`: any day of the week. Without it, the week of yesterday: on a Monday, this is the last week.
+    - `open`: the person and the day whose bills are shown, as `ID.2026-03-02`.
+    - `page`: which page of the people, from 1. Without it, the page of the person that is open.
+    """
 
     UNSEEN = frozenset({"open", "page"})
 

@@ -14,9 +14,12 @@ WEEK = timedelta(days=6)  # from the first day of a week to its last one
 
 @dataclass(frozen=True)
 class WeekBill:
-    """A time bill. `entries`: how many are on it; `overlapping` and `long`: how many of these have the flag. `was_rejected`: it
-    is pending again after a rejection. `is_late`: another bill of the same person, customer, pillar and day is approved
-    already."""
+    """A time bill.
+
+    - `entries`: the number of entries on it. `overlapping` and `long`: how many of these have this flag.
+    - `was_rejected`: it is pending again after a rejection.
+    - `is_late`: another bill of the same person, customer, pillar and day is approved already.
+    """
 
     id: UUID
     version: int
@@ -104,8 +107,11 @@ class BillEntry:
 
 
 async def list_people(conn: Connection, first: date, filters: GridFilter) -> list[tuple[UUID, str]]:
-    """Ids and names, in the order of the names: of everybody who has such bills on the seven days from the first one on; and if
-    the filters hide no bills, of the firm's own people with access who have none."""
+    """The ids and names of people, in the order of the names.
+
+    These are all who have such bills on the seven days from `first` on. If the filters hide no bills, the firm's own people
+    with access are among them, too, also those without bills.
+    """
     people: list[tuple[UUID, str]] = await conn.all(
         f"""
         SELECT u.id, coalesce(nullif(u.name, ''), u.email) FROM users u
@@ -133,7 +139,7 @@ async def list_people(conn: Connection, first: date, filters: GridFilter) -> lis
 
 
 async def read_week(conn: Connection, first: date, people: Collection[UUID]) -> list[PersonBills]:
-    """The bills of these people, of the seven days from the first one on. In the order of their names."""
+    """The bills of these people of the seven days from `first` on, in the order of the people's names."""
     rows = await conn.all(
         """
         SELECT u.id, coalesce(nullif(u.name, ''), u.email), b.id, b.version, b.date, b.status, b.stale, b.seconds, b.minutes,

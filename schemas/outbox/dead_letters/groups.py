@@ -106,10 +106,14 @@ async def list_groups(conn: Connection, redactor: Redactor) -> Groups:
 
 
 async def regroup(conn: Connection) -> int:
-    """Regroups messages whose group was recorded by the version before, without the words of the error, and groups those that
-    have no group, because somebody made them dead in SQL: at most REGROUPED, in a transaction of its own. Returns how many. A
-    new group has been alerted if the old one has. A group in which a process of
-    that version has recorded a death within two minutes is left for later: it may be recording another one."""
+    """Puts messages into groups that are in none, or in a group of the version before, which has no words of the error.
+
+    Somebody may have made a message dead in SQL, so that it is in no group. At most REGROUPED messages are put into groups, in
+    a transaction of its own. Returns their number.
+
+    A new group counts as alerted if the old one does. A group of the version before is left for later if a process has recorded
+    a death in it within two minutes: it may be recording another one.
+    """
     async with conn.transaction():
         return await _regroup(conn) or await _group(conn)
 
@@ -158,8 +162,8 @@ async def _group(conn: Connection) -> int:
 
 
 async def _put(conn: Connection, found: Sequence[tuple[Any, ...]], alerted_at: datetime | None) -> None:
-    """Puts messages into their groups. `found`: actor, first and last time of a new group, id, class and text of the error,
-    frame."""
+    """Puts messages into their groups. Each row of `found` has the actor, the first and the last time of a new group, the
+    message's id, the class and the text of the error, and the frame."""
     kinds: dict[tuple[str, str, str, str], list[tuple[datetime, datetime, UUID]]] = {}
     for actor, first_at, last_at, message_id, error_class, error, frame in found:
         kinds.setdefault((actor, error_class, frame, normalized(error)), []).append((first_at, last_at, message_id))

@@ -1,8 +1,10 @@
 """The record of each person's App Home in Slack: who has opened it, which message publishes it, and what Slack shows.
 
-Each transaction that changes the record locks its row first. So a change is either read by the message that starts after it, or
-it finds that the waiting message has started, and enqueues another one: the last publish shows the latest state. At most one
-message waits for each Home, and one makes a call.
+Each transaction that changes the record locks its row first. So there are two cases. A message that starts after the change
+reads it. Or the change finds that the waiting message has started, and enqueues another one. In both cases the last publish
+shows the latest state.
+
+For each Home, at most one message waits, and at most one makes a call.
 """
 
 from collections.abc import Collection
@@ -32,7 +34,7 @@ class Home:
 
 
 async def open_home(conn: Connection, slack_id: str) -> None:
-    """Records that the person has opened their Home, and publishes it, also if Slack shows it already."""
+    """Records that the person has opened their Home, and publishes it, even if Slack shows it already."""
     await conn.execute(
         """
         INSERT INTO slack_homes (slack_id) VALUES (%s)
@@ -44,8 +46,10 @@ async def open_home(conn: Connection, slack_id: str) -> None:
 
 
 async def tell(conn: Connection, slack_id: str, text: str) -> None:
-    """Publishes the person's Home with the result of a press above it, in mrkdwn. It may have been open for so long that its
-    record was deleted."""
+    """Publishes the person's Home with the result of a press above it, in mrkdwn.
+
+    The record may be gone, because the Home was open for a long time. Then it is created again.
+    """
     await conn.execute(
         """
         INSERT INTO slack_homes (slack_id, note, noted_at) VALUES (%s, %s, clock_timestamp())
@@ -57,8 +61,11 @@ async def tell(conn: Connection, slack_id: str, text: str) -> None:
 
 
 async def request(conn: Connection, slack_ids: Collection[str]) -> int:
-    """Enqueues a message for each of these Homes for which none waits. Returns how many. Ids without a Home are left out. After
-    this no Home is stale, whatever becomes of the message, so that one which cannot be published is not tried without end."""
+    """Enqueues a message for each of these Homes for which none waits. Returns their number. Ids without a Home are left out.
+
+    After this, none of these Homes is stale, whatever happens to its message. So a Home that cannot be published is not tried
+    again and again.
+    """
     last: dict[str, UUID | None] = dict(
         await conn.all(
             "SELECT slack_id, message_id FROM slack_homes WHERE slack_id = ANY(%s) ORDER BY slack_id FOR UPDATE",
@@ -95,8 +102,11 @@ async def is_published_by_another(conn: Connection, home: Home, message_id: UUID
 
 
 async def mark_read(conn: Connection, home: Home, *, user_id: UUID | None, is_admin: bool) -> None:
-    """Records whose Home it is, and that all that it shows was read in this transaction. If it was another's before, or an
-    admin's, a change that is committed meanwhile is not found to be of this Home: it is stale, and is read once more."""
+    """Records whose Home it is, and that everything that it shows was read in this transaction.
+
+    If the record has another user, or another `is_admin`, the Home becomes stale, so it is read once more. The reason: a change
+    that was committed in the meantime was not found to be of this Home.
+    """
     await conn.execute(
         """
         UPDATE slack_homes SET user_id = %(user)s, is_admin = %(admin)s,
@@ -108,7 +118,7 @@ async def mark_read(conn: Connection, home: Home, *, user_id: UUID | None, is_ad
 
 
 async def mark_running(conn: Connection, home: Home, message_id: UUID) -> None:
-    """Records that the message makes its call. Until it is complete, it is not known what Slack shows."""
+    """Records that the message makes its call. Until the message is complete, Stint does not know what Slack shows."""
     await conn.execute(
         "UPDATE slack_homes SET running_id = %s, content_hash = NULL WHERE slack_id = %s", (message_id, home.slack_id)
     )

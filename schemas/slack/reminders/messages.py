@@ -1,6 +1,6 @@
-"""What a reminder says: how many hours of the day are recorded, or of the week before, and which timer runs.
+"""The text of a reminder: how many hours of the day, or of the week before, are recorded, and which timer runs.
 
-It is written when it is delivered, from what is true then. schemas/slack/reminders/planning.py plans it.
+It is written when it is sent, so it is true then. schemas/slack/reminders/planning.py plans it.
 """
 
 from dataclasses import dataclass
@@ -45,8 +45,11 @@ class _Person:
 
 
 async def build(conn: Connection, message: RemindOfHours, *, settings: Settings) -> DirectMessage | Wait | None:
-    """The message as it has to be sent now. Wait: the working day ends, or starts, later than when this was planned. None:
-    there is nothing to say; the person does not want it, does not work today or has no access any more; or it is too late."""
+    """The message to send now. Wait: the person's working day now ends, or starts, later than when this was planned.
+
+    None: nothing is to be sent. There is nothing to say; or the person does not want it, does not work today, or has no access
+    any more; or it is too late.
+    """
     found = (await people.find_consultants(conn, [message.user_id])).get(message.user_id)
     if settings.slack_bot_token is None or found is None:
         return None
@@ -126,7 +129,7 @@ async def _message(
 
 
 async def _was_nudged(conn: Connection, timer_id: UUID) -> bool:
-    """Whether a nudge about the timer was posted in the last hour: then it need not be named again."""
+    """Whether a nudge about the timer was posted in the last hour: then the reminder does not name the timer again."""
     return bool(
         await conn.value(
             """

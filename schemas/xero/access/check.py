@@ -1,8 +1,10 @@
-"""Finding out whether Stint still has access to the connected organisation, after Xero has refused a call: the access token is
-renewed, Xero is asked for the organisations that it gives access to, and for the projects of the connected one.
+"""Checks of access, after Xero has refused a call: does Stint still have access to the connected organisation?
 
-One CheckAccess message at a time does that; its id is in the connection's row. While access is lost, it enqueues the next one.
-The rescuer enqueues one if there is none.
+A check renews the access token. Then it requests from Xero the organisations that the token gives access to, and the projects
+of the connected one.
+
+One CheckAccess message at a time makes the check. Its id is in the connection's row. While access is lost, each enqueues the
+next one. The rescuer enqueues one if there is none.
 """
 
 from dataclasses import dataclass
@@ -34,11 +36,13 @@ class AccessCheck:
 async def after_failure(
     conn: Connection, error: XeroError, settings: Settings, *, token: str | None = None, failures: int = 0
 ) -> bool:
-    """Has access checked, if the failure of a call may mean that it is lost. `token`: the access token of that call.
-    `failures`: how often it has failed, for one that is repeated.
+    """Starts a check of access, if the failure of a call may mean that access is lost.
 
-    Returns whether the failure is none of the call's own: the caller repeats it later, and counts no attempt. False: access was
-    found lately, so that the reason is another one, such as a project that the person who connected Stint cannot see.
+    `token`: the access token of the call. `failures`: how often the call has failed, for one that is repeated.
+
+    Returns whether the failure may be due to lost access: then the caller repeats the call later, and counts no attempt. False:
+    a check has found access lately. So the reason is another one, such as a project that the person who connected Stint cannot
+    see.
     """
     is_refusal = isinstance(error, Unauthorized | Offline)
     is_silence = type(error) in (XeroError, NotSent, OutcomeUnknown) and failures > 0 and failures % FAILURES == 0
@@ -61,7 +65,7 @@ async def after_failure(
 
 
 async def plan(conn: Connection, *, message_id: UUID, settings: Settings) -> AccessCheck | NoSlot | None:
-    """The check to make now, or when there is a slot for it. None: there is nothing to check, or another message does it."""
+    """The check to make now. NoSlot: make it later. None: there is nothing to check, or another message makes the check."""
     tenant_id = await conn.value(
         "SELECT tenant_id FROM xero_connection WHERE access_check_id = %s AND tenant_id IS NOT NULL FOR NO KEY UPDATE",
         (message_id,),
@@ -103,7 +107,7 @@ async def ask_xero(conn: Connection, check: AccessCheck, settings: Settings) -> 
 
 
 async def _is_linked(check: AccessCheck, token: str, settings: Settings) -> bool:
-    """Whether Xero lists the organisation. True also if it does not say: then its projects are asked for."""
+    """Whether Xero lists the organisation. It is also true if Xero does not answer that: then its projects are requested."""
     try:
         organisations = await oauth.list_organisations(settings, token, seconds=IDENTITY_SECONDS)
     except Refused:
@@ -114,8 +118,10 @@ async def _is_linked(check: AccessCheck, token: str, settings: Settings) -> bool
 async def record(
     conn: Connection, check: AccessCheck, answer: AccessProblem | XeroError | None, *, message_id: UUID, settings: Settings
 ) -> None:
-    """Records what the check has found, and enqueues the next one unless access is there. Does nothing if Xero was connected
-    again, or disconnected, meanwhile."""
+    """Records what the check has found. If access is still lost, it enqueues the next check.
+
+    It does nothing if Xero was connected again, or disconnected, since the check began.
+    """
     await rate_limits.release(conn, check.slot, succeeded=answer is None)
     row = await conn.maybe(
         """

@@ -1,7 +1,7 @@
-"""Connecting Xero: exchanging the code for tokens, reading the organisations, storing the connection.
+"""Connects Xero: exchanges the code for tokens, reads the organisations, and stores the connection.
 
-A code works once, so what has begun is carried to its end, also when the request that began it was answered long ago: the
-client polls GET /api/xero/status. What has failed is tried again, as long as Xero may still accept the code.
+A code works once. So an attempt that has begun continues to its end, even if its request was answered before: the client
+polls GET /api/xero/status. A step that fails is tried again as long as Xero may accept the code.
 """
 
 import asyncio
@@ -30,8 +30,10 @@ LOST = "The API process that was connecting Xero has ended, so it is still conne
 
 
 async def begin(conn: Connection, callback: Callback, *, by: User) -> UUID:
-    """Uses up the state, and returns the id of the new attempt to connect. Raises Invalid for a state that is not this user's,
-    not valid any more, or used."""
+    """Uses up the state, and returns the id of the new attempt to connect.
+
+    Raises Invalid for a state that is of another user, has expired, or was used before.
+    """
     await connection.consume_state(conn, callback.state, by=by)
     attempt_id: UUID = await conn.value(
         """
@@ -47,9 +49,12 @@ async def begin(conn: Connection, callback: Callback, *, by: User) -> UUID:
 async def finish(
     database: Database, settings: Settings, callback: Callback, attempt_id: UUID, *, by: User
 ) -> StintError | None:
-    """Connects the organisation that the code gives access to. Returns why that failed, which the status shows, too: Invalid
-    for a code that Xero does not accept and for an organisation that it gives no access to, Conflict when Xero does not accept
-    this app's credentials, Unavailable when it refuses for another reason or does not answer for TOTAL_SECONDS."""
+    """Connects the organisation that the code gives access to. Returns None, or why that failed; the status shows this, too.
+
+    - Invalid: Xero does not accept the code, or gives no access to the organisation.
+    - Conflict: Xero does not accept this app's credentials.
+    - Unavailable: Xero refuses for another reason, or does not answer for TOTAL_SECONDS.
+    """
     try:
         try:
             async with asyncio.timeout(TOTAL_SECONDS):
