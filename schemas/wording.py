@@ -18,7 +18,7 @@ Schema = dict[str, Any]
 ID = "5f0c4f0e-7f5b-4d5c-9f0e-0a3c5d1b2e4f"
 MAX_PROBLEMS = 50  # a small request must not get a response of many times its size
 MAX_HINTS = 5
-MAX_SHOWN = 40  # characters of an unknown name
+MAX_SHOWN, EMPTY = 40, '""'  # characters of an unknown name, and how one without any is shown
 # by format: what it is called, and an example
 FORMATS = {
     "date-time": ("a time", "2026-11-29T14:30:00Z"),
@@ -96,12 +96,12 @@ def unknown(kind: str, name: str, known: Iterable[str], *, with_hint: bool = Tru
     """There is no parameter or field of this name: the nearest name, and all of them."""
     names = sorted(known)
     if not names:
-        return f"There is no {kind} {shown(name)} here: there are none."
+        return f"There is no {kind} {shown(name) or EMPTY} here: there are none."
     by_key = {_key(known_name): known_name for known_name in names}
     near = difflib.get_close_matches(_key(name[:MAX_SHOWN]), by_key, n=1, cutoff=0.7) if with_hint else []
     hint = f" Did you mean {by_key[near[0]]}?" if near else ""
     listed = f"The only {kind} is {names[0]}." if len(names) == 1 else f"The {kind}s are {', '.join(names)}."
-    return f"There is no {kind} {shown(name)} here.{hint} {listed}"
+    return f"There is no {kind} {shown(name) or EMPTY} here.{hint} {listed}"
 
 
 def shown(name: str) -> str:

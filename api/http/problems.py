@@ -44,6 +44,7 @@ TITLES = {
 }
 # of errors that Litestar raises
 DETAILS = {
+    400: "The request cannot be read; check its headers, its path and its query.",
     404: "There is nothing at this path; /docs lists what there is.",
     405: "This path does not take this method; /docs lists what it takes.",
     413: "The body is larger than this route accepts; only Slack's routes accept more than 256 KiB.",

@@ -176,8 +176,8 @@ async def _edit(conn: Connection, args: argparse.Namespace) -> int:
     if not isinstance(before.body, dict):
         raise CommandError("An unrecognized message can't be edited: no actor processes it.")
     body = selection.new_body(before.body, args)
-    shown, check = redactor.json(body), partial(check_edited, rules=EntryRules.of(settings()))
     edit = selection.parse(Edit, {"body": body, "reason": args.reason or ("dry run" if args.dry_run else "")})
+    shown, check = redactor.json(body), partial(check_edited, rules=EntryRules.of(settings()))
     if not args.json:
         output.print_difference(before.body, shown, changes=body != before.body)
     async with conn.transaction():

@@ -59,7 +59,7 @@ def new_body(body: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
             raise CommandError(f"--set {assignment}: write FIELD=VALUE.")
         try:
             changed[name] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             changed[name] = value  # a text needs no quotes
     return changed
 
@@ -99,6 +99,8 @@ def _read_body(file: str) -> dict[str, Any]:
         raise CommandError(f"{file} can't be read: {error.strerror}.") from None
     except ValueError as error:
         raise CommandError(f"{file} is not JSON: {error}.") from None
+    except RecursionError:
+        raise CommandError(f"{file} is nested too deeply for a message.") from None
     if not isinstance(body, dict):
         raise CommandError("The body must be a JSON object.")
     return body

@@ -30,7 +30,10 @@ class References(Row):
     ]
     timers: Annotated[list[UUID], Field(description="ids of users whose timer runs on one of its tasks")]
     unfinished_stops: Annotated[
-        list[UUID], Field(description="messages that have not created their time entry yet; a dead one can be replayed")
+        list[UUID],
+        Field(
+            description="messages that have not created their time entry; a dead one can be replayed, a discarded one restored"
+        ),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from schemas.errors import Invalid
 from schemas.messages import Message, StopTimer
@@ -58,10 +59,12 @@ def check_run(path: str, start: datetime, end: datetime) -> None:
         raise Invalid(path, "The timer would have run for more than ten years.")
 
 
-async def check_edited(conn: Connection, message: Message, rules: EntryRules) -> None:
-    """Checks the times in a dead letter that a person has corrected: those of a stop become an entry's. Raises Invalid with
-    the field of the body."""
+async def check_edited(conn: Connection, message: Message, before: dict[str, Any], rules: EntryRules) -> None:
+    """Checks a stop in a dead letter that a person has corrected: its times become an entry's, and its client knows the entry's
+    id. `before`: the body before that. Raises Invalid with the field of the body."""
     if isinstance(message, StopTimer):
+        if before.get("entry_id") not in (None, str(message.entry_id)):
+            raise Invalid("body.entry_id", "Leave entry_id as it was: the client that stopped the timer knows its entry by it.")
         horizon = await get_horizon(conn, rules)
         horizon.check("body.start_time", message.start_time)
         horizon.check("body.end_time", message.end_time)

@@ -22,6 +22,11 @@ from schemas.postgres.connection import Connection, one_json
 from schemas.postgres.functions import installed
 
 CLOCK_SKEW = timedelta(minutes=1)
+# whether the entry of the stop `s` does not exist yet, and will: a person who discards the stop's message does not want it
+WILL_BE_RECORDED = """
+    NOT EXISTS (SELECT FROM time_entries e WHERE e.id = s.entry_id)
+    AND NOT EXISTS (SELECT FROM messages m WHERE m.id = s.message_id AND m.state = 'discarded')
+"""
 
 
 class Timer(Row):

@@ -15,6 +15,7 @@ class Leftovers(Row):
     timer_since: datetime | None
     open_bills: int
     unfinished_stops: int
+    dead_stops: int
     open_tasks: int
     focus: str | None
 
@@ -29,6 +30,11 @@ class Leftovers(Row):
             )
         if self.unfinished_stops:
             found.append(f"Stopped timers that are not on a bill yet: {self.unfinished_stops}; workers do that.")
+        if self.dead_stops:
+            found.append(
+                f"Stopped timers whose hours could not be recorded: {self.dead_stops}; ./stint dead list --actor stop_timer "
+                "shows why, and a replay records them once that is cured."
+            )
         if self.open_bills:
             found.append(
                 f"Time bills that are not approved: {self.open_bills}; an admin decides: GET /api/time-bills?userId={user_id}."
@@ -48,7 +54,9 @@ async def find(conn: Connection, user_id: UUID) -> Leftovers:
                (SELECT count(*) FROM time_bills WHERE user_id = u.id AND status <> 'approved' AND deleted_at IS NULL)
                    AS open_bills,
                (SELECT count(*) FROM stops s JOIN messages m ON m.id = s.message_id
-                WHERE s.user_id = u.id AND m.state <> 'done') AS unfinished_stops,
+                WHERE s.user_id = u.id AND m.state NOT IN ('done', 'dead', 'discarded')) AS unfinished_stops,
+               (SELECT count(*) FROM stops s JOIN messages m ON m.id = s.message_id
+                WHERE s.user_id = u.id AND m.state = 'dead') AS dead_stops,
                (SELECT count(*) FROM tasks
                 WHERE assignee_id = u.id AND status IN ('open', 'in_progress') AND deleted_at IS NULL) AS open_tasks,
                (SELECT c.name FROM focus f JOIN customers c ON c.id = f.customer_id

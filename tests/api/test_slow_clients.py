@@ -136,3 +136,6 @@ def test_invalid_http_is_400(stint: Installation) -> None:
         with connected(stint) as sock:
             sock.sendall(junk)
             refused(read_to_end(sock), 400)
+    with connected(stint) as sock:
+        sock.sendall(b"GET /api/me HTTP/1.1\r\nHost: \xff\r\nConnection: close\r\n\r\n")
+        assert b"The request cannot be read; check its headers" in read_to_end(sock)

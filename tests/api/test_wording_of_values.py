@@ -40,6 +40,11 @@ def test_digits_are_left_to_the_bounds(value: str) -> None:
     assert list(_problems({"limit": [value]}, {"limit": _Parameter.of(LIMIT)})) == []
 
 
+def test_a_name_without_characters_is_shown_as_that() -> None:
+    assert wording.unknown("field", "", ["name"]) == 'There is no field "" here. The only field is name.'
+    assert wording.unknown("query parameter", "", []) == 'There is no query parameter "" here: there are none.'
+
+
 def test_a_repeated_parameter_is_named() -> None:
     [found] = _problems({"limit": ["1", "2"]}, {"limit": _Parameter.of(LIMIT)})
     assert wording.sentence([found]) == "limit was sent more than once; send one value."

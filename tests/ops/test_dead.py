@@ -181,6 +181,15 @@ def test_an_edit_shows_what_changes_and_no_secret(alone: Installation) -> None:
     assert "Nothing changes." in dead(alone, "edit", row, "--set", "subject=token=•••", "--dry-run").stdout
 
 
+@pytest.mark.parametrize("value", ['"a\\u0000b"', '"\\ud800"', '{"\\udfff": 1}', "[" * 300 + "]" * 300, "[" * 9000])
+def test_an_edit_with_what_cannot_be_stored_is_refused_in_words(value: str, alone: Installation, tmp_path: Path) -> None:
+    row, file = dead_letter(alone), tmp_path / "body.json"
+    file.write_text(json.dumps(BODY)[:-1] + f', "subject": {value}}}')
+    refused = dead(alone, "edit", row, "--body", str(file), "--reason", "a typo")
+    assert refused.returncode == 1 and refused.stderr.startswith("stint: ") and len(refused.stderr.splitlines()) == 1
+    assert alone.value("SELECT body FROM messages WHERE id = %s", row) == BODY
+
+
 def test_who_acts_is_the_account_of_the_system_and_the_host_whatever_the_environment_says(
     alone: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

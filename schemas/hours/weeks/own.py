@@ -6,6 +6,7 @@ from uuid import UUID
 
 from schemas.errors import NotFound
 from schemas.hours.time_bills import Status
+from schemas.hours.timer_stops import WILL_BE_RECORDED
 from schemas.hours.weeks.bills import WEEK
 from schemas.identity.users import INTERNAL
 from schemas.postgres.connection import Connection
@@ -75,7 +76,7 @@ async def read_entries(conn: Connection, user_id: UUID, first: date, *, zone: st
                NULL, NULL, false
         FROM stops s JOIN tasks t ON t.id = s.task_id JOIN customers c ON c.id = t.customer_id
         WHERE s.user_id = %(user)s AND (s.start_time AT TIME ZONE %(zone)s)::date BETWEEN %(first)s AND %(last)s
-          AND NOT EXISTS (SELECT FROM time_entries e WHERE e.id = s.entry_id)
+          AND {WILL_BE_RECORDED}
         ORDER BY start_time, id
         """,
         {"user": user_id, "first": first, "last": first + WEEK, "zone": zone},

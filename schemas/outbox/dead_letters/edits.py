@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
+
+from pydantic import AfterValidator
 
 from schemas.base import Body
 from schemas.errors import Conflict, Invalid, InvalidBody, NotFound
@@ -14,14 +16,32 @@ from schemas.outbox.dead_letters.actions import Reason, replay
 from schemas.outbox.outbox import State
 from schemas.postgres.connection import Connection
 
-# checks what a message means, for the packages above this one; raises Invalid with the field of the body
-Check = Callable[[Connection, Message], Awaitable[None]]
+# Checks what a message means, for the packages above this one, with its body before the edit. Raises Invalid with the field of
+# the body.
+Check = Callable[[Connection, Message, dict[str, Any]], Awaitable[None]]
+MAX_DEPTH = 32
+
+
+def _check_storable(body: dict[str, Any]) -> dict[str, Any]:
+    """Raises ValueError for a body that Postgres cannot store, or that is nested too deeply to be masked."""
+    waiting: list[tuple[Any, int]] = [(body, 1)]
+    while waiting:
+        value, depth = waiting.pop()
+        if depth > MAX_DEPTH:
+            raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
+        if isinstance(value, dict):
+            waiting += [(item, depth + 1) for item in (*value, *value.values())]
+        elif isinstance(value, list):
+            waiting += [(item, depth + 1) for item in value]
+        elif isinstance(value, str) and ("\0" in value or value.encode(errors="replace").decode() != value):
+            raise ValueError("a text of it has a NUL or half a surrogate pair")
+    return body
 
 
 class Edit(Body):
     """A corrected body. Masked values that are left as they were shown keep their secret."""
 
-    body: dict[str, Any]
+    body: Annotated[dict[str, Any], AfterValidator(_check_storable)]
     reason: Reason
 
 
@@ -78,5 +98,5 @@ async def validated_body(
         message = parse_body(record.actor, restored)
     except InvalidBody as error:
         raise Invalid(f"body.{error.path}" if error.path else "body", redactor.text(str(error))) from None
-    await check(conn, message)
+    await check(conn, message, record.body)
     return message

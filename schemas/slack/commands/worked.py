@@ -10,6 +10,7 @@ from itertools import accumulate
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from schemas.hours.timer_stops import WILL_BE_RECORDED
 from schemas.postgres.connection import Connection
 from schemas.slack.task_actions import format_duration
 from schemas.slack.typed import times
@@ -55,14 +56,13 @@ async def read_hours(
 ) -> list[Hours]:
     """What the user has worked on that began in the time from start to end, the earliest first."""
     return await conn.all(
-        """
+        f"""
         WITH hours AS (
             SELECT task_id, start_time, duration::bigint AS seconds, false AS running FROM time_entries
             WHERE user_id = %(user)s AND start_time >= %(start)s AND start_time < %(end)s AND deleted_at IS NULL
             UNION ALL
-            SELECT task_id, start_time, extract(epoch FROM end_time - start_time)::bigint, false FROM stops
-            WHERE user_id = %(user)s AND start_time >= %(start)s AND start_time < %(end)s
-                AND NOT EXISTS (SELECT FROM time_entries e WHERE e.id = stops.entry_id)
+            SELECT task_id, start_time, extract(epoch FROM end_time - start_time)::bigint, false FROM stops s
+            WHERE user_id = %(user)s AND start_time >= %(start)s AND start_time < %(end)s AND {WILL_BE_RECORDED}
             UNION ALL
             SELECT task_id, start_time, greatest(extract(epoch FROM now() - start_time), 0)::bigint, true FROM timers
             WHERE user_id = %(user)s AND start_time >= %(start)s AND start_time < %(end)s
