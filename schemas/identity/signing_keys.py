@@ -90,15 +90,20 @@ def encrypt_key(private: "rsa.RSAPrivateKey", secret_key: str) -> str:
     ).decode()
 
 
-@lru_cache(maxsize=8)  # 70 ms of a processor each time, during which an API process answers nobody else
+@lru_cache(maxsize=8)
 def decrypt_key(pem: str, secret_key: str) -> "rsa.RSAPrivateKey":
-    """The private key in `pem`, which any key of SECRET_KEY may have encrypted. Raises WrongSecretKey if none did."""
+    """The private key in `pem`, which any key of SECRET_KEY may have encrypted. Raises WrongSecretKey if none did.
+
+    That its numbers fit is not checked: `_create_key` made them, and the check takes 40 ms of a processor, a tenth of what
+    `./stint token` takes."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
 
     for candidate in secret_keys(secret_key):
         try:
-            key = serialization.load_pem_private_key(pem.encode(), password=candidate.encode())
+            key = serialization.load_pem_private_key(
+                pem.encode(), password=candidate.encode(), unsafe_skip_rsa_key_validation=True
+            )
         except ValueError:
             continue
         assert isinstance(key, rsa.RSAPrivateKey)

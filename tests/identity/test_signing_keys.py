@@ -2,16 +2,20 @@
 
 import functools
 import threading
+import time
 from collections.abc import Iterator
 
 import httpx2
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
+from schemas.encryption import WrongSecretKey
+from schemas.identity.signing_keys import decrypt_key, encrypt_key
 from tests.identity.tokens import Mint
 from tests.support.answers import Json, problem
 from tests.support.given import Given, Person
-from tests.support.installation import Installation, eventually
+from tests.support.installation import SECRET_KEY, Installation, eventually
 
 
 @pytest.fixture
@@ -142,3 +146,15 @@ def test_invented_kids_are_refused_and_do_not_delay_others(apis: list[Installati
         for text in invented:
             problem(client.get("/api/me", headers={"Authorization": f"Bearer {text}"}), 401)
     person.get("/api/me")
+
+
+@pytest.mark.unit
+def test_decrypting_the_key_takes_a_command_next_to_no_time() -> None:
+    private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = encrypt_key(private, SECRET_KEY)
+    before = time.process_time()
+    decrypted = decrypt_key(pem, f"a newer key of at least 32 bytes,{SECRET_KEY}")
+    assert time.process_time() - before < 0.02  # a check of its numbers takes 0.04
+    assert decrypted.private_numbers() == private.private_numbers()
+    with pytest.raises(WrongSecretKey):
+        decrypt_key(pem, "a newer key of at least 32 bytes")
