@@ -44,3 +44,4 @@ async def _deliver(mail: SendMail, call: ExternalCall) -> None:
     except Exception as error:
         server_watch.mail_state.failed(error)
         raise
+    server_watch.mail_state.worked()

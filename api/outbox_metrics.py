@@ -7,8 +7,9 @@ import time
 from schemas.diagnosis import postgres_health, secrets
 from schemas.outbox import clocks, heartbeats, metrics
 from schemas.postgres import backups
-from schemas.postgres.connection import WRITES_REFUSED, Connection, PoolBusy, is_unreachable
+from schemas.postgres.connection import UNREACHABLE, WRITES_REFUSED, Connection, PoolBusy, is_unreachable
 from schemas.postgres.pool import Database
+from schemas.postgres.server import blockers
 from schemas.postgres.server.writes import check_writable
 from schemas.settings import Settings
 from schemas.slack.access import loss
@@ -39,7 +40,10 @@ class OutboxMetrics:
         except Exception as error:
             if not is_unreachable(error):
                 raise
-            lines = [f"stint_postgres_up {int(isinstance(error, PoolBusy))}"]  # busy: Postgres answers others
+            if isinstance(error, PoolBusy):  # Postgres answers others
+                lines = ["stint_postgres_up 1", *await self._blockers()]
+            else:
+                lines = ["stint_postgres_up 0"]
         self._read_at = time.monotonic()
         return ["# TYPE stint_postgres_up gauge", *lines]
 
@@ -47,9 +51,21 @@ class OutboxMetrics:
         async with self._database.connection(queued=False) as conn:
             writable = ["# TYPE stint_postgres_writable gauge", f"stint_postgres_writable {int(await self._is_writable(conn))}"]
             backup = backups.lines(await backups.read(conn, max_age_days=self._settings.backup_max_age_days))
-            health = postgres_health.lines(await postgres_health.read(conn))
+            held = self._settings.stint_held_seconds
+            health = postgres_health.lines(await postgres_health.read(conn, held_most_seconds=held))
             problems = await problem_lines(conn, self._settings)
             return [*writable, *health, *backup, *await metrics.metrics(conn), *problems]
+
+    async def _blockers(self) -> list[str]:
+        """What is known while the rest cannot be read, perhaps because somebody has locked a table."""
+        try:
+            return await self._database.with_deadline(self._read_blockers())
+        except UNREACHABLE:
+            return []
+
+    async def _read_blockers(self) -> list[str]:
+        async with self._database.connection(queued=False) as conn:
+            return blockers.lines(await blockers.read(conn))
 
     async def _is_writable(self, conn: Connection) -> bool:
         try:

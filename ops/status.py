@@ -6,12 +6,15 @@ from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
 
+import psycopg
+
 from ops.state import Run
 from schemas.diagnosis import mail, postgres_server, rabbitmq
 from schemas.diagnosis.findings import diagnose
 from schemas.diagnosis.status import InstallationStatus, read
 from schemas.postgres.connection import connect
 from schemas.postgres.migrate import pending
+from schemas.postgres.server import blockers
 from schemas.postgres.server.failures import Failure, explain
 from schemas.settings import Settings
 
@@ -54,11 +57,15 @@ async def _read_database(settings: Settings, status: InstallationStatus) -> str:
     problem: Failure | None = None
     try:
         async with asyncio.timeout(10), await connect(settings) as conn:
-            if await pending(conn):
-                status.lacks_migrations = True
-                return "lacks migrations"
-            problem = await postgres_server.find_problem(conn, settings)  # first: it may be why reading the rest fails
-            await read(conn, settings, status)
+            await conn.execute("SELECT set_config('lock_timeout', %s, false)", (f"{blockers.WAITS_FOR_LOCK_SECONDS}s",))
+            try:
+                if await pending(conn):
+                    status.lacks_migrations = True
+                    return "lacks migrations"
+                problem = await postgres_server.find_problem(conn, settings)  # first: it may be why reading the rest fails
+                await read(conn, settings, status)
+            except psycopg.errors.LockNotAvailable:
+                problem = problem or await blockers.failure(conn)
     except Exception as error:  # any error means that Postgres cannot be used, and is shown as its state
         problem = problem or explain(error, settings.database_url)
     if problem is None:

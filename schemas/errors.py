@@ -38,11 +38,12 @@ class Conflict(StintError):
 
 
 class Unavailable(StintError):
-    """Another system does not answer; it may again in `seconds`. Nothing was changed."""
+    """Another system does not answer; it may again in `seconds`. Nothing was changed. `reason`: for operators, such as the
+    code of a refusal; no client gets it."""
 
-    def __init__(self, detail: str, *, seconds: int = 1) -> None:
+    def __init__(self, detail: str, *, seconds: int = 1, reason: str = "") -> None:
         super().__init__(detail)
-        self.seconds = seconds
+        self.seconds, self.reason = seconds, reason
 
 
 class RateLimited(StintError):

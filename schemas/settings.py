@@ -166,9 +166,7 @@ class Settings(BaseModel):
     )
 
     # timeouts and intervals, in seconds; tests shorten them
-    stint_head_seconds: float = Field(
-        10, description="the longest time until a new connection has sent a complete request head"
-    )
+    stint_head_seconds: float = Field(10, description="the longest time until a new connection has sent a request's head")
     stint_body_seconds: float = Field(20, description="the longest time until a request's body is complete")
     stint_metrics_seconds: float = Field(3, ge=0, description="how old the part of /metrics that is read from Postgres may be")
     stint_client_requests: int = Field(
@@ -196,6 +194,7 @@ class Settings(BaseModel):
     stint_xero_access_seconds: float = Field(60, gt=0, description="how soon lost access to Xero is checked again, at first")
     stint_pool_seconds: float = Field(30, gt=0, description="how long after a reading of the user pool the next one begins")
     backup_max_age_days: float | None = Field(None, gt=0, description="of the last backup; unset: 2 if there is one")
+    stint_held_seconds: float = Field(3600, gt=0, description="a transaction that keeps old rows for longer is reported")
     stint_prune_days: float = Field(30, description="done messages are deleted after this many days")
     stint_long_hours: float = Field(DEFAULT_LONG_HOURS, description="a time entry of more hours gets the flag `long`")
     stint_future_hours: float = Field(24, ge=0, le=8760, description="hours can be recorded at most this far ahead of now")

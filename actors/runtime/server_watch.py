@@ -8,6 +8,7 @@ Stint does not use now are needed when another one is lost. Certificates: some t
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 EVERY_SECONDS = 5.0
 CERTIFICATES_SECONDS = 600.0
 MAIL_SECONDS, MAIL_TIMEOUT_SECONDS = 15.0, 5.0
+REFUSALS = 3  # mails in a row that are refused with 4xx: it is not about one of them
+REFUSED_SECONDS = 900.0  # longer than the longest wait between two attempts: nobody sends mails any more
 CALL_SECONDS = 5.0  # until Xero or Slack has answered
 
 
@@ -124,13 +127,30 @@ async def _watch_postgres_hosts(database_url: str, state: HostState) -> None:
 
 @dataclass
 class MailState:
-    """Why the mail server cannot be used, as `code: details`; None: it can."""
+    """Why the mail server cannot be used. `found`: as `code: details`, of all mails; None: it answers. A server may answer, and
+    refuse each mail with 4xx: `refusals` is how often it has since it accepted one, the last time with `answer`."""
 
-    problem: str | None = None
+    found: str | None = None
+    refusals: int = 0
+    answer: str = ""
+    refused_at: float = 0.0
+
+    @property
+    def problem(self) -> str | None:
+        """As `code: details`; None: it can be used."""
+        is_declining = self.refusals >= REFUSALS and time.monotonic() - self.refused_at < REFUSED_SECONDS
+        declined = f"declined: {self.answer} (the last {self.refusals:,} attempts)" if is_declining else None
+        return self.found or declined
 
     def failed(self, error: Exception) -> None:
         """After a mail that was not delivered."""
-        self.problem = smtp.describe_problem(error) or self.problem
+        self.found = smtp.describe_problem(error) or self.found
+        if (answer := smtp.temporary_refusal(error)) is not None:
+            self.refusals, self.answer, self.refused_at = self.refusals + 1, answer, time.monotonic()
+
+    def worked(self) -> None:
+        """After a mail that was delivered."""
+        self.refusals = 0
 
 
 mail_state = MailState()  # of this process
@@ -138,11 +158,11 @@ mail_state = MailState()  # of this process
 
 async def watch_mail(url: str, state: MailState) -> None:
     """Never returns."""
-    state.problem = await smtp.problem(url, seconds=MAIL_TIMEOUT_SECONDS)
+    state.found = await smtp.problem(url, seconds=MAIL_TIMEOUT_SECONDS)
     while True:
         await asyncio.sleep(MAIL_SECONDS)
-        if state.problem is not None:
-            state.problem = await smtp.problem(url, seconds=MAIL_TIMEOUT_SECONDS)
+        if state.found is not None:
+            state.found = await smtp.problem(url, seconds=MAIL_TIMEOUT_SECONDS)
 
 
 @dataclass

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 from schemas.diagnosis.finding import Finding
 
 PROBE_SECONDS = 3.0
-REFUSES = "refuses the login"
+REFUSES, DECLINES = "refuses the login", "accepts no mails"
 
 
 async def probe(url: str | None) -> str:
@@ -23,13 +23,23 @@ async def probe(url: str | None) -> str:
 def state_of(problem: str, host: str | None = None) -> str:
     """The state in words of `code: details`, as in the heartbeat of a worker."""
     code, _, details = problem.partition(": ")
-    return f"{REFUSES}: {details}" if code == "refused" else f"does not answer{f' at {host}' if host else ''}: {details}"
+    if code in _STATES:
+        return f"{_STATES[code]}: {details}"
+    return f"does not answer{f' at {host}' if host else ''}: {details}"
+
+
+_STATES = {"refused": REFUSES, "declined": DECLINES}
 
 
 def of_mail(state: str) -> Finding:
     """The finding for a mail server whose `state` is not ok."""
     if state.startswith(REFUSES):
         do = "set the user and the password in SMTP_URL to those of the mail server and restart Stint"
+    elif state.startswith(DECLINES):
+        do = (
+            "look why in the log of the mail server: it may be overloaded, its disk or a quota may be full, or it holds back "
+            "senders that it does not know. Mails go by themselves once it accepts them"
+        )
     else:
         do = "start the mail server, or fix SMTP_URL and restart Stint"
     return Finding(f"mail {state}.", "each mail is retried for about an hour, then it is a dead letter", do)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from schemas.diagnosis.finding import Finding
 from schemas.diagnosis.postgres_health import PostgresHealth
+from schemas.postgres.server.blockers import LONG_SECONDS, cure_of
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,7 @@ class Limits:
 
     connections: float = 0.85  # the part of them that is in use
     ids: int = 1_000_000_000  # autovacuum begins at 200 million, and Postgres stops writes near 2,147 million
-    held_seconds: float = 3_600.0  # a transaction of Stint lasts half a minute at most, a dump perhaps some minutes
+    blocked_seconds: float = LONG_SECONDS
     behind_bytes: int = 256 * 2**20
     silent_seconds: float = 60.0  # a standby reports every 10 seconds
 
@@ -22,13 +23,24 @@ def of_postgres(health: PostgresHealth, limits: Limits | None = None) -> list[Fi
     """The most urgent first."""
     limits = limits or Limits()
     return [
+        *_of_blockers(health, limits),
         *_of_replication(health, limits),
         *_of_connections(health, limits),
         *_of_transaction_ids(health, limits),
-        *_of_old_rows(health, limits),
+        *_of_old_rows(health),
         *_of_slots(health),
         *_of_version(health),
     ]
+
+
+def _of_blockers(health: PostgresHealth, limits: Limits) -> Iterator[Finding]:
+    for blocker in health.blockers:
+        if blocker.seconds > limits.blocked_seconds:
+            yield Finding(
+                f"Postgres {blocker.words}.",
+                "what waits for it gives up after STINT_STATEMENT_SECONDS: requests are answered with 503, messages wait",
+                cure_of(blocker),
+            )
 
 
 def _of_replication(health: PostgresHealth, limits: Limits) -> Iterator[Finding]:
@@ -76,15 +88,27 @@ def _of_transaction_ids(health: PostgresHealth, limits: Limits) -> Iterator[Find
             f"{kind} of Postgres are running out: the oldest of the database {health.oldest_database} is {age / 1e6:,.0f} "
             "million ids old, of 2,147 million.",
             "Postgres stops all writes when none is left",
-            "end first what keeps old rows, if ./stint doctor names anything; then: vacuumdb --all --freeze",
+            "end first what keeps old rows, if ./stint doctor names anything; then: vacuumdb --all --freeze"
+            + _reset(health, limits),
         )
 
 
-def _of_old_rows(health: PostgresHealth, limits: Limits) -> Iterator[Finding]:
+def _reset(health: PostgresHealth, limits: Limits) -> str:
+    """What to do about a setting that keeps autovacuum away. vacuumdb leaves out template0, to which nobody can connect."""
+    if health.freeze_max_age <= limits.ids:
+        return ""
+    return (
+        f"; and so that autovacuum, which waits for {health.freeze_max_age / 1e6:,.0f} million, freezes template0, too: "
+        "ALTER SYSTEM RESET autovacuum_freeze_max_age, remove it from postgresql.conf, and restart Postgres"
+    )
+
+
+def _of_old_rows(health: PostgresHealth) -> Iterator[Finding]:
     for holder in health.holders:
-        if holder.seconds > limits.held_seconds:
+        if holder.seconds > health.held_most_seconds:
+            lasts = f"{holder.seconds / 3600:,.1f} hours" if holder.seconds >= 3600 else f"{holder.seconds / 60:,.0f} minutes"
             yield Finding(
-                f"Old rows of Postgres cannot be removed: {holder.what} keeps them, for {holder.seconds / 3600:,.1f} hours.",
+                f"Old rows of Postgres cannot be removed: {holder.what} keeps them, for {lasts}.",
                 "tables and indexes grow, and queries grow slower, until it ends",
                 f"find out whose it is and end it: {holder.cure}",
             )

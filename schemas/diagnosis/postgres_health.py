@@ -5,6 +5,10 @@ from dataclasses import dataclass
 
 from schemas.postgres.connection import Connection
 from schemas.postgres.migrate import unknown_migrations
+from schemas.postgres.server import blockers
+from schemas.postgres.server.blockers import Blocker
+
+HELD_SECONDS = 3_600.0  # a transaction of Stint lasts half a minute at most, a dump perhaps some minutes
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,8 @@ class Standby:
 
 @dataclass(frozen=True)
 class PostgresHealth:
-    """As of one look. The ages of transaction ids and of multixacts are of the database in which they are oldest."""
+    """As of one look. The ages of transaction ids and of multixacts are of the database in which they are oldest. A holder that
+    lasts for more than `held_most_seconds` is reported."""
 
     connections: int = 0
     connections_most: int = 0  # without those that are reserved for superusers
@@ -46,9 +51,12 @@ class PostgresHealth:
     transaction_ids_age: int = 0
     multixacts_age: int = 0
     oldest_database: str = ""
+    freeze_max_age: int = 200_000_000  # autovacuum freezes each table at that age, whatever keeps it from vacuuming before
     holders: Sequence[Holder] = ()  # the oldest first
+    held_most_seconds: float = HELD_SECONDS
     slots: Sequence[Slot] = ()
     standbys: Sequence[Standby] = ()
+    blockers: Sequence[Blocker] = ()  # the oldest first
     synchronous_names: str = ""
     synchronous_missing: int = 0
     unknown_migrations: Sequence[str] = ()  # of a newer version of Stint
@@ -64,9 +72,9 @@ class PostgresHealth:
         return max((holder.seconds for holder in self.holders), default=0.0)
 
 
-async def read(conn: Connection) -> PostgresHealth:
+async def read(conn: Connection, *, held_most_seconds: float = HELD_SECONDS) -> PostgresHealth:
     """The health of the server of this connection. Connections of other roles count as well; how long their transactions last,
-    and where standbys are, only a member of pg_monitor can see."""
+    and where standbys are, only a member of pg_monitor can see. `held_most_seconds`: the setting STINT_HELD_SECONDS."""
     connections, most = await conn.one(
         f"""
         SELECT (SELECT count(*) FROM pg_stat_activity WHERE {_OF_A_CLIENT}),
@@ -81,10 +89,11 @@ async def read(conn: Connection) -> PostgresHealth:
         GROUP BY coalesce(nullif(application_name, ''), usename::text, 'others') ORDER BY count(*) DESC LIMIT 3
         """
     )
-    ids, multixacts, database = await conn.one(
+    ids, multixacts, database, freeze_max_age = await conn.one(
         """
         SELECT max(age(datfrozenxid)), max(mxid_age(datminmxid)),
-               (array_agg(datname::text ORDER BY greatest(age(datfrozenxid), mxid_age(datminmxid)) DESC))[1]
+               (array_agg(datname::text ORDER BY greatest(age(datfrozenxid), mxid_age(datminmxid)) DESC))[1],
+               current_setting('autovacuum_freeze_max_age')::int
         FROM pg_database
         """
     )
@@ -96,8 +105,11 @@ async def read(conn: Connection) -> PostgresHealth:
         transaction_ids_age=ids,
         multixacts_age=multixacts,
         oldest_database=database,
+        freeze_max_age=freeze_max_age,
         holders=await _holders(conn),
+        held_most_seconds=held_most_seconds,
         slots=await slots(conn),
+        blockers=await blockers.read(conn),
         standbys=await conn.all(_STANDBYS, row=Standby),
         synchronous_names=names,
         synchronous_missing=await _missing(conn, names),
@@ -174,6 +186,7 @@ def lines(health: PostgresHealth) -> list[str]:
         behind[escaped(standby.name)] = max(standby.behind_bytes, behind.get(escaped(standby.name), 0))
     kept = {escaped(slot.name): slot.kept_bytes for slot in health.slots}
     return [
+        *blockers.lines(health.blockers),
         "# TYPE stint_postgres_connections gauge",
         f"stint_postgres_connections {health.connections}",
         "# TYPE stint_postgres_connections_most gauge",
@@ -184,6 +197,8 @@ def lines(health: PostgresHealth) -> list[str]:
         f"stint_postgres_multixacts_age {health.multixacts_age}",
         "# TYPE stint_postgres_held_seconds gauge",
         f"stint_postgres_held_seconds {health.held_seconds:.1f}",
+        "# TYPE stint_postgres_held_most_seconds gauge",
+        f"stint_postgres_held_most_seconds {health.held_most_seconds:.1f}",
         "# TYPE stint_postgres_standbys_missing gauge",
         f"stint_postgres_standbys_missing {health.synchronous_missing}",
         "# TYPE stint_postgres_standbys_gone gauge",

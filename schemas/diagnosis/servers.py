@@ -128,7 +128,7 @@ def of_server(name: str, state: str, cure: str | None) -> Finding:
         "API": ("no client is served", "./stint up, or ./stint api; its log says why it ended"),
         "user pool": (
             "users who are disabled or deleted there keep Slack and mails in the meantime; nobody loses access",
-            "look at a worker for the queue mail, and at the credentials and the address of the pool",
+            _cure_of_user_pool(state),
         ),
         "Xero": (
             "approved bills wait; they are sent automatically once Stint has access",
@@ -140,3 +140,15 @@ def of_server(name: str, state: str, cure: str | None) -> Finding:
         ),
     }[name]
     return Finding(f"{name} {state}.", why, do)
+
+
+def _cure_of_user_pool(state: str) -> str:
+    """Of `was last read 40 s ago: REASON`; the reason is missing while no worker reads the pool."""
+    if "it refuses the call" in state or "no credentials" in state:
+        return (
+            "let the credentials of AWS that the workers for mail have allow cognito-idp:ListUsers and AdminGetUser on the "
+            "pool COGNITO_USER_POOL_ID; after a change of settings, restart Stint"
+        )
+    if NO_ANSWER in state or "not complete in time" in state:
+        return "restore the network from the workers for mail to the pool; they read it again within ten seconds"
+    return "start a worker for the queue mail: ./stint work --queues mail; if one runs, its log says why it reads nothing"

@@ -65,7 +65,7 @@ async def read(
     status.dead, status.groups, status.unrecognized = found.dead, len(found.items), found.unrecognized
     status.stray_entries = await strays.stray_entries(conn, settings)
     status.unreadable_secrets = await secrets.unreadable(conn, settings)
-    status.postgres = await postgres_health.read(conn)
+    status.postgres = await postgres_health.read(conn, held_most_seconds=settings.stint_held_seconds)
     status.backup = await backups.read(conn, max_age_days=settings.backup_max_age_days)
     status.timers_without_access = await leftovers.timers_without_access(conn)
     if settings.uses_external_identity:

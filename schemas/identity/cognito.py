@@ -15,7 +15,7 @@ from uuid import UUID
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError, NoCredentialsError, ParamValidationError
 
 from schemas.email_addresses import one_spelling
 from schemas.errors import Invalid, Unavailable
@@ -157,9 +157,13 @@ class CognitoProvider(IdentityProvider):
                 return await loop.run_in_executor(self._threads, lambda: method(UserPoolId=self._pool_id, **parameters))
         except ParamValidationError as error:
             raise Invalid("email", "The user pool does not accept this address.") from error
-        except (BotoCoreError, TimeoutError) as error:  # no connection, no response in time, no credentials
-            logger.warning("user pool does not answer operation=%s error=%s", operation, type(error).__name__)
-            raise _unavailable() from error
+        except (BotoCoreError, TimeoutError) as error:
+            name = type(error).__name__
+            if isinstance(error, NoCredentialsError | CredentialRetrievalError):
+                logger.warning("no credentials for the user pool operation=%s error=%s", operation, name)
+                raise _unavailable(f"Stint has no credentials of AWS for it ({name})") from error
+            logger.warning("user pool does not answer operation=%s error=%s", operation, name)
+            raise _unavailable(f"it does not answer ({name})") from error
 
 
 def _attributes(profile: Profile, **more: str) -> list[dict[str, str]]:
@@ -205,8 +209,8 @@ def _domain_error(error: ClientError) -> Exception:
     if code == "InvalidParameterException":
         return Invalid("email", "The user pool does not accept this address or this name.")
     logger.warning("user pool refuses the call code=%s", code)
-    return _unavailable()
+    return _unavailable(f"it refuses the call ({code})")
 
 
-def _unavailable() -> Unavailable:
-    return Unavailable("The user pool does not answer right now; try again in a moment.")
+def _unavailable(reason: str) -> Unavailable:
+    return Unavailable("The user pool does not answer right now; try again in a moment.", reason=reason)

@@ -137,7 +137,7 @@ async def begin(conn: Connection) -> PoolReading:
 
 async def record_failure(conn: Connection, error: Unavailable | TimeoutError) -> None:
     """Stores why the pool could not be read."""
-    text = error.detail if isinstance(error, Unavailable) else "The reading was not complete in time."
+    text = error.reason or error.detail if isinstance(error, Unavailable) else "the reading was not complete in time"
     await conn.execute("UPDATE user_pool_readings SET error = %s", (text,))
 
 

@@ -28,7 +28,7 @@ from schemas.messages import Link, SendMail
 from schemas.settings import LOOPBACK, Settings
 
 QUIT_SECONDS = 1
-MAX_SUBJECT_LENGTH = 150
+MAX_SUBJECT_LENGTH, MAX_ANSWER_LENGTH = 150, 200
 MAX_ADDRESS_LENGTH = 1_000  # with the name before it
 NO_URL = "SMTP_URL is no URL; in a password, % # / : ? @ are written as %25 %23 %2F %3A %3F %40"
 
@@ -58,6 +58,8 @@ async def deliver(mail: SendMail, *, message_id: UUID, settings: Settings) -> No
         finally:
             client.close()
     except aiosmtplib.SMTPAuthenticationError as error:
+        if error.code < 500:  # it cannot look at the password now
+            raise
         # not about this mail: it is sent once the password is right
         raise LoginRefused(f"{error.code} {error.message}") from error
     except aiosmtplib.SMTPRecipientsRefused as error:
@@ -69,7 +71,8 @@ async def deliver(mail: SendMail, *, message_id: UUID, settings: Settings) -> No
 
 async def problem(url: str, *, seconds: float) -> str | None:
     """Connects to the mail server of SMTP_URL, and logs in if that has a user. Returns None, or why it cannot be used, as
-    `refused: the server's answer` or `unreachable: the error`. `seconds`: for each of its answers."""
+    `refused: the server's answer`, `declined: the server's answer` or `unreachable: the error`. `seconds`: for each of its
+    answers."""
     try:
         client = _client(url, timeout=seconds)
     except ValueError as error:
@@ -89,10 +92,21 @@ def describe_problem(error: Exception) -> str | None:
     """Why the mail server cannot be used, as in `problem`; None for an error that may be about one mail."""
     if isinstance(error, LoginRefused):
         return f"refused: {error.answer}"
-    if isinstance(error, aiosmtplib.SMTPAuthenticationError):
+    if isinstance(error, aiosmtplib.SMTPAuthenticationError) and error.code >= 500:
         return f"refused: {error.code} {error.message}"
+    if isinstance(error, aiosmtplib.SMTPAuthenticationError | aiosmtplib.SMTPConnectResponseError | aiosmtplib.SMTPHeloError):
+        return f"declined: {error.code} {error.message}"
     if isinstance(error, aiosmtplib.SMTPConnectError | OSError):
         return f"unreachable: {type(error.__cause__ or error).__name__}"
+    return None
+
+
+def temporary_refusal(error: Exception) -> str | None:
+    """The server's answer, if it has refused a mail with 4xx, which may be about this mail or about all; None for others."""
+    if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
+        return temporary_refusal(error.recipients[0])
+    if isinstance(error, aiosmtplib.SMTPResponseException) and error.code < 500:
+        return " ".join(f"{error.code} {error.message}".split())[:MAX_ANSWER_LENGTH]
     return None
 
 

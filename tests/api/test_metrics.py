@@ -1,8 +1,10 @@
 """Who gets the metrics, and how often they are read from Postgres."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
+import psycopg
 import pytest
 
 from tests.support.answers import problem
@@ -85,6 +87,18 @@ def test_many_scrapes_read_postgres_once(cached: Installation, wire: Wire) -> No
     assert sum("FROM handler_totals" in statement for statement in wire.statements) == 1
     counted = [answer.text.count('route="/metrics"') for answer in answers]
     assert max(counted) > 0  # what is counted in the process is always current
+
+
+def test_a_table_that_somebody_has_locked_is_told_while_it_cannot_be_read(another: Another, stint: Installation) -> None:
+    api = another()
+    with psycopg.connect(stint.database_url) as conn:
+        conn.execute("LOCK TABLE failure_groups, unrecognized_messages")
+        answer = httpx2.get(f"{api.url}/metrics", timeout=20)
+        assert "stint_postgres_up 1" in answer.text and "stint_dead_letters" not in answer.text
+        [seconds] = re.findall(r"^stint_postgres_blocked_seconds (.*)$", answer.text, re.MULTILINE)
+        assert float(seconds) > 1
+        conn.rollback()
+    assert "stint_postgres_blocked_seconds 0.0" in httpx2.get(f"{api.url}/metrics").text
 
 
 def test_a_failed_read_is_shared_too(another: Another) -> None:

@@ -125,6 +125,7 @@ IN_POSTGRES: dict[str, Outage] = {
     "A certificate has ended": _problem("certificate of Postgres", "ended"),
     "Mail does not answer": _problem("mail", "unreachable"),
     "Mail refuses the login": _problem("mail", "refused"),
+    "Mail accepts no mails": _problem("mail", "declined"),
     "A host of RabbitMQ cannot be used": lambda conn: _beat(conn, "relay", [], Report(problems=_UNUSABLE["RabbitMQ"])),
     "A host of Postgres cannot be used": lambda conn: _beat(conn, "relay", [], Report(problems=_UNUSABLE["Postgres"])),
     "Processes are gone": _sql(
@@ -184,9 +185,10 @@ def in_the_process(healthy: Series) -> dict[str, tuple[Series, int]]:
         "API is not ready": ({waits: 3}, 0),
         # no heartbeat can be written then, and what was due waits
         "Postgres is read-only": (dict.fromkeys([*alive, "stint_postgres_writable"], 0.0) | {oldest: 200.0}, 0),
+        "Postgres is blocked": ({"stint_postgres_blocked_seconds": 16}, 0),
         "Connections of Postgres are running out": (connections, 0),
         "Transaction ids of Postgres are running out": ({"stint_postgres_transaction_ids_age": 1.1e9}, 0),
-        "Old rows of Postgres cannot be removed": ({"stint_postgres_held_seconds": 3601}, 0),
+        "Old rows of Postgres cannot be removed": ({"stint_postgres_held_seconds": 3_601}, 0),
         "A synchronous standby of Postgres is missing": ({"stint_postgres_standbys_missing": 1}, 0),
         "A standby of Postgres is gone": ({"stint_postgres_standbys_gone": 1}, 0),
         "A standby of Postgres is behind": ({'stint_postgres_standby_behind_bytes{standby="a"}': 3e8}, 0),

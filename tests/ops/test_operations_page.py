@@ -23,6 +23,7 @@ from schemas.messages import SendMail
 from schemas.outbox.heartbeats import LateHandler, Process
 from schemas.outbox.metrics import QueueDepth
 from schemas.postgres.backups import LastBackup
+from schemas.postgres.server.blockers import Blocker
 from schemas.postgres.server.failures import explain
 from tests.outbox import probe
 from tests.support.installation import CHECKOUT, Installation, eventually
@@ -125,12 +126,18 @@ REFUSALS = (
     'FATAL:  password authentication failed for user "x"',
     'FATAL:  database "x" does not exist',
 )
-STATES = ("is read-only: it is a standby", "has a full disk: no space is left", "is behind a pooler that assigns connections")
+STATES = (
+    "is read-only: it is a standby",
+    "has a full disk: no space is left",
+    "is behind a pooler that assigns connections",
+    "is blocked: the process 7 (psql)",
+)
 UNWELL = PostgresHealth(
     connections=99,
     connections_most=100,
     transaction_ids_age=2_000_000_000,
     holders=[Holder("the prepared transaction x", 9_999.0, "ROLLBACK PREPARED 'x'")],
+    blockers=[Blocker("the process 7 (psql, idle in transaction)", 99.0, 2, None, "SELECT pg_terminate_backend(7)")],
     slots=[Slot("gone", 2**30, too_much=True, of_standby=True)],
     standbys=[Standby("late", 2**30, 1.0)],
     synchronous_names="a",
@@ -182,10 +189,10 @@ def test_whatever_the_doctor_finds_has_a_section() -> None:
         ),
         *diagnose(InstallationStatus(servers={"Postgres": "ok", "API": "is not ready: Busy"}, processes=[worker]))[:1],
         *(rabbitmq.of_rabbitmq(rabbitmq.state_of(f"{code}: words")) for code in rabbitmq.WORDS),
-        mail.of_mail(mail.state_of("refused: words")),
+        *(mail.of_mail(mail.state_of(f"{code}: words")) for code in ("refused", "declined")),
         *diagnose(InstallationStatus(servers={"Postgres": "ok"}, processes=[worker, relay, gone]))[:3],
     ]
-    assert len(found) == 44
+    assert len(found) == 47
     headings = re.findall(r"^### (.*)$", PAGE.partition("## Alerts")[2], re.MULTILINE)
     sections = [words_in(part) for heading in headings for part in heading.split(" and ")]
     assert [finding.what for finding in found if not any(section <= words_in(finding.what) for section in sections)] == []

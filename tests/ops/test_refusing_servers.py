@@ -2,9 +2,11 @@
 accepts connections and refuses the login is named, with what to do."""
 
 import asyncio
+import re
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
+import aiosmtplib
 import pytest
 
 from actors.runtime import server_watch
@@ -77,6 +79,40 @@ def test_a_wrong_password_of_the_mail_server_is_named_and_no_mail_is_lost_by_it(
         assert own.value("SELECT count(*) FROM messages WHERE state = 'dead'") == 0
         server.refuses_passwords = False
         server.next_to("jo@example.com")
+
+
+def test_a_mail_server_that_refuses_each_mail_for_now_is_named_until_it_accepts_one(own: Installation) -> None:
+    with mail_server(answers={"RCPT": ["451 4.3.1 Disk full"] * 100}) as server:
+        assert asyncio.run(mail.probe(server.url)) == "ok", "it answers"
+        own.environment["SMTP_URL"] = server.url
+        own.start("relay", "work:mail")
+        with own.sql() as conn:
+            probe.enqueue(conn, SendMail(to="ann@example.com", subject="Hello", paragraphs=("One",)))
+        problem = "SELECT problems->>'mail' FROM heartbeats WHERE kind = 'work' AND problems ? 'mail'"
+        eventually(lambda: own.rows(problem), seconds=40)
+        reported = own.value(problem)
+        assert re.fullmatch(r"declined: 451 4\.3\.1 Disk full \(the last \d+ attempts\)", reported)
+        finding = mail.of_mail(mail.state_of(reported))
+        assert finding.what.startswith("mail accepts no mails: 451 4.3.1 Disk full") and "go by themselves" in finding.do
+        server.answers.clear()
+        server.next_to("ann@example.com")
+        eventually(lambda: not own.rows(problem), seconds=40)
+
+
+def test_what_a_failed_mail_says_about_the_server() -> None:
+    def told(*errors: Exception) -> str | None:
+        state = MailState()
+        for error in errors:
+            state.failed(error)
+        return state.problem
+
+    later, never = (aiosmtplib.SMTPSenderRefused(code, "text", "stint@example.com") for code in (451, 551))
+    assert (told(later, later), told(never, never, never)) == (None, None), "it may be about these mails"
+    assert told(later, later, later) == "declined: 451 text (the last 3 attempts)"
+    assert told(aiosmtplib.SMTPConnectResponseError(421, "too busy")) == "declined: 421 too busy"
+    assert told(aiosmtplib.SMTPAuthenticationError(454, "later")) == "declined: 454 later"
+    assert told(aiosmtplib.SMTPAuthenticationError(535, "wrong")) == "refused: 535 wrong"
+    assert told(later, later, later, OSError("away")) == "unreachable: OSError"
 
 
 @pytest.mark.parametrize("url", ["smtp://jo:half/word@mail.example.com:587", "smtp://mail.example.com:99999", "smtp://[::1"])

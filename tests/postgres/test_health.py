@@ -14,7 +14,7 @@ from ops.status import collect
 from schemas.diagnosis.finding import Finding
 from schemas.diagnosis.findings import diagnose
 from schemas.diagnosis.postgres_findings import Limits, of_postgres
-from schemas.diagnosis.postgres_health import PostgresHealth, lines, read
+from schemas.diagnosis.postgres_health import HELD_SECONDS, PostgresHealth, lines, read
 from schemas.postgres.connection import Connection
 from schemas.postgres.server.failures import explain
 from schemas.settings import Settings
@@ -24,6 +24,7 @@ from tests.support.installation import SECRET_KEY, eventually
 pytestmark = [pytest.mark.slow, pytest.mark.processes]
 
 SETTINGS = "max_prepared_transactions = 5", "max_wal_size = 32MB", "autovacuum_naptime = 1s"
+BRIEFLY = 0.2  # seconds
 HBA = """
 local all pw scram-sha-256
 local all shut reject
@@ -43,16 +44,16 @@ def primary(made: Clusters) -> Cluster:
     return made.new_with_stint("primary", *SETTINGS)
 
 
-def health(cluster: Cluster, *, role: str = "stint") -> PostgresHealth:
+def health(cluster: Cluster, *, role: str = "stint", held_most_seconds: float = HELD_SECONDS) -> PostgresHealth:
     async def look() -> PostgresHealth:
         async with await Connection.connect(cluster.url.replace("stint@", f"{role}@"), autocommit=True) as conn:
-            return await read(conn)
+            return await read(conn, held_most_seconds=held_most_seconds)
 
     return asyncio.run(look())
 
 
-def found(cluster: Cluster, *, but: Limits | None = None) -> list[Finding]:
-    return of_postgres(health(cluster), but)
+def found(cluster: Cluster, *, but: Limits | None = None, held_most_seconds: float = HELD_SECONDS) -> list[Finding]:
+    return of_postgres(health(cluster, held_most_seconds=held_most_seconds), but)
 
 
 def carry_out(cluster: Cluster, *statements: str) -> None:
@@ -79,17 +80,16 @@ def test_connections_that_run_out_are_reported(primary: Cluster) -> None:
 
 
 def test_what_keeps_old_rows_is_named_with_what_ends_it(primary: Cluster) -> None:
-    briefly = Limits(held_seconds=0.2)
     carry_out(primary, "BEGIN", "CREATE TABLE kept ()", "PREPARE TRANSACTION 'it''s old'")
     with closing(psycopg.connect(primary.url, application_name="report")) as conn:
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         conn.execute("SELECT 1")
-        eventually(lambda: len(found(primary, but=briefly)) == 2)
-        prepared, session = found(primary, but=briefly)
+        eventually(lambda: len(found(primary, held_most_seconds=BRIEFLY)) == 2)
+        prepared, session = found(primary, held_most_seconds=BRIEFLY)
         assert found(primary) == []
         assert "the prepared transaction it's old" in prepared.what and "(report)" in session.what
         carry_out(primary, prepared.do.partition("in the database stint: ")[2], session.do.partition("end it: ")[2])
-        eventually(lambda: found(primary, but=briefly) == [])
+        eventually(lambda: found(primary, held_most_seconds=BRIEFLY) == [])
 
 
 def test_a_long_vacuum_is_not_taken_for_a_transaction_that_keeps_old_rows(primary: Cluster) -> None:
@@ -100,9 +100,36 @@ def test_a_long_vacuum_is_not_taken_for_a_transaction_that_keeps_old_rows(primar
         vacuum = pool.submit(conn.execute, "VACUUM swept")
         lasts = "SELECT count(*) FROM pg_stat_activity WHERE query = 'VACUUM swept' AND now() - xact_start > interval '0.3 s'"
         eventually(lambda: primary.value(lasts) == 1)
-        assert found(primary, but=Limits(held_seconds=0.2)) == [] and not vacuum.done()
+        assert found(primary, held_most_seconds=BRIEFLY) == [] and not vacuum.done()
         conn.cancel()
         assert isinstance(vacuum.exception(), psycopg.errors.QueryCanceled)
+
+
+def test_who_locks_others_out_is_named_with_what_ends_it(primary: Cluster) -> None:
+    settings = Settings(database_url=primary.url, secret_key=SECRET_KEY)
+    with closing(psycopg.connect(primary.url, application_name="psql")) as conn:
+        conn.execute("LOCK TABLE messages")  # which the doctor reads
+        [finding, *_] = diagnose(asyncio.run(collect(settings, api_url=None)))
+        holder = f"the process {conn.info.backend_pid} (psql, idle in transaction)"
+        assert finding.what.startswith(f"Postgres is blocked: {holder} keeps locks of messages for "), finding
+        carry_out(primary, finding.do.partition("forgotten: ")[2])
+    assert asyncio.run(collect(settings, api_url=None)).servers["Postgres"] == "ok"
+
+
+def test_who_locks_rows_is_named_once_others_have_waited_for_long(primary: Cluster) -> None:
+    carry_out(primary, "CREATE TABLE locked AS SELECT 1 AS n")
+    none, briefly = "stint_postgres_blocked_seconds 0.0", Limits(blocked_seconds=BRIEFLY)
+    with closing(psycopg.connect(primary.url)) as conn, psycopg.connect(primary.url) as other, ThreadPoolExecutor(1) as pool:
+        conn.execute("UPDATE locked SET n = 2")
+        waits = pool.submit(other.execute, "UPDATE locked SET n = 3")
+        eventually(lambda: found(primary, but=briefly))
+        [finding] = found(primary, but=briefly)
+        assert f"process {conn.info.backend_pid} (stint, idle in transaction) keeps locks of rows" in finding.what
+        assert finding.what.endswith("and 1 session waits for it.") and found(primary) == []
+        assert none not in lines(health(primary))
+        carry_out(primary, finding.do.partition("forgotten: ")[2])
+        waits.result(20)
+    assert none in lines(health(primary))
 
 
 def test_a_slot_that_nobody_reads_is_reported_once_it_keeps_too_much(primary: Cluster) -> None:
@@ -161,8 +188,7 @@ def test_transaction_ids_that_run_out_are_reported_until_old_rows_are_frozen(mad
     old.stop()
     next_id = 1_100_000_000 - 1_100_000_000 % 1_048_576  # the first id of a file of pg_xact
     old.run("pg_resetwal", f"--next-transaction-id={next_id}", "-D", old.data)
-    (old.data / "pg_xact" / f"{next_id // 1_048_576:04X}").write_bytes(bytes(262_144))
-    old._give_all(old.data)
+    old.write(f"pg_xact/{next_id // 1_048_576:04X}", bytes(262_144))
     old.start(until_ready=False)
     eventually(old.answers, seconds=30)
     [finding] = found(old)

@@ -177,10 +177,14 @@ class Cluster:
         primary = f"primary_conninfo = 'host={sockets} user=stint application_name={name}'"
         return self.with_settings("listen_addresses = ''", "max_connections = 1000", primary)
 
+    def write(self, name: str, content: bytes) -> None:
+        """A file in the data directory."""
+        (self.data / name).write_bytes(content)
+        self._give_all(self.data)
+
     def touch(self, name: str) -> None:
         """An empty file in the data directory, such as standby.signal."""
-        (self.data / name).touch()
-        self._give_all(self.data)
+        self.write(name, b"")
 
     def run(self, program: str, *arguments: str | Path) -> str:
         """The output of one of Postgres's programs."""

@@ -2,14 +2,19 @@
 
 import re
 import secrets
+from contextlib import closing
 
 import psycopg
 
 from tests.faults.drill.breakage import Breakage
 from tests.faults.drill.disk import NOT_ROOT, fill
 from tests.faults.drill.site import Site
+from tests.support.clusters import Cluster
 from tests.support.given import Json
 from tests.support.pgbouncer import pgbouncer
+
+HELD_SECONDS = 5
+IDS_OF_A_FILE = 1_048_576  # of pg_xact, which has two bits for each
 
 
 def _as_superuser(site: Site, *statements: str) -> None:
@@ -56,6 +61,69 @@ def _use_up_connections(site: Site) -> None:
         site.held.enter_context(psycopg.connect(site.stint.database_url, application_name="a report"))
 
 
+def _lock_a_table(site: Site) -> None:
+    conn = site.held.enter_context(closing(psycopg.connect(site.stint.database_url, application_name="psql")))
+    conn.execute("LOCK TABLE messages")
+
+
+def _end_what_was_forgotten(site: Site, finding: Json) -> None:
+    _as_superuser(site, finding["do"].partition("forgotten: ")[2])
+
+
+def _report_old_rows_early(site: Site) -> None:
+    """An hour is too long for a drill."""
+    site.restart("api", STINT_HELD_SECONDS=str(HELD_SECONDS))
+    site.stint.wait_until_ready()
+
+
+def _report_old_rows_late(site: Site) -> None:
+    site.held.close()
+    del site.stint.environment["STINT_HELD_SECONDS"]
+    site.restart("api")
+    site.stint.wait_until_ready()
+
+
+def _read_for_long(site: Site) -> None:
+    """A report, whose author has gone home."""
+    conn = site.held.enter_context(closing(psycopg.connect(site.stint.database_url, application_name="a report")))
+    conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    conn.execute("SELECT count(*) FROM time_entries")
+
+
+def _end_holders(site: Site) -> None:
+    """By the statements of the findings about old rows."""
+    for each in site.doctor():
+        if found := re.search(r"end it: (?:in the database \w+: )?(.*)", each["do"]):
+            _as_superuser(site, found[1])
+
+
+def _use_up_transaction_ids(site: Site) -> None:
+    """Somebody has told autovacuum to begin late, and more than a billion transactions followed: Postgres believes it."""
+    _as_superuser(site, "ALTER SYSTEM SET autovacuum_freeze_max_age = 2000000000")
+    _restart_postgres(site, next_id=1_100_000_000)
+
+
+def _restart_postgres(site: Site, *, next_id: int | None = None) -> None:
+    postgres = site.servers.postgres
+    postgres.stop()
+    if next_id is not None:
+        files = Cluster(postgres.data)
+        first = next_id - next_id % IDS_OF_A_FILE
+        files.run("pg_resetwal", f"--next-transaction-id={first}", "-D", files.data)
+        files.write(f"pg_xact/{first // IDS_OF_A_FILE:04X}", bytes(IDS_OF_A_FILE // 4))
+    postgres.start()
+    postgres.wait()
+
+
+def _freeze(site: Site, finding: Json) -> None:
+    postgres = site.servers.postgres
+    Cluster(postgres.data).run("vacuumdb", "--all", "--freeze", "-h", postgres.sockets, "-U", "stint")
+    reset = re.search(r"ALTER SYSTEM RESET \w+", finding["do"])
+    assert reset is not None, finding
+    _as_superuser(site, reset[0])
+    _restart_postgres(site)
+
+
 def _start_behind_a_pooler(site: Site) -> None:
     site.restart("work:bills", DATABASE_URL=site.held.enter_context(pgbouncer(site.servers.postgres, mode="transaction")))
 
@@ -85,12 +153,39 @@ BREAKAGES = [
         left_out=lambda site: "" if site.disk else NOT_ROOT,
     ),
     Breakage(
+        "somebody has locked a table",
+        "Postgres is blocked: the process",
+        "Postgres is blocked",
+        "end what was forgotten",
+        _lock_a_table,
+        _end_what_was_forgotten,
+        tidy=lambda site: site.held.close(),
+    ),
+    Breakage(
         "connections of Postgres run out",
         "Connections of Postgres are running out",
         "Connections of Postgres are running out",
         "end those that nobody needs",
         _use_up_connections,
         lambda site, _: site.held.close(),
+    ),
+    Breakage(
+        "a transaction keeps old rows",
+        "Old rows of Postgres cannot be removed: a transaction of the process",
+        "Old rows of Postgres cannot be removed",
+        "end it as the finding says",
+        _read_for_long,
+        lambda site, _: _end_holders(site),
+        prepare=_report_old_rows_early,
+        tidy=_report_old_rows_late,
+    ),
+    Breakage(
+        "transaction ids run out",
+        "Transaction ids of Postgres are running out: the oldest of the database",
+        "Transaction ids of Postgres are running out",
+        "vacuumdb --all --freeze",
+        _use_up_transaction_ids,
+        _freeze,
     ),
     Breakage(
         "a worker behind a transaction pooler",

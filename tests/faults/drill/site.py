@@ -31,6 +31,7 @@ from tests.support.installation import SHORT_WAITS, Installation, eventually, wi
 from tests.support.prometheus import Prometheus, prometheus
 from tests.support.slack_sandbox import Member, SlackSandbox, running_slack_sandbox
 from tests.support.smtp import MailServer, serving
+from tests.support.user_pool import UserPool
 from tests.support.xero_sandbox import running_xero
 
 WORKERS = ("work:timers", "work:bills", "work:xero,slack,mail")
@@ -59,6 +60,7 @@ class Site:
     stint: Installation
     old_key: str = ""
     standby: Cluster | None = None
+    pool: UserPool | None = None
     newer: Path | None = None  # the checkout of a newer version, while it is the one that runs
     held: ExitStack = field(default_factory=ExitStack)  # what a breakage keeps open until its cure
 
