@@ -18,10 +18,16 @@ def small_disk(directory: Path) -> Iterator[Path | None]:
     if subprocess.run(mount, capture_output=True).returncode:
         yield None
         return
+    # a process of its own unmounts it, also if this one is killed: pytest could never remove what is mounted
+    script = 'read -r nothing; exec umount -l -- "$1"'
+    unmounting = subprocess.Popen(
+        ["/bin/sh", "-c", script, "unmounting", str(directory)], stdin=subprocess.PIPE, cwd="/", start_new_session=True
+    )
     try:
         yield directory
     finally:
-        subprocess.run(["umount", "-l", str(directory)], check=True)
+        unmounting.communicate()
+        assert unmounting.returncode == 0
 
 
 def fill(disk: Path) -> Path:
