@@ -109,17 +109,19 @@ async def list_dead_letters(request: ApiRequest, list_query: NamedDependency[Dea
 
 @get("/api/dead-letters/groups", summary="List groups of dead letters", guards=[require_admin])
 async def list_dead_letter_groups(request: ApiRequest) -> Groups:
-    """Dead letters grouped by actor, error, the innermost stack frame in Stint's own code, and the words of the error, the
-    latest death first; and unrecognized messages grouped by queue and reason."""
+    """Dead letters in groups, the latest death first. Those of a group have the same actor, error, words of the error,
+    and innermost stack frame in Stint's own code. Unrecognized messages are grouped by queue and reason."""
     async with request.database.connection() as conn:
         return await groups.list_groups(conn, Redactor(request.settings))
 
 
 @post("/api/dead-letters/trigger", summary="Have work done again", guards=[require_admin], status_code=202)
 async def trigger_work(request: ApiRequest, data: JSONBody[Trigger]) -> Triggered:
-    """Has the sums of one time bill recalculated, one time bill synced to Xero, or the entries of one task moved to the right
-    time bills, though nothing has failed. Each can be done any number of times with the same effect. A message that waits
-    already is not doubled, and a dead letter of this work is replayed. The history of the message names you and the reason."""
+    """Starts work although nothing has failed: recalculates the sum of one time bill, syncs one time bill to Xero, or moves the
+    entries of one task to the right time bills.
+
+    Each can be repeated any number of times with the same effect. If a message waits for this work already, there is no second
+    one. A dead letter of this work is replayed. The history of the message has your address and the reason."""
     who = request.user.email or str(request.user.id)
     async with request.database.transaction() as conn:
         return await triggers.trigger(conn, data, who=who, created_by=request.user.id)
@@ -127,17 +129,20 @@ async def trigger_work(request: ApiRequest, data: JSONBody[Trigger]) -> Triggere
 
 @get("/api/dead-letters/{letter_id:str}", summary="Read a dead letter", guards=[require_admin])
 async def get_dead_letter(request: ApiRequest, letter_id: FromPath[UUID]) -> DeadLetterDetail:
-    """Everything about one message or unrecognized message: its body with secrets masked, every attempt with its traceback,
-    its cause, the messages that it caused, and its history."""
+    """Everything about one message, or one unrecognized message: its body with masked secrets, every attempt with its
+    traceback, the message that has caused it, the messages that it has caused, and its history."""
     async with request.database.connection() as conn:
         return await details.get_detail(conn, letter_id, Redactor(request.settings), zone=request.settings.stint_timezone)
 
 
 @post("/api/dead-letters/replay", summary="Replay dead letters", guards=[require_admin], status_code=202)
 async def replay_dead_letters(request: ApiRequest, data: JSONBody[NewReplay]) -> Replay:
-    """Sends a selection again, which is fixed now: at `ratePerSecond`, and after a `canary`, if that is given. At any
-    rate few are under way at a time, so that other messages do not wait for them. With `dryRun` nothing is sent.
-    Messages that are not dead are skipped, so that two replays do nothing twice."""
+    """Sends dead letters again. Which ones is decided now, by the selection.
+
+    They are sent at `ratePerSecond`, and after a `canary`, if these are given. At any rate, only few are under way at a time,
+    so that other messages do not wait for them. With `dryRun` nothing is sent.
+
+    Messages that are not dead are skipped. So two replays do not do the same work twice."""
     async with request.database.transaction() as conn:
         return await replays.start_replay(conn, data, who=request.user.email or str(request.user.id))
 
@@ -164,7 +169,7 @@ CancelReason = Annotated[
 
 @delete("/api/dead-letters/replays/{replay_id:str}", summary="Cancel a replay", guards=[require_admin])
 async def cancel_replay(request: ApiRequest, replay_id: FromPath[UUID], reason: CancelReason = None) -> None:
-    """Ends a running replay; messages that were not sent stay dead. 409 for a replay that has ended."""
+    """Ends a running replay. Messages that were not sent stay dead. 409 for a replay that has ended."""
     if reason is not None:
         check_reason(reason)
     async with request.database.transaction() as conn:
@@ -193,8 +198,8 @@ async def restore_dead_letters(request: ApiRequest, data: JSONBody[Action]) -> A
     status_code=200,
 )
 async def edit_dead_letter(request: ApiRequest, letter_id: FromPath[UUID], data: JSONBody[Edit]) -> DeadLetterDetail:
-    """Replays one dead letter with another body. The body must be valid for its actor; 422 names a field that is not. Masked
-    values that are left as they were shown keep their secret. The times of a stop have the limits of an entry's."""
+    """Replays one dead letter with another body. The body must be valid for its actor: 422 names a field that is not. A masked
+    value that is sent as it was shown keeps its secret. The times of a stop have the same limits as those of an entry."""
     redactor = Redactor(request.settings)
     async with request.database.transaction() as conn:
         check = partial(check_edited, rules=EntryRules.of(request.settings))

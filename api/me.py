@@ -22,8 +22,11 @@ class Me(User):
 
 @get("/api/me", summary="Who am I")
 async def get_me(request: ApiRequest) -> Response[Me]:
-    """The user of the token. `read`: the data of the user's customer, or all data for the firm's own people; `log_time`: change
-    timers, entries, tasks and customers; `approve`: approve time bills of others."""
+    """The user of the token, and what the user may do:
+
+    - `read`: read the data of the user's customer; the firm's own people read all data;
+    - `log_time`: change timers, entries, tasks and customers;
+    - `approve`: approve time bills of others."""
     permissions = ["read", *(["log_time"] if request.user.is_internal else []), *(["approve"] if request.user.is_admin else [])]
     return row_response(Me(**vars(request.user), permissions=permissions))
 
@@ -37,7 +40,7 @@ async def get_working_hours(request: ApiRequest) -> WorkingHours:
 
 @patch("/api/me/working-hours", summary="Change your working hours", guards=[require_internal])
 async def change_working_hours(request: ApiRequest, data: JSONBody[WorkingHoursChange]) -> WorkingHours:
-    """Changes what is sent; null is the firm's value again. The end must be on the day of the start and after it, and
-    `hoursPerDay` at most the hours between them."""
+    """Changes what is sent. Null means the firm's value. The end must be after the start, on the same day. `hoursPerDay` is at
+    most the hours between them."""
     async with request.database.transaction() as conn:
         return await working_hours.change(conn, request.user.id, data, settings=request.settings)

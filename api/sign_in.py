@@ -25,8 +25,8 @@ MAX_SIGN_IN_BYTES = 2 * 1024
 
 @post("/auth/code", summary="Ask for a code to sign in", opt=CODE, status_code=202, request_max_body_size=MAX_SIGN_IN_BYTES)
 async def ask_for_code(request: ApiRequest, data: JSONBody[CodeRequest]) -> CodeSent:
-    """Sends a code to the address if it has an account; the answer is the same if it has none. Requests are limited, for each
-    client on its own: 429 says when to try again. 404 where users sign in at a user pool (IDENTITY=cognito)."""
+    """Sends a code to the address if it has an account. The answer is the same if it has none. Each client has a limit of
+    requests: 429 says when to try again. 404 where users sign in at a user pool (IDENTITY=cognito)."""
     _require_local_identity(request.settings)
     async with request.database.transaction() as conn:
         code_id = await sign_in_codes.request_code(conn, data.email, client=client_key(request))

@@ -49,9 +49,10 @@ async def get_auth_url(request: ApiRequest) -> Consent:
 )
 async def connect(request: ApiRequest, data: JSONBody[Callback]) -> Response[XeroStatus]:
     """Exchanges the `code` for tokens, and connects the organisation: `tenantId`, or the one that was chosen last at Xero.
-    Approved bills that waited for the connection are sent automatically. 202 with `connecting: true` when Xero has not answered
-    after 3 seconds: Stint continues for up to a minute, and GET /api/xero/status has the outcome, `connected` or
-    `connectError`."""
+    Approved bills that waited for the connection are sent automatically.
+
+    202 with `connecting: true`: Xero has not answered within 3 seconds. Stint continues for up to a minute. Then
+    GET /api/xero/status has the outcome, `connected` or `connectError`."""
     is_done = await connect_organisation(request, data)
     async with request.database.connection() as conn:
         return json_response(await status.status(conn, request.settings), status=200 if is_done else 202)
@@ -59,8 +60,11 @@ async def connect(request: ApiRequest, data: JSONBody[Callback]) -> Response[Xer
 
 @get("/api/xero/status", summary="Get the state of the connection to Xero", guards=[require_internal])
 async def get_status(request: ApiRequest) -> Response[XeroStatus]:
-    """Whether Xero is connected, by whom, and to which organisation; whether it gives access, and if not, since when, why, and
-    what to do; its limits; and how many bills have each status."""
+    """The state of the connection to Xero:
+
+    - whether Xero is connected, by whom, and to which organisation;
+    - whether Xero gives access. If not: since when, why, and what to do;
+    - Xero's limits, and how many bills have each status."""
     async with request.database.connection() as conn:
         return json_response(await status.status(conn, request.settings))
 
@@ -72,18 +76,23 @@ async def get_status(request: ApiRequest) -> Response[XeroStatus]:
     opt={"also_answers": {409: connection.UNKNOWN_APP}},
 )
 async def disconnect(request: ApiRequest) -> None:
-    """Revokes the tokens at Xero, then deletes them. Nothing is sent from then on; entries that exist in Xero stay there. 503,
-    and still connected, when Xero does not answer within 3 seconds; 409 when it does not accept the app's credentials."""
+    """Revokes the tokens at Xero, then deletes them. Nothing is sent from then on. Entries that exist in Xero stay there.
+
+    503 if Xero does not answer within 3 seconds: it is still connected then. 409 if Xero does not accept the app's
+    credentials."""
     async with request.database.transaction() as conn:
         await choices.disconnect(conn, request.settings)
 
 
 @post("/api/xero/time-bills/send", summary="Send failed bills again", guards=[require_admin], status_code=200)
 async def send_time_bills(request: ApiRequest, data: JSONBody[BillsToSend]) -> SendAnswer:
-    """Sends time bills that have failed to Xero again: up to 1,000 `ids`, or those that match a `filter`. Their dead letters
-    are replayed, and each has the `reason` and your address in its history. A bill whose time entry was changed or deleted in
-    Xero by hand (`differs`) is written there as it is in Stint. Bills that do not need that, or are being sent already, are
-    skipped with the reason, so the request can be repeated safely."""
+    """Sends failed time bills to Xero again: up to 1,000 `ids`, or those that match a `filter`.
+
+    Their dead letters are replayed. The history of each has the `reason` and your address. If somebody has changed or deleted
+    the time entry of a bill in Xero (`differs`), it is written there as it is in Stint.
+
+    Bills that do not need that, or are being sent already, are skipped with the reason. So the request can be repeated
+    safely."""
     async with request.database.transaction() as conn:
         return await sending.send_selected(conn, data, by=request.user)
 
@@ -95,10 +104,12 @@ async def send_time_bills(request: ApiRequest, data: JSONBody[BillsToSend]) -> S
     status_code=200,
 )
 async def accept_time_bills(request: ApiRequest, data: JSONBody[BillsToAccept]) -> AcceptAnswer:
-    """Leaves in Xero what somebody has changed in the time entries of bills, for up to 1,000 `ids`, or those that match a
-    `filter`. The bills are `synced` then, and `xero.accepted` says who accepted which minutes, when and why. That ends when the
-    entry is changed again, or the bill is reopened or sent again. Bills that do not differ are skipped with the reason, so the
-    request can be repeated safely."""
+    """Accepts what somebody has changed in the time entries in Xero, for up to 1,000 `ids`, or the bills that match a `filter`.
+
+    The bills become `synced`. `xero.accepted` says who has accepted which minutes, when and why. This ends when the entry is
+    changed again, and when the bill is reopened or sent again.
+
+    Bills that do not differ are skipped with the reason. So the request can be repeated safely."""
     async with request.database.transaction() as conn:
         return await accepting.accept_selected(conn, data, by=request.user)
 
@@ -117,9 +128,10 @@ async def get_reconciliation(
         Literal["json", "csv"], QueryParameter(name="format", description="`csv`: only the items, for a spreadsheet")
     ] = "json",
 ) -> Response[Reconciliation]:
-    """Approved bills against time entries in Xero, latest day first: what agrees, differs, is missing or is too many, and why;
-    the totals; and when Stint last read each project in Xero. It is made of what was read then: Xero is not called. A page of
-    CSV names the next one in the header `Link`."""
+    """Compares approved bills with time entries in Xero, latest day first: what agrees, differs, is missing or is too many, and
+    why. It also has the totals, and when Stint last read each project in Xero.
+
+    Xero is not called: it compares with what was read last. A page of CSV names the next page in the header `Link`."""
     async with request.database.connection() as conn:
         first, last = await days(conn, start_date, end_date, zone=request.settings.stint_timezone)
         compared = await comparison.compare(conn, first, last, page, request.settings)
@@ -135,8 +147,8 @@ async def get_reconciliation(
 
 @get("/api/xero/projects", summary="List Xero's projects", guards=[require_internal], opt=NOT_CONNECTED)
 async def list_projects(request: ApiRequest) -> XeroProjects:
-    """The projects in progress, to choose a customer's `xeroProjectId`. 409 while Xero is not connected, 503 when it does not
-    answer within 3 seconds or its rate limit is reached."""
+    """The projects in progress, to choose a customer's `xeroProjectId`. 409 while Xero is not connected. 503 if Xero does not
+    answer within 3 seconds, and if its rate limit is reached."""
     return await choices.list_projects(request.database, request.settings)
 
 
@@ -152,8 +164,10 @@ async def list_tasks(request: ApiRequest, project_id: ProjectId) -> XeroTasks:
 
 
 async def connect_organisation(request: ApiRequest, callback: Callback) -> bool:
-    """Connects the organisation. False: Xero has not answered after three seconds, and the connecting goes on. Raises as
-    `connecting.begin` does, and what `connecting.finish` returns."""
+    """Connects the organisation. False: Xero has not answered within three seconds, and the attempt continues.
+
+    Raises as `connecting.begin` does, and what `connecting.finish` returns.
+    """
     connection.require_app_credentials(request.settings)
     async with request.database.transaction() as conn:
         attempt_id = await connecting.begin(conn, callback, by=request.user)

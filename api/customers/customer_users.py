@@ -25,9 +25,11 @@ async def list_customer_users(
 
 @post("/api/customers/{customer_id:str}/users/invite", summary="Invite a customer's user", guards=[require_user_manager])
 async def invite(request: ApiRequest, customer_id: FromPath[UUID], data: JSONBody[Invitation]) -> Response[CustomerUser]:
-    """Gives a person access to the customer's data, and sends an invitation by mail. 409 for an address that is already a user
-    of this customer, and for internal users also for one that has another account; 429 with `Retry-After` after too many
-    invitations; 503 while the identity provider does not answer: nobody was invited then."""
+    """Gives a person access to the customer's data, and sends an invitation by mail.
+
+    - 409: the address is already a user of this customer. Internal users also get it for an address with another account.
+    - 429 with `Retry-After`: there were too many invitations.
+    - 503: the identity provider does not answer, so nobody was invited."""
     invited = await invitations.invite(request, customer_id, data)
     return created(invited, f"/api/customers/{customer_id}/users/{invited.id}")
 
@@ -39,8 +41,8 @@ async def invite(request: ApiRequest, customer_id: FromPath[UUID], data: JSONBod
     guards=[require_user_manager],
 )
 async def resend_invitation(request: ApiRequest, customer_id: FromPath[UUID], data: JSONBody[ResendInvitation]) -> CustomerUser:
-    """Sends the invitation again to a user who has not signed in yet, given by `userId` or `email`: at most once a minute, else
-    429 with `Retry-After`. 409 if the user has signed in."""
+    """Sends the invitation again to a user who has not signed in yet. Send the `userId` or the `email`. It is sent at most once
+    a minute; more often is 429 with `Retry-After`. 409 if the user has signed in."""
     async with request.database.transaction() as conn:
         return await customer_users.resend(conn, customer_id, data, by=request.user, settings=request.settings)
 

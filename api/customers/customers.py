@@ -19,8 +19,10 @@ from schemas.xero import choices
 async def list_customers(
     request: ApiRequest, since: LastSync = None, limit: Limit = 200, page_cursor: Cursor = None
 ) -> Response[Changed[Customer]]:
-    """Customers, newest first. A customer's users see only their own. With `lastSyncTimestamp`: the customers that changed
-    since, in that order; a deleted one is `{"id", "deleted": true}`."""
+    """Customers, newest first. A customer's users see only their own.
+
+    With `lastSyncTimestamp`: the customers that have changed since, in the order of the changes. A deleted one is
+    `{"id", "deleted": true}`."""
     async with request.database.connection() as conn:
         return json_response(await customers.list_page(conn, Page(limit, page_cursor, since), user=request.user))
 
@@ -48,24 +50,31 @@ async def get_customer(request: ApiRequest, customer_id: FromPath[UUID]) -> Resp
 async def change_customer(
     request: ApiRequest, customer_id: FromPath[UUID], data: JSONBody[CustomerChange]
 ) -> Response[Customer]:
-    """Writes the fields that you send. Each time bill keeps the rounding rule that it was opened with; new bills use the new
-    rule. `pillars` maps pillars to tasks of the project in the same transaction. What changes of a mapping is checked in Xero:
-    422 if bills could not be sent under it. A stale `version` is 409 with `current`."""
+    """Writes the fields that you send. A stale `version` is 409 with `current`.
+
+    Each time bill keeps the rounding rule that it was opened with. New bills use the new rule.
+
+    `pillars` maps pillars to tasks of the project, in the same transaction. What is new in a mapping is checked in Xero: 422 if
+    bills could not be sent with it."""
     customer, warnings = await write_change(request, customer_id, data)
     return Response(customer, headers=warning(warnings))
 
 
 @delete("/api/customers/{customer_id:str}", summary="Delete a customer", guards=[require_internal])
 async def delete_customer(request: ApiRequest, customer_id: FromPath[UUID], version: SeenVersion = None) -> None:
-    """Deletes the customer with its tasks and pillars, and revokes its users' access immediately. 409 with `references` while
-    time bills with entries, entries without a bill, a running timer or an unfinished stop refer to it."""
+    """Deletes the customer with its tasks and pillars, and revokes its users' access immediately.
+
+    409 with `references` while hours refer to it: time bills with entries, entries without a bill, a running timer or an
+    unfinished stop."""
     async with request.database.transaction() as conn:
         await customers.delete(conn, customer_id, version=version)
 
 
 async def write_change(request: ApiRequest, customer_id: UUID, data: CustomerChange) -> tuple[Customer, list[str]]:
-    """The changed customer, and what the check of its mapping in Xero warns of. Raises Invalid if bills could not be sent under
-    the new mapping, and as `customers.change` and `pillars.change` do."""
+    """Writes the change. Returns the customer, and the warnings of the check of its mapping in Xero.
+
+    Raises Invalid if bills could not be sent with the new mapping. Raises as `customers.change` and `pillars.change` do.
+    """
     async with request.database.connection() as conn:
         mapping = await xero_mapping.of_customer(conn, customer_id, data)
     warnings = await choices.check_mapping(request.database, request.settings, mapping)

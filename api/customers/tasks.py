@@ -52,8 +52,10 @@ def get_list_query(
 
 @get("/api/tasks", summary="List tasks", dependencies={"list_query": Provide(get_list_query, sync_to_thread=False)})
 async def list_tasks(request: ApiRequest, list_query: NamedDependency[ListQuery[TaskFilter]]) -> Response[Changed[Task]]:
-    """Tasks, newest first. A customer's users see only those of their own customer. With `lastSyncTimestamp`: the tasks that
-    changed since, in that order; a task that was deleted, or no longer matches the filters, is `{"id", "deleted": true}`."""
+    """Tasks, newest first. A customer's users see only those of their own customer.
+
+    With `lastSyncTimestamp`: the tasks that have changed since, in the order of the changes. A task that was deleted, or does
+    not match the filters any more, is `{"id", "deleted": true}`."""
     async with request.database.connection() as conn:
         return json_response(await tasks.list_page(conn, list_query.page, list_query.filters, user=request.user))
 
@@ -70,7 +72,7 @@ async def create_task(request: ApiRequest, data: JSONBody[NewTask]) -> Response[
 @get("/api/tasks/internal-users", summary="List the firm's own people", guards=[require_internal])
 async def list_internal_users(request: ApiRequest, page: ThePage) -> Response[Listed[InternalUser]]:
     """The firm's own people, who can be assigned tasks, without those whose access was revoked. A user pool (IDENTITY=cognito)
-    is read at most once a minute; 503 while it does not answer."""
+    is read at most once a minute. 503 while it does not answer."""
     listed = await request.identity_provider.list_internal_users()
     user_ids = None if listed is None else [account.id for account in listed.accounts]
     async with request.database.connection() as conn:
@@ -92,6 +94,6 @@ async def get_task(request: ApiRequest, task_id: FromPath[UUID]) -> Response[Tas
 @put("/api/tasks/{task_id:str}", summary="Update a task", guards=[require_internal])
 async def change_task(request: ApiRequest, task_id: FromPath[UUID], data: JSONBody[TaskChange]) -> Task:
     """Writes the fields that you send. If the task moves to another customer or pillar, its time entries move, too, except
-    those on approved bills; their bills are updated shortly after. A stale `version` is 409 with `current`."""
+    those on approved bills. The bills of these entries are updated shortly after. A stale `version` is 409 with `current`."""
     async with request.database.transaction() as conn:
         return await tasks.change(conn, task_id, data, by=request.user)

@@ -48,9 +48,10 @@ async def get_active_timer(request: ApiRequest, owner: OfUser) -> Response[Timer
     responses={201: ResponseSpec(StartedTimer, description="The timer was started", generate_examples=False)},
 )
 async def put_active_timer(request: ApiRequest, owner: OfUser, data: JSONBody[TimerChange]) -> Response[StartedTimer]:
-    """Starts a timer on the task, or changes the start or the notes of the one that is running on it: your own, or as an admin
-    any consultant's. A timer on another task is stopped, at `startTime` if it started before that, and returned in
-    `stopped`."""
+    """Starts a timer on the task. If a timer runs on it already, changes its start or its notes. It is your own timer; as an
+    admin, any consultant's.
+
+    A timer on another task is stopped, and returned in `stopped`. It ends at `startTime` if it started before that."""
     owner_id = _own(owner, request.user)
     async with request.database.transaction() as conn:
         timer, started = await timers.start_or_change(conn, owner_id, data, by=request.user)
@@ -67,11 +68,12 @@ async def put_active_timer(request: ApiRequest, owner: OfUser, data: JSONBody[Ti
 async def stop_active_timer(
     request: ApiRequest, owner: OfUser, wait: Wait = None, data: JSONBody[TimerStop | None] = None
 ) -> Response[Stop]:
-    """Stops the timer: your own, or as an admin anybody's, also that of a user who has no access any more. It ends now, or at
-    `endTime`. The answer is that of `POST /api/tasks/{id}/stop`. 404 when none is running. Send `timerId`, so that a
-    repeated request stops no timer that was started in between: 409 then, with the running timer as `current`, or the answer to
-    the first request. Without it, a request that is repeated within 10 minutes gets the same answer only while no new timer
-    runs."""
+    """Stops your timer; as an admin, anybody's, also that of a user who has no access any more. It ends now, or at `endTime`.
+    The answer is that of `POST /api/tasks/{id}/stop`. 404 if no timer runs.
+
+    Send `timerId`, so that a repeated request does not stop a timer that was started in the meantime. It gets the answer to the
+    first request, or 409 with the running timer as `current`. Without `timerId`, a request that is repeated within 10 minutes
+    gets the answer to the first one only while no new timer runs."""
     owner_id = _own(owner, request.user)
     async with request.database.transaction() as conn:
         receipt = await timer_stops.stop_any(conn, data, user_id=owner_id, by=request.user.id)
@@ -82,9 +84,10 @@ async def stop_active_timer(
 async def discard_active_timer(
     request: ApiRequest, owner: OfUser, timer_id: SeenTimer = None, version: SeenVersion = None
 ) -> None:
-    """Deletes the timer without creating a time entry: your own, or as an admin any consultant's. 404 when none is running.
-    Send `timerId` and `version`, so that no other timer is discarded, nor one that somebody has changed since: 409 then, with
-    the running timer as `current`."""
+    """Deletes your timer without creating a time entry; as an admin, any consultant's. 404 if no timer runs.
+
+    Send `timerId` and `version`. Then another timer, or one that somebody has changed since, is not discarded: 409 with the
+    running timer as `current`."""
     owner_id = _own(owner, request.user)
     async with request.database.transaction() as conn:
         await timers.discard(conn, owner_id, timer_id=timer_id, version=version)

@@ -87,9 +87,10 @@ async def get_time_bill(request: ApiRequest, bill_id: FromPath[UUID]) -> Respons
 
 @patch("/api/time-bills/{bill_id:str}", summary="Write the memo, approve, reject or reopen", guards=[require_internal])
 async def change_time_bill(request: ApiRequest, bill_id: FromPath[UUID], data: JSONBody[TimeBillChange]) -> TimeBill:
-    """The bill's owner can write the memo; an admin can approve, reject and reopen. If one of the requested changes is not
-    allowed, nothing changes. 409 with `current` for a change that the bill's state does not allow, and for a stale
-    `version`."""
+    """The bill's owner can write the memo. An admin can approve, reject and reopen. If one of the requested changes is not
+    allowed, nothing changes.
+
+    409 with `current` for a change that the bill's state does not allow, and for a stale `version`."""
     async with request.database.transaction() as conn:
         changed = await bill_approval.change(conn, bill_id, data, by=request.user, zone=request.settings.stint_timezone)
     if isinstance(changed, Conflict | NotFound):  # after the commit: `current` shows what is committed
@@ -105,17 +106,21 @@ async def change_time_bill(request: ApiRequest, bill_id: FromPath[UUID], data: J
     opt={JSON_BOUNDS: Bounds(values=5 * MAX_BILLS)},
 )
 async def approve_all(request: ApiRequest, data: JSONBody[BatchApproval]) -> BatchAnswer:
-    """Approves up to 1,000 bills in one transaction: either `bills`, each with the version that you read, or the pending bills
-    of a `filter` as the list with that `syncTimestamp` showed them. Bills that have changed since, or cannot be approved, are
-    skipped, with the reason and the present bill: no bill is approved with figures that you have not read."""
+    """Approves up to 1,000 bills in one transaction. Send either `bills`, each with the version that you have read, or a
+    `filter` with the `syncTimestamp` of the list that you have read.
+
+    Bills that have changed since, or cannot be approved, are skipped, with the reason and the present bill. So no bill is
+    approved with figures that you have not read."""
     async with request.database.transaction() as conn:
         return await batch_approval.approve_all(conn, data, by=request.user, zone=request.settings.stint_timezone)
 
 
 @post("/api/time-bills/recompute", summary="Recompute bills", guards=[require_admin], status_code=202)
 async def start_recompute(request: ApiRequest, data: JSONBody[RecomputeScope | None] = None) -> Response[RecomputeReport]:
-    """Gives bills to entries without one, and corrects the sums of open bills that differ from their entries: all, or those of
-    some days, one customer, one user. `dryRun` only finds out what would change. Returns a job that you can follow."""
+    """Gives bills to entries without one, and corrects the sums of open bills that differ from their entries. Without a body it
+    does so for all; with one, for some days, one customer or one user. `dryRun` only finds out what would change.
+
+    Returns a job whose progress you can read."""
     async with request.database.transaction() as conn:
         job_id = await jobs.start_job(conn, data or RecomputeScope(), by=request.user.id)
         return json_response(await jobs.get_job(conn, job_id), status=202)

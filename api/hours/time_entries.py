@@ -94,9 +94,10 @@ async def get_time_entry(request: ApiRequest, entry_id: FromPath[UUID]) -> Respo
 
 @post("/api/time-entries", summary="Log time by hand", guards=[require_internal])
 async def create_time_entry(request: ApiRequest, data: JSONBody[NewTimeEntry]) -> Response[TimeEntry]:
-    """Logs time for yourself, or as an admin for any consultant. The sum of the bill is recalculated right after the answer.
-    409 for overlaps with the user's other entries (`allowOverlap` accepts them) and for an archived task. If you choose the
-    `id`, the request can be repeated safely."""
+    """Logs time for yourself; as an admin, for any consultant. The sum of the bill is recalculated right after the answer. If
+    you choose the `id`, the request can be repeated safely.
+
+    409 for overlaps with the user's other entries (`allowOverlap` accepts them), and for an archived task."""
     async with request.database.transaction() as conn:
         entry = await entry_creation.create(conn, data, by=request.user, rules=EntryRules.of(request.settings))
     return created(entry, f"/api/time-entries/{entry.id}")
@@ -104,25 +105,26 @@ async def create_time_entry(request: ApiRequest, data: JSONBody[NewTimeEntry]) -
 
 @patch("/api/time-entries/{entry_id:str}", summary="Change a time entry's task or times", guards=[require_internal])
 async def change_time_entry(request: ApiRequest, entry_id: FromPath[UUID], data: JSONBody[TimeEntryChange]) -> TimeEntry:
-    """Gives the entry to another task, sets new times, or both; for the owner or an admin. If the customer, the pillar or the
-    day changes, the entry moves to another bill. The sums of both are recalculated right after the answer. 409 for new times
-    that overlap the user's other entries (`allowOverlap` accepts them), an archived task, an approved bill and a stale
-    `version`."""
+    """Gives the entry to another task, sets new times, or both. For the owner or an admin. If the customer, the pillar or the
+    day becomes another one, the entry moves to another bill. The sums of both bills are recalculated right after the answer.
+
+    409 for new times that overlap the user's other entries (`allowOverlap` accepts them), for an archived task, for an approved
+    bill, and for a stale `version`."""
     async with request.database.transaction() as conn:
         return await entry_changes.change(conn, entry_id, data, by=request.user, rules=EntryRules.of(request.settings))
 
 
 @post("/api/time-entries/{entry_id:str}/notes", summary="Write notes", guards=[require_internal], status_code=200)
 async def write_notes(request: ApiRequest, entry_id: FromPath[UUID], data: JSONBody[NotesChange]) -> TimeEntry:
-    """`notes` replaces the entry's notes, `append` adds a line; for the owner or an admin. 409 for an entry on an approved
-    bill."""
+    """`notes` replaces the entry's notes. `append` adds a line to them. For the owner or an admin. 409 for an entry on an
+    approved bill."""
     async with request.database.transaction() as conn:
         return await entry_changes.write_notes(conn, entry_id, data, by=request.user)
 
 
 @delete("/api/time-entries/{entry_id:str}", summary="Delete a time entry", guards=[require_internal])
 async def delete_time_entry(request: ApiRequest, entry_id: FromPath[UUID], version: SeenVersion = None) -> None:
-    """Deletes the entry; for the owner or an admin. The sum of the bill is recalculated right after the answer. 409 for an
+    """Deletes the entry. For the owner or an admin. The sum of the bill is recalculated right after the answer. 409 for an
     entry on an approved bill."""
     async with request.database.transaction() as conn:
         await entry_changes.delete(conn, entry_id, version=version, by=request.user)

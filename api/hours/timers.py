@@ -41,8 +41,8 @@ Wait = Annotated[
 async def start_timer(
     request: ApiRequest, task_id: FromPath[UUID], data: JSONBody[StartTimer | None] = None
 ) -> Response[StartedTimer]:
-    """Starts your timer on the task. A timer that is running on another task is stopped, and returned in `stopped`. If your
-    timer is running on this task already, it is returned unchanged, with 200."""
+    """Starts your timer on the task. A timer that runs on another task is stopped, and returned in `stopped`. If your timer
+    runs on this task already, it is returned unchanged, with 200."""
     async with request.database.connection() as conn:
         timer, started = await timers.start(conn, task_id, user_id=request.user.id, notes=data.notes if data else "")
     return created(timer, f"/api/active-timers/{request.user.id}") if started else row_response(timer)
@@ -58,10 +58,11 @@ async def start_timer(
 async def stop_timer(
     request: ApiRequest, task_id: FromPath[UUID], wait: Wait = None, data: JSONBody[TimerStop | None] = None
 ) -> Response[Stop]:
-    """Stops your timer on the task: now, or at `endTime` if you forgot to stop it, which is not before its start and not in the
-    future (one minute is allowed). The answer is final: a time entry with exactly these values follows. A repeated stop gives
-    the same answer until the task is started again; with other values it is 409. With `timerId` it does not stop the timer that
-    was started again, but is 409."""
+    """Stops your timer on the task: now, or at `endTime` if you forgot to stop it. An `endTime` is not before the start, and
+    not in the future (one minute is allowed). The answer is final: a time entry with exactly these values follows.
+
+    A repeated stop gets the same answer until the task is started again. With other values it is 409. With `timerId` it does
+    not stop a timer that was started since: it is 409."""
     receipt = None
     async with request.database.connection() as conn:
         if data in (None, TimerStop()):

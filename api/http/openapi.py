@@ -53,8 +53,11 @@ DOCUMENT = "/openapi.json"
 
 
 async def prepare_page(request: Request[Any, Any, Any]) -> None:
-    """Litestar has its own page for unknown paths below /docs; this raises the same 404 as everywhere. And it would make the
-    document on the event loop, where everything else would wait for half a second; this makes it in a thread, once."""
+    """Raises the 404 of all other paths for unknown paths below /docs, for which Litestar has a page of its own.
+
+    It also makes the document, once and in a thread. Litestar would make it on the event loop, and everything else would wait
+    for half a second.
+    """
     if request.path_params:
         raise NotFoundException
     if request.url.path.endswith(DOCUMENT):
@@ -163,9 +166,12 @@ LINK = OpenAPIHeader(
 
 @dataclass
 class _CorrectedOperation(Operation):
-    """Corrects what Litestar documents: an optional query parameter is left out, never null; and a response that can have
-    several shapes matches any of them (`anyOf`), because an empty list matches all, which `oneOf` forbids. A 201 has
-    `Location`, and what is checked in Xero `Warning`."""
+    """Corrects what Litestar documents:
+
+    - An optional query parameter is left out, and never null.
+    - A response that can have several shapes matches any of them (`anyOf`). `oneOf` would be wrong: an empty list matches all.
+    - A 201 has the header `Location`. The answer to what is checked in Xero has `Warning`.
+    """
 
     def __post_init__(self) -> None:
         for parameter in self.parameters or []:
@@ -208,8 +214,11 @@ def _without_null(schema: Schema) -> Schema:
 
 
 def make_document(app: Litestar) -> OpenAPI:
-    """The document, which the first call makes: that takes half a second. Litestar documents errors in a shape that Stint never
-    returns, so each route's documentation is completed before: tags, operation ids, responses."""
+    """The document. The first call makes it, which takes half a second.
+
+    Litestar documents errors in a shape that Stint never returns. So the documentation of each route is completed before: its
+    tags, its operation id, and its responses.
+    """
     if app.state.get("document") is None:
         for route in app.routes:
             for handler in getattr(route, "route_handlers", ()):

@@ -156,9 +156,11 @@ def client_key(request: Request[Any, Any, Any]) -> str:
 
 
 def client_network(host: str) -> str:
-    """The network that counts as one client: an IPv4 address, or an IPv6 /64, which one household or firm has. An IPv4 address
-    may also be written in IPv6 (`::ffff:192.0.2.1`, `64:ff9b::192.0.2.1`), and any address with a zone, in brackets or with a
-    port, as proxies write it. Anything else counts as one client, so that nobody gets new limits by inventing names."""
+    """The network that counts as one client: an IPv4 address, or an IPv6 /64, which one household or firm has.
+
+    An IPv4 address may be written in IPv6 (`::ffff:192.0.2.1`, `64:ff9b::192.0.2.1`). Any address may have a zone, brackets or
+    a port, as proxies write it. All other texts count as one client, so that nobody gets new limits by inventing names.
+    """
     address = _parse_address(host)
     if address is None:
         return "unknown"
@@ -195,8 +197,10 @@ def is_local(request: Request[Any, Any, Any]) -> bool:
 
 
 def is_behind_a_proxy(settings: Settings) -> bool:
-    """Whether clients reach this API through a proxy, by its settings: then a request from this machine may be anybody's, also
-    one without a proxy's headers."""
+    """Whether clients reach this API through a proxy, by its settings.
+
+    If so, a request from this machine may be anybody's, even without the headers of a proxy.
+    """
     try:
         host = urlsplit(settings.public_url).hostname
     except ValueError:
@@ -233,8 +237,11 @@ async def _send(send: Send, status: int, content_type: bytes, body: bytes) -> No
 
 
 class StrictRequest(Request[Any, Any, Any]):
-    """A request with strict JSON parsing. Litestar's would accept text/plain, the last of two equal keys, and NULs; and deep
-    nesting or invalid UTF-8 would be answered with 500."""
+    """A request whose JSON is parsed strictly.
+
+    Litestar's own request would accept text/plain, NULs, and the last of two equal keys. It would answer deep nesting and
+    invalid UTF-8 with 500.
+    """
 
     async def body(self) -> bytes:
         if not announces_body(self.scope["headers"]):

@@ -42,8 +42,10 @@ class ClientConnection:
         self._on_stop: Callable[[], None] | None = None
 
     def data_age(self) -> float:
-        """How many seconds ago the kernel received the latest data of the connection: how long a request has waited that was
-        sent at once, in the queue of connections or for the event loop. 0 if the kernel does not tell."""
+        """How many seconds ago the kernel received the latest data of the connection. 0 if the kernel does not tell.
+
+        For a request that was sent at once, this is how long it has waited in the queue of connections and for the event loop.
+        """
         try:
             sock = self.transport.get_extra_info("socket")
             (milliseconds,) = struct.unpack_from("I", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 64), LAST_DATA_RECV)
@@ -69,8 +71,11 @@ class ClientConnection:
 
 
 class ServerProtocol(LimitedProtocol):
-    """Adds a ClientConnection to each request's scope. When the server stops, a request that has arrived is still answered, and
-    so is one that arrives within a second on an idle connection: uvicorn would close both."""
+    """Adds a ClientConnection to each request's scope.
+
+    When the server stops, it still answers requests that have arrived, and those that arrive within a second on an idle
+    connection. uvicorn's own protocol would close both connections.
+    """
 
     _stopping = False
 
@@ -164,10 +169,12 @@ def serve(
     head_seconds: float = 10,
     public_url: str = "",
 ) -> None:
-    """Serves an ASGI application until SIGTERM, on `inherited` if that is given, otherwise on a socket of its own. uvicorn's
-    access log is off; `with_request_log` writes one JSON line per request. The client's address is taken from X-Forwarded-For
-    only if a trusted proxy sent it. A client that has not sent a complete request head after `head_seconds` is
-    disconnected."""
+    """Serves an ASGI application until SIGTERM, on the socket `inherited`; without one, on a socket of its own.
+
+    - `with_request_log` writes one JSON line for each request. uvicorn's access log is off.
+    - The client's address is that of X-Forwarded-For only if a trusted proxy has sent this header.
+    - A client that has not sent the head of its request within `head_seconds` is disconnected.
+    """
     _allow_many_connections()
     LimitedProtocol.head_seconds = head_seconds
     LimitedProtocol.refusal_headers = refusal_headers(public_url)

@@ -1,5 +1,5 @@
-"""Slack's two routes. A request without Slack's valid signature is refused before its body is parsed, and before its body
-is read if the headers of the signature are missing, malformed or old."""
+"""Slack's two routes. A request without Slack's valid signature is refused before its body is parsed. If the headers of the
+signature are missing, malformed or old, it is refused before its body is read."""
 
 from typing import Any
 from urllib.parse import parse_qsl
@@ -38,9 +38,11 @@ SLACK_BOUNDS = Bounds(values=20_000, fields=1_000)  # a message with its blocks;
     request_max_body_size=MAX_SLACK_BYTES,
 )
 async def receive_event(request: ApiRequest) -> Response[Any]:
-    """Only for Slack: the slash command `/task` (a form) and event subscriptions (JSON), signed with the app's signing secret
-    within the last 5 minutes; otherwise 401. A command is always answered within 3 seconds, with an apology if Postgres or
-    Slack is down. A failed event is answered 503, so that Slack sends it again."""
+    """Only for Slack: the slash command `/task` (a form) and event subscriptions (JSON). They must be signed with the app's
+    signing secret within the last 5 minutes: otherwise 401.
+
+    A command is always answered within 3 seconds, with an apology if Postgres or Slack is down. A failed event is answered
+    with 503, so that Slack sends it again."""
     body = await _signed_body(request)
     content_type, _ = request.content_type
     if content_type == JSON:
@@ -69,8 +71,8 @@ async def receive_event(request: ApiRequest) -> Response[Any]:
     request_max_body_size=MAX_SLACK_BYTES,
 )
 async def receive_interaction(request: ApiRequest) -> Response[Any]:
-    """Only for Slack: submitted forms, pressed buttons, options of selects, and the message action "Create task", signed like
-    events. Each takes effect once, even if Slack repeats it, and is answered within 3 seconds."""
+    """Only for Slack: submitted forms, pressed buttons, options of selects, and the message action "Create task". They are
+    signed as events are. Each takes effect once, even if Slack repeats it, and is answered within 3 seconds."""
     body = await _signed_body(request)
     content_type, _ = request.content_type
     form = _parse_form(body, content_type)

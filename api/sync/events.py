@@ -54,9 +54,12 @@ async def listen(
         bool, QueryParameter(description="Of active timers, focus and time bills only your own; tasks belong to nobody")
     ] = False,
 ) -> ASGIResponse:
-    """Sends each change as it is committed, as Server-Sent Events: `task`, `timeBill`, `activeTimer` or `focus`, with the `id`
-    of the row (of an active timer or a focus: of the user). A customer's users get the tasks and approved bills of their own
-    customer. `reset` is the first event, and comes again whenever changes may have been missed: read everything again then."""
+    """Sends each change when it is committed, as Server-Sent Events.
+
+    The events are `task`, `timeBill`, `activeTimer` and `focus`, with the `id` of the row; of an active timer or a focus, with
+    the `id` of the user. A customer's users get the tasks and approved bills of their own customer.
+
+    `reset` is the first event. It comes again whenever changes may have been missed: then read everything again."""
     access = TokenAccess(request.database, request.authenticator, bearer_token(request.scope["headers"]), request.auth)
     return event_stream(request, access, Interest(None if kind is None else frozenset(kind), own))
 
@@ -159,8 +162,7 @@ class EventStream(ASGIResponse):
             raise
 
     async def _send(self, subscriber: Subscriber, send: Any, events: bytes) -> None:
-        """Ends a stream whose client does not read: once all buffers are full, sending waits, for STINT_SLOW_SECONDS at
-        most."""
+        """Sends the events. If the client does not read, all buffers become full: after STINT_SLOW_SECONDS the stream ends."""
         try:
             async with asyncio.timeout(self._slow_seconds):
                 await send({"type": "http.response.body", "body": events, "more_body": True})
@@ -168,8 +170,8 @@ class EventStream(ASGIResponse):
             subscriber.end("slow")
 
     async def _close(self, subscriber: Subscriber, send: Any) -> None:
-        """Ends the response properly if the client reads its end within a second; otherwise aborts the connection, because
-        closing would wait for the unread bytes."""
+        """Ends the response. If the client does not read its end within a second, it aborts the connection: a normal close
+        would wait for the unread bytes."""
         transport = self._connection.transport
         try:
             async with asyncio.timeout(0 if subscriber.ended == "slow" else CLOSE_SECONDS):

@@ -72,9 +72,10 @@ class Synced(Pulled):
 async def pull_changes(
     request: ApiRequest, since: LastSync = None, limit: RowLimit = MAX_LIMIT, page_cursor: Cursor = None
 ) -> Response[Pulled]:
-    """All rows that changed since `lastSyncTimestamp`, or without it all rows: customers, pillars and tasks, your own time
-    bills and time entries, and your running timer. Send `nextCursor` as `cursor`, with the same `lastSyncTimestamp`, until it
-    is null; then store the `syncTimestamp`."""
+    """All rows that have changed since `lastSyncTimestamp`; without it, all rows. These are customers, pillars and tasks, your
+    own time bills and time entries, and your running timer.
+
+    Send `nextCursor` as `cursor`, with the same `lastSyncTimestamp`, until it is null. Then store the `syncTimestamp`."""
     async with request.database.connection() as conn:
         return json_response(await pull.pull(conn, Page(limit, page_cursor, since), user_id=request.user.id))
 
@@ -87,9 +88,15 @@ async def pull_changes(
     opt={JSON_BOUNDS: SYNC_BOUNDS},
 )
 async def push_operations(request: ApiRequest, data: JSONBody[Pushed]) -> Response[Synced]:
-    """Executes the operations in their order, and returns the result of each: `applied`, `conflict` (with `mine`, and the row
-    as it is now in `current`; nothing was changed) or `rejected`. Each `opId` has at most one effect: sent again, it gets the
-    same result. The answer then contains a first page of changes, as GET returns it; get further pages with GET."""
+    """Executes the operations in their order, and returns the result of each:
+
+    - `applied`;
+    - `conflict`: nothing was changed. It has the operation in `mine`, and the row as it is now in `current`;
+    - `rejected`.
+
+    An operation has at most one effect: if its `opId` is sent again, the result is the same.
+
+    The answer also contains the first page of changes, as GET returns it. Get further pages with GET."""
     async with request.database.bulk_connection() as conn:
         # first, so that an invalid timestamp is refused before any operation is executed
         start = await pull.parse_start(conn, data.last_sync_timestamp)
