@@ -1,7 +1,6 @@
-"""All messages. Each is a frozen model with an imperative name; the actor that handles it has the same name in snake_case.
+"""All messages. Each is a frozen model with an imperative name. The actor that handles it has the same name in snake_case.
 
-The model's fields are the body. It is validated when the message is enqueued, edited and handled. The queue belongs to the
-class.
+The fields of the model are the body. It is validated when the message is enqueued, edited and handled. Each class has a queue.
 """
 
 import re
@@ -85,8 +84,8 @@ class RecomputeBills(Message, queue="bills"):
 
 
 class MoveEntries(Message, queue="bills"):
-    """A task has another customer or pillar: move its entries that are not on approved bills to the matching bills. One chunk
-    of entries; a further message follows for the rest."""
+    """A task has another customer or pillar: move its entries that are not on approved bills to the matching bills. A message
+    moves one chunk of entries. The handler enqueues another message for the rest."""
 
     task_id: UUID
 
@@ -145,9 +144,12 @@ class Recompute(Message, queue="bills"):
 
 
 class AnswerSlack(Message, queue="slack", timeout_seconds=8):
-    """Answer one person in Slack, at the response URL of their command or click. `replace`: instead of the message with the
-    button that was clicked, which others may see. With `blocks`, Slack shows these, and the text in notifications. With a
-    `message_key` it is the change of that message of that `version`, and nothing if there is a later one."""
+    """Answer one person in Slack, at the response URL of their command or click.
+
+    - `replace`: the answer replaces the message with the button that was clicked, which others may see.
+    - `blocks`: Slack shows these, and the text only in notifications.
+    - `message_key`: it is the change of that message with that `version`. If there is a later change, nothing is done.
+    """
 
     response_url: str
     text: str
@@ -158,8 +160,8 @@ class AnswerSlack(Message, queue="slack", timeout_seconds=8):
 
 
 class PostTaskCreated(Message, queue="slack", max_attempts=15, timeout_seconds=15):
-    """A task was created in Slack: confirm it in the channel if that is mapped to its customer, otherwise only to its
-    creator."""
+    """A task was created in Slack: confirm it in the channel if the channel is mapped to its customer. Otherwise confirm it
+    only to its creator."""
 
     task_id: UUID
     channel_id: str
@@ -209,8 +211,8 @@ class PostApprovals(Message, queue="slack", max_attempts=15, timeout_seconds=15)
 
 
 class RemindOfHours(Message, queue="slack", max_attempts=15, timeout_seconds=15):
-    """Remind a person of hours that are missing on that day, or of a timer that runs; with `week`, send the summary of the week
-    before instead. Nothing is sent if that is not right any more."""
+    """Remind a person of hours that are missing on that day, or of a timer that runs. With `week`, send the summary of the week
+    before instead. Nothing is sent if it would not be true any more."""
 
     user_id: UUID
     day: date
@@ -218,8 +220,8 @@ class RemindOfHours(Message, queue="slack", max_attempts=15, timeout_seconds=15)
 
 
 class ShowApprovals(Message, queue="slack", timeout_seconds=8):
-    """Replace an admin's list of time bills to approve by the present one, after a decision; `text`, in mrkdwn, is its result.
-    With `customer_id`, only bills of that customer are shown."""
+    """Replace an admin's list of time bills to approve by the present one, after a decision. `text`, in mrkdwn, is the result
+    of the decision. With `customer_id`, only bills of that customer are shown."""
 
     response_url: str
     user_id: UUID
@@ -228,7 +230,7 @@ class ShowApprovals(Message, queue="slack", timeout_seconds=8):
 
 
 class TellRejection(Message, queue="slack", max_attempts=15, timeout_seconds=15):
-    """Tell the owner of a time bill that it was rejected, if it still is; `version`: the bill's after that."""
+    """Tell the owner of a time bill that it was rejected, if it still is. `version` is that of the bill after the rejection."""
 
     bill_id: UUID
     version: int
@@ -242,9 +244,12 @@ class SyncBill(Message, queue="xero", max_attempts=25, timeout_seconds=20):
 
 
 class QueueBills(Message, queue="bills"):
-    """Queue approved bills that can be synced to Xero now, because Xero was connected or something was mapped (of that
-    customer, or of all); `access`: bills that failed because Xero gave no access. One chunk of bills; `after` is the last bill
-    of the previous chunk."""
+    """Queue approved bills that can be synced to Xero now. A message queues one chunk of bills: those after the bill `after`.
+
+    - `connected`: Xero was connected.
+    - `mapped`: something was mapped, of the customer `customer_id` or of any customer.
+    - `access`: Xero gives access again. These are bills that have failed because it gave none.
+    """
 
     because: Literal["connected", "mapped", "access"]
     customer_id: UUID | None = None
@@ -257,8 +262,11 @@ class CheckAccess(Message, queue="xero", timeout_seconds=30):
 
 
 class CheckInvoiced(Message, queue="xero", timeout_seconds=20):
-    """Read a page of a project's time entries in Xero: which are invoiced, changed by hand, or too many. The handler enqueues
-    the next page, or the next check. Of a large project the last days are read first (`recent`), then the rest (`older`)."""
+    """Read a page of a project's time entries in Xero, to find those that are invoiced, changed by hand, or too many.
+
+    The handler enqueues the message for the next page, or for the next check. Of a large project, the last days are read first
+    (`recent`), then the rest (`older`).
+    """
 
     project_id: str | None = None
     page: int = 1

@@ -91,8 +91,8 @@ class Responder:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def in_time(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """The result of `work`. Raises CannotAnswer if there is no result in time, or if Postgres is away; late work
-        continues, so that it must change nothing, or nothing that a repeated request would change again."""
+        """The result of `work`. Raises CannotAnswer if there is no result in time, or if Postgres is away. Late work continues.
+        So it must change nothing, or nothing that a repeated request would change again."""
         task = self.run_in_background(self.or_apology(work))
         if not await is_done_in_time(task):
             raise CannotAnswer(self._reason())
@@ -101,10 +101,10 @@ class Responder:
     async def answer_behind(
         self, work: Coroutine[Any, Any, str | None], pressed: BlockActions, attempt: Attempt | None = None
     ) -> None:
-        """Runs the work of a pressed button, whose request gets an empty answer. The person reads the text that the work
-        returns, which may be after the answer; or an apology, as soon as it is certain that nothing was changed. There is none
-        if the change turns out to be committed: then the message about it is, too. In App Home, where a modal opens only
-        within 3 seconds of the press, they read at once that the outcome is not known."""
+        """Runs the work of a pressed button. Its request gets an empty answer, perhaps before the work is done. The person
+        reads the text that the work returns. If the work fails, they read an apology as soon as it is certain that nothing was
+        changed; if the change was committed, they read the message about it instead. In App Home a modal opens only within
+        3 seconds of the press, so there they read at once that the outcome is not known."""
 
         async def follow() -> None:
             try:
@@ -137,9 +137,9 @@ class Responder:
             raise CannotAnswer(self._reason()) from None
 
     async def find_caller(self, slack_id: str, *, team_id: str, channel_id: str | None, may_be_stale: bool = False) -> Caller:
-        """The user who makes the request, and the channel's mapping. A profile that is older than an hour is fetched from Slack
-        again; if Slack does not answer, one of the last day is used. With `may_be_stale` one of the last day is used at once,
-        and fetched again in the background. Raises CannotAnswer without any profile."""
+        """The user who makes the request, and the channel's mapping. A profile older than an hour is fetched from Slack again.
+        If Slack does not answer, one of the last day is used. With `may_be_stale`, one of the last day is used at once, and is
+        fetched again in the background. Raises CannotAnswer if there is no profile."""
         caller, _ = await self._read(slack_id, team_id, channel_id, None, may_be_stale=may_be_stale)
         return caller
 
@@ -151,8 +151,8 @@ class Responder:
         channel_id: str | None,
         then: Callable[[Connection, Caller, User], Coroutine[Any, Any, Result]],
     ) -> tuple[Caller, Result | None]:
-        """The caller, and the result of `then`, which reads for them on the same connection; None if they are refused. It may
-        run twice. Raises CannotAnswer like `find_caller`."""
+        """The caller, and the result of `then`, which reads for the caller on the same connection and may run twice. The result
+        is None if the caller is refused. Raises CannotAnswer as `find_caller` does."""
         return await self._read(slack_id, team_id, channel_id, then)
 
     async def _read(
@@ -237,7 +237,7 @@ class Responder:
         return await asyncio.shield(request)
 
     def transaction(self) -> AbstractAsyncContextManager[Connection]:
-        """A transaction on a connection that does not queue: Slack does not wait, and a write must not happen after the user
+        """A transaction on a connection that does not queue. Slack does not wait, and nothing must be written after the user
         has read that it failed."""
         return self.database.transaction(queued=False)
 
@@ -262,7 +262,7 @@ class Responder:
                 await outbox.enqueue(conn, UpdateView(view_id=view_id, view=content))
 
     async def open_view(self, trigger_id: str, view: Modal, *, seconds: float) -> str:
-        """Opens a modal and returns its id. That Slack has opened one ends what it refused before."""
+        """Opens a modal and returns its id. It also records that Slack does not refuse this any more."""
         view_id = await self.slack.open_view(trigger_id, view, seconds=seconds)
         self.run_in_background(self._record_opened())
         return view_id
@@ -273,7 +273,7 @@ class Responder:
                 await loss.record_found(conn, loss.OPEN_VIEW, self.settings)
 
     async def tell(self, pressed: BlockActions, text: str) -> None:
-        """Shows a text to the person who pressed a button: below its message, or for one in their App Home in a modal."""
+        """Shows a text to the person who pressed a button: below the message of the button; in App Home, in a modal."""
         if pressed.response_url is not None:
             await self.send_ephemeral(pressed.response_url, text)
         elif pressed.is_in_home:

@@ -110,8 +110,10 @@ CUSTOMERS = VersionedTable("customer", Customer, "customers")
 
 
 async def create(conn: Connection, body: NewCustomer, *, by: User) -> Customer:
-    """The new customer, with its default pillar. The same id with the same body returns the same customer; raises Conflict
-    for the same id with another body."""
+    """Creates the customer with its default pillar. A request with the same id and the same body returns the same customer.
+
+    Raises Conflict for the same id with another body.
+    """
     row = await conn.value(
         f"""
         INSERT INTO customers AS c (id, name, email, phone, notes, active, rounding_increment, rounding_mode,
@@ -139,8 +141,11 @@ async def create(conn: Connection, body: NewCustomer, *, by: User) -> Customer:
 
 
 async def lock_shared(conn: Connection, customer_id: UUID) -> bool:
-    """Locks the customer FOR SHARE: until the transaction ends it cannot be deleted, and its pillars cannot change. Adding a
-    task or a user takes this lock first. False if there is no such customer."""
+    """Locks the customer FOR SHARE, and returns whether there is such a customer.
+
+    Until the transaction ends, the customer cannot be deleted, and its pillars cannot change. A transaction that adds a task or
+    a user takes this lock first.
+    """
     locked = await conn.value("SELECT id FROM customers WHERE id = %s AND deleted_at IS NULL FOR SHARE", (customer_id,))
     return locked is not None
 
@@ -156,9 +161,10 @@ async def exists(conn: Connection, customer_id: UUID) -> bool:
 
 
 async def lock(conn: Connection, customer_id: UUID, *, version: int | None = None) -> None:
-    """Locks the customer. Changing or deleting it or one of its pillars takes this lock first, before locks on tasks.
+    """Locks the customer. A transaction that changes or deletes it, or one of its pillars, takes this lock before locks of
+    tasks.
 
-    Raises NotFound for an unknown customer, Conflict for a stale version.
+    Raises NotFound for an unknown customer, and Conflict for a stale version.
     """
     await CUSTOMERS.lock(conn, customer_id, version)
 
@@ -183,16 +189,17 @@ async def change(conn: Connection, customer_id: UUID, patch: CustomerChange) -> 
 
 
 async def tenant_of(conn: Connection, mapped_to: str | None) -> str | None:
-    """The organisation in Xero of a customer's or pillar's new mapping: the connected one. None without a mapping, and while
-    nothing is connected."""
+    """The organisation in Xero for the new mapping of a customer or a pillar: the connected one. None: there is no mapping, or
+    no organisation is connected."""
     return await conn.value("SELECT tenant_id FROM xero_connection") if mapped_to else None
 
 
 async def delete(conn: Connection, customer_id: UUID, *, version: int | None) -> None:
-    """Leaves tombstones of the customer and of its tasks, pillars, channel mappings and empty bills, and revokes its users'
+    """Leaves tombstones of the customer and of its tasks, pillars, channel mappings and empty bills. Its users lose their
     access immediately.
 
-    Raises NotFound for an unknown customer, Conflict for a stale version, and while recorded or pending hours refer to it.
+    Raises NotFound for an unknown customer. Raises Conflict for a stale version, and while recorded or pending hours refer to
+    the customer.
     """
     try:
         await lock(conn, customer_id, version=version)
@@ -246,11 +253,12 @@ async def list_page(conn: Connection, page: Page, *, user: User) -> bytes:
 
 
 async def filter_by_customer(conn: Connection, selection: Selection, customer: str) -> None:
-    """Narrows a selection of rows with a customer_id to one customer, given as an id or as an exact name, which is compared
-    like all names (schemas/names.py).
+    """Limits a selection of rows with a customer_id to one customer. `customer` is an id, or an exact name, which is compared
+    as all names are (schemas/names.py).
 
-    A name is looked up first, because the planner estimates an unknown customer badly: for a name without rows it would scan
-    the whole table."""
+    A name is looked up before. In one statement, Postgres would estimate the number of rows badly: for a name without rows it
+    would read the whole table.
+    """
     try:
         ids = [UUID(customer.strip())]
     except ValueError:

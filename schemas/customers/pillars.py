@@ -1,10 +1,10 @@
 """Pillars: the areas of work agreed with a customer.
 
-Changing a pillar locks the customer's row (`customers.lock`), and adding a task to one locks it FOR SHARE: so no task can be
-added to a pillar that is being deleted or made inactive at the same time.
+A transaction that changes a pillar locks the customer's row (`customers.lock`). One that adds a task to a pillar locks it FOR
+SHARE. So no task can be added to a pillar that is being deleted or made inactive at the same time.
 
-The default pillar is created with its customer. It may be renamed, but always exists and is active: it takes tasks without a
-pillar, and those of a pillar that is deleted.
+The default pillar is created with its customer. It may be renamed, but it always exists and is always active. It gets tasks
+without a pillar, and the tasks of a pillar that is deleted.
 """
 
 from datetime import datetime
@@ -71,9 +71,10 @@ PILLARS = VersionedTable("pillar", Pillar, "pillars")
 
 
 async def create(conn: Connection, customer_id: UUID, body: NewPillar) -> Pillar:
-    """The new pillar. The same id with the same body returns the same pillar.
+    """Creates the pillar. A request with the same id and the same body returns the same pillar.
 
-    Raises NotFound for an unknown customer, Conflict for a name that another of its pillars has, and for an id that is taken.
+    Raises NotFound for an unknown customer. Raises Conflict for a name that another of its pillars has, and for an id that is
+    taken.
     """
     await customers.lock(conn, customer_id)
     before = await PILLARS.created_before(conn, body, condition="customer_id = %(customer)s", customer=customer_id)
@@ -98,11 +99,12 @@ async def create(conn: Connection, customer_id: UUID, body: NewPillar) -> Pillar
 async def change(
     conn: Connection, customer_id: UUID, pillar_id: UUID, patch: PillarChange, *, by: User, include_legacy_admins: bool
 ) -> Pillar:
-    """Writes the fields that were sent. Making the pillar inactive enqueues a mail to each of the firm's own people;
-    `include_legacy_admins`: also to users without a role, for installations where that can mean admin.
+    """Writes the fields that were sent. If the pillar becomes inactive, each of the firm's own people gets a mail.
 
-    Raises NotFound for an unknown pillar, Conflict for a stale version, for a name that another of the customer's pillars has,
-    and for making the default pillar inactive.
+    `include_legacy_admins`: users without a role get it, too. In some installations they are admins.
+
+    Raises NotFound for an unknown pillar. Raises Conflict for a stale version, for a name that another of the customer's
+    pillars has, and if the default pillar is to become inactive.
     """
     await customers.lock(conn, customer_id)
     pillar = await _get_current(conn, customer_id, pillar_id, patch.version)
@@ -123,9 +125,11 @@ async def change(
 
 
 async def _enqueue_mails(conn: Connection, pillar: Pillar, *, by: User, include_legacy_admins: bool) -> None:
-    """Enqueues a mail for each of the firm's own people with access, also for the one who made the change. The lock on the
-    customer makes sure that this happens once for each inactivation: only one of two concurrent requests finds the pillar
-    active."""
+    """Enqueues a mail for each of the firm's own people with access, also for the one who has made the change.
+
+    This happens once for each time that a pillar becomes inactive. The reason is the lock of the customer: of two concurrent
+    requests, only one finds the pillar active.
+    """
     recipients = await conn.all(
         f"""
         SELECT min(u.email), c.name FROM users u, customers c
@@ -144,8 +148,8 @@ async def _enqueue_mails(conn: Connection, pillar: Pillar, *, by: User, include_
 async def delete(conn: Connection, customer_id: UUID, pillar_id: UUID, *, version: int | None, by: User) -> None:
     """Leaves a tombstone, and moves the pillar's tasks to the customer's default pillar.
 
-    Raises NotFound for an unknown pillar, Conflict for a stale version, for the default pillar, and while recorded or pending
-    hours refer to it.
+    Raises NotFound for an unknown pillar. Raises Conflict for a stale version, for the default pillar, and while recorded or
+    pending hours refer to the pillar.
     """
     await customers.lock(conn, customer_id)
     pillar = await _get_current(conn, customer_id, pillar_id, version)
@@ -207,8 +211,10 @@ async def get(conn: Connection, customer_id: UUID, pillar_id: UUID, *, user: Use
 
 
 async def list_page(conn: Connection, customer_id: UUID, page: Page, *, user: User) -> bytes:
-    """The customer's pillars, newest first. Raises Invalid for an unknown cursor, NotFound if the customer does not exist or
-    this user may not see it."""
+    """The customer's pillars, newest first.
+
+    Raises Invalid for an unknown cursor, and NotFound if the customer does not exist or this user may not see it.
+    """
     answer = await _select(customer_id).page(conn, page)
     await customers.get(conn, customer_id, user=user)
     return answer

@@ -77,9 +77,9 @@ TASKS = VersionedTable("task", Task, "tasks")
 
 
 async def create(conn: Connection, body: NewTask, *, by: User) -> Task:
-    """The new task. The same id with the same body returns the same task.
+    """Creates the task. A request with the same id and the same body returns the same task.
 
-    Raises Invalid for an unknown customer, pillar or assignee, Conflict for an id that another task has.
+    Raises Invalid for an unknown customer, pillar or assignee, and Conflict for an id that another task has.
     """
     if (before := await TASKS.created_before(conn, body)) is not None:
         return before
@@ -122,8 +122,8 @@ async def change(conn: Connection, task_id: UUID, patch: TaskChange, *, by: User
 
 
 async def _lock(conn: Connection, task_id: UUID, patch: TaskChange) -> Task:
-    """Locks the task. If the patch may move it, locks its future customer first, because deleting a customer takes the locks in
-    that order."""
+    """Locks the task and returns it. If the patch may move it, its future customer is locked first: a deletion of a customer
+    takes the locks in this order."""
     customer_id = None
     if patch.customer_id is not None or "pillar_id" in patch.model_fields_set:
         present = await conn.value("SELECT customer_id FROM tasks WHERE id = %s AND deleted_at IS NULL", (task_id,))
@@ -166,8 +166,10 @@ class LockedTask:
 
 
 def refuse_new_hours(status: Status, *, customer_is_active: bool) -> None:
-    """Raises Conflict for a task, or a task's customer, that takes no new hours. Hours that exist, a timer that runs, and the
-    stop of one that ran offline are not new."""
+    """Raises Conflict if the task, or its customer, takes no new hours.
+
+    Not new are hours that exist, a timer that runs, and the stop of a timer that ran while its client was offline.
+    """
     if status == "archived":
         raise Conflict("This task is archived; set its status to open to work on it again.")
     if not customer_is_active:
@@ -175,8 +177,10 @@ def refuse_new_hours(status: Status, *, customer_is_active: bool) -> None:
 
 
 async def lock_for_hours(conn: Connection, task_id: UUID) -> LockedTask | None:
-    """Locks the task FOR SHARE; None when there is no such task. A concurrent deletion of the task waits, and then finds the
-    timer; a concurrent move waits, and then moves the entry."""
+    """Locks the task FOR SHARE and returns it. None: there is no such task.
+
+    A concurrent deletion of the task waits, and then finds the timer. A concurrent move waits, and then moves the entry.
+    """
     return await conn.maybe(
         """
         SELECT customer_id, pillar_id, status,
@@ -194,8 +198,11 @@ async def _check_assignee(conn: Connection, assignee_id: UUID | None) -> None:
 
 
 async def _find_pillar(conn: Connection, customer_id: UUID, pillar_id: UUID | None, *, current: Task | None = None) -> UUID:
-    """The pillar for a task, by default the customer's default pillar. Locks the customer, so that the pillar stays as it is.
-    Raises Invalid for an unknown customer or pillar, and for an inactive one unless the task is there already (`current`)."""
+    """The id of the pillar for a task. Without `pillar_id` it is the customer's default pillar.
+
+    Locks the customer, so that the pillar stays as it is. Raises Invalid for an unknown customer or pillar. Raises it also for
+    an inactive one, unless the task is there already (`current`).
+    """
     if not await customers.lock_shared(conn, customer_id):
         raise Invalid("customerId", "There is no such customer; GET /api/customers lists them.")
     if (current is None or current.customer_id != customer_id) and not await customers.is_active(conn, customer_id):

@@ -209,7 +209,7 @@ class BillFilter:
 
 
 class BillScope(Body):
-    """The bills of some days, of one customer, of one user; of all where a field is left out. Dates are inclusive."""
+    """The bills of some days, of one customer, of one user. A field that is left out means all. Dates are inclusive."""
 
     start_date: Annotated[Day | None, Field(examples=["2026-01-01"])] = None
     end_date: Annotated[Day | None, Field(examples=["2026-12-31"])] = None
@@ -218,8 +218,10 @@ class BillScope(Body):
 
 
 def scope_condition(alias: str, scope: Mapping[str, Any]) -> str:
-    """The condition on rows of `alias`, which have a date, a customer and a user, for the fields of a BillScope that are set;
-    they are bound by their names."""
+    """SQL condition for the fields of a BillScope that are set. Their values are bound by the names of the fields.
+
+    The rows of `alias` have a date, a customer and a user.
+    """
     conditions = {
         "start_date": f"{alias}.date >= %(start_date)s",
         "end_date": f"{alias}.date <= %(end_date)s",
@@ -258,8 +260,8 @@ async def list_page(conn: Connection, page: Page, filters: BillFilter, *, user: 
 
 
 async def select(conn: Connection, filters: BillFilter, *, user: User, enrich: bool = False) -> Selection:
-    """The bills, as `b`, that match the filters, of those that this user may see. Raises Forbidden for a filter that is not for
-    customers' users."""
+    """The bills `b` that match the filters and that this user may see. Raises Forbidden for a filter that customers' users may
+    not use."""
     selection = _visible_to(user, enrich=enrich)
     if filters.user_id is not None:
         selection.where("b.user_id = %(user)s", user=filters.user_id)

@@ -1,4 +1,4 @@
-"""Time entries: one period of work each, on exactly one bill of its user, customer, pillar and day.
+"""Time entries. Each is one period of work, on exactly one bill, which is that of its user, customer, pillar and day.
 
 schemas/hours/entry_creation.py logs time by hand; schemas/hours/entry_changes.py changes and deletes entries.
 """
@@ -109,7 +109,7 @@ UNFINISHED_STOPS = """
 
 @dataclass(frozen=True)
 class EntryFilter:
-    """The filters of a list of entries. Dates are inclusive days in the time zone `zone`; `customer` is an id or an exact name
+    """The filters of a list of entries. Dates are inclusive days in the time zone `zone`. `customer` is an id, or an exact name
     in any case."""
 
     zone: str
@@ -166,8 +166,10 @@ async def list_page(conn: Connection, page: Page, filters: EntryFilter, *, user:
 
 
 def _start_of_day(day: date, zone: str, *, days_later: int = 0) -> datetime | None:
-    """When that day, or a later one, starts in the time zone; None past the ends of the calendar. If clocks are set back across
-    midnight, it is the first of the two midnights; Postgres would take the second."""
+    """When that day, or the day `days_later`, starts in the time zone. None: it is past the end of the calendar.
+
+    If clocks are set back across midnight, it is the first of the two midnights. Postgres would take the second one.
+    """
     try:
         return datetime.combine(day + timedelta(days=days_later), time(), ZoneInfo(zone)).astimezone(UTC)
     except OverflowError:
@@ -180,9 +182,12 @@ async def create_from_stop(conn: Connection, stop: StopTimer, *, zone: str) -> N
 
 
 async def handle_stop(conn: Connection, message_id: UUID, delivery_number: int, *, queue: str, zone: str) -> bool:
-    """`create_from_stop` for a delivery of that message, which it also marks done, in one statement that is a transaction of
-    its own. False, with no effect, for an unusual delivery: a duplicate, one that is suspected to be poison, or a body that
-    does not have exactly the fields of StopTimer."""
+    """Does the same as `create_from_stop` for a delivery of that message, and marks the message as done. It is one statement,
+    which is a transaction of its own.
+
+    False: it has done nothing, because the delivery is unusual. It is a duplicate, or is suspected to be poison, or its body
+    does not have exactly the fields of StopTimer.
+    """
     fields = list(MODELS[StopTimer.actor].model_fields)  # of the model that the body would be validated with
     handled: bool = await conn.value(
         f"SELECT {installed('handle_stop')}(%s, %s, %s, %s, %s)",

@@ -33,8 +33,10 @@ Model = TypeVar("Model")
 
 
 class Connection(AsyncConnection[tuple[Any, ...]]):
-    """A connection that aborts itself if Postgres does not answer within `answer_timeout_seconds`. TCP's timeouts do not help
-    if something between, such as a proxy, has lost the server but still acknowledges packets."""
+    """A connection that aborts itself if Postgres does not answer within `answer_timeout_seconds`.
+
+    The timeouts of TCP are not enough. A proxy, for example, may have lost the server and still acknowledge packets.
+    """
 
     answer_timeout_seconds = 30 + MARGIN_SECONDS
     access_changed = False  # whether a statement has changed what requests are authorized by, and nobody has waited for it yet
@@ -50,8 +52,10 @@ class Connection(AsyncConnection[tuple[Any, ...]]):
 
     @classmethod
     async def connect(cls, conninfo: str = "", **options: Any) -> Self:
-        """psycopg's `connect`, which tries those of several hosts first that could be used lately. Raises
-        psycopg.OperationalError if none can be used, and its subclass ConnectionTimeout if none answers."""
+        """psycopg's `connect`. Of several hosts, it first tries those that could be used lately.
+
+        Raises psycopg.OperationalError if no host can be used, and its subclass ConnectionTimeout if none answers.
+        """
         known = hosts_of(conninfo)
         in_order = await known.in_order()
         if not in_order:
@@ -77,7 +81,7 @@ class Connection(AsyncConnection[tuple[Any, ...]]):
         return must_wait
 
     async def __aexit__(self, *raised: Any) -> None:
-        """Closes the connection. After a change of access it returns when no process uses what it read before."""
+        """Closes the connection. After a change of access it also waits for the leases (`wait_for_leases`)."""
         await super().__aexit__(*raised)
         if self.take_must_wait():
             await wait_for_leases()
@@ -97,8 +101,10 @@ class Connection(AsyncConnection[tuple[Any, ...]]):
     async def execute(  # type: ignore[override]  # psycopg accepts more types of query, which Stint does not use
         self, query: str | bytes, params: Params | None = None, *, prepare: bool | None = None, binary: bool = False
     ) -> AsyncCursor[tuple[Any, ...]]:
-        """psycopg's `execute`, which also accepts SQL that was composed at run time. Compose only from Stint's own text, never
-        from a client's: values are always bound as `params`."""
+        """psycopg's `execute`, which here accepts SQL that was composed at run time, too.
+
+        Compose SQL only of Stint's own text, and never of a client's. Values are always bound as `params`.
+        """
         return await super().execute(_as_query(query), params, prepare=prepare, binary=binary)
 
     @overload
@@ -106,7 +112,7 @@ class Connection(AsyncConnection[tuple[Any, ...]]):
     @overload
     async def all(self, query: str | bytes, params: Params | None = None, *, row: type[Model]) -> list[Model]: ...
     async def all(self, query: str | bytes, params: Params | None = None, *, row: type[Any] | None = None) -> list[Any]:
-        """All rows, as tuples; with `row`, as instances of that class, whose fields have the names of the columns."""
+        """All rows as tuples. With `row`, as instances of this class, whose fields have the names of the columns."""
         return await (await self._rows(query, params, row)).fetchall()
 
     @overload
@@ -149,8 +155,7 @@ class Connection(AsyncConnection[tuple[Any, ...]]):
             duplicate.shutdown(socket.SHUT_RDWR)
 
     def is_closed_by_server(self) -> bool:
-        """Whether the server has closed the connection, as far as the kernel knows: an idle socket becomes readable at its
-        end."""
+        """Whether the kernel knows that the server has closed the connection: an idle socket becomes readable then."""
         poll = select.poll()
         poll.register(self.fileno(), select.POLLIN)
         return bool(poll.poll(0))
@@ -217,8 +222,10 @@ CONNECTION_OPTIONS: dict[str, Any] = {
 
 
 async def begin_session(conn: Connection, settings: Settings, **more: int) -> None:
-    """Limits how long a new connection keeps its locks, even if its process hangs or its machine is gone; `more` settings are
-    set too. By a statement, since PgBouncer refuses connections that ask for these settings in their startup message."""
+    """Limits how long a new connection keeps its locks, even if its process hangs or its machine is gone. Also sets `more`.
+
+    It is a statement, because PgBouncer refuses connections with these settings in their startup message.
+    """
     conn.answer_timeout_seconds = settings.stint_statement_seconds + MARGIN_SECONDS
     milliseconds = int(settings.stint_statement_seconds * 1000)
     session = {
@@ -255,20 +262,22 @@ async def connect(settings: Settings) -> Connection:
 
 
 async def trace(conn: Connection) -> None:
-    """Lets messages that this session writes belong to the span that is open here; no statement while traces are off."""
+    """Sets the trace of the messages that this session writes to the present span. Without traces it executes no statement."""
     if tracing.is_on():
         await conn.execute("SELECT set_config('stint.traceparent', %s, false)", (tracing.traceparent() or "",))
 
 
 async def wait_for_leases() -> None:
-    """Returns when no API process uses what it read of users and customers before now. Call it after the commit of a change of
-    access, or after finding that it was made, and before anybody is answered. Leaving a connection of `connect`, and one of
-    `Database`, does."""
+    """Waits until no API process uses what it has read of users and customers before now.
+
+    Call it after a change of access was committed, or was found to be committed, and before the request is answered. The end of
+    a block with a connection of `connect`, or of `Database`, calls it.
+    """
     await asyncio.sleep(LEASE_SECONDS)
 
 
 async def one_json(conn: Connection, query: str, parameters: Any = None, *, prepare: bool | None = None) -> bytes | None:
-    """The first column of the first row as the bytes that Postgres sent, or None: for JSON that is sent on unparsed."""
+    """The first column of the first row as the bytes that Postgres has sent, or None. For JSON that is not parsed here."""
     async with conn.cursor(binary=True) as cursor:
         await cursor.execute(_as_query(query), parameters, prepare=prepare)
         result = cursor.pgresult

@@ -1,14 +1,14 @@
-"""What Stint knows of a time bill's entry in Xero: one row per bill in `xero_entries`, written before each call and after it.
+"""What Stint knows of a time bill's entry in Xero: a row of `xero_entries` for each bill, written before and after each call.
 
-The fields `entry_ids`, `create_attempted_at` and `outcome_unknown` tell one of four states:
+The fields `entry_ids`, `create_attempted_at` and `outcome_unknown` say which of these states it is:
 
     no ids, no attempt                   Xero has no entry for the bill
     create attempted, outcome unknown    a create request was sent and its answer was lost: find the entry by its mark
     create attempted, outcome known      the entry was looked for and not found; Xero may still create it, or list it later
     ids                                  Xero has the entry
 
-`content` is what Stint has written, or asked for. What somebody has changed by hand in the entry is `difference`; a list that
-shows a change is only a reason to read the entry (`recheck`), because lists are behind.
+`content` is what Stint has written, or requested. `difference` is what somebody has changed by hand in the entry. A list that
+shows a change is only a reason to read the entry (`recheck`), because lists may be behind.
 
 The methods of `EntryRecord` are pure: each returns what is known after a call or before one. `save` writes it.
 """
@@ -63,7 +63,7 @@ class EntryRecord:
         return bool(self.entry_ids) or self.create_attempted_at is not None
 
     def agrees_with(self, listed: EntryContent | None) -> bool:
-        """Whether the entry is as it was last known, if a list shows it so; None: the list does not have it."""
+        """Whether an entry that a list shows so is as it was last known. None: the list does not have the entry."""
         if self.difference is not None:
             return self.difference.agrees_with(listed)
         return listed is not None and (self.content is None or not changed_fields(self.content, listed))
@@ -115,8 +115,8 @@ class EntryRecord:
         return replace(self.found([entry]), recheck=False)
 
     def found(self, entries: Sequence[Entry]) -> "EntryRecord":
-        """Xero's list has these entries for the bill. The first one is kept; the others will be deleted. If it is not as Stint
-        asked for, it is read next."""
+        """Xero's list has these entries for the bill. The first one is kept, and the others will be deleted. If the first one
+        is not as Stint has requested it, it is read next."""
         content = self.content or entries[0].content
         return replace(
             self,
@@ -144,8 +144,8 @@ class EntryRecord:
         return replace(self, delete_attempted_at=at)
 
     def not_deleted(self, before: "EntryRecord", *, refused: bool) -> "EntryRecord":
-        """The delete request certainly had no effect; `refused`: because Xero refused it. An earlier one, known from `before`,
-        may have had one."""
+        """The delete request certainly had no effect. `refused`: Xero refused it. An earlier request, known from `before`, may
+        have had one."""
         return replace(self, delete_attempted_at=before.delete_attempted_at, refused=self.refused or refused)
 
     def deleted(self, entry_id: str) -> "EntryRecord":
@@ -182,9 +182,9 @@ class EntryRecord:
         return replace(self, difference=None, accepted=False, overwrite=False)
 
     def fetched(self, entry: Entry, *, not_deleted: bool, reopen_error: str) -> "EntryRecord":
-        """The entry that is kept is there. An ACTIVE one can be changed and deleted, so a refused reopening is forgotten. Any
-        other cannot: if the bill was being withdrawn, it stays approved, with the error. `not_deleted`: no delete request can
-        be executed any more."""
+        """The entry that is kept is there. If it is ACTIVE, it can be changed and deleted, so a refused reopening is forgotten.
+        If it is not, and the bill was being withdrawn, the bill stays approved and shows the error. `not_deleted`: no delete
+        request can be executed any more."""
         is_active = entry.status == "ACTIVE"
         error = reopen_error if self.withdrawing else self.reopen_error
         return replace(
