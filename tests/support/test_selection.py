@@ -1,5 +1,7 @@
 """The common run leaves out what `--all` adds, and nothing when somebody says what to run."""
 
+import json
+import os
 import subprocess
 import sys
 from functools import cache
@@ -12,11 +14,44 @@ pytestmark = pytest.mark.processes
 FILES = "tests/identity/test_email_keys.py tests/outbox/test_replays.py tests/console/browser/test_guard.py"
 
 
-@cache  # a start of pytest takes seconds
+LOGS = "testpaths=tests/ops/test_logs.py"
+RUNS = (
+    ("--all", *FILES.split()),
+    ("-o", f"testpaths={FILES}"),
+    (*FILES.split(),),
+    ("--browser", *FILES.split()),
+    ("-o", LOGS),
+    ("-o", LOGS, "-m", "unit"),
+)
+# Each in a fork of one process, because the imports of what the tests use take longer than all else.
+COLLECT = """
+import contextlib, io, json, multiprocessing, sys
+import pytest
+import tests.support.preload
+
+def collect(arguments):
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        ignored = "ignore::pytest.PytestAssertRewriteWarning"  # of libraries that are imported already
+        assert pytest.main(["--collect-only", "-q", "-n", "0", "-W", ignored, *arguments]) == 0, said.getvalue()
+    return [line for line in said.getvalue().splitlines() if "::" in line]
+
+with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as pool:
+    print(json.dumps(pool.map(collect, json.load(sys.stdin), chunksize=1)))
+"""
+
+
+@cache
+def _collected() -> dict[tuple[str, ...], list[str]]:
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", COLLECT], cwd=CHECKOUT, env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
+        input=json.dumps(RUNS), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return dict(zip(RUNS, json.loads(done.stdout.splitlines()[-1]), strict=True))
+
+
 def collected(*arguments: str) -> list[str]:
-    command = [sys.executable, "-P", "-m", "pytest", "--collect-only", "-q", "-n", "0", *arguments]
-    said = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
-    return [line for line in said.splitlines() if "::" in line]
+    """The ids of the tests that pytest chooses with these arguments."""
+    return _collected()[arguments]
 
 
 def test_the_common_run_has_each_function_with_three_of_its_cases_and_starts_nothing_for_one_test() -> None:
@@ -33,8 +68,7 @@ def test_what_somebody_names_runs_whole() -> None:
     named = collected(*FILES.split())
     assert named == [test for test in collected("--all", *FILES.split()) if "browser" not in test and test in named]
     assert any("relay_and_worker_were_killed" in test for test in named)
-    logs = "testpaths=tests/ops/test_logs.py"
-    assert set(collected("-o", logs)) < set(collected("-o", logs, "-m", "unit"))
+    assert set(collected("-o", LOGS)) < set(collected("-o", LOGS, "-m", "unit"))
 
 
 def test_tests_in_a_browser_run_with_browser_and_with_all() -> None:
@@ -44,7 +78,6 @@ def test_tests_in_a_browser_run_with_browser_and_with_all() -> None:
 
 
 def test_a_worker_of_pytest_has_the_same_selection() -> None:
-    logs = "testpaths=tests/ops/test_logs.py"
-    command = [sys.executable, "-P", "-m", "pytest", "-q", "-n", "1", "-o", logs]
+    command = [sys.executable, "-P", "-m", "pytest", "-q", "-n", "1", "-o", LOGS]
     said = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
-    assert f"{len(collected('-o', logs))} passed" in said
+    assert f"{len(collected('-o', LOGS))} passed" in said
