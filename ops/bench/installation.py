@@ -80,7 +80,7 @@ class Installation:
         """Creates the tables, a firm with that many entries, and the users."""
         asyncio.run(self._fill(entries))
         self.say(f"adding {USERS} users, then VACUUM")
-        self.tokens = [self.token(f"user{number}@bench.example") for number in range(USERS)]
+        self.tokens = asyncio.run(self._tokens([f"user{number}@bench.example" for number in range(USERS)], "internal_user"))
         # autovacuum would do the first within minutes, and the second writes what the fill has left: neither should be measured
         self.sql("VACUUM (ANALYZE)")
         self.sql("CHECKPOINT")
@@ -107,7 +107,7 @@ class Installation:
 
     def token(self, email: str, *, role: str = "internal_user") -> str:
         """A token of the local provider; a new address gets a new user."""
-        return asyncio.run(self._token(email, role))
+        return asyncio.run(self._tokens([email], role))[0]
 
     def admin_token(self) -> str:
         return self.token(self.admin_email, role="internal_admin")
@@ -171,14 +171,15 @@ class Installation:
         self.admin_email, self.entries = filled.admin_email, filled.entries
         self.say(f"{filled.entries:,} entries on {filled.bills:,} bills, after {time.monotonic() - started:.0f} s")
 
-    async def _token(self, email: str, role: str) -> str:
+    async def _tokens(self, emails: Sequence[str], role: str) -> list[str]:
         from schemas.identity.local_accounts import NewAccount, issue_token
         from schemas.postgres.connection import connect
         from schemas.settings import settings  # read when the stage has set the environment
 
         own = settings().model_copy(update={"database_url": self.database_url})
         async with await connect(own) as conn, conn.transaction():
-            return await issue_token(conn, NewAccount(email, email.partition("@")[0], role, None), own)
+            accounts = [NewAccount(email, email.partition("@")[0], role, None) for email in emails]
+            return [await issue_token(conn, account, own) for account in accounts]
 
 
 def free_port() -> int:
