@@ -40,10 +40,11 @@ class OutcomeWaiter:
 
     async def _poll(self) -> None:
         while self._waiting:
-            pause = POLL_SECONDS
+            pause, asked = POLL_SECONDS, list(self._waiting)
             try:
                 async with self._database.connection() as conn:
-                    states = await outbox.states(conn, list(self._waiting))
+                    # one that is not there any more was done, and pruned since
+                    states = dict.fromkeys(asked, State.done) | await outbox.states(conn, asked)
             except Exception as error:
                 if not is_unreachable(error):
                     raise

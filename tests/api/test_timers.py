@@ -106,6 +106,16 @@ def test_a_wait_ends_with_202_without_workers(idle: Installation) -> None:
     given.close()
 
 
+def test_a_repeated_stop_whose_message_was_pruned_does_not_wait_for_it(given: Given, stint: Installation) -> None:
+    by = given.person()
+    task = given.task(by)
+    stopped = given.stopped(by, task)
+    message = "DELETE FROM messages WHERE actor = 'stop_timer' AND body->>'entry_id' = %s RETURNING 1"
+    assert stint.rows(message, stopped["entryId"]) == [(1,)]
+    again = by.post(f"/api/tasks/{task['id']}/stop", status=200, wait=9)
+    assert again["entry"]["id"] == again["entryId"] == stopped["entryId"]
+
+
 def test_a_waiting_request_uses_no_connection(idle: Installation) -> None:
     given = Given(idle)
     people = given.people(20)  # more than the API has connections
