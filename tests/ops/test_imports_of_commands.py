@@ -66,6 +66,11 @@ def test_a_command_on_the_database_imports_no_heavy_library(stint: Installation)
     } == set()
 
 
+def test_the_status_imports_no_client_of_http(stint: Installation) -> None:
+    found = imported([["status", "--json"]], **stint.environment | {"PUBLIC_URL": stint.url})["status --json"]
+    assert found & {"httpx2", "litestar", "aiohttp"} == set()
+
+
 @pytest.mark.processes
 def test_a_command_without_a_database_imports_no_library() -> None:
     found = imported([["--version"], ["stop", "--state", "/nowhere"], ["dead", "replay", "--help"]])
