@@ -138,10 +138,13 @@ def _secrets_of(settings: Settings) -> tuple[str, ...]:
 def _passwords(value: str) -> Iterator[str]:
     """The passwords in a URL, or in a list of URLs of RabbitMQ: as written there, and decoded, as the server gets them."""
     try:
-        urls = [urlsplit(url) for url in (setting_values.amqp_urls(value) if value.startswith("amqp") else [value])]
+        texts = setting_values.amqp_urls(value) if value.startswith("amqp") else [value]
+        urls = [urlsplit(text) for text in texts]
     except ValueError:
         return
     for url in urls:
-        named = [pair.partition("=") for pair in url.query.split("&")]
-        for password in (url.password or "", *(text for name, _, text in named if _is_secret_name(name))):
-            yield from (password, unquote(password))
+        parameters = [pair.partition("=") for pair in url.query.split("&")]
+        passwords = [text for name, _, text in parameters if _is_secret_name(name)]
+        for password in (url.password or "", *passwords):
+            yield password
+            yield unquote(password)

@@ -81,14 +81,14 @@ class HostState:
 
     @property
     def problems(self) -> dict[str, str]:
-        """The hosts that cannot be used, while others can: for RabbitMQ and Postgres, `code: details`."""
-        found = {"RabbitMQ": lost({each: _of_host(state.watched) for each, state in self.rabbitmq.items()})}
-        found["Postgres"] = lost(self.postgres)
-        return {
-            f"host of {name}": f"unusable: {'; '.join(f'{host} {words}' for host, words in sorted(hosts.items()))}"
-            for name, hosts in found.items()
-            if hosts
-        }
+        """The hosts of RabbitMQ and Postgres that cannot be used, while others can, as `code: details`."""
+        of_rabbitmq = {address: _of_host(state.watched) for address, state in self.rabbitmq.items()}
+        problems = {}
+        for name, hosts in (("RabbitMQ", lost(of_rabbitmq)), ("Postgres", lost(self.postgres))):
+            if hosts:
+                details = "; ".join(f"{host} {words}" for host, words in sorted(hosts.items()))
+                problems[f"host of {name}"] = f"unusable: {details}"
+        return problems
 
 
 def _of_host(problem: Problem | None) -> str | None:

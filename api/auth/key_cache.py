@@ -68,7 +68,12 @@ class KeyCache:
         started = self._last_start
         try:
             fetched = await self._fetch()
-            self._keys = {key["kid"]: jwk for key in fetched if isinstance(key.get("kid"), str) and (jwk := _parse(key))}
+            keys = {}
+            for key in fetched:
+                parsed = _parse(key)
+                if isinstance(key.get("kid"), str) and parsed is not None:
+                    keys[key["kid"]] = parsed
+            self._keys = keys
             self._failure = None
         except Exception as error:
             self._failure = error

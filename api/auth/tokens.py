@@ -73,7 +73,8 @@ class Verifier:
 
     async def verify(self, text: str) -> Token:
         """The claims of the token. Raises BadRequest (401), and Unavailable if the keys cannot be fetched."""
-        digest, now = hashlib.sha256(text.encode()).digest(), time.monotonic()
+        digest = hashlib.sha256(text.encode()).digest()
+        now = time.monotonic()
         cached = self._verified.get(digest)
         if cached is not None and now < cached[0]:
             return cached[1]

@@ -37,20 +37,18 @@ async def of_customer(conn: Connection, customer_id: UUID, patch: CustomerChange
         "SELECT id, name, xero_task_id FROM pillars WHERE customer_id = %s AND deleted_at IS NULL ORDER BY name, id",
         (customer_id,),
     )
-    tasks = {pillar_id: task_id for pillar_id, _, task_id in pillars}
+    tasks_before = {pillar_id: task_id for pillar_id, _, task_id in pillars}
+    mapping = Mapping(project_id, is_new_project)
     sent = patch.pillars or []
-    return Mapping(
-        project_id,
-        is_new_project,
-        new_tasks={
-            f"pillars.{number}.xeroTaskId": pillar.xero_task_id
-            for number, pillar in enumerate(sent)
-            if pillar.xero_task_id and (is_new_project or pillar.xero_task_id != tasks.get(pillar.id))
-        },
-        kept_tasks={
-            name: task_id for pillar_id, name, task_id in pillars if task_id and pillar_id not in {each.id for each in sent}
-        },
-    )
+    for number, pillar in enumerate(sent):
+        task_id = pillar.xero_task_id
+        if task_id and (is_new_project or task_id != tasks_before.get(pillar.id)):
+            mapping.new_tasks[f"pillars.{number}.xeroTaskId"] = task_id
+    sent_ids = {pillar.id for pillar in sent}
+    for pillar_id, name, task_id in pillars:
+        if task_id and pillar_id not in sent_ids:
+            mapping.kept_tasks[name] = task_id
+    return mapping
 
 
 async def of_pillar(conn: Connection, customer_id: UUID, pillar_id: UUID | None, task_id: str | None) -> Mapping:

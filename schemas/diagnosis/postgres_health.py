@@ -172,7 +172,9 @@ def _needed(names: str) -> int:
     `ANY 2 (a, b, c)` and `2 (a, b, c)` are 2."""
     before, bracket, _ = names.partition("(")
     number = before.split()[-1:]
-    return int(number[0]) if bracket and number and number[0].isdecimal() else int(bool(names.strip()))
+    if bracket and number and number[0].isdecimal():
+        return int(number[0])
+    return 1 if names.strip() else 0
 
 
 def lines(health: PostgresHealth) -> list[str]:

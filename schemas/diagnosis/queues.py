@@ -10,12 +10,11 @@ FULL = 400  # with as many messages of a queue at RabbitMQ, the others wait for 
 
 
 def of_other_queues(status: InstallationStatus) -> list[Finding]:
-    """The queues that a relay has found at RabbitMQ with another type, or other arguments, than it would declare, and those
-    that it cannot use."""
-    return [
-        Finding(f"{found}.", *_consequence_and_cure(found))
-        for found in sorted({each for relay in status.alive("relay") for each in relay.other_queues})
-    ]
+    """The queues that a relay would have declared with another type or other arguments, and those that it cannot use."""
+    found: set[str] = set()  # several relays may have found the same
+    for relay in status.alive("relay"):
+        found.update(relay.other_queues)
+    return [Finding(f"{text}.", *_consequence_and_cure(text)) for text in sorted(found)]
 
 
 def _consequence_and_cure(found: str) -> tuple[str, str]:

@@ -23,7 +23,7 @@ STATE_OF: dict[str, Callable[[str], str]] = {
 
 
 def with_reports(status: InstallationStatus) -> dict[str, str]:
-    """The states of the servers; of one that is ok, or was not looked at, what a process says that cannot use it."""
+    """The states of the servers. For a server that is ok, or was not probed, a process that cannot use it reports why."""
     servers = dict(status.servers)
     for process in status.processes:
         for name, problem in process.problems.items():
@@ -33,14 +33,13 @@ def with_reports(status: InstallationStatus) -> dict[str, str]:
 
 
 def of_certificates(status: InstallationStatus) -> list[Finding]:
-    """The certificates that end, as the relays see them."""
-    found = {
-        name: (code, details)
-        for process in status.alive("relay")
-        for name, problem in process.problems.items()
-        for code, _, details in [problem.partition(": ")]
-        if code in (certificates.ENDS, certificates.ENDED)
-    }
+    """The certificates that end soon, or have ended, as relays report them."""
+    found: dict[str, tuple[str, str]] = {}  # by certificate: code and details
+    for process in status.alive("relay"):
+        for name, problem in process.problems.items():
+            code, _, details = problem.partition(": ")
+            if code in (certificates.ENDS, certificates.ENDED):
+                found[name] = code, details
     return [
         Finding(
             f"A certificate {'has ended' if code == certificates.ENDED else 'ends soon'}: the {name} at {details}.",
@@ -56,10 +55,14 @@ def of_hosts(status: InstallationStatus) -> list[Finding]:
     relays = status.alive("relay")
     findings = []
     for name, (setting, why, do) in _HOSTS.items():
-        seen = [(relay.process, text.partition(": ")[2]) for relay in relays if (text := relay.problems.get(f"host of {name}"))]
-        if seen:
-            hosts = "; ".join(dict.fromkeys(details for _, details in seen))
-            by = "" if len(seen) == len(relays) else f" (seen by the relay {', '.join(relay for relay, _ in seen)} alone)"
+        reported: dict[str, str] = {}  # by relay: the hosts that it cannot use, in words
+        for relay in relays:
+            problem = relay.problems.get(f"host of {name}")
+            if problem:
+                reported[relay.process] = problem.partition(": ")[2]
+        if reported:
+            hosts = "; ".join(dict.fromkeys(reported.values()))
+            by = "" if len(reported) == len(relays) else f" (seen by the relay {', '.join(reported)} alone)"
             findings.append(Finding(f"A host of {name} cannot be used: {hosts}{by}.", why, f"{do} {setting} and restart Stint"))
     return findings
 

@@ -82,10 +82,12 @@ async def find_subjects(conn: Connection, bodies: Sequence[Any], *, zone: str) -
         rows[subject.kind, subject.id] = subject
         if given is not None:
             by_email[given] = subject
-    return [
-        _of_body(body, [rows.get(name) for name in names] + [by_email.get(email) for email in emails], zone)
-        for body, (names, emails) in zip(bodies, named, strict=True)
-    ]
+    subjects = []
+    for body, (names, emails) in zip(bodies, named, strict=True):
+        of_ids = [rows.get(name) for name in names]
+        of_emails = [by_email.get(email) for email in emails]
+        subjects.append(_of_body(body, of_ids + of_emails, zone))
+    return subjects
 
 
 def _named(body: Any) -> tuple[list[tuple[Kind, UUID]], list[str]]:
@@ -97,7 +99,8 @@ def _named(body: Any) -> tuple[list[tuple[Kind, UUID]], list[str]]:
         value = body.get(field)
         items = value[:MOST] if isinstance(value, list) else [value]
         rows += [(kind, found) for item in items if (found := _uuid(item)) is not None]
-    return rows, [email for field in EMAIL_FIELDS if isinstance(email := body.get(field), str) and "\0" not in email]
+    sent = [body.get(field) for field in EMAIL_FIELDS]
+    return rows, [email for email in sent if isinstance(email, str) and "\0" not in email]
 
 
 def _of_body(body: Any, found: Sequence[Subject | None], zone: str) -> list[Subject]:
@@ -113,7 +116,9 @@ def _day(body: dict[str, Any], zone: str) -> date | None:
         if isinstance(day := body.get("day"), str):
             return date.fromisoformat(day)
         start = body.get("start_time")
-        return datetime.fromisoformat(start).astimezone(ZoneInfo(zone)).date() if isinstance(start, str) else None
+        if not isinstance(start, str):
+            return None
+        return datetime.fromisoformat(start).astimezone(ZoneInfo(zone)).date()
     except (ValueError, OverflowError):
         return None
 

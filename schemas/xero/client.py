@@ -273,13 +273,16 @@ def _retry_after_seconds(retry_after: str | None, problem: str) -> float:
 
 
 def _reason(error: ApiException, status: int) -> tuple[str, tuple[str, ...]]:
-    """Xero's explanations, on one short line, without their full stops; and the fields that it names."""
+    """Xero's explanations as one short line without their full stops, and the names of the fields that Xero names."""
     try:
         body = json.loads(error.body or b"")
-        problems = body.get("modelState") or {}
-        texts = [text for detail in problems.values() for text in (detail if isinstance(detail, list) else [detail])]
-        said = [str(text).strip().rstrip(".") for text in [body.get("message"), *texts] if text]
-        explanation, fields = "; ".join(text for text in said if text), tuple(problems)
+        problems = body.get("modelState") or {}  # by field: one text, or a list of them
+        texts = [body.get("message")]
+        for detail in problems.values():
+            texts += detail if isinstance(detail, list) else [detail]
+        said = [str(text).strip().rstrip(".") for text in texts if text]
+        explanation = "; ".join(text for text in said if text)
+        fields = tuple(problems)
     except (ValueError, AttributeError, TypeError):
         explanation, fields = "", ()
     words = f": {' '.join(explanation.split())[:300]}" if explanation else f" ({status})"

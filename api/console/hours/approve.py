@@ -123,8 +123,9 @@ def approved_words(count: int) -> str:
 
 
 def _read_seen(form: Form[Seen]) -> list[tuple[UUID, int]]:
-    """The bills that were sent with their versions; what is wrong is an error of the form."""
-    found = [_parse_seen(text) for value in form.value.bills for text in value.split()] if form.value is not None else []
+    """The bills that were sent, with their versions. Adds what is wrong to the errors of the form; then there are none."""
+    texts = " ".join(form.value.bills).split() if form.value is not None else []
+    found = [_parse_seen(text) for text in texts]
     seen = [bill for bill in found if bill is not None]
     if len(seen) < len(found):
         form.general.append(NOT_SHOWN)
@@ -136,11 +137,14 @@ def _read_seen(form: Form[Seen]) -> list[tuple[UUID, int]]:
 
 
 def _parse_seen(text: str) -> tuple[UUID, int] | None:
+    """The bill and its version in `ID:VERSION`. None: it is another text."""
     bill_id, _, version = text.partition(":")
     try:
-        return (UUID(bill_id), int(version)) if version.isascii() and 0 < int(version) <= LARGEST else None
+        if version.isascii() and 0 < int(version) <= LARGEST:
+            return UUID(bill_id), int(version)
     except ValueError:
-        return None
+        pass
+    return None
 
 
 async def _view(request: ApiRequest, query: Form[ApproveQuery]) -> ApproveView:

@@ -75,9 +75,12 @@ def pairs_of(form: Form[Any]) -> list[tuple[str, str]]:
 
 
 def _time(form: Form[Any], name: str, text: str, zone: ZoneInfo) -> datetime | None:
+    """The time that was typed; without a zone, it is in `zone`. None: it is no time, which is an error of the form."""
     try:
         found = datetime.fromisoformat(text)
-        return _INSTANT.validate_python((found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC).isoformat())
+        if found.tzinfo is None:
+            found = found.replace(tzinfo=zone)
+        return _INSTANT.validate_python(found.astimezone(UTC).isoformat())
     except (ValueError, OverflowError, ValidationError):
         form.refuse(name, TIME_NEEDED)
         return None

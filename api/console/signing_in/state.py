@@ -38,15 +38,22 @@ def keep_attempt(request: Request[Any, Any, Any], response: Response[Any], attem
 
 
 def find_attempt(request: Request[Any, Any, Any], state: str) -> dict[str, str] | None:
-    """The attempt of this browser that has that `state`; None if there is none."""
-    same = [found for found in _attempts(request) if hmac.compare_digest(found.get("state", "").encode(), state.encode())]
-    return same[0] if state and same else None
+    """The attempt of this browser that has that `state`. None: there is none."""
+    if not state:
+        return None
+    for attempt in _attempts(request):
+        if hmac.compare_digest(attempt.get("state", "").encode(), state.encode()):
+            return attempt
+    return None
 
 
 def drop_attempt(request: Request[Any, Any, Any], response: Response[Any], attempt: dict[str, str]) -> None:
-    """Keeps an attempt no longer: it was used."""
+    """Removes an attempt that was used. The cookie is deleted with the last one."""
     kept = [found for found in _attempts(request) if found != attempt]
-    response.set_cookie(host_cookie(ATTEMPTS, pack(kept) if kept else "", STATE_MINUTES * 60 if kept else 0))
+    if kept:
+        response.set_cookie(host_cookie(ATTEMPTS, pack(kept), STATE_MINUTES * 60))
+    else:
+        response.set_cookie(host_cookie(ATTEMPTS, "", 0))
 
 
 def _attempts(request: Request[Any, Any, Any]) -> list[dict[str, str]]:
@@ -55,8 +62,10 @@ def _attempts(request: Request[Any, Any, Any]) -> list[dict[str, str]]:
 
 
 def _texts(found: Any) -> dict[str, str]:
-    """Names and texts; what is no text is left out."""
-    return {name: value for name, value in found.items() if isinstance(value, str)} if isinstance(found, dict) else {}
+    """The fields of an object that are texts."""
+    if not isinstance(found, dict):
+        return {}
+    return {name: value for name, value in found.items() if isinstance(value, str)}
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,11 @@ class KeptForm:
     def of(cls, sent: Pairs) -> "KeptForm | None":
         """The form that a page of signing in sends along, if there is one."""
         path = local_path(dict(sent).get(KEPT_PATH, ""), "")
-        pairs = [(name, value) for name, _, value in (pair.partition("=") for key, pair in sent if key == KEPT)]
+        pairs: Pairs = []
+        for key, pair in sent:
+            if key == KEPT:
+                name, _, value = pair.partition("=")
+                pairs.append((name, value))
         return cls(path, pairs) if path else None
 
 

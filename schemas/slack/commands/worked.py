@@ -47,7 +47,8 @@ async def describe(conn: Connection, *, user_id: UUID, zone: ZoneInfo, week: boo
     total = format_duration(sum(row.seconds for row in rows))
     lines = [f"*{total}* {when}{here} ({zone.key})", *by_task(rows)]
     if week:
-        lines.append(", ".join(f"{times.day(day)}: {format_duration(seconds)}" for day, seconds in by_day(rows, zone).items()))
+        days = by_day(rows, zone)
+        lines.append(", ".join(f"{times.day(day)}: {format_duration(seconds)}" for day, seconds in days.items()))
     return "\n".join(lines)
 
 
@@ -80,8 +81,10 @@ async def read_hours(
 def by_task(
     rows: list[Hours], *, most: int = MOST_TASKS, max_length: int = MAX_LENGTH, longest_first: bool = False
 ) -> list[str]:
-    """A line for each task, in the order in which they were begun, or the one with the most hours first. What is beyond `most`
-    tasks or `max_length` characters is one more line."""
+    """A line for each task, in the order in which the tasks were begun; with `longest_first`, in the order of their hours.
+
+    Tasks beyond `most`, or beyond `max_length` characters, are one more line together.
+    """
     seconds: dict[UUID, int] = defaultdict(int)
     names: dict[UUID, str] = {}
     for row in rows:

@@ -31,10 +31,13 @@ def describe(message: Any, names: Names) -> str:
 
 
 def title(text: str) -> str:
-    """The first line that has a word, at most MAX_TITLE_LENGTH long; else the first line that is not blank, else empty."""
+    """The first line that has a letter, at most MAX_TITLE_LENGTH long. Without one, the first line that is not blank, or an
+    empty text."""
     lines = [line.lstrip(_LINE_MARKS).rstrip() or line.strip() for line in text.splitlines() if line.strip()]
-    found = next((line for line in lines if any(character.isalpha() for character in line)), lines[0] if lines else "")
-    return shorten(found, MAX_TITLE_LENGTH)
+    for line in lines:
+        if any(character.isalpha() for character in line):
+            return shorten(line, MAX_TITLE_LENGTH)
+    return shorten(lines[0], MAX_TITLE_LENGTH) if lines else ""
 
 
 def shorten(text: str, length: int) -> str:

@@ -71,10 +71,12 @@ def short(seconds: int) -> str:
 
 
 def _match(typed: str) -> int | None:
+    """The duration in seconds. None: the text is no duration."""
     for form in _FORMS:
         if (found := form.fullmatch(typed)) is not None:
             values = found.groupdict()
-            hours, minutes = Decimal((values.get("hours") or "0").replace(",", ".")), int(values.get("minutes") or 0)
+            hours = Decimal((values.get("hours") or "0").replace(",", "."))
+            minutes = int(values.get("minutes") or 0)
             if values.get("hours") and minutes > 59:
                 return None
             return int(hours * 3600) + minutes * 60
