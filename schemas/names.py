@@ -1,8 +1,10 @@
 """Names: how they are stored, and when two of them are the same.
 
-A name is stored as it was written, without characters that nobody sees. Two names are the same if their keys are equal: Unicode
-variants of one character, upper and lower case, blanks and invisible characters make no difference. `name_key` here and the SQL
-function `name_key` (schemas/migrations/0006_names.sql) are the same rule; SQL decides, since it compares stored names.
+A name is stored as it was written, without invisible characters. Two names are the same if their keys are equal. Unicode
+variants of one character, upper and lower case, blanks and invisible characters make no difference for a key.
+
+`name_key` here has the same rule as the SQL function `name_key` (schemas/migrations/0006_names.sql). The SQL function decides,
+because it compares stored names.
 """
 
 import re
@@ -30,8 +32,11 @@ _OUTER = re.compile(f"^[{BLANKS}{_JOINERS}]+|(?<![{BLANKS}{_JOINERS}])[{BLANKS}{
 
 
 def clean_name(name: str) -> str:
-    """The name as it is stored: without outer blanks, control characters, marks of direction and other invisible characters,
-    except those that belong to a visible one. Raises ValueError if nothing of it can be seen."""
+    """The name as it is stored. Raises ValueError if nothing of it can be seen.
+
+    Outer blanks, control characters, marks of direction and other invisible characters are removed. Invisible characters that
+    belong to a visible one are kept.
+    """
     seen = _INVISIBLE.sub(lambda found: found[0] if found[0] in _MEANINGFUL else "", name)
     cleaned = _OUTER.sub("", seen)
     # an invisible character between two marks keeps them in another order than Unicode's, which looks the same
@@ -56,8 +61,8 @@ def name_key(name: str) -> str:
 
 
 def patterns(typed: str) -> list[str]:
-    """What a search compares with `name_key` of names: a pattern of SQL's LIKE for each word. Without words there are none,
-    and every name fits."""
+    """The patterns of a search: for each word one of SQL's LIKE, which is compared with the `name_key` of names. Without words
+    there are none, and every name matches."""
     return [_pattern(word) for word in name_key(typed[:MAX_TYPED]).split()]
 
 

@@ -46,8 +46,7 @@ CONTENTION = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailu
 
 
 class DatabaseLacksMigrations(Exception):
-    """The attempt had no effect, because the database lacks what this version needs: it waits, as for a Postgres that is
-    away."""
+    """The attempt had no effect, because the database lacks what this version needs. It is repeated later."""
 
 
 class AttemptRunner:
@@ -64,8 +63,10 @@ class AttemptRunner:
         self._running: tuple[Delivery, float] | None = None  # with the time of its start, monotonic
 
     def run(self, delivery: Delivery) -> bool:
-        """Handles the delivery. True: acknowledge it. False: the process is stopping, so do not acknowledge it. While Postgres
-        is unreachable, this waits and retries."""
+        """Handles the delivery. While Postgres is unreachable, it waits and tries again.
+
+        True: the caller acknowledges the delivery. False: the process is stopping, so the delivery is not acknowledged.
+        """
         self._lost_connections = 0
         tries = 0
         timeout_seconds = HANDLERS[delivery.actor].model.timeout_seconds
@@ -177,8 +178,11 @@ class AttemptRunner:
                 poison_lock.release()
 
     async def _one_call(self, conn: Connection, handler: Handler, delivery: Delivery) -> bool:
-        """False if the statement had no effect: also after an error of the statement itself, such as a violated constraint. The
-        transaction that follows records it, as the error of its handler."""
+        """Handles the delivery in one statement. False: it had no effect.
+
+        It is False also after an error of the statement, such as a violated constraint. The transaction that follows gets the
+        same error from the handler, and records it.
+        """
         assert handler.in_one_call is not None
         try:
             async with asyncio.timeout(handler.model.timeout_seconds):
@@ -189,7 +193,8 @@ class AttemptRunner:
             return False
 
     async def _try_transaction(self, conn: Connection, handler: Handler, delivery: Delivery, *, started: bool) -> bool:
-        """False, with no effect, if the message is suspected to be poison and its start is not committed yet."""
+        """Handles the delivery in a transaction. False: it had no effect, because the message is suspected to be poison and its
+        start is not committed yet."""
         base_seconds = self._settings.stint_retry_base_seconds
         async with asyncio.timeout(handler.model.timeout_seconds), conn.transaction():
             locked = await lock_for_delivery(conn, delivery, worker=process_name(), base_seconds=base_seconds, started=started)
@@ -230,7 +235,7 @@ class AttemptRunner:
 
 
 def failure_from(error: BaseException) -> Failure:
-    """What is recorded of an exception. A message that needs another SECRET_KEY waits until it is set."""
+    """What is recorded of an exception. A message that needs another SECRET_KEY is retried until this key is set."""
     name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
     waits = error.seconds if isinstance(error, RetryAfter) else WRONG_KEY_SECONDS if isinstance(error, WrongSecretKey) else None
     return Failure(
@@ -246,8 +251,11 @@ def failure_from(error: BaseException) -> Failure:
 
 
 def _frame_of(error: BaseException) -> str:
-    """The innermost frame of Stint's own code, as file:function, or "". Frames of `schemas/postgres` count only if there is no
-    other: they run the statements of all modules, and a failure group has to name the one whose statement failed."""
+    """The innermost frame of Stint's own code, as file:function, or "".
+
+    Frames of `schemas/postgres` count only if there is no other one. They run the statements of all modules, but a failure
+    group has to name the module whose statement has failed.
+    """
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(f"{ROOT}{os.sep}")]
     own = [frame for frame in frames if f"{os.sep}.venv{os.sep}" not in frame.filename]
     callers = [frame for frame in own if Path(frame.filename).parent != ROOT / "schemas" / "postgres"]

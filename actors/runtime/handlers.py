@@ -16,8 +16,11 @@ InOneCall = Callable[[Connection, Delivery], Awaitable[bool]]
 
 @dataclass(frozen=True)
 class Handler:
-    """A message's model and the function that handles it: `function(conn, message)`, or `function(call)` if it `calls_out`.
-    `in_one_call`: see `handles`."""
+    """The model of a message, and the function that handles it: `function(conn, message)`, or `function(call)` if it
+    `calls_out`.
+
+    `in_one_call`: see `handles`.
+    """
 
     model: type[Message]
     function: Callable[..., Awaitable[None]]
@@ -33,15 +36,17 @@ def handles(
 ) -> Callable[[Function], Function]:
     """Registers the handler of a message. The function has the message's name in snake_case. Its parameters say what it needs:
 
-    `(conn, message)`: runs in the transaction that also marks the message done, so its effect in Postgres happens exactly once.
+    - `(conn, message)`: it runs in the transaction that also marks the message as done. So its effect in Postgres happens
+    exactly   once.
 
-    `in_one_call` has the same effect as the function and the rest of that transaction, in one statement, for a delivery that is
-    nothing unusual. It is tried first. It returns False, with no effect, for any other delivery: then the function is called.
+    `in_one_call` does the same as the function and the rest of this transaction, in one statement. It is tried first. For an
+    unusual delivery it has no effect and returns False: then the function is called.
 
-    With `calls_out=True` the handler calls another server, without a transaction, and a call may happen more than once:
-    `(message)`: one call that needs nothing from Postgres and stores nothing.
-    `(message, call)`: in addition it needs the message's id, or whether an earlier call may have succeeded.
-    `(call)`: reads before the call or writes after it (actors/runtime/external_calls.py).
+    With `calls_out=True` the handler calls another server, without a transaction. A call may happen more than once.
+
+    - `(message)`: one call that needs nothing from Postgres and stores nothing.
+    - `(message, call)`: it also needs the id of the message, or has to know whether an earlier call may have succeeded.
+    - `(call)`: it reads before the call, or writes after it (actors/runtime/external_calls.py).
 
     Raises TypeError for another name or other parameters.
     """

@@ -1,9 +1,10 @@
-"""The relay: publishes messages that are due to RabbitMQ. Any number of relays may run; each also runs the rescuer, the
-dead-letter-queue consumer and the replay runner.
+"""The relay: publishes messages that are due to RabbitMQ.
 
-A relay first commits its claim and then publishes. If it is killed in between, a row is `sent` and was never published: the
-rescuer requeues it, because the advisory lock of that relay is free. Publishing a message twice is harmless, since only the
-latest delivery of a row is handled.
+Any number of relays may run. Each also runs the rescuer, the consumer of the dead-letter queues, and the replay runner.
+
+A relay first commits its claim, and then publishes. If it is killed in between, a row is `sent` but was never published. The
+rescuer requeues such a row, because the advisory lock of that relay is free. A message may be published twice without harm:
+only the latest delivery of a row is handled.
 """
 
 import asyncio
@@ -58,7 +59,7 @@ class Relay:
         self._ready = False
 
     async def run(self) -> None:
-        """Runs until it is cancelled. Outages of Postgres and RabbitMQ are survived; any other exception ends the process."""
+        """Runs until it is cancelled. It survives outages of Postgres and RabbitMQ. Any other exception ends the process."""
         await wait_for_database(self._settings)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_running("publish", self._publish))
@@ -137,7 +138,8 @@ class Relay:
             await amqp.lost
 
     async def _declare_queues(self, amqp: Amqp, conn: Connection) -> list[str]:
-        """Returns the queues that can be used. Logs one warning when the findings change, and has the heartbeat record them."""
+        """Declares the queues, and returns those that can be used. If the findings are new ones, it logs a warning. The next
+        heartbeat records them."""
         found = await declare_queues(amqp, conn, self._settings)
         if found.findings and found.findings != self._other_queues:
             logger.warning("%s. See docs/operations.md, A queue differs", "; ".join(found.findings))
@@ -154,8 +156,11 @@ class Relay:
         return claimed
 
     async def _check_confirms(self, conn: Connection, outgoing: "Outgoing") -> int:
-        """Requeues what RabbitMQ has refused or not confirmed in time. Returns how many messages it has confirmed since the
-        last call. Raises ConnectionLost if it has refused messages: a queue was deleted, and connecting declares it again."""
+        """Requeues messages that RabbitMQ has refused, or has not confirmed in time. Returns the number of messages that it has
+        confirmed since the last call.
+
+        Raises ConnectionLost if it has refused messages: a queue was deleted, and a new connection declares it again.
+        """
         confirmed, refused = outgoing.take_settled()
         if confirmed:
             self._broker.unconfirmed = None
@@ -167,8 +172,10 @@ class Relay:
 
 
 class Outgoing:
-    """What was published on a connection and is not confirmed yet. RabbitMQ confirms a message only when it is on its disk, so
-    claims go on meanwhile."""
+    """What was published on a connection and is not confirmed yet.
+
+    RabbitMQ confirms a message only when it is on disk. The relay does not wait for that: it claims further messages meanwhile.
+    """
 
     def __init__(self, amqp: Amqp, wake: asyncio.Event) -> None:
         self.amqp = amqp
@@ -195,9 +202,12 @@ class Outgoing:
         self.amqp.publish(row.queue, body, f"{row.id}:{row.delivery_number}", partial(self._settle, row), headers=headers)
 
     def take_settled(self) -> tuple[int, list[Claimed]]:
-        """How many were confirmed since the last call, and those that RabbitMQ has refused or that were on a lost connection. A
-        connection is given up if it has no confirm of a queue for CONFIRM_SECONDS: a quorum queue without a leader never
-        confirms. A connection that confirms slowly is kept, because to publish everything again would slow it more."""
+        """The number of messages that were confirmed since the last call; and those that RabbitMQ has refused, or that were on
+        a lost connection.
+
+        A connection without a confirm of a queue for CONFIRM_SECONDS is abandoned, because a quorum queue without a leader
+        never confirms. One that confirms slowly is kept: to publish everything again would make it slower.
+        """
         overdue = time.monotonic() - CONFIRM_SECONDS
         late = [queue for queue, waiting in self._waiting.items() if waiting and self._moved_at[queue] < overdue]
         if late:

@@ -155,8 +155,11 @@ class WorkerProcess:
 
 
 def work(settings: Settings, *, queues: set[str], threads: int) -> None:
-    """Runs a worker process, and exits with its code. Raises RuntimeError if a message has no handler, because the module was
-    not imported: the worker would reject every message of that kind."""
+    """Runs a worker process, and exits with its code.
+
+    Raises RuntimeError if a message has no handler, because the handler's module was not imported. Such a worker would reject
+    every message of this kind.
+    """
     if unhandled := sorted(MODELS.keys() - HANDLERS.keys()):
         raise RuntimeError(f"no handler for {', '.join(unhandled)}: import its module in actors/__main__.py")
     sys.exit(WorkerProcess(settings, queues=queues, threads=threads).serve())

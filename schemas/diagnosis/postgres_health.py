@@ -22,8 +22,11 @@ class Holder:
 
 @dataclass(frozen=True)
 class Slot:
-    """A replication slot that nobody reads and that keeps WAL. `too_much`: more than max_wal_size, or it has lost some.
-    `of_standby`: of a standby, or of a program that receives WAL like one."""
+    """A replication slot that nobody reads and that keeps WAL.
+
+    `too_much`: it keeps more than max_wal_size, or has lost some. `of_standby`: it is that of a standby, or of a program that
+    receives WAL as a standby does.
+    """
 
     name: str
     kept_bytes: int
@@ -33,7 +36,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Standby:
-    """A standby that is connected. `behind_bytes`: of WAL that it has not replayed; `silent_seconds`: since its last report."""
+    """A standby that is connected. `behind_bytes`: WAL that it has not replayed. `silent_seconds`: since its last report."""
 
     name: str
     behind_bytes: int
@@ -42,8 +45,11 @@ class Standby:
 
 @dataclass(frozen=True)
 class PostgresHealth:
-    """As of one look. The ages of transaction ids and of multixacts are of the database in which they are oldest. A holder that
-    lasts for more than `held_most_seconds` is reported."""
+    """The health at one moment. The ages of transaction ids and of multixacts are those of the database in which they are
+    oldest.
+
+    A holder that lasts for more than `held_most_seconds` is reported.
+    """
 
     connections: int = 0
     connections_most: int = 0  # without those that are reserved for superusers
@@ -73,8 +79,11 @@ class PostgresHealth:
 
 
 async def read(conn: Connection, *, held_most_seconds: float = HELD_SECONDS) -> PostgresHealth:
-    """The health of the server of this connection. Connections of other roles count as well; how long their transactions last,
-    and where standbys are, only a member of pg_monitor can see. `held_most_seconds`: the setting STINT_HELD_SECONDS."""
+    """The health of the server of this connection. `held_most_seconds` is the setting STINT_HELD_SECONDS.
+
+    Connections of other roles count, too. Only a member of pg_monitor can see how long their transactions last, and where the
+    standbys are.
+    """
     connections, most = await conn.one(
         f"""
         SELECT (SELECT count(*) FROM pg_stat_activity WHERE {_OF_A_CLIENT}),
@@ -157,7 +166,8 @@ async def _holders(conn: Connection) -> list[Holder]:
 
 
 async def _missing(conn: Connection, names: str) -> int:
-    """How many synchronous standbys commits wait for that are not connected. 0 if the role may not see that."""
+    """The number of synchronous standbys that commits wait for and that are not connected. 0: there are none, or the role may
+    not see that."""
     needed = _needed(names)
     if not needed or not await conn.value("SELECT pg_has_role('pg_read_all_stats', 'USAGE')"):
         return 0
@@ -168,8 +178,10 @@ async def _missing(conn: Connection, names: str) -> int:
 
 
 def _needed(names: str) -> int:
-    """How many standbys a value of synchronous_standby_names makes each commit wait for: `a, b` is 1, `FIRST 2 (a, b, c)`,
-    `ANY 2 (a, b, c)` and `2 (a, b, c)` are 2."""
+    """The number of standbys that each commit waits for with this value of synchronous_standby_names.
+
+    It is 1 for `a, b`, and 2 for `FIRST 2 (a, b, c)`, `ANY 2 (a, b, c)` and `2 (a, b, c)`.
+    """
     before, bracket, _ = names.partition("(")
     number = before.split()[-1:]
     if bracket and number and number[0].isdecimal():

@@ -1,7 +1,7 @@
 """Sends mail by SMTP: one message to one recipient, in plain text and HTML.
 
-A refusal with 5xx is final; any other failure, from 4xx to a timeout, is worth a retry. After a lost response, SMTP cannot tell
-whether the message arrived: it is sent again, with the same Message-ID.
+A refusal with 5xx is final. After any other failure, from 4xx to a timeout, a retry may help. If a response is lost, it is not
+known whether the message has arrived: it is sent again, with the same Message-ID.
 """
 
 import re
@@ -42,8 +42,10 @@ class LoginRefused(Exception):
 
 
 async def deliver(mail: SendMail, *, message_id: UUID, settings: Settings) -> None:
-    """Sends the mail. Raises NonRetryable when the server refuses it with 5xx, and when SMTP_URL is not set. Other errors are
-    worth a retry: LoginRefused, and those of aiosmtplib and of the system."""
+    """Sends the mail. Raises NonRetryable if the server refuses it with 5xx, and if SMTP_URL is not set.
+
+    After other errors a retry may help. These are LoginRefused, and the errors of aiosmtplib and of the system.
+    """
     message = compose(mail, message_id=message_id, sender=settings.mail_from)
     if settings.smtp_url is None:
         raise NonRetryable("SMTP_URL is not set: name a mail server, restart, and replay this message.")
@@ -70,9 +72,11 @@ async def deliver(mail: SendMail, *, message_id: UUID, settings: Settings) -> No
 
 
 async def problem(url: str, *, seconds: float) -> str | None:
-    """Connects to the mail server of SMTP_URL, and logs in if that has a user. Returns None, or why it cannot be used, as
-    `refused: the server's answer`, `declined: the server's answer` or `unreachable: the error`. `seconds`: for each of its
-    answers."""
+    """Connects to the mail server of SMTP_URL, and logs in if the URL has a user.
+
+    Returns None, or why the server cannot be used: `refused: the server's answer`, `declined: the server's answer` or
+    `unreachable: the error`. `seconds` is the longest time for each of its answers.
+    """
     try:
         client = _client(url, timeout=seconds)
     except ValueError as error:
@@ -102,7 +106,7 @@ def describe_problem(error: Exception) -> str | None:
 
 
 def temporary_refusal(error: Exception) -> str | None:
-    """The server's answer, if it has refused a mail with 4xx, which may be about this mail or about all; None for others."""
+    """The server's answer, if it has refused a mail with 4xx. It may be about this mail or about all. None: another error."""
     if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
         return temporary_refusal(error.recipients[0])
     if isinstance(error, aiosmtplib.SMTPResponseException) and error.code < 500:
@@ -164,8 +168,10 @@ def compose(mail: SendMail, *, message_id: UUID, sender: str) -> EmailMessage:
 
 
 def _address(text: str) -> Address:
-    """Parses `jo@example.com` or `Jo <jo@example.com>`: exactly one address, unchanged. The header parser of the standard
-    library would find an address in almost any text, and several in some."""
+    """Parses `jo@example.com` or `Jo <jo@example.com>`: exactly one address, unchanged.
+
+    The header parser of the standard library would find an address in almost any text, and several in some texts.
+    """
     if len(text) > MAX_ADDRESS_LENGTH:
         raise NonRetryable(f"{text[:100]!r}… is no address that mail can be sent to: it has {len(text):,} characters")
     name, opening, address = text.removesuffix(">").partition("<") if text.endswith(">") else ("", "", text)
@@ -180,7 +186,7 @@ def _address(text: str) -> Address:
 
 
 def _one_line(text: str) -> str:
-    """The text for a header, without line breaks and other control characters: they could start another header, or reverse the
+    """The text for a header, without line breaks and other control characters. These could start another header, or reverse the
     direction of the text."""
     visible = "".join(" " if _is_invisible(character) else character for character in text)
     line = re.sub(r"\s+", " ", visible).strip()

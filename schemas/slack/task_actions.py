@@ -1,7 +1,7 @@
 """What users do with tasks and timers in Slack, by the same functions as the API.
 
-In a channel that is mapped to a customer, no other customer's data is shown, not even in answers that only one user sees,
-because people share their screens. So the functions take `only_customer`: the customer of the channel, or None for any
+In a channel that is mapped to a customer, no other customer's data is shown. This is so even in answers that only one user
+sees, because people share their screens. So the functions take `only_customer`, the customer of the channel. None: any
 customer.
 """
 
@@ -47,8 +47,10 @@ def task_url(settings: Settings, task_id: UUID) -> str:
 async def list_own(
     conn: Connection, user_id: UUID, *, settings: Settings, only_customer: UUID | None
 ) -> tuple[list[TaskSummary], int]:
-    """The newest LIST_LIMIT of the user's open tasks, and the number of all. A task is the user's if it is assigned to them, or
-    if they created it and it is assigned to nobody."""
+    """The newest LIST_LIMIT of the user's open tasks, and the number of all open tasks of the user.
+
+    A task is the user's if it is assigned to the user; or if the user has created it, and it is assigned to nobody.
+    """
     rows = await conn.all(
         f"""
         SELECT t.id, t.title, c.name, count(*) OVER () FROM tasks t JOIN customers c ON c.id = t.customer_id
@@ -100,8 +102,10 @@ async def start_timer(conn: Connection, task_id: UUID, *, by: User, settings: Se
 async def complete(
     conn: Connection, task_id: UUID, *, by: User, settings: Settings, only_customer: UUID | None
 ) -> tuple[str, bool]:
-    """Sets the task's status to done, and stops the user's timer on it. Returns the answer to the user, and whether it was this
-    call that has changed the status."""
+    """Sets the task's status to done, and stops the user's timer on it.
+
+    Returns the answer to the user, and whether this call has changed the status.
+    """
     task = await get_task(conn, task_id, settings=settings, only_customer=only_customer)
     if task is None:
         return TASK_NOT_FOUND, False
@@ -123,7 +127,7 @@ async def complete(
 
 @dataclass(frozen=True)
 class RunningTimer:
-    """A running timer. `title` is its task's; None if the task belongs to another customer than `only_customer`."""
+    """A running timer. `title` is that of its task. None: the task belongs to another customer than `only_customer`."""
 
     id: UUID
     task_id: UUID
@@ -169,8 +173,10 @@ async def describe_status(conn: Connection, *, by: User, only_customer: UUID | N
 
 
 async def stop_timer(conn: Connection, *, by: User, only_customer: UUID | None, timer_id: UUID | None = None) -> str:
-    """Stops the user's running timer; with a `timer_id`, only that one, and if a button has stopped it before, the answer is
-    that of then. Returns the answer to the user."""
+    """Stops the user's running timer. Returns the answer to the user.
+
+    With a `timer_id`, only this timer is stopped. If a button has stopped it before, the answer is the same as then.
+    """
     await lock_user(conn, by.id)  # so that the timer that is read here is the one that is stopped
     timer = await get_running_timer(conn, by.id, only_customer=only_customer)
     if timer_id is not None and (timer is None or timer_id != timer.id):
@@ -184,7 +190,7 @@ async def stop_timer(conn: Connection, *, by: User, only_customer: UUID | None, 
 
 
 async def _describe_stopped(conn: Connection, timer_id: UUID, *, by: User, only_customer: UUID | None) -> str:
-    """What the user reads about a timer that does not run any more. Its id is that of its entry, which may not be there yet."""
+    """What the user reads about a timer that does not run any more. Its id is that of its entry, which may not exist yet."""
     timer = await conn.maybe(
         """
         SELECT s.entry_id AS id, s.task_id, s.start_time,
@@ -209,8 +215,8 @@ async def _describe_stopped(conn: Connection, timer_id: UUID, *, by: User, only_
 async def keep_running(
     conn: Connection, timer_id: UUID, *, by: User, settings: Settings, only_customer: UUID | None, again: bool = False
 ) -> str:
-    """Lets the timer run, and has the next nudge planned, unless the button was pressed before (`again`). Returns the answer to
-    the user."""
+    """Lets the timer run, and plans the next nudge, unless the button was pressed before (`again`). Returns the answer to the
+    user."""
     timer = await get_running_timer(conn, by.id, only_customer=only_customer)
     if timer is None or timer.id != timer_id:
         return await _describe_stopped(conn, timer_id, by=by, only_customer=only_customer)

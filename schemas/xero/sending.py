@@ -21,7 +21,7 @@ MAX_BILLS = 1000  # in one request
 
 
 class SelectedBills(BillScope):
-    """The bills of some days, of one customer, of one user, with one error; of all where a field is left out."""
+    """The bills of some days, of one customer, of one user, with one error. A field that is left out means all."""
 
     error: Annotated[
         str | None,
@@ -96,8 +96,10 @@ async def count_failed(conn: Connection) -> FailedBills:
 
 
 async def send_shown(conn: Connection, shown: FailedBills, *, reason: Reason, by: User) -> SendAnswer:
-    """Sends the failed bills that were counted again, at most MAX_BILLS of them, and none that failed later. Raises Conflict if
-    some of them have changed since."""
+    """Sends the failed bills again that a page has counted, at most MAX_BILLS of them, and none that has failed since.
+
+    Raises Conflict if some of them have changed since.
+    """
     found = await conn.values(
         """
         SELECT id FROM time_bills WHERE xero_status = 'failed' AND deleted_at IS NULL AND updated_at <= %s
@@ -119,8 +121,11 @@ async def send_shown(conn: Connection, shown: FailedBills, *, reason: Reason, by
 async def selected(
     conn: Connection, ids: list[UUID] | None, chosen: SelectedBills | None, *, status: Literal["failed", "differs"]
 ) -> tuple[list[UUID], int]:
-    """The bills of the request: its ids, or the first MAX_BILLS with that status that match its filter; and how many more do.
-    Raises Invalid unless there are either ids or a filter."""
+    """The bills of the request, and the number of further bills that match its filter.
+
+    The bills are those of its ids, or the first MAX_BILLS with that status that match its filter. Raises Invalid unless it has
+    either ids or a filter.
+    """
     if (ids is None) == (chosen is None):
         raise Invalid("", f"Send either ids or filter; an empty filter, {{}}, selects all {_NOUNS[status]}.")
     if chosen is None:
@@ -139,8 +144,11 @@ async def selected(
 
 
 async def check_seen(conn: Connection, seen: Mapping[UUID, datetime]) -> None:
-    """Locks the bills until the transaction ends. Raises Conflict if one of them is not as a person has seen it: its
-    `updated_at` is another one. Its facts have the ids of these, as `bills` of `current`."""
+    """Locks the bills until the transaction ends. Raises Conflict if one of them has changed since a person has seen it.
+
+    `seen`: by bill, the `updated_at` that the person has seen. The facts of the Conflict have the ids of changed bills, as
+    `bills` of `current`.
+    """
     query = "SELECT id, updated_at FROM time_bills WHERE id = ANY(%s) AND deleted_at IS NULL ORDER BY id FOR NO KEY UPDATE"
     changed = [bill_id for bill_id, updated_at in await conn.all(query, (list(seen),)) if updated_at != seen[bill_id]]
     if changed:

@@ -1,4 +1,4 @@
-"""Hours: a person's own week. An admin sees and changes also another person's, and the page says so."""
+"""The page of hours: a person's own week. An admin also sees and changes those of others, whom the page then names."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -26,8 +26,12 @@ MAX_SEARCH = 200  # characters
 
 
 class HoursQuery(FormModel):
-    """The query of the page. `week`: any day of it, without one the present week; `person`: whose hours, without one the own;
-    `search`: words of a task and its customer."""
+    """The query of the page.
+
+    - `week`: any day of the week. Without it, the present week.
+    - `person`: whose hours are shown. Without it, one's own.
+    - `search`: words of a task and its customer.
+    """
 
     UNSEEN = frozenset({"week"})
 
@@ -52,8 +56,8 @@ class HoursView(ShownWeek):
 
 
 async def read_view(request: ApiRequest, conn: Connection, query: HoursQuery) -> HoursView:
-    """What the query asks for. Raises Forbidden for another person's hours unless an admin asks, NotFound for an unknown
-    person."""
+    """What the page shows for this query. Raises Forbidden for the hours of another person, unless an admin sends the request.
+    Raises NotFound for an unknown person."""
     me: User = request.user
     person = query.person if query.person != me.id else None
     if person is not None and not me.is_admin:
@@ -89,7 +93,7 @@ async def search_tasks(request: ApiRequest) -> Response[bytes]:
 
 
 async def find_tasks(request: ApiRequest, conn: Connection, view: HoursView) -> list[tuple[UUID, str]]:
-    """Ids and names of tasks to choose from: those with the words of the search, or the latest of the person."""
+    """The ids and names of tasks to choose from: those with the words of the search. Without a search, the person's latest."""
     if view.search.strip():
         found = await task_search.find(conn, view.search, user_id=view.owner_id, settings=request.settings, only_customer=None)
         tasks = found.tasks
@@ -109,8 +113,8 @@ async def hours_page(
     stop: Form[Any] | None = None,
     timer_form: Form[Any] | None = None,
 ) -> Response[bytes]:
-    """The page; with the form that has to be corrected: `work` starts a timer or logs hours, `stop` stops or
-    discards the timer, `timer_form` changes it."""
+    """The page. If a form has to be corrected, it is one of these: `work` starts a timer or logs hours, `stop` stops or
+    discards the timer, and `timer_form` changes it."""
     settings = request.settings
     async with request.database.connection() as conn:
         view = await read_view(request, conn, query.value or HoursQuery())

@@ -96,8 +96,10 @@ def shown(present: QueueSample, samples: Sequence[QueueSample], alive: Sequence[
 
 
 def rates(hour: Sequence[QueueSample]) -> dict[object, float]:
-    """How many messages were done per minute, by the time of the sample: since the latest sample that is old enough to count
-    from; 0 if there is none."""
+    """By the time of a sample: how many messages per minute were done before it.
+
+    They are counted since the latest sample that is old enough for that. 0: there is no such sample.
+    """
     found: dict[object, float] = {}
     for number, sample in enumerate(hour):
         before = next((other for other in reversed(hour[:number]) if _seconds(other, sample) >= RATE_SECONDS), None)

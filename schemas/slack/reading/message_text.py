@@ -31,7 +31,7 @@ def describe(message: Any, names: Names) -> str:
 
 
 def title(text: str) -> str:
-    """The first line that has a letter, at most MAX_TITLE_LENGTH long. Without one, the first line that is not blank, or an
+    """The first line that has a word, at most MAX_TITLE_LENGTH long. Without one, the first line that is not blank, or an
     empty text."""
     lines = [line.lstrip(_LINE_MARKS).rstrip() or line.strip() for line in text.splitlines() if line.strip()]
     for line in lines:

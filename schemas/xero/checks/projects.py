@@ -18,7 +18,7 @@ RECENT_DAYS = 31  # of a project with more than one page of entries, the pages w
 
 @dataclass(frozen=True)
 class ProjectToCheck:
-    """A project, the date of its first entry that is a bill's, how many entries of bills it has, and the present time."""
+    """A project, the date of its first entry of a bill, its number of entries of bills, and the present time."""
 
     id: str
     since: datetime
@@ -27,10 +27,14 @@ class ProjectToCheck:
 
 
 async def next_project(conn: Connection, message: CheckInvoiced, access: Access, settings: Settings) -> ProjectToCheck | None:
-    """The message's project, if more of its pages are to be read; else the project that was not checked for the longest time,
-    if that is long enough ago: for each page of its entries, one interval between two checks. So a project costs at most one
-    call per interval, however many entries it has; unless somebody has requested a reading. Projects that had entries are
-    checked, too: there may be one too many."""
+    """The project to read now. None: no project is due.
+
+    It is the message's project, if more of its pages are to be read. Otherwise it is the project that was not checked for the
+    longest time, if that is long enough ago: an interval for each page of its entries. So a project costs at most one call per
+    interval, however many entries it has, unless somebody has requested a reading.
+
+    Projects that had entries once are checked, too: they may have an entry too many.
+    """
     return await conn.maybe(
         """
         WITH known AS (
@@ -61,7 +65,8 @@ async def next_project(conn: Connection, message: CheckInvoiced, access: Access,
 
 
 def first_page(message: CheckInvoiced, project: ProjectToCheck) -> CheckInvoiced:
-    """The message with which the reading of a project begins; any other stays as it is. A project of one page is read whole."""
+    """The message with which the reading of a project begins. A message in the middle of a reading stays as it is. A project of
+    one page is read whole."""
     if message.project_id is not None:
         return message
     part = "recent" if project.entries > PAGE_SIZE else "all"
@@ -91,13 +96,13 @@ def days(message: CheckInvoiced, project: ProjectToCheck) -> dict[str, datetime]
 
 
 def pause_seconds(settings: Settings) -> float:
-    """Seconds between two calls of the checks: all of a day take SHARE_OF_CALLS of the day's calls at most."""
+    """Seconds between two calls of the checks. In a day, all of them take SHARE_OF_CALLS of the day's calls at most."""
     return min(settings.stint_xero_check_seconds, rate_limits.DAY_SECONDS / (settings.xero_calls_per_day * SHARE_OF_CALLS))
 
 
 async def pause(conn: Connection, tenant_id: str, settings: Settings) -> float:
-    """Seconds until the next call of the checks: fewer while a reading of all projects was requested, as long as at least half
-    of the day's calls are left."""
+    """Seconds until the next call of the checks. There are fewer while somebody has requested a reading of all projects, as
+    long as at least half of the day's calls are left."""
     is_requested = await conn.value(
         """
         SELECT EXISTS (
@@ -116,8 +121,10 @@ async def pause(conn: Connection, tenant_id: str, settings: Settings) -> float:
 async def mark_checked(
     conn: Connection, tenant_id: str, project: ProjectToCheck, *, started_at: datetime | None, error: Exception | None = None
 ) -> None:
-    """Records that the whole project was checked, by a reading that began then, or why that failed. A requested reading that
-    failed is tried again, unless Xero has refused it."""
+    """Records that the whole project was checked by a reading that began at `started_at`, or why this failed.
+
+    A requested reading that has failed is tried again, unless Xero has refused it.
+    """
     await conn.execute(
         """
         UPDATE xero_entries SET invoice_checked_at = clock_timestamp() WHERE bill_id IN (
