@@ -34,7 +34,7 @@ from tests.support.installation import new_database
 EVERY_STATE = ("ready", "sent", "calling", "done", "dead", "discarded")
 
 
-async def anything(conn: Connection, message: Message) -> None:
+async def anything(conn: Connection, message: Message, before: dict[str, Any]) -> None:
     """Accepts every edited body."""
 
 

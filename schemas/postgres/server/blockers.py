@@ -96,7 +96,7 @@ async def failure(conn: Connection) -> Failure:
 def cure_of(blocker: Blocker) -> str:
     """What to do about it."""
     return (
-        "find out whose it is (pg_stat_activity): a migration, a VACUUM FULL or a REINDEX ends by itself; end what was "
+        "find out whose it is (pg_stat_activity): a migration, a VACUUM FULL or a REINDEX ends automatically; end what was "
         f"forgotten: {blocker.cure}"
     )
 
