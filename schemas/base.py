@@ -69,14 +69,14 @@ def _reject_numbers(value: object) -> object:
     raise ValueError("send it as text, with the year, month and day")
 
 
-def _exactly(kind: type) -> BeforeValidator:
-    """Accepts only values of exactly that type. Field(strict=True) has no effect, because Litestar validates with strict=False:
-    then "60", true and 60.0 are accepted as whole numbers."""
+def _exactly(*kinds: type) -> BeforeValidator:
+    """Accepts only values of exactly these types. Field(strict=True) has no effect: Litestar validates with strict=False,
+    which accepts "60", true and 60.0 as whole numbers."""
 
     def check(value: object) -> object:
-        if type(value) is kind:
+        if type(value) in kinds:
             return value
-        raise ValueError("send it without quotes and without a fraction" if kind is int else "send it without quotes")
+        raise ValueError("send it without quotes and without a fraction" if kinds == (int,) else "send it without quotes")
 
     return BeforeValidator(check)
 
@@ -117,6 +117,7 @@ Name = Annotated[
 ]
 Text = Annotated[str, StringConstraints(max_length=10_000)]
 Whole = Annotated[int, _exactly(int)]
+Number = Annotated[float, _exactly(int, float)]
 Flag = Annotated[bool, _exactly(bool)]
 Version = Annotated[Whole, Field(ge=1, le=2**53, description="The row's version as last read; a stale one gets 409")]
 

@@ -26,6 +26,7 @@ def send(by: Person, method: str, path: str, body: bytes) -> httpx2.Response:
 
 
 CUSTOMER: Json = {"name": "Acme"}
+REPLAY: Json = {"select": {"all": True}, "reason": "a try", "dryRun": True}
 TASK: Json = {"title": "Migrate it", "customerId": SOMEONE}
 WRONG_FIELDS: list[tuple[str, str, Json, list[str]]] = [
     ("POST", "/api/customers", {}, ["name"]),
@@ -55,6 +56,10 @@ WRONG_FIELDS: list[tuple[str, str, Json, list[str]]] = [
     ("POST", "/api/customers", {**CUSTOMER, "xeroContactId": 5, "xeroProjectId": {}}, ["xeroContactId", "xeroProjectId"]),
     ("POST", "/api/customers", {**CUSTOMER, "xero_contact_id": "a"}, ["xero_contact_id"]),
     ("POST", "/api/customers", {**CUSTOMER, "colour": "red", "version": 1}, ["colour", "version"]),
+    *(
+        ("POST", "/api/dead-letters/replay", {**REPLAY, "ratePerSecond": rate}, ["ratePerSecond"])
+        for rate in ("1", True, [1], 0)
+    ),
     ("POST", "/api/tasks", {}, ["title", "customerId"]),
     ("POST", "/api/tasks", {**TASK, "title": 5}, ["title"]),
     ("POST", "/api/tasks", {**TASK, "customerId": "x"}, ["customerId"]),

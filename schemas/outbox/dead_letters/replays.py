@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from schemas.base import Body, Flag, Row, Whole
+from schemas.base import Body, Flag, Number, Row, Whole
 from schemas.errors import Conflict, NotFound
 from schemas.outbox.dead_letters.actions import Reason
 from schemas.outbox.dead_letters.selecting import MAX_IDS, Select, lock_replays, selection_sql
@@ -44,7 +44,7 @@ class NewReplay(Body):
     select: Select
     reason: Reason
     rate_per_second: Annotated[
-        float | None,
+        Number | None,
         Field(
             gt=0,
             le=10_000,
