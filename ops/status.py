@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import socket
 from dataclasses import asdict
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
@@ -21,6 +22,7 @@ from schemas.postgres.server.failures import Failure, explain
 from schemas.settings import Settings
 
 CONNECT_SECONDS = 3.0
+OVERLOAD = 4.0  # processes for each processor
 MAX_BODY = 100_000
 PORTS = {"http": 80, "https": 443}
 
@@ -44,7 +46,17 @@ async def collect(settings: Settings, *, api_url: str | None, run: Run | None = 
     status.servers = dict(zip(probes, await asyncio.gather(*probes.values()), strict=True)) | status.servers
     if run is not None and status.servers["API"] == status.servers["Postgres"] == "ok":
         status.servers["API"] = _count_api_processes(status, run)
+    status.overload = _overload(status)
     return status
+
+
+def _overload(status: InstallationStatus) -> str:
+    """How many processes there are for the processors of this host, if these are too few and something is late."""
+    late = any("TimeoutError" in state or "does not react" in state for state in status.servers.values())
+    load, processors = os.getloadavg()[0], os.cpu_count() or 1
+    if load < OVERLOAD * processors or not (late or any(process.frozen or process.gone for process in status.processes)):
+        return ""
+    return f"{load:,.0f} processes run or wait for {processors} {'processor' if processors == 1 else 'processors'}"
 
 
 def _count_api_processes(status: InstallationStatus, run: Run) -> str:

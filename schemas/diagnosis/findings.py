@@ -13,7 +13,8 @@ from schemas.postgres.backups import LastBackup
 def diagnose(status: InstallationStatus) -> list[Finding]:
     """What is wrong. A cause comes before its consequences."""
     has_postgres = status.servers.get("Postgres") == "ok"
-    findings = [
+    findings = _of_overload(status.overload)
+    findings += [
         of_server(name, state, status.cures.get(name))
         for name, state in with_reports(status).items()
         if state not in ("ok", "not set") and (has_postgres or not state.startswith("is not ready"))
@@ -41,7 +42,8 @@ def diagnose(status: InstallationStatus) -> list[Finding]:
             Finding(
                 f"Unrecognized messages arrived from RabbitMQ: {status.unrecognized:,}.",
                 "another program publishes to Stint's queues, or they are older than Postgres (a restore) or this version",
-                "./stint dead list and show; once you know who sent them, ./stint dead discard ID --reason '…'",
+                "./stint dead shows their groups, ./stint dead show ID a body; find who sends them and end that, then "
+                "./stint dead discard --group GROUP --reason '…'",
             )
         )
     findings += of_bills_in_xero(status)
@@ -54,6 +56,18 @@ def diagnose(status: InstallationStatus) -> list[Finding]:
             )
         )
     return findings
+
+
+def _of_overload(overload: str) -> list[Finding]:
+    if not overload:
+        return []
+    return [
+        Finding(
+            f"This host is overloaded: {overload}.",
+            "what seems not to answer may only be slow: what follows may be a consequence",
+            "end or move what uses its processors (top shows it), or give it more; then look again",
+        )
+    ]
 
 
 def _of_clocks_and_secrets(status: InstallationStatus) -> list[Finding]:

@@ -106,7 +106,7 @@ def _reset(health: PostgresHealth, limits: Limits) -> str:
 def _of_old_rows(health: PostgresHealth) -> Iterator[Finding]:
     for holder in health.holders:
         if holder.seconds > health.held_most_seconds:
-            lasts = f"{holder.seconds / 3600:,.1f} hours" if holder.seconds >= 3600 else f"{holder.seconds / 60:,.0f} minutes"
+            lasts = f"{holder.seconds / 3600:,.1f} hours" if holder.seconds >= 3600 else f"{holder.seconds:,.0f} s"
             yield Finding(
                 f"Old rows of Postgres cannot be removed: {holder.what} keeps them, for {lasts}.",
                 "tables and indexes grow, and queries grow slower, until it ends",

@@ -45,6 +45,7 @@ class InstallationStatus:
     unreadable_secrets: Unreadable = field(default_factory=Unreadable)  # what SECRET_KEY does not decrypt
     postgres: PostgresHealth = field(default_factory=PostgresHealth)
     backup: LastBackup = field(default_factory=LastBackup)
+    overload: str = ""  # of this host, in words, if it may be why something does not answer in time
 
     def alive(self, kind: str, queue: str | None = None) -> list[Process]:
         """The living processes of that kind; with `queue`, only those that serve it."""

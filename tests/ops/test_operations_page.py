@@ -185,6 +185,7 @@ def test_whatever_the_doctor_finds_has_a_section() -> None:
                 timers_without_access=["jo@example.com"],
                 unreadable_secrets=Unreadable(signing_key=True, organisation="The firm"),
                 backup=LastBackup(max_age_days=2),
+                overload="39 processes run or wait for 2 processors",
             )
         ),
         *diagnose(InstallationStatus(servers={"Postgres": "ok", "API": "is not ready: Busy"}, processes=[worker]))[:1],
@@ -192,7 +193,7 @@ def test_whatever_the_doctor_finds_has_a_section() -> None:
         *(mail.of_mail(mail.state_of(f"{code}: words")) for code in ("refused", "declined")),
         *diagnose(InstallationStatus(servers={"Postgres": "ok"}, processes=[worker, relay, gone]))[:3],
     ]
-    assert len(found) == 47
+    assert len(found) == 48
     headings = re.findall(r"^### (.*)$", PAGE.partition("## Alerts")[2], re.MULTILINE)
     sections = [words_in(part) for heading in headings for part in heading.split(" and ")]
     assert [finding.what for finding in found if not any(section <= words_in(finding.what) for section in sections)] == []

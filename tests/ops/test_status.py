@@ -5,21 +5,26 @@ import hashlib
 import json
 import re
 import signal
+import socket
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx2
+import pytest
 
+from ops import status
 from ops.state import Run
 from ops.status import collect
+from schemas.diagnosis import mail
 from schemas.diagnosis.finding import Finding
 from schemas.diagnosis.findings import diagnose
 from schemas.diagnosis.secrets import Unreadable
 from schemas.diagnosis.status import InstallationStatus
 from schemas.outbox.heartbeats import Process
 from schemas.outbox.metrics import QueueDepth
+from schemas.settings import Settings
 from tests.support.given import Given
-from tests.support.installation import Installation, eventually
+from tests.support.installation import SECRET_KEY, Installation, eventually
 
 AT = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
@@ -95,6 +100,19 @@ def test_an_api_process_that_does_not_start_is_reported_although_another_one_ans
 def test_without_postgres_the_doctor_says_so_and_nothing_else(own: Installation) -> None:
     own.environment["DATABASE_URL"] = "postgresql://nobody@127.0.0.1:1/nothing"
     assert [name.partition(" ")[0] for name in found(own)] == ["Postgres"]
+
+
+def test_on_an_overloaded_host_what_is_late_is_not_called_away_without_saying_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"smtp://127.0.0.1:{silent.getsockname()[1]}"
+        settings = Settings(database_url="postgresql://127.0.0.1:1/x", secret_key=SECRET_KEY, smtp_url=url)
+        monkeypatch.setattr(status, "OVERLOAD", 0.0)
+        monkeypatch.setattr(mail, "PROBE_SECONDS", 0.1)
+        [first, *others] = diagnose(asyncio.run(collect(settings, api_url=None)))
+        assert re.match(r"This host is overloaded: \d+ processes run or wait for \d+ processors?\.$", first.what)
+        assert [each.what.partition(" ")[0] for each in others] == ["Postgres", "mail"]
+        monkeypatch.setattr(status, "OVERLOAD", 1e9)
+        assert diagnose(asyncio.run(collect(settings, api_url=None))) == others
 
 
 def test_secrets_and_clocks_are_named_before_late_messages_and_dead_letters() -> None:
