@@ -169,3 +169,13 @@ async def _start(stint: Installation, user_id: UUID) -> str:
         token = await console_sessions.start(conn, user_id)
     assert token is not None, f"{user_id} may sign in"
     return token
+
+
+def new_link(stint: Installation, person: Person) -> str:
+    """The token of a link that signs the person in once."""
+    return run_apart(_create_link(stint, UUID(person.id)))
+
+
+async def _create_link(stint: Installation, user_id: UUID) -> str:
+    async with await connect(stint.settings) as conn:
+        return await console_sessions.create_link(conn, user_id)

@@ -1,32 +1,20 @@
 """A link that signs a person in once, on the machine on which Stint runs."""
 
-import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from uuid import UUID
 
 from api.console.sessions import COOKIE
 from api.console.signing_in.links import LINK
-from schemas.identity import console_sessions
-from schemas.postgres.connection import connect
-from tests.console.client import Browser, Browsers
+from tests.console.client import Browser, Browsers, new_link
 from tests.support.apis import Another
-from tests.support.given import Given, Person
+from tests.support.given import Given
 from tests.support.installation import Installation
-
-
-def link_for(person: Person, stint: Installation) -> str:
-    async def create() -> str:
-        async with await connect(stint.settings) as conn:
-            return await console_sessions.create_link(conn, UUID(person.id))
-
-    return asyncio.run(create())
 
 
 def test_the_button_of_the_link_signs_in_once_and_opening_it_uses_nothing(
     given: Given, browsers: Browsers, stint: Installation
 ) -> None:
     person, browser = given.admin(), browsers.new()
-    token = link_for(person, stint)
+    token = new_link(stint, person)
     for _ in range(3):  # as a preview does
         page = browser.get(f"{LINK}?token={token}")
         assert page.title == "Sign in" and person.email in page.text
@@ -41,7 +29,7 @@ def test_the_button_of_the_link_signs_in_once_and_opening_it_uses_nothing(
 
 
 def test_of_several_uses_at_once_one_signs_in(given: Given, browsers: Browsers, stint: Installation) -> None:
-    token = link_for(given.admin(), stint)
+    token = new_link(stint, given.admin())
     many = [browsers.new() for _ in range(8)]
 
     def use(browser: Browser) -> int:
@@ -61,7 +49,7 @@ def test_a_link_of_before_a_removal_or_of_ten_minutes_ago_is_of_no_use(
         "UPDATE users SET access_version = access_version + 1 WHERE id = %s RETURNING 1",
     ):
         person, browser = given.admin(), browsers.new()
-        token = link_for(person, stint)
+        token = new_link(stint, person)
         seconds = "SELECT extract(epoch FROM expires_at - clock_timestamp())::int FROM sign_in_links WHERE user_id = %s"
         assert 590 <= stint.value(seconds, person.id) <= 600
         stint.rows(change, person.id)
@@ -73,7 +61,7 @@ def test_a_link_of_before_a_removal_or_of_ten_minutes_ago_is_of_no_use(
 def test_a_link_is_refused_elsewhere_and_not_used(
     given: Given, browsers: Browsers, stint: Installation, another: Another
 ) -> None:
-    token = link_for(given.admin(), stint)
+    token = new_link(stint, given.admin())
     browser = browsers.new()
     behind_proxy = Browser(another(PUBLIC_URL="https://stint.example.com"))
     for where, headers in ((browser, {"X-Forwarded-For": "203.0.113.9"}), (browser, {"Via": "1.1 proxy"}), (behind_proxy, {})):

@@ -45,6 +45,11 @@ _LIST_OPERABLE = """
         return window.stintStops.reduce((sum, element) => sum + parts(element), 3);
     }
 """
+_LIST_USELESS_ON_PAPER = """
+    () => [...document.querySelectorAll("button, nav a, .button")]
+        .filter((element) => element.checkVisibility({visibilityProperty: true}))
+        .map((element) => element.outerHTML.slice(0, 160))
+"""
 _LIST_WIDE_TABLES = """
     () => [...document.querySelectorAll("table.stacked")]
         .filter((table) => table.parentElement.scrollWidth > table.parentElement.clientWidth)
@@ -67,8 +72,19 @@ def inspect(page: Page) -> list[str]:
     problems = [*too_wide(page), *moving(page), *axe(page)]
     page.emulate_media(color_scheme="dark", reduced_motion="reduce")  # else colours change in the course of a tenth of a second
     problems += [f"dark: {problem}" for problem in axe(page, "color-contrast")]
+    problems += printed(page)
     page.emulate_media(color_scheme="light", reduced_motion="no-preference")
     return [*problems, *unreachable(page)]
+
+
+def printed(page: Page) -> list[str]:
+    """What paper does not show well, for a person whose screen is dark, and what nobody can use there."""
+    page.emulate_media(media="print")
+    assert page.evaluate("matchMedia('print').matches")
+    problems = [f"printed: {problem}" for problem in axe(page, "color-contrast")]
+    problems += [f"printed, and of no use there: {element}" for element in page.evaluate(_LIST_USELESS_ON_PAPER)]
+    page.emulate_media(media="screen")
+    return problems
 
 
 def axe(page: Page, *rules: str) -> list[str]:

@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import Page, Route
 
-from tests.console.browser.inspection import axe, moving, too_wide, unreachable
+from tests.console.browser.inspection import axe, moving, printed, too_wide, unreachable
 from tests.console.browser.visitors import Visitors
 
 pytestmark = pytest.mark.browser
@@ -78,6 +78,9 @@ def test_what_keeps_people_from_using_a_page_is_found(visitors: Visitors) -> Non
     assert any("html-has-lang" in problem for problem in axe(page)) and not any("color-contrast" in each for each in axe(page))
     page.emulate_media(color_scheme="dark")
     assert any("color-contrast" in problem for problem in axe(page, "color-contrast"))
+    on_paper = printed(page)
+    assert any("color-contrast" in problem for problem in on_paper)
+    assert "printed, and of no use there: <button>Approve</button>" in on_paper
     assert list(moving(page)) == ["it moves although less motion is asked for"]
     assert [problem.partition(" px wide")[2] for problem in too_wide(page)] == [" in a window of 360 px"]
     assert sorted(unreachable(page)) == [

@@ -12,9 +12,10 @@ from contextlib import closing
 
 import pytest
 
+from schemas.identity.work_calendar import monday
 from tests.console.browser.demo import DemoFirm
 from tests.console.browser.visitors import Visitor, Visitors
-from tests.console.client import Browsers
+from tests.console.client import Browsers, new_link
 from tests.console.table import TABLE
 from tests.support.given import Given, Person
 from tests.support.installation import CHECKOUT
@@ -29,14 +30,56 @@ MAX_BYTES = 150_000
 SHOWN = {
     "now": "/console",
     "approve": "/console/approve",
+    "approve-day": "/console/approve?week={week}&open={consultant}.{day}",
     "hours": "/console/hours",
     "reports": "/console/reports",
+    "my-hours": "/console/my-hours",
     "customers": "/console/customers",
+    "customer": "/console/customers/{customer}",
+    "customer-xero": "/console/customers/{customer}/xero",
     "connections": "/console/connections",
     "queues": "/console/queues",
     "dead-letters": "/console/dead-letters",
+    "dead-letter": "/console/dead-letters/{message}",
+    "dry-run": "/console/dead-letters/replay?ids={message}",
+    "replay": "/console/dead-letters/replays/{replay}",
     "sign-in": "/console/sign-in",
 }
+# Pages that the table has without the id of a row, and that are tried elsewhere or are none.
+NOT_HERE = {
+    "/console/sign-in/code": "test_signing_in.py",
+    "/console/sign-in/pool": "leads to another site",
+    "/console/sign-in/callback": "leads to the first page",
+    "/console/connections/xero/callback": "leads to Connections",
+    "/console/link": "below, with a link",
+    "/console/my-hours/csv": "a file",
+    "/console/reports/hours.csv": "a file",
+    "/console/now/timers": "a part of Now",
+    "/console/hours/tasks": "a part of Hours",
+    "/console/dead-letters/replay": "below, with a dead letter",
+    "/console/dead-letters/discard": "below, with a dead letter",
+    "/console/dead-letters/restore": "below, with a discarded one",
+}
+# Pages that need ids.
+OF_ROWS = [
+    *(
+        f"/console/customers/{{customer}}{rest}"
+        for rest in (
+            "", "/edit", "/pillars/{pillar}", "/people", "/tasks", "/tasks/{task}",
+            "/mappings", "/mappings/channels/{channel}", "/xero",
+        )
+    ),
+    "/console/dead-letters/{message}",
+    "/console/dead-letters/{message}/edit",
+    "/console/dead-letters/replay?ids={message}",
+    "/console/dead-letters/discard?ids={message}",
+    "/console/dead-letters/restore?ids={discarded}",
+    "/console/dead-letters/{discarded}",
+    "/console/dead-letters/replays/{replay}",
+    "/console/approve?week={week}&open={consultant}.{day}",
+    "/console/hours?person={consultant}",
+    "/console/hours/entries/{entry}?person={consultant}",
+]  # fmt: skip
 # Width of the window, and whether it is dark.
 VIEWS = {"light": (1280, False), "dark": (1280, True), "narrow": (390, False)}
 LEAST, MOST = 420, 1000  # pixels that a picture is high
@@ -71,16 +114,34 @@ def test_each_page_suits_every_eye_hand_and_screen(
     elif (answer := browsers.new().get(path, follow=False).answer).status_code == 200 and "<h1" in answer.text:
         visitor = visitors.signed_out()
     else:
-        return  # a part of a page, a file, or for others
+        assert path in NOT_HERE, "it is neither a page here, nor named with where it is tried"
+        return
+    assert path not in NOT_HERE
     visitor.inspect(path)
 
 
 def test_pages_of_one_row_suit_them_too(visitors: Visitors, demo_firm: DemoFirm) -> None:
-    visitors.of(demo_firm.admin).inspect(*of_rows(demo_firm))
+    ids = ids_of(demo_firm)
+    visitors.of(demo_firm.admin).inspect(*(path.format(**ids) for path in OF_ROWS))
 
 
-def of_rows(firm: DemoFirm) -> list[str]:
-    """A page of each kind that needs the id of a row."""
+def test_pages_for_customers_and_links_and_those_of_what_is_not_there_suit_them_too(
+    visitors: Visitors, demo_firm: DemoFirm
+) -> None:
+    given, stint = demo_firm.given, demo_firm.stint
+    visitors.of(given.person("customer_user", given.customer(demo_firm.admin)["id"])).inspect("/console/my-hours")  # no hours
+    visitors.signed_out().inspect(f"/console/link?token={new_link(stint, demo_firm.admin)}")
+    for visitor, path in (
+        (visitors.signed_out(), "/console/link?token=used"),
+        (visitors.of(demo_firm.admin), f"/console/customers/{given.new_id()}"),
+        (visitors.of(demo_firm.admin), "/console/nowhere"),
+    ):
+        visitor.open(path, status=404)
+        visitor.inspect()
+
+
+def ids_of(firm: DemoFirm) -> dict[str, str]:
+    """What the paths of OF_ROWS and SHOWN contain."""
     customer, pillar, task, message = firm.stint.rows(
         """
         SELECT c.id::text, p.id::text, t.id::text, m.id::text
@@ -90,21 +151,36 @@ def of_rows(firm: DemoFirm) -> list[str]:
         """
     )[0]
     body = {"channelId": "C0ARCADIA", "channelName": "arcadia", "customerId": customer, "pillarId": pillar}
-    channel = firm.admin.post("/api/slack/channel-mappings", body)["id"]
-    mail = firm.stint.value("SELECT id::text FROM messages WHERE state = 'dead' AND actor = 'send_mail'")
-    body = {"select": {"ids": [mail]}, "reason": "The mail server is back"}
-    replay = firm.admin.post("/api/dead-letters/replay", body, status=202)["id"]
-    entry = firm.stint.value("SELECT id::text FROM time_entries WHERE user_id = %s ORDER BY date DESC", firm.consultant.id)
-    of_tasks, of_mappings = ("/tasks", f"/tasks/{task}"), ("/mappings", f"/mappings/channels/{channel}", "/xero")
-    of_customer = ("", "/edit", f"/pillars/{pillar}", "/people", *of_tasks, *of_mappings)
+    found = firm.stint.rows("SELECT id::text FROM slack_channel_mappings WHERE channel_id = %s", body["channelId"])
+    channel = found[0][0] if found else firm.admin.post("/api/slack/channel-mappings", body)["id"]
+    unrecognized = (
+        "INSERT INTO unrecognized_messages (queue, reason, body, headers) VALUES ('mail', 'x', 'x', '{}') RETURNING id::text"
+    )
+    discarded = firm.stint.value(unrecognized)
+    mail = firm.stint.value("SELECT id::text FROM messages WHERE actor = 'send_mail' AND state = 'dead'")
+    why = {"reason": "The mail server is back"}
+    firm.admin.post("/api/dead-letters/discard", {"select": {"ids": [discarded]}, **why}, status=200)
+    replay = firm.admin.post("/api/dead-letters/replay", {"select": {"ids": [mail]}, **why}, status=202)["id"]
+    entry, day = firm.stint.rows(
+        """
+        SELECT id::text, date FROM time_entries
+        WHERE user_id = %s AND date < date_trunc('week', now())::date ORDER BY date DESC, id LIMIT 1
+        """,
+        firm.consultant.id,
+    )[0]
     firm.given.settled(seconds=60)
-    return [
-        *(f"/console/customers/{customer}{rest}" for rest in of_customer),
-        *(f"/console/dead-letters/{message}{rest}" for rest in ("", "/edit")),
-        f"/console/dead-letters/replays/{replay}",
-        f"/console/hours?person={firm.consultant.id}",
-        f"/console/hours/entries/{entry}?person={firm.consultant.id}",
-    ]
+    week = {"day": day.isoformat(), "week": monday(day).isoformat(), "consultant": firm.consultant.id}
+    of_customer = {"customer": customer, "pillar": pillar, "task": task, "channel": channel}
+    return week | of_customer | {"message": message, "discarded": discarded, "replay": replay, "entry": entry}
+
+
+def customers_user(firm: DemoFirm) -> Person:
+    """A user of the customer with the most approved hours."""
+    most = """
+        SELECT customer_id::text FROM time_bills WHERE status = 'approved' AND deleted_at IS NULL
+        GROUP BY 1 ORDER BY sum(seconds) DESC LIMIT 1
+    """
+    return firm.given.person("customer_user", firm.stint.value(most))
 
 
 def test_pictures(request: pytest.FixtureRequest) -> None:
@@ -117,7 +193,9 @@ def test_pictures(request: pytest.FixtureRequest) -> None:
 def take(visitors: Visitors, firm: DemoFirm) -> None:
     """Writes all pictures."""
     PICTURES.mkdir(parents=True, exist_ok=True)
-    for name, path in SHOWN.items():
+    ids = ids_of(firm)
+    for name, template in SHOWN.items():
+        path = template.format(**ids)
         for view, (width, is_dark) in VIEWS.items():
             visitor = visitors.signed_out() if name == "sign-in" else visitors.of(viewer(firm, path))
             visitor.page.set_viewport_size({"width": width, "height": LEAST})
@@ -128,6 +206,8 @@ def take(visitors: Visitors, firm: DemoFirm) -> None:
 
 def viewer(firm: DemoFirm, path: str) -> Person:
     """The one to whom the page shows most."""
+    if path == "/console/my-hours":
+        return customers_user(firm)
     return firm.consultant if path == "/console/hours" else firm.admin
 
 
