@@ -1,66 +1,70 @@
 """The texts and tables of `./stint dead`, for terminals of any width and for pipes."""
 
 import json
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from ops.command_line.terminal import counted, escape_control, width
+from ops.command_line.tables import table
+from ops.command_line.terminal import counted, escape_control
 from schemas.outbox.dead_letters.details import DeadLetterDetail, difference
-from schemas.outbox.dead_letters.groups import Groups
-from schemas.outbox.dead_letters.replays import Replay, Replays
+from schemas.outbox.dead_letters.groups import Group, Groups, UnrecognizedGroup
+from schemas.outbox.dead_letters.replays import Replay, ReplayInList, Replays
 from schemas.outbox.message_subjects import Subject
 
 Json = dict[str, Any]
+_LONGEST = 300  # characters of an error or a reason in a table; `./stint dead show` shows all of an error
 
 
 def print_groups(found: Groups) -> None:
-    """One line for each group, the one with the latest dead letter first."""
+    """One row for each group, the one with the latest dead letter first."""
     if found.items:
-        heads = ("group", "actor", "error", "place", "messages", "first", "last", "replayed", "failed again")
-        rows = [
-            (
-                group.fingerprint, group.actor, group.error, group.frame, f"{group.count:,}", _ago(group.first),
-                _ago(group.last), f"{group.replayed:,}", f"{group.failed_again:,}",
-            )
-            for group in found.items
-        ]  # fmt: skip
-        _table(heads, rows)
-        for group in found.items[:5]:
-            print(f"  {group.fingerprint}  {_one_line(group.example)}")
+        rows = [(*_of_group(group), f"{group.actor}: {_one_line(group.example)} ({_place(group)})") for group in found.items]
+        print(table(("group", "messages", "last", "actor, error and place of the latest"), rows))
     if found.unrecognized_groups:
         of_unrecognized = [
-            (
-                group.fingerprint, group.queue, f"{group.count:,}", _ago(group.first), _ago(group.last),
-                _one_line(group.error, _width() - 70),
-            )
+            (*_of_group(group), f"{group.queue}: {_one_line(group.error)} (first {_ago(group.first)})")
             for group in found.unrecognized_groups
-        ]  # fmt: skip
-        _table(("group", "unrecognized in", "messages", "first", "last", "why it was not accepted"), of_unrecognized)
+        ]
+        print(table(("group", "messages", "last", "queue of unrecognized messages, and why not accepted"), of_unrecognized))
     of_groups = f"{counted(found.dead, 'dead letter')} in {counted(len(found.items), 'group')}"
     print(f"{of_groups}; {counted(found.unrecognized, 'unrecognized message')}.")
     if found.items:
-        print("Next: ./stint dead list --group GROUP, ./stint dead show ID; fix the cause; ./stint dead replay --group GROUP "
-              "--canary 1 --reason '…' --watch")  # fmt: skip
+        print("Next: ./stint dead list --group GROUP, ./stint dead show ID; fix the cause; then")
+        print("./stint dead replay --group GROUP --canary 1 --reason '…' --watch")
+
+
+def _of_group(group: Group | UnrecognizedGroup) -> tuple[str, str, str]:
+    return group.fingerprint, f"{group.count:,}", _ago(group.last)
+
+
+def _place(group: Group) -> str:
+    """Such as "schemas/mail/smtp.py:_address; first 2h ago; replayed 4, failed again 1"."""
+    replayed = f"replayed {group.replayed:,}, failed again {group.failed_again:,}" if group.replayed else "not replayed"
+    return "; ".join([*([group.frame] if group.frame else []), f"first {_ago(group.first)}", replayed])
 
 
 def print_list(items: list[Json], *, more: bool) -> None:
-    """One line for each dead letter, the latest first."""
+    """One row for each dead letter, the latest first."""
     if not items:
         print("No dead letters match.")
         return
-    id_width = 8 if len(items) < 50 else 36
+    ids = [item["id"] for item in items]
+    shown = next(length for length in (8, 13, 36) if len({each[:length] for each in ids}) == len(ids))
     rows = [
         (
-            item["id"][:id_width], item["actor"] or f"({item['kind']})", item["queue"],
-            _ago(datetime.fromisoformat(item["diedAt"])), str(item["attempts"]), str(item["replays"]),
-            _one_line(item["error"], _width() - 72 - id_width),
+            item["id"][:shown], item["actor"] or f"({item['kind']})", _ago(datetime.fromisoformat(item["diedAt"])),
+            f"{_one_line(item['error'])} ({_tries(item)})",
         )
         for item in items
     ]  # fmt: skip
-    _table(("id", "actor", "queue", "died", "attempts", "replays", "error"), rows)
+    print(table(("id", "actor", "died", "error"), rows))
     if more:
         print("… and more: use --limit N, or filter with --actor, --group, --since, --q.")
+
+
+def _tries(item: Json) -> str:
+    replayed = f", replayed {counted(item['replays'], 'time')}" if item["replays"] else ""
+    return f"queue {item['queue']}, {counted(item['attempts'], 'failed attempt')}{replayed}"
 
 
 def print_detail(found: DeadLetterDetail) -> None:
@@ -125,27 +129,29 @@ def print_replay(found: Replay) -> None:
 
 
 def print_replays(found: Replays) -> None:
-    """One line for each replay, running ones first."""
+    """One row for each replay, running ones first."""
     if not found.items:
         print("There are no replays.")
         return
     rows = [
         (
-            str(replay.id)[:8], replay.state, _ago(replay.created_at), f"{replay.selected:,}", f"{replay.sent:,}",
-            f"{replay.succeeded:,}", f"{replay.failed_again:,}", f"{replay.skipped:,}", _one_line(replay.who, 40),
-            _one_line(replay.reason, _width() - 110),
+            str(replay.id)[:8], replay.state, _ago(replay.created_at),
+            f"{_one_line(replay.reason)} ({_one_line(replay.who)}): {_counts(replay)}",
         )
         for replay in found.items
     ]  # fmt: skip
-    _table(("replay", "state", "started", "selected", "sent", "succeeded", "failed again", "skipped", "who", "reason"), rows)
+    print(table(("replay", "state", "started", "reason, who and counts"), rows))
 
 
 def counts_of(found: Replay) -> str:
     """The counts of a replay in one line."""
+    return f"{_counts(found)}, {found.new_since:,} new since"
+
+
+def _counts(found: ReplayInList) -> str:
     return (
         f"{found.selected:,} selected, {found.sent:,} sent, {found.succeeded:,} succeeded, "
-        f"{found.failed_again:,} failed again, {found.running:,} still running, "
-        f"{found.skipped:,} skipped, {found.new_since:,} new since"
+        f"{found.failed_again:,} failed again, {found.running:,} still running, {found.skipped:,} skipped"
     )
 
 
@@ -155,29 +161,13 @@ def print_difference(before: Json, after: Json, *, changes: bool) -> None:
     print("\n".join(map(escape_control, changed)) or ("The change is in redacted text." if changes else "Nothing changes."))
 
 
-def _width() -> int:
-    return width() or 160
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    # imported only here: it would take a tenth of the time of a command without a table
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(*heads, box=None)
-    for row in rows:
-        table.add_row(*map(escape, row))
-    Console(highlight=False, width=_width()).print(table)
-
-
 def _indented(text: str) -> None:
     print("\n".join(f"    {escape_control(line)}" for line in text.splitlines()))
 
 
-def _one_line(text: str | None, width: int = 160) -> str:
+def _one_line(text: str | None) -> str:
     line = escape_control(" ".join((text or "").split()))
-    return line if len(line) <= max(width, 30) else f"{line[: max(width, 30)]}…"
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
 
 
 def _at(time: datetime) -> str:

@@ -51,15 +51,16 @@ def imported(commands: list[list[str]], **environment: str) -> dict[str, set[str
 def test_a_command_on_the_database_imports_no_heavy_library(stint: Installation) -> None:
     words = [
         ["user", "list"],
-        ["dead", "list", "--limit", "1", "--json"],  # a table needs rich, and other tests may leave dead letters for one
+        ["dead"],
+        ["dead", "list", "--limit", "1"],
         ["token", "--role", "none", "--email", "imports@example.com"],
         ["token", "--role", "none", "--email", "imports@example.com"],  # a known address was checked when it was stored
         ["xero", "check", "--start-date", "2001-01-01", "--end-date", "2001-01-01"],
     ]
     found = imported(words, **stint.environment)
     assert {command: names & HEAVY for command, names in found.items() if names & HEAVY} == {}
-    assert found["user list"] & SIGNING == set() and found["dead list --limit 1 --json"] & SIGNING == set()
-    assert "email_validator" not in found[" ".join(words[3])]
+    assert found["user list"] & SIGNING == set() and found["dead list --limit 1"] & SIGNING == set()
+    assert "email_validator" not in found[" ".join(words[-2])]
     # only --fresh has Xero read
     assert {
         name for name in found[" ".join(words[-1])] if name.startswith(("schemas.xero.checks", "schemas.xero.client"))
