@@ -10,9 +10,9 @@ def add_up(parser: argparse.ArgumentParser) -> None:
     sandbox = "with stand-ins for Xero and Slack, on the next two ports; nothing is sent to Xero or Slack"
     parser.add_argument("--sandbox", action="store_true", help=sandbox)
     processes = "API processes that share the port; while one is killed or restarted, the others answer (default: 2)"
-    parser.add_argument("--api-processes", type=positive, default=2, metavar="N", help=processes)
+    parser.add_argument("--api-processes", "--api", type=positive, default=2, metavar="N", help=processes)
     workers = "workers of each of the three kinds: of timers, of bills, and of calls to other servers (default: 1)"
-    parser.add_argument("--work-processes", type=positive, default=1, metavar="N", help=workers)
+    parser.add_argument("--work-processes", "--work", type=positive, default=1, metavar="N", help=workers)
     parser.add_argument("--verbose", action="store_true", help="show everything that the processes log, not only warnings")
 
 

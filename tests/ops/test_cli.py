@@ -134,6 +134,14 @@ def test_each_option_of_a_part_says_its_default(command: str) -> None:
         assert "(default: " in str(action.help) or action.option_strings[0] in without_default, action.option_strings
 
 
+@pytest.mark.parametrize("words", [["--api-processes", "4", "--work-processes", "2"], ["--api", "4", "--work", "2"]])
+def test_the_numbers_of_processes_of_up_have_two_names(words: list[str]) -> None:
+    args = parsers()["up"].parse_args(words)
+    assert (args.api_processes, args.work_processes) == (4, 2)
+    shown = parsers()["up"].format_help()
+    assert "--api-processes N, --api N" in shown and "--work-processes N, --work N" in shown
+
+
 def test_help_of_what_the_tests_run_is_theirs(became: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(".")
     for words in (["faults", "--help"], ["faults", "--minutes", "2"], ["mutants", "-h"]):
