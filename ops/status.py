@@ -51,10 +51,10 @@ async def collect(settings: Settings, *, api_url: str | None, run: Run | None = 
 
 
 def _overload(status: InstallationStatus) -> str:
-    """How many processes there are for the processors of this host, if these are too few and something is late."""
+    """How many processes there are for the processors of this host, if these are too few and a server is too late."""
     late = any("TimeoutError" in state or "does not react" in state for state in status.servers.values())
     load, processors = os.getloadavg()[0], os.cpu_count() or 1
-    if load < OVERLOAD * processors or not (late or any(process.frozen or process.gone for process in status.processes)):
+    if load < OVERLOAD * processors or not late:
         return ""
     return f"{load:,.0f} processes run or wait for {processors} {'processor' if processors == 1 else 'processors'}"
 
