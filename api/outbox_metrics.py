@@ -4,6 +4,8 @@ import asyncio
 import socket
 import time
 
+import psycopg
+
 from schemas.diagnosis import postgres_health, secrets
 from schemas.outbox import clocks, heartbeats, metrics
 from schemas.postgres import backups
@@ -49,7 +51,13 @@ class OutboxMetrics:
 
     async def _read_outbox(self) -> list[str]:
         async with self._database.connection(queued=False) as conn:
-            writable = ["# TYPE stint_postgres_writable gauge", f"stint_postgres_writable {int(await self._is_writable(conn))}"]
+            refusal = await self._refusal_of_writes(conn)
+            writable = [
+                "# TYPE stint_postgres_writable gauge",
+                f"stint_postgres_writable {int(refusal is None)}",
+                "# TYPE stint_postgres_disk_full gauge",
+                f"stint_postgres_disk_full {int(isinstance(refusal, psycopg.errors.DiskFull))}",
+            ]
             backup = backups.lines(await backups.read(conn, max_age_days=self._settings.backup_max_age_days))
             held = self._settings.stint_held_seconds
             health = postgres_health.lines(await postgres_health.read(conn, held_most_seconds=held))
@@ -67,13 +75,14 @@ class OutboxMetrics:
         async with self._database.connection(queued=False) as conn:
             return blockers.lines(await blockers.read(conn))
 
-    async def _is_writable(self, conn: Connection) -> bool:
+    async def _refusal_of_writes(self, conn: Connection) -> Exception | None:
+        """Why Postgres stores no changes now; None: it does."""
         try:
             await check_writable(conn, disk=self._database.disk_was_full)
         except WRITES_REFUSED as error:
             self._database.note_refusal(error)
-            return False
-        return True
+            return error
+        return None
 
 
 async def problem_lines(conn: Connection, settings: Settings) -> list[str]:
@@ -89,6 +98,12 @@ async def problem_lines(conn: Connection, settings: Settings) -> list[str]:
         "SELECT count(*) FROM xero_connection WHERE tenant_id IS NOT NULL AND needs_reconnect_at IS NOT NULL"
     )
     refused = await conn.value("SELECT count(*) FROM time_bills WHERE xero_status = 'failed'")
+    unconnected = await conn.value(
+        """
+        SELECT count(*) FROM time_bills WHERE xero_status IN ('not_connected', 'withdrawing')
+          AND NOT EXISTS (SELECT FROM xero_connection WHERE tenant_id IS NOT NULL)
+        """
+    )
     return [
         "# TYPE stint_wrong_clocks gauge",
         f"stint_wrong_clocks {len(wrong)}",
@@ -100,4 +115,6 @@ async def problem_lines(conn: Connection, settings: Settings) -> list[str]:
         f"stint_xero_access_lost {of_xero}",
         "# TYPE stint_xero_refused_bills gauge",
         *([f"stint_xero_refused_bills {refused}"] if settings.xero_client_id is not None else []),
+        "# TYPE stint_xero_unconnected_bills gauge",
+        *([f"stint_xero_unconnected_bills {unconnected}"] if settings.xero_client_id is not None else []),
     ]

@@ -80,7 +80,8 @@ def test_a_full_disk_refuses_clearly_and_loses_nothing(
     if postgres.is_running():
         ready = admin.http.get("/health/ready")
         assert ready.status_code == 503 and ready.json()["problems"] == [DISK_FULL]
-        assert "stint_postgres_writable 0" in admin.http.get("/metrics").text
+        measured = admin.http.get("/metrics").text
+        assert "stint_postgres_writable 0" in measured and "stint_postgres_disk_full 1" in measured
         [finding] = json.loads(stint.command("doctor", "--json").stdout)
         # `./stint up` starts Postgres with a descriptor of its directory, which says nothing to a person
         assert finding["what"] == "Postgres has a full disk: no space is left."

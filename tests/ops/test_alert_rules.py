@@ -22,6 +22,7 @@ from schemas.outbox.dead_letters.unrecognized_messages import record_unrecognize
 from schemas.outbox.heartbeats import LateHandler, Report
 from schemas.postgres.connection import Connection
 from schemas.settings import Settings
+from schemas.xero.connection import NOT_CONNECTED
 from tests.outbox.rows import ACTOR, connected, message
 from tests.support import firm_rows
 from tests.support.installation import CHECKOUT, Installation, new_database
@@ -113,6 +114,11 @@ async def _refused_bill(conn: Connection) -> None:
     await firm_rows.bill(conn, rows, status="approved", xero_status="failed", xero_error="the project is closed")
 
 
+async def _bill_without_a_connection(conn: Connection) -> None:
+    rows = await firm_rows.firm(conn)
+    await firm_rows.bill(conn, rows, status="approved", xero_status="not_connected", xero_error=NOT_CONNECTED)
+
+
 _UNUSABLE = {name: {f"host of {name}": "unusable: b does not answer"} for name in ("RabbitMQ", "Postgres")}
 # by the section: what Postgres has in the outage
 IN_POSTGRES: dict[str, Outage] = {
@@ -141,6 +147,7 @@ IN_POSTGRES: dict[str, Outage] = {
     "Dead letters": _dead_letter,
     "Unrecognized messages": lambda conn: record_unrecognized(conn, queue="mail", reason="rejected", body=b"x"),
     "Xero and Slack": _no_access_to_xero,
+    "Xero is not connected": _bill_without_a_connection,
     "The database is of a newer version": _sql("INSERT INTO migrations (name) VALUES ('9999_later')"),
     "SECRET_KEY does not decrypt": _sql("UPDATE signing_keys SET private_pem = overlay(private_pem placing 'AAAA' from 40)"),
     "Xero or Slack does not answer": _problem("Slack", "unreachable"),
@@ -178,13 +185,15 @@ def in_the_process(healthy: Series) -> dict[str, tuple[Series, int]]:
     waits = next(name for name in healthy if name.startswith("stint_connection_waits{"))
     alive = [name for name in healthy if name.startswith("stint_alive{")]
     oldest = next(name for name in healthy if name.startswith("stint_oldest_due_seconds{"))
+    # no heartbeat can be written then, and what was due waits
+    refused = dict.fromkeys([*alive, "stint_postgres_writable"], 0.0) | {oldest: 200.0}
     connections = {"stint_postgres_connections": 99.0, "stint_postgres_connections_most": 100.0}
     return {
         "Postgres does not answer": ({"stint_postgres_up": 0}, 0),
         "API does not answer": ({'up{job="stint"}': 0}, 0),
         "API is not ready": ({waits: 3}, 0),
-        # no heartbeat can be written then, and what was due waits
-        "Postgres is read-only": (dict.fromkeys([*alive, "stint_postgres_writable"], 0.0) | {oldest: 200.0}, 0),
+        "Postgres is read-only": (refused, 0),
+        "Postgres has a full disk": (refused | {"stint_postgres_disk_full": 1}, 0),
         "Postgres is blocked": ({"stint_postgres_blocked_seconds": 16}, 0),
         "Connections of Postgres are running out": (connections, 0),
         "Transaction ids of Postgres are running out": ({"stint_postgres_transaction_ids_age": 1.1e9}, 0),
@@ -239,9 +248,8 @@ def test_each_alert_fires_in_its_outage_and_only_then(
     healthy, outages = asyncio.run(
         measured(new_database(database_url), stint.settings.model_copy(update={"xero_client_id": "an app"}))
     )
-    healthy |= {
-        name: value for name, value in process.items() if re.match("stint_(postgres_(up|writable)|connection|requests)", name)
-    }
+    of_the_process = re.compile("stint_(postgres_(up|writable|disk_full)|connection|requests)")
+    healthy |= {name: value for name, value in process.items() if of_the_process.match(name)}
     healthy |= {'up{job="stint"}': 1}
     healthy = {name: value for name, value in healthy.items() if "_bucket{" not in name and "_created" not in name}
     tests = [one_test("", healthy, {}, 0)]

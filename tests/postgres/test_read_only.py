@@ -101,7 +101,8 @@ def test_each_route_is_503_and_work_waits_while_postgres_is_read_only(stint: Ins
         [found] = doctor(stint)
         assert found["what"] == "Postgres is read-only: default_transaction_read_only is on (configuration file)."
         assert "Postgres  is read-only" in stint.command("status").stdout
-        assert "stint_postgres_writable 0" in given.client({}).get("/metrics").text
+        measured = given.client({}).get("/metrics").text
+        assert "stint_postgres_writable 0" in measured and "stint_postgres_disk_full 0" in measured
         eventually(lambda: "waiting for Postgres: ReadOnlySqlTransaction" in stint.log("work"))
         carry_out(found["do"], primary)
 

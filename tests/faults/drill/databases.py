@@ -145,11 +145,10 @@ BREAKAGES = [
     Breakage(
         "Postgres has a full disk",
         "Postgres has a full disk: no space is left",
-        "Postgres is read-only",
+        "Postgres has a full disk",
         "free space or enlarge the disk, and start Postgres if it has ended",
         _fill,
         _free_space,
-        section="Postgres has a full disk",
         left_out=lambda site: "" if site.disk else NOT_ROOT,
     ),
     Breakage(
