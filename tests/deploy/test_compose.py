@@ -70,7 +70,11 @@ def test_services_are_confined_and_can_be_scaled() -> None:
         assert service["mem_limit"] and service["pids_limit"] and "user" not in service, name
         if name != "api":
             assert "ports" not in service and "container_name" not in service, name
-    assert all("no-new-privileges:true" in service["security_opt"] for service in SERVICES.values())
+    for name, service in SERVICES.items():
+        assert "no-new-privileges:true" in service["security_opt"] and service["cap_drop"] == ["ALL"], name
+        assert service["mem_limit"] and service["cpus"] and service["pids_limit"], name
+    servers = {name: service["user"] for name, service in SERVICES.items() if name not in STINT}
+    assert servers == {"postgres": "postgres", "rabbitmq": "rabbitmq"}, "as root they would need capabilities"
     dockerfile = (CHECKOUT / "Dockerfile").read_text()
     assert re.search(r"^USER (?!root|0)", dockerfile, re.MULTILINE)
 
