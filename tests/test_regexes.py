@@ -62,8 +62,9 @@ EXPRESSIONS: dict[str, dict[str, str]] = {
     "schemas/postgres/sync_start.py": {"'[0-9]{1,15}": "fullmatch"},
     "schemas/setting_values.py": {"'https?": "fullmatch", "'([01]": "fullmatch", "'[,;\\\\s]": "split"},
     "schemas/slack/approvals/seen.py": {"'([A-Za-z0-9_-]{22})": "fullmatch"},
+    "schemas/slack/client_errors.py": {"'[0-9]{1,9}": "fullmatch"},
     "schemas/slack/client.py": {
-        "'[0-9]{1,9}": "fullmatch", "'[0-9]{1,12}": "fullmatch", "'v0=": "fullmatch", "re.escape(host)": "fullmatch",
+        "'[0-9]{1,12}": "fullmatch", "'v0=": "fullmatch", "re.escape(host)": "fullmatch",
     },
     "schemas/slack/reading/mrkdwn.py": {
         "'<([^": "sub", "'\\\\x00(": "sub", "'`(": "split",

@@ -213,6 +213,15 @@ async def of_customer(conn: Connection, customer_id: UUID) -> list[ChannelMappin
     return [ChannelMapping.from_json(row) for row in rows]
 
 
+async def mapped_ids(conn: Connection, channel_ids: list[str]) -> frozenset[str]:
+    """Those of the channels that have a mapping, by their ids in Slack."""
+    return frozenset(
+        await conn.values(
+            "SELECT channel_id FROM slack_channel_mappings WHERE channel_id = ANY(%s) AND deleted_at IS NULL", (channel_ids,)
+        )
+    )
+
+
 async def _customer_of(conn: Connection, mapping_id: UUID) -> UUID:
     customer_id: UUID | None = await conn.value(
         "SELECT customer_id FROM slack_channel_mappings WHERE id = %s AND deleted_at IS NULL", (mapping_id,)

@@ -24,7 +24,9 @@ from slack_sdk.web.async_slack_response import AsyncSlackResponse
 from schemas.email_addresses import in_ascii
 from schemas.errors import RetryAfter
 from schemas.settings import LOOPBACK, SLACK_API_URL, Settings, split_list
-from schemas.slack.access.words import CODES, MISSING_SCOPE, scope_names
+from schemas.slack.access.words import MISSING_SCOPE
+from schemas.slack.channels.listing import Channel, to_channels
+from schemas.slack.client_errors import RATE_LIMITED, from_response, retry_after_seconds
 from schemas.slack.client_errors import SlackAccessLost as SlackAccessLost
 from schemas.slack.client_errors import SlackRefused as SlackRefused
 from schemas.slack.client_errors import SlackUnavailable as SlackUnavailable
@@ -35,19 +37,11 @@ from schemas.slack.views import AnyBlocks
 SIGNATURE_SECONDS = 300  # as in Slack's verifier
 RESPONSE_URL_HOSTS = ("https://hooks.slack.com", "https://hooks.slack-gov.com")  # the second one of GovSlack
 METADATA_TYPE = "stint_message"  # `find_posted` finds Stint's own posts by metadata of this type
-MAX_RETRY_AFTER_SECONDS = 3600.0
 CLOCK_SKEW_SECONDS = 60.0
+CHANNEL_TYPES = "public_channel,private_channel"
+CHANNELS_A_CALL = 500  # Slack takes up to 999, and limits this method to about 20 calls a minute
+MOST_CHANNEL_CALLS = 10  # Slack leaves archived channels out of an answer after counting them, so an answer can be empty
 NO_OBJECT = "an answer that is no JSON object"
-RATE_LIMITED = "Slack limits the rate of calls"
-# the error codes of a fault inside Slack, not of a wrong request
-SERVER_ERRORS = {
-    "internal_error",
-    "fatal_error",
-    "service_unavailable",
-    "request_timeout",
-    "team_added_to_org",
-    "unknown_error",
-}
 EMAIL_SCOPE = "users:read.email"
 USER_NOT_FOUND = {"user_not_found", "users_not_found", "user_not_visible"}
 
@@ -198,6 +192,32 @@ class Slack:
                 return str(message.get("ts"))
         return None
 
+    async def channels(self, *, most: int, seconds: float) -> list[Channel] | None:
+        """The channels that are not archived: public ones, and private ones that the app is in. None: there are more than
+        `most`, or Slack lists them in too many parts. `seconds` is for all calls together."""
+        return await _with_deadline(self._all_channels(most, seconds), seconds)  # type: ignore[no-any-return]
+
+    async def _all_channels(self, most: int, seconds: float) -> list[Channel] | None:
+        found, cursor = dict[str, Channel](), None
+        for _ in range(MOST_CHANNEL_CALLS):
+            answer = await self._call(
+                self._client.conversations_list,
+                seconds,
+                types=CHANNEL_TYPES,
+                exclude_archived=True,
+                limit=CHANNELS_A_CALL,
+                cursor=cursor,
+            )
+            if not isinstance(listed := answer.get("channels"), list):
+                raise SlackUnavailable("an answer without channels")
+            found |= {channel.id: channel for channel in to_channels(listed)}
+            if len(found) > most:
+                return None
+            cursor = _object(answer, "response_metadata").get("next_cursor")
+            if not isinstance(cursor, str) or not cursor:
+                return [*found.values()]
+        return None
+
     async def respond(self, response_url: str, content: dict[str, Any], *, seconds: float) -> None:
         """Answers a command or a button at the response_url of its request. Posts only to Slack's URLs and follows no
         redirect."""
@@ -209,7 +229,7 @@ class Slack:
                 response_url, json=content, allow_redirects=False, proxy=self._client.proxy
             ) as answer:
                 if answer.status == 429:
-                    raise RetryAfter(_retry_after(answer.headers), RATE_LIMITED)
+                    raise RetryAfter(retry_after_seconds(answer.headers), RATE_LIMITED)
                 return answer.status
 
         status = await _with_deadline(post(), seconds)
@@ -229,27 +249,12 @@ class Slack:
         try:
             answer: AsyncSlackResponse = await _with_deadline(method(**arguments), seconds)
         except SlackApiError as error:
-            raise _to_exception(error, method.__name__.replace("_", ".", 1)) from error
+            raise from_response(error.response, method.__name__.replace("_", ".", 1)) from error
         except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:  # of the SDK, for such an answer
             raise SlackUnavailable(NO_OBJECT) from error
         if not isinstance(answer.data, dict):
             raise SlackUnavailable(NO_OBJECT)
         return answer
-
-
-def _to_exception(error: SlackApiError, method: str) -> Exception:
-    response = error.response
-    status = int(getattr(response, "status_code", 0) or getattr(response, "status", 0))
-    if status == 429:
-        return RetryAfter(_retry_after(response.headers), RATE_LIMITED)
-    data = getattr(response, "data", None)
-    code = str(data.get("error")) if isinstance(data, dict) and data.get("error") else ""
-    if status >= 500 or not code or code in SERVER_ERRORS:
-        return SlackUnavailable(code or f"status {status}", answered=bool(code) or status >= 500)
-    if code in CODES:
-        needed = data.get("needed") if isinstance(data, dict) else None
-        return SlackAccessLost(code, method=method, needed=scope_names(needed))
-    return RetryAfter(30, RATE_LIMITED) if code == "ratelimited" else SlackRefused(code)
 
 
 def _granted(answer: AsyncSlackResponse) -> set[str]:
@@ -274,11 +279,6 @@ def _object(parent: Any, name: str) -> dict[str, Any]:
     """The object of that name in an answer; an empty one if there is none."""
     value = parent.get(name) if isinstance(parent, dict) else None
     return value if isinstance(value, dict) else {}
-
-
-def _retry_after(headers: Any) -> float:
-    text = str(headers.get("Retry-After", ""))
-    return min(max(float(text), 1.0), MAX_RETRY_AFTER_SECONDS) if re.fullmatch(r"[0-9]{1,9}", text) else 30.0
 
 
 def _to_profile(user: Any, slack_id: str, team: str) -> Profile:

@@ -1,7 +1,22 @@
 """How a call of Slack's Web API fails."""
 
-from schemas.errors import ServerFailed
-from schemas.slack.access.words import words
+import re
+from typing import Any
+
+from schemas.errors import RetryAfter, ServerFailed
+from schemas.slack.access.words import CODES, scope_names, words
+
+MAX_RETRY_AFTER_SECONDS = 3600.0
+RATE_LIMITED = "Slack limits the rate of calls"
+# the error codes of a fault inside Slack, not of a wrong request
+SERVER_ERRORS = {
+    "internal_error",
+    "fatal_error",
+    "service_unavailable",
+    "request_timeout",
+    "team_added_to_org",
+    "unknown_error",
+}
 
 
 class SlackRefused(Exception):
@@ -35,3 +50,24 @@ class SlackUnavailable(ServerFailed):
     def __init__(self, why: str, *, not_sent: bool = False, answered: bool = False) -> None:
         super().__init__(f"Slack is unavailable: {why}")
         self.not_sent, self.answered = not_sent, answered
+
+
+def from_response(response: Any, method: str) -> Exception:
+    """The exception for an answer of the Web API that is an error, or that the SDK takes for one."""
+    status = int(getattr(response, "status_code", 0) or getattr(response, "status", 0))
+    if status == 429:
+        return RetryAfter(retry_after_seconds(response.headers), RATE_LIMITED)
+    data = getattr(response, "data", None)
+    code = str(data.get("error")) if isinstance(data, dict) and data.get("error") else ""
+    if status >= 500 or not code or code in SERVER_ERRORS:
+        return SlackUnavailable(code or f"status {status}", answered=bool(code) or status >= 500)
+    if code in CODES:
+        needed = data.get("needed") if isinstance(data, dict) else None
+        return SlackAccessLost(code, method=method, needed=scope_names(needed))
+    return RetryAfter(30, RATE_LIMITED) if code == "ratelimited" else SlackRefused(code)
+
+
+def retry_after_seconds(headers: Any) -> float:
+    """How long Slack asks to wait: 30 seconds if its answer does not name a number, and never longer than an hour."""
+    text = str(headers.get("Retry-After", ""))
+    return min(max(float(text), 1.0), MAX_RETRY_AFTER_SECONDS) if re.fullmatch(r"[0-9]{1,9}", text) else 30.0

@@ -65,6 +65,7 @@ TABLE: dict[str, RouteCase] = {
     ),
     "POST /console/customers/{customer_id}/tasks/{task_id}/status": internal_users(422).with_body(status="open", version="999"),
     "GET /console/customers/{customer_id}/mappings": internal_users(),
+    "GET /console/customers/{customer_id}/mappings/channels": internal_users(),
     "POST /console/customers/{customer_id}/mappings/channels": internal_users(422).with_body(channel_id="c", channel_name="x"),
     "GET /console/customers/{customer_id}/mappings/channels/{mapping_id}": internal_users(),
     "POST /console/customers/{customer_id}/mappings/channels/{mapping_id}": internal_users(422).with_body(

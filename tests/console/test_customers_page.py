@@ -249,7 +249,8 @@ def test_channels_are_added_changed_and_removed(given: Given, browsers: Browsers
     browser, admin = browsers.person(), given.admin()
     customer, channel_id = given.customer(admin), f"C{given.new_id()[:8].upper()}"
     page = path(customer, "/mappings")
-    add = form(browser.get(page), f"{page}/channels")
+    assert browser.get(page).html.one("a", href=f"{page}/channels").text == "Add a channel"
+    add = form(browser.get(f"{page}/channels"), f"{page}/channels")
     assert browser.submit(add, {"channel_id": "#acme"}).errors.keys() == {"channel_id", "channel_name"}
     added = browser.submit(add, {"channel_id": channel_id, "channel_name": "acme"})
     assert "#acme belongs to this customer now." in flash(added)

@@ -60,6 +60,34 @@ def test_blocks_have_slacks_limits(slack: SlackSandbox) -> None:
     assert ask(slack, "chat.postMessage", channel=channel, text="a", blocks=[text])["ok"] is True
 
 
+def test_channels_are_listed_in_pages_by_their_kind(slack: SlackSandbox) -> None:
+    slack.reset()
+    public, old, private = slack.channel("a"), slack.channel("b", archived=True), slack.channel("c", private=True)
+    foreign = slack.channel("d", private=True, member=False)
+    both = {"types": "public_channel,private_channel"}
+
+    def ids(**arguments: Any) -> tuple[list[str], str]:
+        answer = ask(slack, "conversations.list", **arguments)
+        return [channel["id"] for channel in answer["channels"]], answer["response_metadata"]["next_cursor"]
+
+    assert ids() == ([public, old], "")
+    assert ids(**both) == ([public, old, private], "") and foreign not in ids(**both)[0]
+    first, cursor = ids(**both, limit=2, exclude_archived=True)
+    assert first == [public] and ids(**both, limit=2, exclude_archived=True, cursor=cursor) == ([private], "")
+    for wrong, error in (
+        ({"limit": 1000}, "invalid_limit"),
+        ({"cursor": "?"}, "invalid_cursor"),
+        ({"types": "other"}, "invalid_types"),
+    ):
+        assert ask(slack, "conversations.list", **wrong)["error"] == error
+    slack.configure(scopes=["channels:read"])
+    refused = ask(slack, "conversations.list", **both)
+    assert (refused["error"], refused["needed"]) == ("missing_scope", "groups:read")
+    slack.configure(scopes=None, organization="E0ORG")
+    assert ask(slack, "conversations.list")["error"] == "missing_argument"
+    slack.reset()
+
+
 def test_a_response_url_is_good_for_five_answers(slack: SlackSandbox) -> None:
     path = new_hook()
     answers = [httpx2.post(slack.url + path, json={"text": "a"}).status_code for _ in range(6)]

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from ops.sandbox.slack import requests
-from ops.sandbox.slack.workspace import check_message
+from ops.sandbox.slack.checks import check_message
 from schemas.messages import TellRejection
 from schemas.postgres.connection import Connection
 from schemas.slack.approvals import blocks as approval_blocks

@@ -11,7 +11,7 @@ from slack_sdk.models.blocks import Block
 from api.slack import subcommands
 from api.slack.responder import Responder
 from api.slack.subcommands import Answer, Context
-from ops.sandbox.slack.workspace import check_message
+from ops.sandbox.slack.checks import check_message
 from schemas.postgres.connection import Connection
 from schemas.settings import Settings
 from schemas.slack import views

@@ -10,7 +10,7 @@ import pytest
 from slack_sdk.models.blocks import Block
 from slack_sdk.models.views import View
 
-from ops.sandbox.slack.workspace import check_home
+from ops.sandbox.slack.checks import check_home
 from schemas.identity.work_calendar import WorkCalendar
 from schemas.slack.approvals.pending import PendingBill
 from schemas.slack.home import gaps, view

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from ops.sandbox.slack.workspace import check_message
+from ops.sandbox.slack.checks import check_message
 from schemas.identity import working_hours
 from schemas.identity.users import User
 from schemas.identity.working_hours import WorkingHoursChange

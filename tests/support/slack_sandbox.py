@@ -10,9 +10,10 @@ from typing import Any
 import httpx2
 
 from ops.sandbox.slack import requests
+from ops.sandbox.slack.checks import check_message
 from ops.sandbox.slack.requests import SignedRequest
 from ops.sandbox.slack.stand_in import environment
-from ops.sandbox.slack.workspace import check_message, new_hook, new_trigger
+from ops.sandbox.slack.workspace import new_hook, new_trigger
 from tests.support.fork_server import Process
 from tests.support.installation import Installation, eventually, free_port, start_stand_in
 
@@ -95,11 +96,16 @@ class SlackSandbox:
     def reset(self) -> None:
         self._request("DELETE", "")
 
-    def channel(self, name: str = "general") -> str:
-        """Creates a channel with the app, and returns its id."""
+    def channel(self, name: str = "general", **more: bool) -> str:
+        """Creates a channel, with the app in it unless `member=False`, and returns its id."""
         channel_id = f"C{secrets.token_hex(5).upper()}"
-        self._request("POST", "channels", {"id": channel_id, "name": name})
+        self._request("POST", "channels", {"id": channel_id, "name": name, **more})
         return channel_id
+
+    def channels(self, count: int) -> None:
+        """Creates many channels by one request."""
+        many = [{"id": f"C{number:07}", "name": f"channel-{number}"} for number in range(count)]
+        self._request("POST", "channels", {"many": many})
 
     def user(self, email: str | None, **more: Any) -> str:
         user: Json = self._request("POST", "users", {"email": email, **more})

@@ -1,4 +1,4 @@
-"""Which Slack channels belong to a customer. The page also shows the customer's mapping to Xero (`xero.py`)."""
+"""Which Slack channels belong to a customer (`slack.py` adds one), and the customer's mapping to Xero (`xero.py`)."""
 
 from typing import Any
 from uuid import UUID
@@ -23,20 +23,12 @@ from api.console.pages import page, redirect
 from api.dependencies import ApiRequest
 from schemas.base import Name
 from schemas.customers import channel_mappings
-from schemas.customers.channel_mappings import ChannelId, ChannelMapping, ChannelMappingChange, NewChannelMapping
+from schemas.customers.channel_mappings import ChannelMapping, ChannelMappingChange
 from schemas.errors import NotFound
 from schemas.postgres.connection import Connection
 from schemas.xero import choices
 
 PATH = f"{BASE}/{{customer_id:str}}/mappings"
-
-
-class NewChannelForm(FormModel):
-    """A channel that belongs to the customer from now on."""
-
-    channel_id: ChannelId
-    channel_name: Name
-    pillar_id: UUID | None = None
 
 
 class ChannelForm(FormModel):
@@ -52,28 +44,13 @@ class ChannelForm(FormModel):
 @get(PATH, guards=[require_internal])
 async def show_mappings(request: ApiRequest, customer_id: FromPath[UUID]) -> Response[bytes]:
     """The mapping to Xero as it is stored, and the channels."""
-    return await _mappings_page(request, customer_id, Form())
-
-
-@post(f"{PATH}/channels", guards=[require_internal], status_code=303)
-async def add_channel(request: ApiRequest, customer_id: FromPath[UUID]) -> Response[bytes]:
-    """Assigns a channel to the customer."""
-    form = await read_form(request, NewChannelForm)
-    if form.value is not None:
-        sent = form.value
-        body = NewChannelMapping.model_validate(
-            {
-                "channelId": sent.channel_id,
-                "channelName": sent.channel_name,
-                "customerId": customer_id,
-                "pillarId": sent.pillar_id,
-            }
-        )
-        with form.catching():
-            async with request.database.transaction() as conn:
-                made = await channel_mappings.create(conn, body)
-            return redirect(customer_path(customer_id, "/mappings"), f"#{made.channel_name} belongs to this customer now.")
-    return await _mappings_page(request, customer_id, form, status=422)
+    async with request.database.connection() as conn:
+        customer = await read_customer(conn, customer_id, request.user)
+        pillars = await read_pillars(conn, customer_id, request.user)
+        channels = await channel_mappings.of_customer(conn, customer_id)
+        names = await choices.names_of(conn, [customer.xero_project_id, *(pillar.xero_task_id for pillar in pillars)])
+    values: dict[str, Any] = {"customer": customer, "pillars": pillars, "channels": channels, "names": names}
+    return page(request, "customers/mappings.html", **values)
 
 
 @get(f"{PATH}/channels/{{mapping_id:str}}", guards=[require_internal])
@@ -118,20 +95,6 @@ async def _read_channel(conn: Connection, customer_id: UUID, mapping_id: UUID) -
         if mapping.id == mapping_id:
             return mapping
     raise NotFound("This customer has no such channel; it may have moved to another one.")
-
-
-async def _mappings_page(
-    request: ApiRequest, customer_id: UUID, form: Form[NewChannelForm], *, status: int = 200
-) -> Response[bytes]:
-    async with request.database.connection() as conn:
-        customer = await read_customer(conn, customer_id, request.user, form)
-        pillars = await read_pillars(conn, customer_id, request.user)
-        channels = await channel_mappings.of_customer(conn, customer_id)
-        names = await choices.names_of(conn, [customer.xero_project_id, *(pillar.xero_task_id for pillar in pillars)])
-    values: dict[str, Any] = {"customer": customer, "pillars": pillars, "channels": channels, "names": names}
-    values["pillar_choices"] = pillar_choices(pillars)
-    has_slack = request.settings.slack_bot_token is not None
-    return page(request, "customers/mappings.html", status=status, form=form, has_slack=has_slack, **values)
 
 
 async def _channel_page(

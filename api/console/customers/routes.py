@@ -2,7 +2,7 @@
 
 from litestar.handlers import HTTPRouteHandler
 
-from api.console.customers import details, listing, mappings, people, pillars, tasks, xero
+from api.console.customers import details, listing, mappings, people, pillars, slack, tasks, xero
 
 CUSTOMER_ROUTES: list[tuple[str, str, HTTPRouteHandler]] = [
     ("GET", "/console/customers", listing.show_customers),
@@ -26,7 +26,8 @@ CUSTOMER_ROUTES: list[tuple[str, str, HTTPRouteHandler]] = [
     ("POST", "/console/customers/{customer_id:str}/tasks/{task_id:str}", tasks.change_task),
     ("POST", "/console/customers/{customer_id:str}/tasks/{task_id:str}/status", tasks.set_status),
     ("GET", "/console/customers/{customer_id:str}/mappings", mappings.show_mappings),
-    ("POST", "/console/customers/{customer_id:str}/mappings/channels", mappings.add_channel),
+    ("GET", "/console/customers/{customer_id:str}/mappings/channels", slack.show_choices),
+    ("POST", "/console/customers/{customer_id:str}/mappings/channels", slack.add_channel),
     ("GET", "/console/customers/{customer_id:str}/mappings/channels/{mapping_id:str}", mappings.show_channel),
     ("POST", "/console/customers/{customer_id:str}/mappings/channels/{mapping_id:str}", mappings.change_channel),
     ("POST", "/console/customers/{customer_id:str}/mappings/channels/{mapping_id:str}/delete", mappings.delete_channel),

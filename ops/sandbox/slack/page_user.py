@@ -39,7 +39,8 @@ class PageUser:
         user = self.user = self._user(form.get("email") or self.email)
         self.email = self.workspace.users[user]["profile"].get("email", self.email)
         channel = form.get("channel") or CHANNEL
-        self.workspace.channels.setdefault(channel, channel)
+        if channel not in self.workspace.channels:
+            self.workspace.add_channel({"id": channel, "name": channel.lower()})
         match form.get("do"):
             case "type":
                 await self._type(form.get("text", ""), user, channel)

@@ -7,7 +7,8 @@ The workspace is T0SANDBOX; workspace.py has its token and its signing secret. T
 logged or faulty (server.py has those of every stand-in):
 
     POST   /sandbox/users      {"email", "id"?, "bot"?, "deleted"?, "teamId"?, "teams"?, "enterpriseId"?, "tz"?}: the user
-    POST   /sandbox/channels   {"id", "name"?}: the app is in that channel
+    POST   /sandbox/channels   {"id", "name"?, "private"?, "archived"?, "member"?}: with the app, unless "member" is false; or
+                               {"many": [such channels]}
     GET    /sandbox/views      the modals in their present state
     GET    /sandbox/homes      the App Home of each user who has one: {user id: view}
     GET    /sandbox/messages   the posted messages: {channel, text, blocks, metadata, ts, at}
@@ -88,7 +89,8 @@ class Slack(StandIn):
             case "POST", ["users"]:
                 return Response.json(201, workspace.add_user(body))
             case "POST", ["channels"]:
-                workspace.channels[body["id"]] = body.get("name", "general")
+                for channel in body.get("many", [body]):
+                    workspace.add_channel(channel)
             case "GET", ["views"]:
                 return Response.json(200, list(workspace.views.values()))
             case "GET", ["homes"]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ops.sandbox.http import Request, Response
+from ops.sandbox.slack import channels
+from ops.sandbox.slack.checks import Refused, check_home, check_message, check_texts, check_view
 
 Json = dict[str, Any]
 
@@ -17,10 +19,6 @@ BOT_TOKEN = "xoxb-not-a-token-of-anyone"  # noqa: S105 - it is valid only for th
 SIGNING_SECRET = "not-a-secret-of-anyone"  # noqa: S105
 TRIGGER_SECONDS = 3.0
 HOOKS, HOOK_SECONDS, HOOK_USES = "/commands/", 1800.0, 5
-MAX_BLOCKS, MAX_ELEMENTS, MAX_VALUE = 50, 25, 2_000  # Slack's limits of a message
-MAX_BLOCKS_LENGTH = 12_000  # Slack documents no limit of all blocks together, and refuses longer ones
-MAX_HOME_LENGTH = 250_000
-LONGEST = {"title": 24, "submit": 24, "close": 24}
 
 
 SETTINGS: Json = {
@@ -36,16 +34,12 @@ SETTINGS: Json = {
 }
 
 
-class Refused(Exception):
-    """An error answer of Slack: `{"ok": false, "error": …}`."""
-
-
 @dataclass
 class Workspace:
     """One workspace with one app in it."""
 
     users: dict[str, Json] = field(default_factory=dict)
-    channels: dict[str, str] = field(default_factory=dict)  # those with the app in them, by id
+    channels: dict[str, Json] = field(default_factory=dict)  # by id, as Slack describes them
     used: set[str] = field(default_factory=set)  # triggers
     uses: Counter[str] = field(default_factory=Counter)  # of response URLs, by path
     views: dict[str, Json] = field(default_factory=dict)
@@ -73,6 +67,9 @@ class Workspace:
         self.users[user["id"]] = user
         return user
 
+    def add_channel(self, body: Mapping[str, Any]) -> None:
+        self.channels[body["id"]] = channels.described(body)
+
     # the Web API
 
     def answer(self, request: Request) -> Response:
@@ -88,7 +85,7 @@ class Workspace:
             named = {"X_OAuth_Scopes": ",".join(scopes)} if (scopes := self.settings["scopes"]) is not None else {}
             return Response.json(200, {"ok": True, **method(self, _arguments(request))}, **named)
         except Refused as error:
-            return Response.json(200, {"ok": False, "error": str(error)})
+            return Response.json(200, {"ok": False, "error": str(error), **error.more})
         except RateLimited as error:
             return Response.json(429, {"ok": False, "error": "ratelimited"}, Retry_After=str(error.seconds))
         except (KeyError, TypeError, ValueError) as error:
@@ -140,7 +137,7 @@ class Workspace:
             raise Refused("exchanged_trigger_id")
         if age(trigger_id) > TRIGGER_SECONDS:
             raise Refused("expired_trigger_id")
-        _check_view(arguments["view"])
+        check_view(arguments["view"])
         self.used.add(trigger_id)
         view: Json = {"id": f"V{secrets.token_hex(5).upper()}", "team_id": TEAM_ID, "state": {"values": {}}, "at": time.time()}
         view |= arguments["view"]
@@ -151,7 +148,7 @@ class Workspace:
         view = self.views.get(arguments["view_id"])
         if view is None:
             raise Refused("not_found")
-        _check_view(arguments["view"])
+        check_view(arguments["view"])
         view.update({"private_metadata": "", "callback_id": "", "submit": None} | arguments["view"])
         return {"view": view}
 
@@ -190,7 +187,7 @@ class Workspace:
         if arguments["source"] not in ("composer", "conversations_history"):
             raise Refused("invalid_source")
         for preview in arguments["unfurls"].values():
-            _check_texts(preview["blocks"])
+            check_texts(preview["blocks"])
         self.unfurls.append({name: arguments[name] for name in ("unfurl_id", "source", "unfurls")})
         return {}
 
@@ -202,6 +199,11 @@ class Workspace:
         since = float(arguments.get("oldest", 0))
         found = [row for row in self.messages if row["channel"] == arguments["channel"] and float(row["ts"]) >= since]
         return {"messages": found[::-1]}
+
+    def conversations_list(self, arguments: Json) -> Json:
+        if self.settings["organization"] and "team_id" not in arguments:
+            raise Refused("missing_argument")
+        return channels.page(list(self.channels.values()), arguments, scopes=self.settings["scopes"])
 
 
 class RateLimited(Exception):
@@ -222,6 +224,7 @@ METHODS = {
     "chat.postMessage": Workspace.chat_post_message,
     "chat.unfurl": Workspace.chat_unfurl,
     "conversations.history": Workspace.conversations_history,
+    "conversations.list": Workspace.conversations_list,
 }
 
 
@@ -251,47 +254,3 @@ def _arguments(request: Request) -> Json:
         if name in form:
             form[name] = json.loads(form[name])
     return {**request.query, **form}
-
-
-def _check_view(view: Json) -> None:
-    """Refuses a modal that Slack would refuse, for errors that Stint could make."""
-    for name, longest in LONGEST.items():
-        if view.get(name) is not None and len(view[name]["text"]) > longest:
-            raise Refused("invalid_arguments")
-    inputs = any(block["type"] == "input" for block in view["blocks"])
-    if view["type"] != "modal" or "title" not in view or (inputs and not view.get("submit")):
-        raise Refused("invalid_arguments")
-    if len(view.get("private_metadata", "")) > 3000 or not 1 <= len(view["blocks"]) <= 100:
-        raise Refused("invalid_arguments")
-    _check_texts(view["blocks"])
-
-
-def check_home(view: Json) -> None:
-    """Refuses the view of an App Home that Slack would refuse."""
-    if view["type"] != "home" or not 1 <= len(view["blocks"]) <= 100:
-        raise Refused("invalid_arguments")
-    if len(json.dumps(view)) > MAX_HOME_LENGTH:
-        raise Refused("view_too_large")
-    _check_texts(view["blocks"])
-
-
-def check_message(blocks: list[Json]) -> None:
-    """Refuses the blocks of a message that Slack would refuse."""
-    if len(blocks) > MAX_BLOCKS or any(len(block.get("elements", ())) > MAX_ELEMENTS for block in blocks):
-        raise Refused("invalid_blocks")
-    if len(json.dumps(blocks)) > MAX_BLOCKS_LENGTH:
-        raise Refused("msg_blocks_too_long")
-    _check_texts(blocks)
-
-
-def _check_texts(value: Any) -> None:
-    if isinstance(value, list):
-        for item in value:
-            _check_texts(item)
-    elif isinstance(value, dict):
-        if value.get("type") in ("plain_text", "mrkdwn") and not 1 <= len(value["text"]) <= 3000:
-            raise Refused("invalid_blocks")
-        if "value" in value and "text" in value and (len(value["text"]["text"]) > 75 or len(value["value"]) > MAX_VALUE):
-            raise Refused("invalid_blocks")
-        for item in value.values():
-            _check_texts(item)

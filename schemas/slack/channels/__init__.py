@@ -1,0 +1,1 @@
+"""The channels that Slack lists now, for people to choose from."""
