@@ -50,7 +50,7 @@ OTHER_NAMES = {
     "xero.status", "xero.error", "xero.waitingFor", "xero.inXero", "xero.accepted", "views.open", "users.info", "stint.events",
     "task.put", "timer.start", "timer.stop", "entry.put", "entry.patch", "entry.delete", "entry.notes", "public.pem", "ca.key",
 }  # fmt: skip
-FILES = ("py", "conf", "md", "sql", "json", "toml", "lock", "yaml", "html")
+FILES = ("py", "conf", "cfg", "md", "sql", "json", "toml", "lock", "yaml", "html")
 # Variables that have the same name everywhere, by their class.
 VARIABLES = {"conn": "Connection", "database": "Database", "given": "Given", "own": "Installation", "call": "ExternalCall"}
 
