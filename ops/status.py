@@ -136,7 +136,9 @@ def as_json(status: InstallationStatus) -> dict[str, Any]:
         "servers": status.servers,
         "cures": status.cures,
         "queues": [queue.model_dump(mode="json") for queue in status.queues],
-        "processes": [process.model_dump(mode="json") for process in status.processes],
+        "processes": [
+            process.model_dump(mode="json") | {"takesMessages": process.takes_messages} for process in status.processes
+        ],
         "deadLetters": status.dead,
         "groups": status.groups,
         "unrecognizedMessages": status.unrecognized,

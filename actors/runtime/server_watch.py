@@ -1,9 +1,10 @@
 """Watches servers for the heartbeats of relays and workers.
 
 RabbitMQ, on a connection of its own: an alarm is known only to those who publish, and a relay may have nothing to publish for
-hours. The mail server: at the start of a worker, and again and again while it cannot be used. Xero and Slack: after
-a call without an answer, until they answer. Each host of AMQP_URL and DATABASE_URL, if there are several: those that
-Stint does not use now are needed when another one is lost. Certificates: some times an hour.
+hours. Workers watch it, too: one may be cut off from it while relays are not. The mail server: at the start of a worker, and
+again and again while it cannot be used. Xero and Slack: after a call without an answer, until they answer. Each host of
+AMQP_URL and DATABASE_URL, if there are several: those that Stint does not use now are needed when another one is lost.
+Certificates: some times an hour.
 """
 
 import asyncio
@@ -39,8 +40,8 @@ CALL_SECONDS = 5.0  # until Xero or Slack has answered
 
 @dataclass
 class BrokerState:
-    """What a relay knows of RabbitMQ. `watched`: by the connection that watches it; `unconfirmed`: by the one that publishes,
-    which is given up if a queue confirms nothing."""
+    """What a relay or worker knows of RabbitMQ. `watched`: by the connection that watches it; `unconfirmed`: by the one of a
+    relay that publishes, which is given up if a queue confirms nothing."""
 
     watched: Problem | None = None
     unconfirmed: Problem | None = None

@@ -12,9 +12,9 @@ from uuid import UUID
 
 import dramatiq
 import pika
-import pika.exceptions
 from dramatiq.broker import Broker, MessageProxy
 from dramatiq.common import xq_name
+from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from actors.runtime import server_watch
 from actors.runtime.attempts import AttemptRunner
@@ -26,6 +26,7 @@ from schemas.messages import MODELS
 from schemas.outbox.heartbeats import GOODBYE_SECONDS, Report, say_goodbye
 from schemas.postgres.readiness import wait_for_database
 from schemas.rabbitmq.hosts import hosts_of
+from schemas.rabbitmq.problems import lost
 from schemas.settings import Settings
 from schemas.starting import report_ready
 
@@ -55,6 +56,9 @@ class WorkerProcess:
         self._settings, self._queues = settings, queues
         self.stopping = threading.Event()
         self._ended: Future[None] = Future()
+        self._beating = threading.Thread(target=lambda: asyncio.run(self._beat()), daemon=True)
+        self._rabbitmq = server_watch.BrokerState()
+        self._waits_for: dict[str, str] = {}  # why it consumes nothing yet, as in `Report.problems`
         self._local = threading.local()
         self._runners: list[AttemptRunner] = []
         self._current = _CurrentMessage()
@@ -89,11 +93,13 @@ class WorkerProcess:
         """Runs until SIGTERM or SIGINT (returns 0), or until a thread is dead or stuck (returns 1: restart the process)."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stopping.set())
-        if not (asyncio.run(wait_for_database(self._settings, self.stopping.is_set)) and self._wait_for_queues()):
+        if not asyncio.run(wait_for_database(self._settings, self.stopping.is_set)):
+            return 0
+        if not self._wait_for_queues():
+            self._say_goodbye()
             return 0
         self._worker.start()
-        beating = threading.Thread(target=asyncio.run, args=(self._beat(),), daemon=True)
-        beating.start()
+        self._start_beating()
         report_ready()
         logger.info("working on %s", ", ".join(sorted(self._queues)))
         healthy = True
@@ -108,9 +114,17 @@ class WorkerProcess:
         self._broker.close()
         if not healthy:
             return 1
-        self._ended.set_result(None)
-        beating.join(GOODBYE_SECONDS + 1)
+        self._say_goodbye()
         return 0
+
+    def _start_beating(self) -> None:
+        if self._beating.ident is None:
+            self._beating.start()
+
+    def _say_goodbye(self) -> None:
+        self._ended.set_result(None)
+        if self._beating.ident is not None:
+            self._beating.join(GOODBYE_SECONDS + 1)
 
     async def _beat(self) -> None:
         """Sends heartbeats, and watches the servers that this worker calls. Records its end when the worker has ended."""
@@ -126,17 +140,24 @@ class WorkerProcess:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(stay_alive())
             tasks.create_task(beat(self._settings, kind="work", queues=sorted(self._queues), report=self._report))
+            tasks.create_task(server_watch.watch_broker(self._settings.broker_url, self._rabbitmq))
             tasks.create_task(server_watch.watch_calls(self._settings))
             if "mail" in self._queues and (url := self._settings.smtp_url) is not None:
                 tasks.create_task(server_watch.watch_mail(url.get_secret_value(), server_watch.mail_state))
 
     def _report(self) -> Report:
         late = [handler for runner in list(self._runners) if (handler := runner.late_handler()) is not None]
-        problem = server_watch.mail_state.problem
-        return Report(late_handlers=late, problems=server_watch.calls | ({"mail": problem} if problem else {}))
+        problems = server_watch.calls | self._waits_for
+        if mail := server_watch.mail_state.problem:
+            problems["mail"] = mail
+        rabbitmq = self._rabbitmq.problem
+        if rabbitmq is not None and rabbitmq.code != "blocked":  # an alarm stops those who publish; relays report it
+            problems["RabbitMQ"] = str(rabbitmq)
+        return Report(late_handlers=late, problems=problems)
 
     def _wait_for_queues(self) -> bool:
-        """True once the relay has declared the queues; False if the process is stopped before that."""
+        """True once the relay has declared the queues; False if the process is stopped before that. A worker that has to wait
+        for them sends heartbeats that say why."""
         logged = False
         while not self.stopping.is_set():
             try:
@@ -145,8 +166,14 @@ class WorkerProcess:
                     for queue in self._queues:
                         channel.queue_declare(queue, passive=True)
                         channel.queue_declare(xq_name(queue), passive=True)
+                self._waits_for = {}
                 return True
-            except (pika.exceptions.AMQPError, OSError) as error:
+            except (AMQPError, OSError) as error:
+                if isinstance(error, ChannelClosedByBroker):
+                    self._waits_for = {"queues": f"missing: {error.reply_text}"}
+                else:
+                    self._waits_for = {"RabbitMQ": str(lost(error).problem)}
+                self._start_beating()
                 if not logged:
                     logger.info("waiting for RabbitMQ and for the relay to declare the queues: %s", type(error).__name__)
                     logged = True

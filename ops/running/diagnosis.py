@@ -145,9 +145,6 @@ def _queues(status: Json) -> str:
 
 
 def _alive(status: Json, kind: str, queue: str | None = None) -> list[Json]:
-    """The living processes of that kind; with `queue`, only those that serve it."""
-    return [
-        each
-        for each in status["processes"]
-        if each["alive"] and each["kind"] == kind and (queue is None or queue in each["queues"])
-    ]
+    """The living processes of that kind; with `queue`, only those that take its messages."""
+    alive = [each for each in status["processes"] if each["alive"] and each["kind"] == kind]
+    return alive if queue is None else [each for each in alive if queue in each["queues"] and each.get("takesMessages", True)]

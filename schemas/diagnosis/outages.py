@@ -120,6 +120,10 @@ async def _find(conn: Connection) -> tuple[dict[str, str], set[str]]:
     for what, kind, queue_name, beginning in expected:
         if status.alive(kind, queue_name):
             up.add(what)
+        elif queue_name is not None and (waiting := status.waiting(queue_name)):
+            # why they cannot use RabbitMQ is told below, and that no relay declares their queues is told above
+            if "relay" in up and all("queues" in process.problems for process in waiting):
+                down[what] = words(f"No worker takes messages of the queue {queue_name}:")
         elif any(process.kind == kind and (queue_name is None or queue_name in process.queues) for process in processes):
             down[what] = words(beginning)
     if "RabbitMQ" in with_reports(status):

@@ -3,6 +3,7 @@
 from schemas.diagnosis.finding import Finding
 from schemas.diagnosis.status import InstallationStatus
 from schemas.messages import QUEUES
+from schemas.outbox.heartbeats import Process
 from schemas.outbox.metrics import QueueDepth
 
 LATE_SECONDS = 60.0  # a message that is due for longer is reported
@@ -42,6 +43,9 @@ def of_queue(status: InstallationStatus, queue: QueueDepth) -> Finding | None:
             "another version of Stint enqueued them, or somebody wrote them into the database",
             "start the relay and the workers of that version; no others process them",
         )
+    waiting = status.waiting(queue.name)
+    if waiting and not status.alive("work", queue.name):
+        return _of_waiting(queue, waiting)
     if not status.alive("work", queue.name):
         return Finding(
             f"No worker is alive for the queue {queue.name}.",
@@ -57,6 +61,19 @@ def of_queue(status: InstallationStatus, queue: QueueDepth) -> Finding | None:
             do,
         )
     return None
+
+
+def _of_waiting(queue: QueueDepth, waiting: list[Process]) -> Finding | None:
+    """Of a queue whose workers cannot take its messages. Why they cannot use RabbitMQ is a finding of its own."""
+    missing = {each.process: each.problems["queues"].partition(": ")[2] for each in waiting if "queues" in each.problems}
+    if not missing:
+        return None
+    return Finding(
+        f"No worker takes messages of the queue {queue.name}: {', '.join(missing)} waits for its queues: "
+        f"{'; '.join(dict.fromkeys(missing.values()))}.",
+        f"messages that wait for one: {queue.ready + queue.sent:,}",
+        "start a relay, which declares the queues; if one runs, let AMQP_URL of both name the same RabbitMQ and virtual host",
+    )
 
 
 def _where_the_oldest_is(queue: QueueDepth) -> tuple[str, str]:

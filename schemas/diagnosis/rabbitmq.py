@@ -1,4 +1,4 @@
-"""What is wrong with RabbitMQ: as a command finds it that logs in, and as the relays find it."""
+"""What is wrong with RabbitMQ: as a command finds it that logs in, and as relays and workers find it."""
 
 import asyncio
 from urllib.parse import urlsplit
@@ -16,6 +16,7 @@ WORDS = {
     "unconfirmed": "does not confirm messages",
 }
 RESTART = "and restart Stint"
+SEEN_BY = " (seen by "  # in a state, before the names of the processes that cannot use it, if others can
 
 
 async def probe(url: str | None) -> str:
@@ -47,7 +48,7 @@ async def probe(url: str | None) -> str:
 
 
 def state_of(problem: str) -> str:
-    """The state in words of `code: details`, as in the heartbeat of a relay."""
+    """The state in words of `code: details`, as in the heartbeat of a relay or worker."""
     code, _, details = problem.partition(": ")
     return f"{WORDS.get(code, code)}: {details}"
 
@@ -55,6 +56,8 @@ def state_of(problem: str) -> str:
 def of_rabbitmq(state: str) -> Finding:
     """The finding for a RabbitMQ whose `state` is not ok."""
     why = "the API works as usual; the work that it accepts waits in Postgres"
+    if SEEN_BY in state:
+        why = "others can use it; what these processes would do waits, unless others of their kind do it"
     return Finding(f"RabbitMQ {state}.", why, _cure(state))
 
 
@@ -72,4 +75,6 @@ def _cure(state: str) -> str:
         memory = "end what uses the memory of its host, or raise the limit: rabbitmqctl set_vm_memory_high_watermark 0.6"
         disk = "free space on the disk of its data, or lower the limit: rabbitmqctl set_disk_free_limit 1GB"
         return " And: ".join([memory] * ("memory" in state) + [disk] * ("disk" in state)) or "rabbitmqctl alarms"
+    if SEEN_BY in state:
+        return "restore the network from these processes to RabbitMQ, or fix AMQP_URL where they run, and restart them"
     return f"start it, or fix AMQP_URL {RESTART}"

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from schemas.diagnosis import mail, rabbitmq
 from schemas.diagnosis.finding import Finding
+from schemas.diagnosis.processes import NAMES
 from schemas.diagnosis.status import InstallationStatus
 from schemas.servers import certificates
 
@@ -29,7 +30,25 @@ def with_reports(status: InstallationStatus) -> dict[str, str]:
         for name, problem in process.problems.items():
             if (state_of := STATE_OF.get(name)) is not None and process.alive and servers.get(name, "ok") == "ok":
                 servers[name] = state_of(problem)
+    if "RabbitMQ" in servers and status.servers.get("RabbitMQ", "ok") == "ok" and servers["RabbitMQ"] != "ok":
+        servers["RabbitMQ"] = _of_all_that_use_rabbitmq(status)
     return servers
+
+
+def _of_all_that_use_rabbitmq(status: InstallationStatus) -> str:
+    """The states that relays and workers report, each with the processes that report it unless all of them do."""
+    users = [*status.alive("relay"), *status.alive("work")]
+    reported: dict[str, str] = {}  # by code: the state in words
+    by: dict[str, list[str]] = {}  # by code: the processes
+    for process in users:
+        if (problem := process.problems.get("RabbitMQ")) is not None:
+            code = problem.partition(":")[0]
+            reported.setdefault(code, rabbitmq.state_of(problem))
+            by.setdefault(code, []).append(f"the {NAMES[process.kind]} {process.process}")
+    return "; ".join(
+        state if len(by[code]) == len(users) else f"{state}{rabbitmq.SEEN_BY}{', '.join(by[code])} alone)"
+        for code, state in reported.items()
+    )
 
 
 def of_certificates(status: InstallationStatus) -> list[Finding]:

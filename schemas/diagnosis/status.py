@@ -48,8 +48,13 @@ class InstallationStatus:
     overload: str = ""  # of this host, in words, if it may be why something does not answer in time
 
     def alive(self, kind: str, queue: str | None = None) -> list[Process]:
-        """The living processes of that kind; with `queue`, only those that serve it."""
-        return [each for each in self.processes if each.alive and each.kind == kind and (queue is None or queue in each.queues)]
+        """The living processes of that kind; with `queue`, only those that take its messages."""
+        alive = [each for each in self.processes if each.alive and each.kind == kind]
+        return alive if queue is None else [each for each in alive if queue in each.queues and each.takes_messages]
+
+    def waiting(self, queue: str) -> list[Process]:
+        """The living workers for that queue that cannot take its messages from RabbitMQ."""
+        return [each for each in self.alive("work") if queue in each.queues and not each.takes_messages]
 
 
 async def read(

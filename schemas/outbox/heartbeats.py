@@ -85,7 +85,8 @@ class Report:
     """What a process has found, and adds to its heartbeat.
 
     - `other_queues`: a sentence for each queue that a relay would have declared differently.
-    - `problems`: by server that the process cannot use, `code: details`. An example of RabbitMQ: `blocked: low on memory`.
+    - `problems`: by server that the process cannot use, `code: details`. An example of RabbitMQ: `blocked: low on memory`. Of a
+      worker whose queues RabbitMQ does not have, `queues`.
     - `late_handlers`: the handlers of a worker that run for longer than their deadlines.
     """
 
@@ -118,6 +119,11 @@ class Process(Row):
     other_queues: tuple[str, ...] = ()
     problems: dict[str, str] = Field(default_factory=dict)
     late_handlers: tuple[LateHandler, ...] = ()
+
+    @property
+    def takes_messages(self) -> bool:
+        """Whether a worker can take messages from RabbitMQ, as far as it knows."""
+        return not self.problems.keys() & {"RabbitMQ", "queues"}
 
     @property
     def host(self) -> str:

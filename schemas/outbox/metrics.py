@@ -148,10 +148,14 @@ async def _processes(conn: Connection) -> list[str]:
     frozen = Counter(process.kind for process in processes if process.frozen)
     gone = Counter(process.kind for process in processes if process.gone)
     queues: Counter[str] = Counter()
+    waiting: Counter[str] = Counter()  # by queue: workers that cannot use RabbitMQ
     problems: Counter[tuple[str, str]] = Counter()  # by server and code of the problem
     late: Counter[str] = Counter()  # by actor
     for process in alive:
-        queues.update(process.queues)
+        if process.takes_messages:
+            queues.update(process.queues)
+        elif "RabbitMQ" in process.problems:
+            waiting.update(process.queues)
         late.update(handler.actor for handler in process.late_handlers)
         for server, text in process.problems.items():
             code = text.partition(":")[0]  # without the details after the colon: they may contain a server's answer
@@ -160,6 +164,8 @@ async def _processes(conn: Connection) -> list[str]:
         "# TYPE stint_alive gauge",
         *(f'stint_alive{{kind="{kind}"}} {kinds[kind]}' for kind in ("api", "relay")),
         *(f'stint_alive{{kind="work",queue="{queue}"}} {queues[queue]}' for queue in QUEUES),
+        "# TYPE stint_workers_waiting gauge",
+        *(f'stint_workers_waiting{{queue="{queue}"}} {waiting[queue]}' for queue in QUEUES),
         "# TYPE stint_frozen gauge",
         *(f'stint_frozen{{kind="{kind}"}} {frozen[kind]}' for kind in ("api", "relay", "work")),
         "# TYPE stint_gone gauge",

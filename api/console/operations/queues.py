@@ -91,7 +91,7 @@ def shown(present: QueueSample, samples: Sequence[QueueSample], alive: Sequence[
         done=figure("done per minute", lambda sample: done[sample.at], show.number),
         oldest=figure("oldest", lambda sample: sample.oldest_seconds, show.ago),
         is_late=present.oldest_seconds > LATE_SECONDS,
-        workers=sum(present.queue in process.queues for process in alive if process.kind == "work"),
+        workers=sum(present.queue in each.queues for each in alive if each.kind == "work" and each.takes_messages),
     )
 
 

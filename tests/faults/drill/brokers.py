@@ -7,7 +7,7 @@ import pika
 
 from tests.faults import rabbit
 from tests.faults.drill.breakage import Breakage
-from tests.faults.drill.site import Site
+from tests.faults.drill.site import WORKERS, Site
 from tests.faults.proxy import Proxy, target_of, through
 from tests.support.given import Json
 
@@ -20,6 +20,13 @@ def _start(site: Site, _: Json) -> None:
 def _wrong(amqp_url: str) -> str:
     parts = urlsplit(amqp_url)
     return parts._replace(netloc=f"{parts.username}:wrong@{parts.hostname}:{parts.port}").geturl()
+
+
+def _restart_workers(site: Site, amqp_url: str) -> None:
+    """The relay and the doctor have the right URL."""
+    for name in WORKERS:
+        site.restart(name, AMQP_URL=amqp_url)
+    site.stint.environment["AMQP_URL"] = site.servers.amqp_url
 
 
 def _publish_junk(site: Site) -> None:
@@ -76,6 +83,14 @@ BREAKAGES = [
         "set AMQP_URL right and restart Stint",
         lambda site: site.restart("relay", AMQP_URL=_wrong(site.servers.amqp_url)),
         lambda site, _: site.restart("relay", AMQP_URL=site.servers.amqp_url),
+    ),
+    Breakage(
+        "a wrong AMQP password of the workers",
+        "RabbitMQ refuses the login: ACCESS_REFUSED",
+        "RabbitMQ refuses the login",
+        "set AMQP_URL right and restart Stint",
+        lambda site: _restart_workers(site, _wrong(site.servers.amqp_url)),
+        lambda site, _: _restart_workers(site, site.servers.amqp_url),
     ),
     Breakage(
         "a host of RabbitMQ is gone",
