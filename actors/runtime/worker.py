@@ -33,6 +33,7 @@ from schemas.starting import report_ready
 logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 8  # a handler's transaction is short; an interrupted one is rolled back and its message delivered again
+WAITING_SECONDS = 3  # at a usual start the queues are there sooner
 
 
 class _CurrentMessage(dramatiq.Middleware):
@@ -156,9 +157,9 @@ class WorkerProcess:
         return Report(late_handlers=late, problems=problems)
 
     def _wait_for_queues(self) -> bool:
-        """True once the relay has declared the queues; False if the process is stopped before that. A worker that has to wait
-        for them sends heartbeats that say why."""
-        logged = False
+        """True once the relay has declared the queues; False if the process is stopped before that. A worker that waits
+        for longer than WAITING_SECONDS sends heartbeats that say why."""
+        logged, started = False, time.monotonic()
         while not self.stopping.is_set():
             try:
                 with pika.BlockingConnection(hosts_of(self._settings.broker_url).in_order()) as connection:
@@ -173,7 +174,8 @@ class WorkerProcess:
                     self._waits_for = {"queues": f"missing: {error.reply_text}"}
                 else:
                     self._waits_for = {"RabbitMQ": str(lost(error).problem)}
-                self._start_beating()
+                if time.monotonic() - started > WAITING_SECONDS:
+                    self._start_beating()
                 if not logged:
                     logger.info("waiting for RabbitMQ and for the relay to declare the queues: %s", type(error).__name__)
                     logged = True
