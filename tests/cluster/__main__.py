@@ -26,7 +26,7 @@ def main() -> int:
     """Starts again as the router of a network of its own, where it may."""
     if VARIABLE not in os.environ and can_unshare():
         os.environ[VARIABLE] = "1"
-        os.execvp("unshare", ["unshare", "--net", sys.executable, "-m", "tests.cluster", *sys.argv[1:]])  # noqa: S606
+        os.execvp("unshare", ["unshare", "--net", "--mount", sys.executable, "-m", "tests.cluster", *sys.argv[1:]])  # noqa: S606
     parser = argparse.ArgumentParser(prog="./stint faults --cluster", description=__doc__)
     parser.add_argument("--minutes", type=float, default=0, metavar="N", help="repeat all faults for N minutes (default: once)")
     parser.add_argument("--seed", default=str(random.randrange(10**6)), metavar="S", help="the seed of another run")
@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="the few faults that the test suite tries")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the report to FILE (default: only if it fails)")
     arguments = parser.parse_args()
-    chosen = faults.chosen(arguments.only, short=arguments.short, cuts=VARIABLE in os.environ)
+    chosen = faults.chosen(arguments.only, short=arguments.short, root=VARIABLE in os.environ)
     if not chosen:
         parser.error(f"no fault has {arguments.only} in its name; there are: {', '.join(faults.BY_NAME)}")
     started_at = time.monotonic()

@@ -4,17 +4,22 @@ Stint is not told which one is the primary: DATABASE_URL has both."""
 
 import shutil
 import signal
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.cluster.network import Host, Network
+from tests.faults.drill.disk import fill
 from tests.support.clusters import Cluster
 from tests.support.installation import eventually
 
 PORT = 5432
+DISK_MEGABYTES = 1_500
 SETTINGS = """
 max_connections = 200
 max_wal_senders = 5
 wal_keep_size = 256MB
+max_wal_size = 512MB
 hot_standby = on
 wal_sender_timeout = 10s
 wal_receiver_timeout = 10s
@@ -40,6 +45,17 @@ class Databases:
         self.home.mkdir(mode=0o711)
         self.clusters: dict[str, Cluster] = {}
         self.primary = "a"
+        self._disks: list[Path] = []
+        if network.can_cut:  # as root
+            for name in self.hosts:
+                self._mount(self.home / name)
+
+    def _mount(self, directory: Path) -> None:
+        """A small file system for the data of a host. Only this process and what it starts see it."""
+        directory.mkdir(mode=0o700)
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MEGABYTES}m,mode=700", "tmpfs", str(directory)]
+        subprocess.run(mount, check=True)
+        self._disks.append(directory)
 
     @property
     def url(self) -> str:
@@ -101,6 +117,19 @@ class Databases:
         """To all its processes."""
         self.clusters[name].signal(number)
 
+    def fill_disk(self) -> Callable[[], None]:
+        """Leaves no space for the data of the primary. What this returns frees it, and starts Postgres if it has ended for want
+        of it, as Patroni does."""
+        name = self.primary
+        ballast = fill(self.home / name)
+
+        def free() -> None:
+            ballast.unlink()
+            if not self.clusters[name].is_running():
+                self._launch(name)
+
+        return free
+
     def restart(self, name: str) -> None:
         self.clusters[name].stop()
         self._launch(name)
@@ -108,6 +137,8 @@ class Databases:
     def stop(self) -> None:
         for cluster in self.clusters.values():
             cluster.close()
+        for disk in self._disks:
+            subprocess.run(["umount", "-l", str(disk)], check=True)
 
     def _launch(self, name: str) -> None:
         with self.hosts[name].inside():

@@ -27,7 +27,7 @@ class Fault:
     strike: Callable[[Site, Random], Heal]
     hold_seconds: float = 8.0
     limit_seconds: float = LIMIT_SECONDS
-    cuts: bool = False  # the network
+    by_root: bool = False  # only root can cut the network, and give Postgres a disk of its own
     is_short: bool = False  # also in the short run
 
     def __str__(self) -> str:
@@ -170,30 +170,43 @@ def _fill_disk(site: Site, chance: Random) -> Heal:
     return lambda: node.control("rabbitmqctl", "set_disk_free_limit", "50MB")
 
 
+def _fill_disk_of_postgres(site: Site, _: Random) -> Heal:
+    """Of the primary, which Patroni leaves as it is: until there is space again, writes that need more are refused."""
+    return site.databases.fill_disk()
+
+
+FULL_SECONDS = 15.0
 OF_ELECTION = LIMIT_SECONDS + ELECTION_SECONDS
 FAULTS = [
     Fault("the leader of a queue is killed", _kill_leader),
     Fault("the leader of a queue is frozen", _freeze_leader, hold_seconds=25),
     Fault("a node of RabbitMQ loses its data", _wipe),
     Fault("the disk of a node of RabbitMQ is full", _fill_disk),
+    Fault(
+        "the disk of the primary of Postgres is full",
+        _fill_disk_of_postgres,
+        hold_seconds=FULL_SECONDS,
+        limit_seconds=FULL_SECONDS + LIMIT_SECONDS,
+        by_root=True,
+    ),
     Fault("the primary of Postgres is killed, its standby promoted", _lose_primary, limit_seconds=OF_ELECTION),
     Fault("the primary of Postgres is frozen, its standby promoted", _freeze_primary, limit_seconds=OF_ELECTION),
     Fault("primary and standby of Postgres change places", _switch_over),
     Fault("the standby of Postgres is lost", _lose_standby, limit_seconds=OF_ELECTION),
     Fault("the host of the primary is lost", _lose_host, hold_seconds=15, limit_seconds=OF_ELECTION, is_short=True),
-    Fault("a host is cut off", _cut_off_one, hold_seconds=25, cuts=True, is_short=True),
-    Fault("the host of the primary is cut off", _cut_off_primary, limit_seconds=OF_ELECTION, cuts=True),
-    Fault("all hosts are cut off from each other", _cut_all, limit_seconds=LIMIT_SECONDS + 8.0, cuts=True),
+    Fault("a host is cut off", _cut_off_one, hold_seconds=25, by_root=True, is_short=True),
+    Fault("the host of the primary is cut off", _cut_off_primary, limit_seconds=OF_ELECTION, by_root=True),
+    Fault("all hosts are cut off from each other", _cut_all, limit_seconds=LIMIT_SECONDS + 8.0, by_root=True),
     Fault("everything is restarted, one after the other", _restart_all, hold_seconds=0),
 ]
 BY_NAME = {fault.name: fault for fault in FAULTS}
 
 
-def chosen(names: Sequence[str], *, short: bool, cuts: bool) -> list[Fault]:
-    """Those whose name contains one of `names`, all without names; those of the short run; those that need no partition of the
-    network where it cannot be cut."""
+def chosen(names: Sequence[str], *, short: bool, root: bool) -> list[Fault]:
+    """Those whose name contains one of `names`, all without names; those of the short run; without root those that do not need
+    it."""
     return [
         fault
         for name, fault in BY_NAME.items()
-        if (not names or any(part in name for part in names)) and (fault.is_short or not short) and (cuts or not fault.cuts)
+        if (not names or any(part in name for part in names)) and (fault.is_short or not short) and (root or not fault.by_root)
     ]

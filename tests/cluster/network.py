@@ -1,7 +1,8 @@
 """Three hosts on one machine, and the network between them.
 
-As root each host is a network namespace, and this process, which must be in a namespace of its own (`unshare --net`), is the
-router between them, so it can cut any two apart. Elsewhere hosts are addresses of the loopback interface, and nothing is cut.
+As root each host is a network namespace, and this process, which must be in namespaces of its own (`unshare --net --mount`),
+is the router between them. So it can cut any two apart. Elsewhere hosts are addresses of the loopback interface, and nothing
+is cut.
 """
 
 import contextlib
@@ -20,7 +21,9 @@ from pathlib import Path
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNET = 0x40000000
 VARIABLE = "STINT_TEST_CLUSTER_ROUTER"  # set in the namespace of its own: this process may be its router
-LEFT_OUT = "partitions are left out: they need root, with `unshare` and `ip` (Debian: util-linux, iproute2)"
+LEFT_OUT = (
+    "partitions and full disks of Postgres are left out: they need root, with `unshare` and `ip` (Debian: util-linux, iproute2)"
+)
 
 
 @dataclass(frozen=True)
@@ -114,10 +117,10 @@ class Network:
 
 
 def can_unshare() -> bool:
-    """Whether this process may make network namespaces, with the programs for it."""
+    """Whether this process may make namespaces of the network and of file systems, with the programs for it."""
     if os.geteuid() != 0 or not (shutil.which("unshare") and shutil.which("ip")):
         return False
-    return not subprocess.run(["unshare", "--net", "ip", "link", "set", "lo", "up"], capture_output=True).returncode
+    return not subprocess.run(["unshare", "--net", "--mount", "ip", "link", "set", "lo", "up"], capture_output=True).returncode
 
 
 @contextmanager

@@ -96,6 +96,9 @@ class Cluster:
             return bool(self.value("SELECT true", database="postgres"))
         return False
 
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def crash(self) -> None:
         """Kills the server and all its processes at once."""
         pids = self.pids()
@@ -115,7 +118,7 @@ class Cluster:
 
     def stop(self) -> None:
         """Stops the server properly, if it runs."""
-        if self._process is not None and self._process.poll() is None:
+        if self._process is not None and self.is_running():
             self._process.send_signal(signal.SIGINT)
             self._process.wait(30)
 
@@ -203,7 +206,7 @@ class Cluster:
         return done.stdout
 
     def _make(self, directory: Path) -> None:
-        directory.mkdir(mode=0o700)
+        directory.mkdir(mode=0o700, exist_ok=True)  # it may be an empty file system of its own
         self._give_all(directory)
 
     def _give_all(self, directory: Path) -> None:
