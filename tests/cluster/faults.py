@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -15,6 +15,10 @@ LIMIT_SECONDS = 10.0  # of a gap in service
 # before STINT_SENT_SECONDS, 120 s, are over.
 BILL_SECONDS = 45.0
 REST_SECONDS = 4.0  # before a node that was frozen is restarted
+KILLED_SECONDS = 8.0
+SILENT_SECONDS = 25.0  # longer than a node of RabbitMQ takes to notice that another one is gone
+# All hosts wait as long as this: no stop is acknowledged meanwhile.
+STANDSTILL_SECONDS = 6.0
 Heal = Callable[[], object]
 
 
@@ -25,7 +29,7 @@ class Fault:
 
     name: str
     strike: Callable[[Site, Random], Heal]
-    hold_seconds: float = 8.0
+    hold_seconds: float = KILLED_SECONDS
     limit_seconds: float = LIMIT_SECONDS
     by_root: bool = False  # only root can cut the network, and give Postgres a disk of its own
     is_short: bool = False  # also in the short run
@@ -34,29 +38,34 @@ class Fault:
         return self.name
 
 
-def _leader(site: Site, chance: Random) -> Node:
-    """The node with the leader of a queue that people wait for."""
-    leaders = site.brokers.leaders()
-    return site.brokers.nodes[leaders[chance.choice(("timers", "bills"))]]
+def _leaders(site: Site) -> Iterator[Node]:
+    """Nodes, until each queue has had its leader on one of them. Whenever one is lost, its queues get other leaders."""
+    left = set(site.brokers.leaders())
+    while left:
+        leaders = site.brokers.leaders()
+        host = leaders[min(left)]
+        left -= {queue for queue, leader in leaders.items() if leader == host}
+        yield site.brokers.nodes[host]
 
 
-def _kill_leader(site: Site, chance: Random) -> Heal:
-    node = _leader(site, chance)
-    node.kill()
-    return site.start_all
+def _kill_leaders(site: Site, _: Random) -> Heal:
+    for node in _leaders(site):
+        node.kill()
+        time.sleep(KILLED_SECONDS)
+        site.start_all()
+    return lambda: None
 
 
-def _freeze_leader(site: Site, chance: Random) -> Heal:
-    node = _leader(site, chance)
-    node.signal(signal.SIGSTOP)
-
-    def heal() -> None:
-        """A node that was frozen for longer than net_ticktime stays apart from the others until it is restarted."""
+def _freeze_leaders(site: Site, _: Random) -> Heal:
+    """A node that was frozen for longer than net_ticktime stays apart from the others until it is restarted."""
+    for node in _leaders(site):
+        node.signal(signal.SIGSTOP)
+        time.sleep(SILENT_SECONDS)
         node.signal(signal.SIGCONT)
         time.sleep(REST_SECONDS)
         node.restart()
-
-    return heal
+        site.wait_until_whole()
+    return lambda: None
 
 
 def _lose_primary(site: Site, _: Random) -> Heal:
@@ -166,8 +175,8 @@ def _wipe(site: Site, chance: Random) -> Heal:
 def _fill_disk(site: Site, chance: Random) -> Heal:
     """Of one node of RabbitMQ, as far as it can see: all nodes block publishers."""
     node = chance.choice(list(site.brokers.nodes.values()))
-    node.control("rabbitmqctl", "set_disk_free_limit", "900000GB")
-    return lambda: node.control("rabbitmqctl", "set_disk_free_limit", "50MB")
+    node.limit_free_disk("900000GB")
+    return lambda: node.limit_free_disk("50MB")
 
 
 def _fill_disk_of_postgres(site: Site, _: Random) -> Heal:
@@ -175,18 +184,16 @@ def _fill_disk_of_postgres(site: Site, _: Random) -> Heal:
     return site.databases.fill_disk()
 
 
-FULL_SECONDS = 15.0
 OF_ELECTION = LIMIT_SECONDS + ELECTION_SECONDS
 FAULTS = [
-    Fault("the leader of a queue is killed", _kill_leader),
-    Fault("the leader of a queue is frozen", _freeze_leader, hold_seconds=25),
+    Fault("the leader of each queue is killed", _kill_leaders, hold_seconds=0),
+    Fault("the leader of each queue is frozen", _freeze_leaders, hold_seconds=0),
     Fault("a node of RabbitMQ loses its data", _wipe),
     Fault("the disk of a node of RabbitMQ is full", _fill_disk),
     Fault(
         "the disk of the primary of Postgres is full",
         _fill_disk_of_postgres,
-        hold_seconds=FULL_SECONDS,
-        limit_seconds=FULL_SECONDS + LIMIT_SECONDS,
+        hold_seconds=STANDSTILL_SECONDS,
         by_root=True,
     ),
     Fault("the primary of Postgres is killed, its standby promoted", _lose_primary, limit_seconds=OF_ELECTION),
@@ -194,9 +201,9 @@ FAULTS = [
     Fault("primary and standby of Postgres change places", _switch_over),
     Fault("the standby of Postgres is lost", _lose_standby, limit_seconds=OF_ELECTION),
     Fault("the host of the primary is lost", _lose_host, hold_seconds=15, limit_seconds=OF_ELECTION, is_short=True),
-    Fault("a host is cut off", _cut_off_one, hold_seconds=25, by_root=True, is_short=True),
+    Fault("a host is cut off", _cut_off_one, hold_seconds=SILENT_SECONDS, by_root=True, is_short=True),
     Fault("the host of the primary is cut off", _cut_off_primary, limit_seconds=OF_ELECTION, by_root=True),
-    Fault("all hosts are cut off from each other", _cut_all, limit_seconds=LIMIT_SECONDS + 8.0, by_root=True),
+    Fault("all hosts are cut off from each other", _cut_all, hold_seconds=STANDSTILL_SECONDS, by_root=True),
     Fault("everything is restarted, one after the other", _restart_all, hold_seconds=0),
 ]
 BY_NAME = {fault.name: fault for fault in FAULTS}

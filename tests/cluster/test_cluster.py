@@ -37,6 +37,6 @@ def test_a_gap_is_the_longest_time_without_a_stop_until_the_fault_is_over() -> N
 def test_faults_are_chosen_by_parts_of_their_names_and_only_root_has_all() -> None:
     everything = faults.chosen([], short=False, root=True)
     assert everything == faults.FAULTS and len(faults.BY_NAME) == len(faults.FAULTS)
-    assert faults.chosen(["queue is frozen"], short=False, root=True) == [faults.BY_NAME["the leader of a queue is frozen"]]
+    assert faults.chosen(["queue is frozen"], short=False, root=True) == [faults.BY_NAME["the leader of each queue is frozen"]]
     assert not any(each.by_root for each in faults.chosen([], short=False, root=False))
     assert faults.chosen(["meteor"], short=False, root=True) == []
