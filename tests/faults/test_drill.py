@@ -10,8 +10,6 @@ from tests.faults.drill.breakage import Breakage
 from tests.support.installation import CHECKOUT
 from tests.support.prometheus import RULES
 
-pytestmark = pytest.mark.quiet
-
 PAGE = (CHECKOUT / "docs/operations.md").read_text()
 SECTIONS = {
     heading: " ".join(re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", text).replace("`", "").split())

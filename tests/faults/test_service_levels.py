@@ -20,7 +20,7 @@ from tests.support.installation import Installation, eventually, new_database
 from tests.support.sizes import FULL, OUTAGE_SECONDS, STOPS_WITHOUT_RABBITMQ
 from tests.support.up import tree
 
-pytestmark = [pytest.mark.slow, pytest.mark.exclusive(uses="half"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.exclusive, pytest.mark.timeout(300)]
 
 PARTS = ("api", "relay", "work:timers", "work:bills", "work:xero,slack,mail")
 PEOPLE = 10

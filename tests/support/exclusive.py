@@ -1,7 +1,6 @@
-"""Tests that assert seconds: `@pytest.mark.exclusive`. Beside them run at most one that is marked `exclusive(uses="half")`,
-which leaves half of the machine to others most of the time, and one that is marked `exclusive(uses="little")`, which mostly
-waits. No other test runs meanwhile, except those that are marked `quiet`: these use a quarter of a processor at most. A plugin
-of the workers of this run."""
+"""Tests that assert seconds: `@pytest.mark.exclusive`. Beside them runs at most one that is marked `exclusive(uses="little")`,
+which mostly waits. No other test runs meanwhile, except those that are marked `quiet`: these use a tenth of a processor at
+most. A plugin of the workers of this run."""
 
 import fcntl
 import json
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-USES = ("most", "half", "little")  # how much of the machine an exclusive test uses
+USES = ("most", "little")  # how much of the machine an exclusive test uses
 LANES = tuple(range(len(USES)))  # of exclusive tests: those that use the same
 FIRST_SECONDS = 60  # if the first exclusive test of a lane has not begun by then, its worker has died
 
