@@ -119,7 +119,8 @@ def test_who_locks_others_out_is_named_with_what_ends_it(primary: Cluster) -> No
 def test_who_locks_rows_is_named_once_others_have_waited_for_long(primary: Cluster) -> None:
     carry_out(primary, "CREATE TABLE locked AS SELECT 1 AS n")
     none, briefly = "stint_postgres_blocked_seconds 0.0", Limits(blocked_seconds=BRIEFLY)
-    with closing(psycopg.connect(primary.url)) as conn, psycopg.connect(primary.url) as other, ThreadPoolExecutor(1) as pool:
+    # the locks go first, also after a failure, so that nothing waits for them at the end
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(primary.url) as other, closing(psycopg.connect(primary.url)) as conn:
         conn.execute("UPDATE locked SET n = 2")
         waits = pool.submit(other.execute, "UPDATE locked SET n = 3")
         eventually(lambda: found(primary, but=briefly))
