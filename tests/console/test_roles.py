@@ -25,6 +25,8 @@ SENDERS = {
     "an internal user": "internal",
     "an admin of the customer": "customer_admin",
     "a user of the customer": "customer_user",
+    "an admin of another customer": "customer_admin",
+    "a user of another customer": "customer_user",
 }
 HEADERS = {
     "x-content-type-options": "nosniff",
@@ -80,6 +82,8 @@ def test_each_route_answers_each_role_as_the_table_says_and_a_refusal_changes_no
             assert page.title == "Sign in" if page.status == 401 else page.location.startswith("/console/sign-in?next="), route
         elif page.status == 403:
             assert page.title == "You may not do this" and "You are signed in as" in page.text, route
+        elif "of another customer" in who and not TABLE[route].is_stream:
+            assert [name for name, value in everything.ids.items() if value in page.answer.text] == [], route
     with stint.sql() as conn:  # the relay deletes it at any moment, which would look like a change by the next sender
         conn.execute("DELETE FROM console_sessions WHERE expires_at < now()")
 
@@ -119,6 +123,8 @@ def sender(who: str, browsers: Browsers, everything: Tenant) -> Browser:
             return browsers.admin()
         case "an internal user":
             return browsers.person()
+        case "an admin of another customer" | "a user of another customer":
+            return browsers.person(SENDERS[who], browsers.given.customer(browsers.given.person())["id"])
         case _:
             return browsers.person(SENDERS[who], everything.ids["customer_id"])
 
