@@ -18,6 +18,7 @@ _STATEMENT = re.compile(r"(\d+) (\S+) LOG: {2}(?:statement|execute |fastpath)")
 _TOTAL = re.compile(r"^Total +\d+ +(\d+) \[", re.MULTILINE)
 # Each statement is logged. Autovacuum writes when it happens to run.
 _SETTINGS = {"log_statement": "all", "log_line_prefix": "%p %d ", "autovacuum": "off"}
+_IDLE_STRETCHES = 3
 
 
 @dataclass(frozen=True)
@@ -31,20 +32,28 @@ class Traffic:
     def per(self, count: float) -> "Traffic":
         return Traffic(self.statements / count, self.wal_bytes / count)
 
-    def without(self, other: "Traffic", share: float) -> "Traffic":
-        return Traffic(self.statements - share * other.statements, self.wal_bytes - share * other.wal_bytes)
+    def without(self, a_second: "Traffic", seconds: float) -> "Traffic":
+        return Traffic(self.statements - seconds * a_second.statements, self.wal_bytes - seconds * a_second.wal_bytes)
 
 
 def of_pairs(stage: Stage, url: str, clients: list[list[str]], *, database_url: str, seconds: float) -> Traffic:
     """The traffic of one pair of requests. What the processes send and Postgres writes without requests is measured before, and
-    subtracted."""
+    subtracted. Of several stretches the least counts: what happens once in a while, such as deleting old rows, may fall into
+    one of them, and into the requests not."""
+    idle = []
     with set_meanwhile(stage, **_SETTINGS):
-        with _counted(stage, database_url) as idle:
-            time.sleep(seconds)
+        for _ in range(_IDLE_STRETCHES):
+            with _counted(stage, database_url) as count:
+                time.sleep(seconds)
+            idle.append(count.result.per(count.seconds))
         with _counted(stage, database_url) as busy:
             sent = load(stage, url, clients, seconds=seconds).sent
             stage.drain()
-    return busy.result.without(idle.result, busy.seconds / idle.seconds).per(sent / 2)
+    return busy.result.without(least(idle), busy.seconds).per(sent / 2)
+
+
+def least(stretches: list[Traffic]) -> Traffic:
+    return Traffic(min(each.statements for each in stretches), min(each.wal_bytes for each in stretches))
 
 
 def count_statements(lines: Iterator[str], database: str, *, without_backend: int) -> int:

@@ -21,7 +21,7 @@ from ops.bench.page import BEGIN, END, names, write_page
 from ops.bench.pgbench import script
 from ops.bench.report import write_json
 from ops.bench.rounds import Line, Side, Target
-from ops.bench.traffic import count_statements
+from ops.bench.traffic import Traffic, count_statements, least
 from ops.errors import CommandError
 from ops.state import CHECKOUT
 from tests.support.sizes import FULL
@@ -235,3 +235,14 @@ def test_statements_are_counted_of_one_database_without_the_connection_of_the_be
 75  LOG:  checkpoint starting: time
 """
     assert count_statements(iter(log.splitlines(keepends=True)), "shop", without_backend=73) == 3
+
+
+def test_what_happens_once_in_a_while_is_not_subtracted_from_the_traffic_of_requests() -> None:
+    stretches = [
+        Traffic(statements=8, wal_bytes=9_000),
+        Traffic(statements=9, wal_bytes=0),
+        Traffic(statements=30, wal_bytes=50),
+    ]
+    idle = least(stretches)
+    assert idle == Traffic(statements=8, wal_bytes=0)
+    assert Traffic(statements=40, wal_bytes=2_000).without(idle, seconds=2).per(4) == Traffic(statements=6, wal_bytes=500)
