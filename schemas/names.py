@@ -24,27 +24,41 @@ _MEANINGFUL = set(_JOINERS + "\u034f\u180b\u180c\u180d\u180f") | {chr(code) for 
 _MEANINGFUL |= {chr(code) for code in (*range(0xE0020, 0xE0080), *range(0xE0100, 0xE01F0))}
 
 MAX_TYPED = 100  # characters of a search; no more are compared
+MAX_STATED = 1_000  # characters of a name that an identity provider states: to normalize combining marks takes quadratic time
 HAS_VISIBLE = f"[^{BLANKS}{INVISIBLE}]"  # the pattern of a text in which something can be seen
 _INVISIBLE = re.compile(f"[{INVISIBLE}]")
 _BLANKS = re.compile(f"[{BLANKS}]+")
+_BREAKS = frozenset("\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029")  # the tab, and what ends a line
 # the end is looked for only where a run of blanks begins, so that a long run takes linear time
 _OUTER = re.compile(f"^[{BLANKS}{_JOINERS}]+|(?<![{BLANKS}{_JOINERS}])[{BLANKS}{_JOINERS}]+$")
 
 
 def clean_name(name: str) -> str:
-    """The name as it is stored. Raises ValueError if nothing of it can be seen.
+    """The name as it is stored, on one line. Raises ValueError if nothing of it can be seen.
 
     Outer blanks, control characters, marks of direction and other invisible characters are removed. Invisible characters that
-    belong to a visible one are kept.
+    belong to a visible one are kept. Blanks with a line break or a tab among them become one blank.
     """
     seen = _INVISIBLE.sub(lambda found: found[0] if found[0] in _MEANINGFUL else "", name)
-    cleaned = _OUTER.sub("", seen)
+    cleaned = _OUTER.sub("", on_one_line(seen))
     # an invisible character between two marks keeps them in another order than Unicode's, which looks the same
     if name_key(cleaned) != name_key(bare := _INVISIBLE.sub("", cleaned)):
         cleaned = bare
     if not name_key(cleaned):
         raise ValueError("no character of it can be seen")
     return cleaned
+
+
+def clean_name_of_account(name: str) -> str:
+    """The name that an identity provider states, as it is stored: cleaned like all names, and empty if nothing of it can be
+    seen."""
+    name = name[:MAX_STATED]
+    return clean_name(name) if name_key(name) else ""
+
+
+def on_one_line(text: str) -> str:
+    """The text with one blank instead of each run of blanks that contains a line break or a tab."""
+    return _BLANKS.sub(lambda run: run[0] if _BREAKS.isdisjoint(run[0]) else " ", text)
 
 
 def check_visible(text: str) -> str:

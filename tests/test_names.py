@@ -6,7 +6,7 @@ import unicodedata
 import psycopg
 import pytest
 
-from schemas.names import clean_name, name_key
+from schemas.names import clean_name, clean_name_of_account, name_key
 from tests.support.installation import new_database
 
 # case pairs that are younger than the table in SQL (Unicode 14), for a Python that knows them
@@ -36,7 +36,11 @@ CLEANED = {
     "a variant": ("☎\ufe0f", "☎\ufe0f"),
     "Persian": ("می\u200cخواهم", "می\u200cخواهم"),
     "a joiner at the end": ("Network\u200d", "Network"),
+    "line breaks": ("Do\r\n\r\n it\u2028now\u2029or\x85never\x0b\x0cagain\x1c\x1fhere", "Do it now or never again here"),
+    "a tab among blanks": ("Fix \u00a0\t it", "Fix it"),
+    "a line break beside what is not seen": ("Fix\n\u200b\nit\u200d\n", "Fix it"),
     "as it is written": ("Cafe\u0301 STRASSE", "Cafe\u0301 STRASSE"),
+    "blanks": ("Acme  \u00a0Ltd", "Acme  \u00a0Ltd"),
     "a joiner that shows": ("\u09b0\u200d\u09cd\u09af", "\u09b0\u200d\u09cd\u09af"),
 }  # fmt: skip
 
@@ -104,3 +108,9 @@ def test_a_name_has_nothing_hidden_that_keeps_marks_in_another_order(before: str
 def test_a_name_in_which_nothing_can_be_seen_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="can be seen"):
         clean_name(name)
+
+
+@pytest.mark.unit
+def test_a_provider_may_state_a_name_in_which_nothing_can_be_seen() -> None:
+    assert clean_name_of_account("Jo\n\u202eMiller\t") == "Jo Miller"
+    assert clean_name_of_account("\u200b\n") == clean_name_of_account("") == ""

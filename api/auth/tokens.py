@@ -16,6 +16,7 @@ from api.auth.key_cache import KeyCache
 from api.http.limits.json_text import UNSTORABLE
 from api.http.problems import BadRequest
 from schemas.email_addresses import one_spelling
+from schemas.names import clean_name_of_account
 from schemas.settings import Settings, split_list
 
 ALGORITHMS = ["RS256", "ES256"]
@@ -122,7 +123,7 @@ class Verifier:
                 use=use,
                 client_id=client_id,
                 email=email,
-                name=name,
+                name=clean_name_of_account(name),
                 role=role,
                 customer_id=UUID(customer) if customer else None,
                 expires=_time(claims, "exp"),

@@ -59,7 +59,7 @@ class RoundingChange(Body):
     mode: Annotated[Literal["nearest", "up"] | None, Field(description="round to the nearest increment, or always up")] = None
 
 
-Phone = Annotated[str, Field(max_length=50)]
+Phone = Annotated[str, Field(max_length=50), AfterValidator(names.on_one_line)]
 XeroId = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=100),

@@ -5,12 +5,13 @@ from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 from psycopg.types.json import Jsonb
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from schemas import rate_limits
 from schemas.base import Body, Name, Row, Text
 from schemas.email_addresses import Email
 from schemas.mail import templates
+from schemas.names import on_one_line
 from schemas.outbox import outbox
 from schemas.postgres.connection import Connection
 from schemas.postgres.listing import Order, Page, Selection
@@ -24,7 +25,7 @@ LEADS_PER_SITE = Limit("lead-from-site", burst=50, seconds=30)
 MAILS_PER_SITE = Limit("lead-mails-of-site", burst=10, seconds=300)
 MAILS = Limit("lead-mails", burst=50, seconds=60)
 
-Short = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)]
+Short = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200), AfterValidator(on_one_line)]
 
 
 class NewLead(Body):

@@ -21,6 +21,7 @@ from schemas.email_addresses import one_spelling
 from schemas.errors import Invalid, Unavailable
 from schemas.identity import jwks, users
 from schemas.identity.accounts import Account, AccountList, EmailTaken, IdentityProvider, Profile
+from schemas.names import clean_name_of_account
 from schemas.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -175,7 +176,8 @@ def _account(username: str, attributes: list[dict[str, str]]) -> Account:
     values = _as_dict(attributes)
     email = one_spelling(values.get("email", ""))
     customer_id = _uuid(values.get("custom:customerId"))
-    profile = Profile(email, values.get("name") or email, values.get("custom:userRole"), customer_id)
+    name = clean_name_of_account(values.get("name", ""))
+    profile = Profile(email, name or email, values.get("custom:userRole"), customer_id)
     return Account(UUID(values["sub"]), username, profile)
 
 

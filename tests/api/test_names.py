@@ -5,9 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.identity.tokens import Mint
 from tests.support.answers import problem, refused_fields
 from tests.support.given import Given
 from tests.support.installation import Installation
+from tests.sync.pushing import op, pushed
 
 TWINS = ["Cafe\u0301", "café", "CAFÉ", " Café ", "Ca\u200bfé", "Café\u200d", "\u202eCafé", "Ｃafé", "Café\u3000"]
 
@@ -55,6 +57,37 @@ def test_names_are_stored_without_what_nobody_sees(given: Given) -> None:
         f"/api/customers/{customer['id']}/users/invite", {"email": f"{given.new_id()}@acme.example", "name": "Jo\u202e Miller"}
     )
     assert invited["name"] == "Jo Miller"
+
+
+ON_TWO_LINES = "Fix\tit \r\n now\u2028then"
+
+
+def test_names_are_stored_on_one_line(given: Given) -> None:
+    by = given.admin()
+    customer = by.post("/api/customers", {"name": ON_TWO_LINES, "phone": "030\n1", "notes": "Two\nlines"})
+    assert (customer["name"], customer["phone"], customer["notes"]) == ("Fix it now then", "030 1", "Two\nlines")
+    assert by.put(f"/api/customers/{customer['id']}", {"name": "Acme\nLtd"})["name"] == "Acme Ltd"
+    pillars = f"/api/customers/{customer['id']}/pillars"
+    pillar = by.post(pillars, {"name": "Host\n\ting"})
+    assert pillar["name"] == "Host ing"
+    assert problem(by.http.post(pillars, json={"name": "host\u2029ing"}), 409)["pillarId"] == pillar["id"]
+    task = given.task(by, customer, title=ON_TWO_LINES, description="Two\nlines")
+    assert (task["title"], task["description"]) == ("Fix it now then", "Two\nlines")
+    assert given.logged(by, task, notes="Two\nlines")["notes"] == "Two\nlines"
+    [result] = pushed(by, op("task.put", id=given.new_id(), title=ON_TWO_LINES, customerId=customer["id"]))
+    assert result["outcome"] == "applied"
+    titles = [row["title"] for row in by.get("/api/tasks", customer=customer["id"])["items"]]
+    assert titles == ["Fix it now then"] * 2
+    lead = {"name": ON_TWO_LINES, "email": "ada@example.com", "company": "Acme\nLtd", "message": "Two\nlines"}
+    received = by.post("/api/leads", lead)
+    [stored] = [row for row in by.get("/api/leads")["items"] if row["id"] == received["id"]]
+    assert (stored["name"], stored["company"], stored["message"]) == ("Fix it now then", "Acme Ltd", "Two\nlines")
+
+
+def test_the_name_of_a_token_is_stored_on_one_line(given: Given, stint: Installation) -> None:
+    me = given.with_token(Mint(stint).token(name="Jo\n\tMiller\u202e")).get("/api/me")
+    assert me["name"] == "Jo Miller"
+    assert stint.rows("SELECT name FROM users WHERE id = %s", me["id"]) == [("Jo Miller",)]
 
 
 def test_a_name_in_which_nothing_can_be_seen_is_422(given: Given) -> None:

@@ -26,10 +26,10 @@ def test_the_form_creates_a_task_and_its_confirmation(member: Member, person: Pe
     mapped(person, member.channel, customer)
 
     view = member.open_form("Migrate the mail server")
-    assert member.submit(view, description="It has been slow since Monday.") is None
+    assert member.submit(view, title="Migrate\n\tthe mail server", description="It has been slow\nsince Monday.") is None
 
     [task] = tasks_of(person, customer)
-    assert (task["title"], task["description"]) == ("Migrate the mail server", "It has been slow since Monday.")
+    assert (task["title"], task["description"]) == ("Migrate the mail server", "It has been slow\nsince Monday.")
     assert (task["source"], task["createdBy"]) == ("slack", person.id)
     [posted] = eventually(lambda: member.slack.messages(member.channel))
     assert f"https://app.example/tasks/{task['id']}" in texts(posted)

@@ -117,7 +117,7 @@ def test_a_new_role_name_and_customer_are_known_without_a_token(
     demoted, moved, bare = pool.add("internal_admin"), pool.add("customer_user", acme["id"]), pool.add("internal_user")
     tokens = {email: signed_in(people, pool, email) for email in (demoted, moved, bare)}
     change = pool.client.admin_update_user_attributes
-    renamed = [{"Name": "custom:userRole", "Value": "internal_user"}, {"Name": "name", "Value": "New Name"}]
+    renamed = [{"Name": "custom:userRole", "Value": "internal_user"}, {"Name": "name", "Value": "New\n\tName"}]
     change(UserPoolId=pool.id, Username=demoted, UserAttributes=renamed)
     change(UserPoolId=pool.id, Username=moved, UserAttributes=[{"Name": "custom:customerId", "Value": other["id"]}])
     pool.client.admin_delete_user_attributes(UserPoolId=pool.id, Username=bare, UserAttributeNames=["custom:userRole"])
