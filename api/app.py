@@ -18,6 +18,8 @@ from api.console.errors import plain_error_page, with_pages
 from api.console.routes import CONSOLE
 from api.customers import channel_mappings, customer_users, customers, focus, leads, pillars, tasks
 from api.dependencies import ApiRequest, Context
+from api.diagnosis import diagnosis
+from api.diagnosis.reports import Reports
 from api.heartbeat import beating
 from api.hours import active_timers, time_bills, time_entries, timers
 from api.http.bodies import refuse_body
@@ -150,6 +152,7 @@ ROUTES: list[tuple[str, str, HTTPRouteHandler]] = [
     ("GET", "/health/live", health.live),
     ("GET", "/health/ready", health.ready),
     ("GET", "/metrics", health.metrics),
+    ("GET", "/diagnosis", diagnosis.diagnosis),
     ("GET", "/.well-known/jwks.json", health.jwks),
 ]
 
@@ -210,6 +213,7 @@ def create_context(settings: Settings) -> Context:
     """What the handlers of this process share, not opened yet."""
     database = Database(settings)
     provider = identity_provider(settings, database)
+    readiness = Readiness(database, settings)
     return Context(
         database=database,
         settings=settings,
@@ -218,6 +222,7 @@ def create_context(settings: Settings) -> Context:
         subscribers=Subscribers(settings),
         responder=Responder(database, settings),
         outcomes=OutcomeWaiter(database),
-        readiness=Readiness(database, settings),
+        readiness=readiness,
         outbox_metrics=OutboxMetrics(database, settings),
+        reports=Reports(settings, readiness),
     )

@@ -11,6 +11,7 @@ from litestar.di import NamedDependency
 
 from api.auth.auth import Authenticator
 from api.auth.leases import Session
+from api.diagnosis.reports import Reports
 from api.http.requests import StrictRequest
 from api.outbox_metrics import OutboxMetrics
 from api.outcome_waiter import OutcomeWaiter
@@ -39,6 +40,7 @@ class Context:
     outcomes: OutcomeWaiter
     readiness: Readiness
     outbox_metrics: OutboxMetrics
+    reports: Reports
 
 
 class ApiRequest(StrictRequest):
@@ -87,3 +89,7 @@ class ApiRequest(StrictRequest):
     @property
     def outbox_metrics(self) -> OutboxMetrics:
         return self._context.outbox_metrics
+
+    @property
+    def reports(self) -> Reports:
+        return self._context.reports

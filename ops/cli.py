@@ -160,7 +160,7 @@ def _add_diagnosis(commands: Commands) -> None:
     xero = _command(commands, "xero", _in("ops.xero.check"), "compare approved bills with Xero", "./stint xero check --fresh")
     arguments.add_xero_actions(xero)
     for parser in (status, doctor):
-        parser.add_argument("--json", action="store_true", help="as JSON")
+        arguments.add_diagnosis(parser)
     dead = "find, understand and replay dead letters: messages whose retries are exhausted or pointless"
     example = "./stint dead replay --group G --canary 1 --reason fixed --watch"
     add_actions(_command(commands, "dead", _in("ops.dead.run"), dead, example))

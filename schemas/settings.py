@@ -146,6 +146,7 @@ class Settings(BaseModel):
 
     # the installation's URLs
     public_url: str = Field("http://127.0.0.1:8000", description="the API's URL, as seen from outside")
+    stint_url: str | None = Field(None, description="where commands on this host ask the API; default: PUBLIC_URL")
     app_url: str | None = Field(None, description="the web application's URL, where users sign in; default: PUBLIC_URL")
     trusted_proxies: str = Field("", description="addresses and networks whose X-Forwarded-For header is trusted; *: all")
     metrics_token: SecretStr | None = Field(

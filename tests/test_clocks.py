@@ -10,6 +10,7 @@ CLOCKS = {"datetime.now", "datetime.utcnow", "datetime.today", "date.today", "ti
 # where that is right, and why
 BY_THE_HOST = {
     "api/console/formats.py": "shows a day of this year without the year",
+    "api/diagnosis/diagnosis.py": "compares the time in a token with the host's, because Postgres may be away",
     "schemas/mail/smtp.py": "the Date of a mail, which Stint does not store",
     "schemas/outbox/clocks.py": "compares the host's clock with Postgres's",
     "schemas/outbox/heartbeats.py": "compares the host's clock with Postgres's",

@@ -26,6 +26,7 @@ TAGS = {
     "routes": ("Slack", "Slack's requests, and which channel belongs to which customer."),
     "dead_letters": ("Dead letters", "Messages that need a person: look at them, replay or discard them."),
     "health": ("Operations", "Health, metrics and public keys."),
+    "diagnosis": ("Operations", "Health, metrics and public keys."),
 }
 # operation ids of handlers whose name has no noun
 OPERATION_IDS = {
@@ -46,6 +47,7 @@ OPERATION_IDS = {
     "live": "getLiveness",
     "ready": "getReadiness",
     "metrics": "getMetrics",
+    "diagnosis": "getDiagnosis",
     "jwks": "getPublicKeys",
 }
 

@@ -109,6 +109,12 @@ def add_token(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--customer", metavar="ID", help="the customer's id, for a customer's user")
 
 
+def add_diagnosis(parser: argparse.ArgumentParser) -> None:
+    asked = "ask the API at this URL (default: the ./stint up that runs, else STINT_URL, else PUBLIC_URL)"
+    parser.add_argument("--url", metavar="URL", help=asked)
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
 def add_xero_actions(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
     check = "bills against time entries in Xero: what agrees, differs, is missing or is too many; exit 3 unless all agree"

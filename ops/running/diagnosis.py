@@ -1,10 +1,12 @@
 """`./stint status` and `./stint doctor`: the state of the installation, and what is wrong with it.
 
-The `./stint up` that runs is asked, so that the settings of this shell do not matter. Without one, this process looks."""
+The `./stint up` that runs is asked, or else the API at --url, STINT_URL or PUBLIC_URL, so that the settings of this shell
+do not matter. If neither answers, this process looks."""
 
 import argparse
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -13,12 +15,13 @@ from ops.command_line.tables import Wrong, table
 from ops.command_line.terminal import colour, counted, escape_control
 from ops.errors import CommandError
 from ops.running.asking import ask
-from ops.state import State
+from ops.running.asking_api import NotAsked, ask_api, known_url
+from ops.state import Run, State
 
 Json = dict[str, Any]
 
-# What is printed first if this process has looked itself, because this machine runs no `./stint up`, as on a host with systemd.
-NO_UP = "No ./stint up runs here. As this shell sees it, with its own settings:"
+# What is printed first if this process has looked itself, because it knows nobody to ask.
+NO_UP = "No ./stint up runs here, and no API is named. As this shell sees it, with its own settings:"
 
 
 class Report(NamedTuple):
@@ -26,15 +29,21 @@ class Report(NamedTuple):
 
     status: Json
     findings: list[Json]
-    asked: Json | None  # the `up` that was asked; None: this process has looked itself
+    asked: Json | None  # the `up` or the API that was asked; None: this process has looked itself
     source: str  # who has looked, as a sentence
+    failure: str = ""  # why the API that was asked has not answered, as a sentence
+
+
+def api_source(url: str) -> str:
+    """What is printed first if the API at the URL was asked."""
+    return f"As the API at {url} sees it:"
 
 
 def run_status(args: argparse.Namespace) -> int:
     """Prints the status. Always returns 0: `./stint doctor` judges it."""
-    report = _report(State(args.state))
+    report = _report(State(args.state), args.url)
     if args.json:
-        print(json.dumps(report.status | {"asked": report.asked}, indent=2, ensure_ascii=False))
+        _print_json(report, report.status | {"asked": report.asked})
     else:
         show_status(report)
     return 0
@@ -49,9 +58,9 @@ def show_status(report: Report) -> None:
 
 def run_doctor(args: argparse.Namespace) -> int:
     """Prints what is wrong. Returns 0 when nothing is, else 1."""
-    report = _report(State(args.state))
+    report = _report(State(args.state), args.url)
     if args.json:
-        print(json.dumps(report.findings, indent=2, ensure_ascii=False))
+        _print_json(report, report.findings)
     else:
         show_findings(report)
     return 1 if report.findings else 0
@@ -69,6 +78,12 @@ def show_findings(report: Report) -> None:
     print(f"{counted(number, 'problem')} found." if number else colour("Nothing is wrong.", "green"))
 
 
+def _print_json(report: Report, value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+    if report.failure:
+        print(f"stint: {report.source}", file=sys.stderr)
+
+
 @contextmanager
 def _of_this_version(report: Report) -> Iterator[None]:
     """Raises CommandError if the block cannot show a report, because the `up` that was asked is of another version."""
@@ -77,35 +92,66 @@ def _of_this_version(report: Report) -> Iterator[None]:
     except (KeyError, TypeError, AttributeError) as error:
         if report.asked is None:
             raise
+        where = f"on {report.asked['state']}" if "state" in report.asked else f"at {report.asked['url']}"
         raise CommandError(
-            f"The Stint on {report.asked['state']} is of another version than this command, which cannot show what it says: "
+            f"The Stint {where} is of another version than this command, which cannot show what it says: "
             "run this command from its checkout, add --json, or restart it with this version."
         ) from error
 
 
-def _report(state: State) -> Report:
-    run = state.own_run()
+def _report(state: State, url: str | None) -> Report:
+    run = state.own_run() if url is None else None
+    why = ""  # why nobody has answered
     if run is not None:
-        asked = {"state": str(state.directory), "url": run.url, "pid": state.pid()}
-        try:
-            answer = ask(state.directory)
-            return Report(
-                answer["status"], answer["findings"], asked, f"As the Stint on {state.directory} at {run.url} sees it:"
-            )
-        except (OSError, ValueError, KeyError):
-            source = f"The Stint on {state.directory} does not answer. As this shell sees it, with the same settings:"
-    elif state.running() is not None:
-        source = "No ./stint up runs on the database of DATABASE_URL. As this shell sees it:"
+        if (answered := _ask_up(state, run)) is not None:
+            return answered
+        source = f"The Stint on {state.directory} does not answer. As this shell sees it, with the same settings:"
     else:
-        source = NO_UP
-    os.environ.update(state.environment())
+        url = url or known_url()
+        if url is not None:
+            try:
+                return _ask_api(url)
+            except NotAsked as error:
+                why = escape_control(f"The API at {url} was not asked: {error}.")
+                source = f"{why} As this shell sees it, with its own settings:"
+        elif state.running() is not None:
+            source = "No ./stint up runs on the database of DATABASE_URL. As this shell sees it:"
+        else:
+            source = NO_UP
+    return _look(state, run, url, source, why)
+
+
+def _ask_up(state: State, run: Run) -> Report | None:
+    """What the `up` finds; None if it does not answer."""
+    asked = {"state": str(state.directory), "url": run.url, "pid": state.pid()}
+    try:
+        answer = ask(state.directory)
+        return Report(answer["status"], answer["findings"], asked, f"As the Stint on {state.directory} at {run.url} sees it:")
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _ask_api(url: str) -> Report:
+    """What the API at the URL finds. Raises NotAsked."""
+    answer = ask_api(url)
+    return Report(answer["status"], answer["findings"], {"url": url, "process": answer["process"]}, api_source(url))
+
+
+def _look(state: State, run: Run | None, url: str | None, source: str, why: str) -> Report:
+    """What this process finds. `url`: the API that was asked. Raises CommandError if it lacks settings for that."""
+    try:
+        os.environ.update(state.environment())
+    except CommandError as error:
+        raise CommandError(f"{why} {error}".strip()) from error
     import asyncio
 
-    from ops.status import report
+    from schemas.diagnosis.report import api
+    from schemas.diagnosis.report.collect import ApiProcesses, report
     from schemas.settings import settings
 
-    found = asyncio.run(report(settings(), api_url=state.api_url(), run=run))
-    return Report(found["status"], found["findings"], None, source)
+    processes = ApiProcesses(run.pids.get("api", ()), run.api_processes) if run is not None else None
+    found = asyncio.run(report(settings(), api_state=api.probe(url or state.api_url()), api_processes=processes))
+    return Report(found["status"], found["findings"], None, source, why)
 
 
 def _shown(status: Json) -> list[str]:

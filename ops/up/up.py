@@ -227,10 +227,13 @@ class _Up:
 
     async def _report(self) -> dict[str, Any]:
         """What is found with the settings and from the place of the processes that run here, for other commands."""
-        from ops.status import report
+        from schemas.diagnosis.report import api
+        from schemas.diagnosis.report.collect import ApiProcesses, report
         from schemas.settings import Settings
 
-        return await report(Settings(), api_url=self.url, run=self.state.running())
+        run = self.state.running()
+        processes = ApiProcesses(run.pids.get("api", ()), run.api_processes) if run is not None else None
+        return await report(Settings(), api_state=api.probe(self.url), api_processes=processes)
 
     async def _restart(self) -> dict[str, Any]:
         """Replaces workers, relay and API processes, and returns what could not be replaced."""

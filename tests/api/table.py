@@ -178,5 +178,6 @@ TABLE: dict[str, RouteCase] = {
     "GET /health/live": public(),
     "GET /health/ready": public(),
     "GET /metrics": public(),
+    "GET /diagnosis": public(401),
     "GET /.well-known/jwks.json": public(),
 }

@@ -1,5 +1,6 @@
 """Real responses of every route, successes and errors, match the OpenAPI document."""
 
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -7,10 +8,11 @@ import pytest
 
 from ops.sandbox.slack import requests
 from ops.sandbox.slack.requests import SignedRequest
+from schemas.diagnosis.report import tokens
 from tests.api.contract import Contract, fetch_document, operations
 from tests.support.answers import EVERY_ROUTE, Json, filled
 from tests.support.given import Given, Person
-from tests.support.installation import Installation
+from tests.support.installation import SECRET_KEY, Installation
 
 CHALLENGE = b'{"type": "url_verification", "challenge": "3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkv"}'
 
@@ -212,6 +214,8 @@ def check_reads(checker: Checker, by: Person) -> None:
     for method, template in EVERY_ROUTE:
         if method == "GET" and "owner" not in template and "job_id" not in template:
             checker.check(by, method, template)
+    token = tokens.sign(SECRET_KEY, now=time.time())
+    checker.check(by, "GET", "/diagnosis", signed=SignedRequest("/diagnosis", b"", {"Authorization": f"Bearer {token}"}))
 
 
 def check_entries(checker: Checker, by: Person, task: Json) -> None:

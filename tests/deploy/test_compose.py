@@ -43,6 +43,7 @@ def test_its_settings_exist_and_the_secrets_are_files() -> None:
         assert named >= {"DATABASE_URL_FILE", "AMQP_URL_FILE", "SECRET_KEY_FILE"}
         assert not named & {"DATABASE_URL", "AMQP_URL", "SECRET_KEY"}
         mounted = {f"/run/secrets/{name}" for name in service["secrets"]}
+        assert named >= {"STINT_URL"} and service["environment"]["STINT_URL"] == "http://api:8000"
         assert not mounted or mounted == {value for name, value in service["environment"].items() if name in from_files}
     for service in SERVICES.values():
         for secret in service.get("secrets", []):

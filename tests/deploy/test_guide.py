@@ -10,9 +10,9 @@ import yaml
 from psycopg.conninfo import conninfo_to_dict
 
 from ops.running import diagnosis
-from ops.running.diagnosis import NO_UP, Report
-from ops.status import as_json
+from ops.running.diagnosis import Report, api_source
 from schemas.diagnosis.findings import diagnose
+from schemas.diagnosis.report.collect import as_json
 from schemas.diagnosis.status import InstallationStatus
 from schemas.messages import QUEUES
 from schemas.outbox.heartbeats import Process
@@ -114,7 +114,8 @@ def test_the_guide_shows_what_the_commands_print_on_three_hosts_that_work(capsys
         ],
     )
     assert diagnose(status) == []
-    report = Report(as_json(status), [], None, NO_UP)
+    source = api_source("https://stint.example.com")
+    report = Report(as_json(status), [], None, source)
     diagnosis.show_findings(report)
     diagnosis.show_status(report)
-    assert sample(THREE_HOSTS, NO_UP) == capsys.readouterr().out
+    assert sample(THREE_HOSTS, source) == capsys.readouterr().out

@@ -60,6 +60,8 @@ def test_settings_and_secrets_exist() -> None:
     assert {name.removesuffix("_FILE") for name in files} <= set(secret_files.NAMES)
     others = set(settings["data"]) - set(files) - {"STINT_ALIVE_FILE"}
     assert {name.lower() for name in others} - set(Settings.model_fields) == set()
+    [port] = of_kind("Service")["stint-api"]["spec"]["ports"]
+    assert settings["data"]["STINT_URL"] == "http://stint-api" and port["port"] == 80
     assert {file.rpartition("/")[2] for file in files.values()} == set(secret["stringData"])
     for name in PODS:
         mounts = {mount["name"]: mount["mountPath"] for mount in container(name)["volumeMounts"]}

@@ -79,6 +79,8 @@ def test_the_file_of_settings_has_real_ones_and_a_shell_reads_it_too() -> None:
     path = units.UNITS / "stint.env"
     named = re.findall(r"^([A-Z_]+)=", path.read_text(), re.MULTILINE)
     assert {name.lower() for name in named} - set(Settings.model_fields) == set() and len(named) == len(set(named))
+    [socket] = units.read(units.UNITS / "stint-api.socket").values["ListenStream"]
+    assert f"\nSTINT_URL=http://{socket}\n" in path.read_text()
     script = f'set -aeu; . {shlex.quote(str(path))}; printf %s "$MAIL_FROM"'
     assert (
         subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout == "Stint <stint@example.com>"

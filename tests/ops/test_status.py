@@ -12,12 +12,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from ops import status
-from ops.state import Run
-from ops.status import collect
 from schemas.diagnosis import mail
 from schemas.diagnosis.finding import Finding
 from schemas.diagnosis.findings import diagnose
+from schemas.diagnosis.report import api, collect
 from schemas.diagnosis.secrets import Unreadable
 from schemas.diagnosis.status import InstallationStatus
 from schemas.outbox.heartbeats import Process
@@ -87,8 +85,8 @@ def test_an_api_process_that_does_not_start_is_reported_although_another_one_ans
     eventually(lambda: own.value("SELECT count(*) FROM heartbeats WHERE kind = 'api'") == 1)
 
     def of_the_api(pids: list[int], should_be: int) -> tuple[str, list[Finding]]:
-        up = Run(own.url, own.database_url, own.amqp_url, {"api": pids}, should_be)
-        status = asyncio.run(collect(own.settings, api_url=own.url, run=up))
+        expected = collect.ApiProcesses(pids, should_be)
+        status = asyncio.run(collect.collect(own.settings, api_state=api.probe(own.url), api_processes=expected))
         return status.servers["API"], [finding for finding in diagnose(status) if finding.what.startswith("API")]
 
     assert of_the_api([pid], 1) == ("ok", [])
@@ -106,13 +104,13 @@ def test_on_an_overloaded_host_what_is_late_is_not_called_away_without_saying_so
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"smtp://127.0.0.1:{silent.getsockname()[1]}"
         settings = Settings(database_url="postgresql://127.0.0.1:1/x", secret_key=SECRET_KEY, smtp_url=url)
-        monkeypatch.setattr(status, "OVERLOAD", 0.0)
+        monkeypatch.setattr(collect, "OVERLOAD", 0.0)
         monkeypatch.setattr(mail, "PROBE_SECONDS", 0.1)
-        [first, *others] = diagnose(asyncio.run(collect(settings, api_url=None)))
+        [first, *others] = diagnose(asyncio.run(collect.collect(settings, api_state=api.probe(None))))
         assert re.match(r"This host is overloaded: \d+ processes run or wait for \d+ processors?\.$", first.what)
         assert [each.what.partition(" ")[0] for each in others] == ["Postgres", "mail"]
-        monkeypatch.setattr(status, "OVERLOAD", 1e9)
-        assert diagnose(asyncio.run(collect(settings, api_url=None))) == others
+        monkeypatch.setattr(collect, "OVERLOAD", 1e9)
+        assert diagnose(asyncio.run(collect.collect(settings, api_state=api.probe(None)))) == others
 
 
 def test_secrets_and_clocks_are_named_before_late_messages_and_dead_letters() -> None:
@@ -140,7 +138,8 @@ def test_the_status_has_queues_processes_and_dead_letters(own: Installation) -> 
     assert {process["kind"] for process in standing["processes"] if process["alive"]} == {"api", "relay", "work"}
     assert {queue["name"] for queue in standing["queues"]} >= {"timers", "bills", "xero", "slack", "mail"}
     shown = own.command("status").stdout
-    assert "timers" in shown and "1 relay, 0 unrecognized messages." in shown and "No ./stint up runs here." in shown
+    assert "timers" in shown and "1 relay, 0 unrecognized messages." in shown
+    assert "No ./stint up runs here, and no API is named." in shown
     given.close()
 
 

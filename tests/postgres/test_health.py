@@ -10,11 +10,12 @@ from contextlib import ExitStack, closing
 import psycopg
 import pytest
 
-from ops.status import collect
 from schemas.diagnosis.finding import Finding
 from schemas.diagnosis.findings import diagnose
 from schemas.diagnosis.postgres_findings import Limits, of_postgres
 from schemas.diagnosis.postgres_health import HELD_SECONDS, PostgresHealth, lines, read
+from schemas.diagnosis.report import api
+from schemas.diagnosis.report.collect import collect
 from schemas.postgres.connection import Connection
 from schemas.postgres.server.failures import explain
 from schemas.settings import Settings
@@ -109,11 +110,11 @@ def test_who_locks_others_out_is_named_with_what_ends_it(primary: Cluster) -> No
     settings = Settings(database_url=primary.url, secret_key=SECRET_KEY)
     with closing(psycopg.connect(primary.url, application_name="psql")) as conn:
         conn.execute("LOCK TABLE messages")  # which the doctor reads
-        [finding, *_] = diagnose(asyncio.run(collect(settings, api_url=None)))
+        [finding, *_] = diagnose(asyncio.run(collect(settings, api_state=api.probe(None))))
         holder = f"the process {conn.info.backend_pid} (psql, idle in transaction)"
         assert finding.what.startswith(f"Postgres is blocked: {holder} keeps locks of messages for "), finding
         carry_out(primary, finding.do.partition("forgotten: ")[2])
-    assert asyncio.run(collect(settings, api_url=None)).servers["Postgres"] == "ok"
+    assert asyncio.run(collect(settings, api_state=api.probe(None))).servers["Postgres"] == "ok"
 
 
 def test_who_locks_rows_is_named_once_others_have_waited_for_long(primary: Cluster) -> None:
@@ -228,7 +229,7 @@ def test_why_postgres_lets_nobody_in_is_named(primary: Cluster) -> None:
     assert {address: refusal(address) for address in expected} == expected
     assert explain(TimeoutError(), "postgresql://h/x").state == "does not answer: h does not react"
     settings = Settings(database_url=url("pw:falsch"), secret_key=SECRET_KEY)
-    [finding, *_] = diagnose(asyncio.run(collect(settings, api_url=None)))
+    [finding, *_] = diagnose(asyncio.run(collect(settings, api_state=api.probe(None))))
     assert finding.what == f"Postgres {expected[url('pw:falsch')]}." and "ALTER ROLE pw PASSWORD" in finding.do
 
 

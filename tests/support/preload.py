@@ -9,7 +9,15 @@ from schemas.starting import no_collections
 
 API = ("uvloop", "api.app", "api.http.server")
 ACTORS = ("actors.runtime.relay", "actors.runtime.worker")
-OPS = ("ops.cli", "ops.verify", "ops.dead.run", "ops.running.diagnosis", "ops.users", "ops.status", "ops.up.up")
+OPS = (
+    "ops.cli",
+    "ops.verify",
+    "ops.dead.run",
+    "ops.running.diagnosis",
+    "ops.users",
+    "schemas.diagnosis.report.collect",
+    "ops.up.up",
+)
 STAND_INS = ("ops.sandbox.slack.stand_in", "ops.sandbox.xero.stand_in")
 
 with no_collections():  # frozen, so that no collection of a fork copies what they share

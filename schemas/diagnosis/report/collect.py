@@ -1,19 +1,17 @@
 """The state of the installation, as the process that calls this sees it: servers, queues, processes, dead letters."""
 
 import asyncio
-import json
 import os
 import socket
+from collections.abc import Awaitable, Collection
 from dataclasses import asdict
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple
 
 import psycopg
 
-from ops.state import Run
 from schemas.diagnosis import mail, postgres_server, rabbitmq
 from schemas.diagnosis.findings import diagnose
+from schemas.diagnosis.servers import with_reports
 from schemas.diagnosis.status import InstallationStatus, read
 from schemas.postgres.connection import connect
 from schemas.postgres.migrate import pending
@@ -21,33 +19,59 @@ from schemas.postgres.server import blockers
 from schemas.postgres.server.failures import Failure, explain
 from schemas.settings import Settings
 
-CONNECT_SECONDS = 3.0
+POSTGRES_SECONDS = 10.0
+MOST_SECONDS = 20.0  # for any server, also if its name is not resolved or it has many hosts
 OVERLOAD = 4.0  # processes for each processor
-MAX_BODY = 100_000
-PORTS = {"http": 80, "https": 443}
 
 
-async def report(settings: Settings, *, api_url: str | None, run: Run | None = None) -> dict[str, Any]:
+class ApiProcesses(NamedTuple):
+    """The API processes that should run on this machine: the pids of those that were started, and how many there should be."""
+
+    pids: Collection[int]
+    number: int
+
+
+async def report(settings: Settings, *, api_state: Awaitable[str], api_processes: ApiProcesses | None = None) -> dict[str, Any]:
     """The status and what is wrong, as JSON of `status` and `findings`. The parameters are those of `collect`."""
-    status = await collect(settings, api_url=api_url, run=run)
+    status = await collect(settings, api_state=api_state, api_processes=api_processes)
     return {"status": as_json(status), "findings": [asdict(finding) for finding in diagnose(status)]}
 
 
-async def collect(settings: Settings, *, api_url: str | None, run: Run | None = None) -> InstallationStatus:
-    """Probes everything that Stint depends on, each for a few seconds at most. Without `api_url` the API is not probed. `run`:
-    the `./stint up` that this machine runs, if the status is about it."""
+async def collect(
+    settings: Settings, *, api_state: Awaitable[str], api_processes: ApiProcesses | None = None
+) -> InstallationStatus:
+    """Probes everything that Stint depends on, each for a few seconds at most. `api_state` returns the state of the API.
+    `api_processes`: those of the `./stint up` that this machine runs, if the status is about it."""
     status = InstallationStatus()
     probes = {
         "Postgres": _read_database(settings, status),
         "RabbitMQ": rabbitmq.probe(settings.amqp_url),
-        "API": _probe_api(api_url),
+        "API": api_state,
         "mail": mail.probe(settings.smtp_url.get_secret_value() if settings.smtp_url else None),
     }
-    status.servers = dict(zip(probes, await asyncio.gather(*probes.values()), strict=True)) | status.servers
-    if run is not None and status.servers["API"] == status.servers["Postgres"] == "ok":
-        status.servers["API"] = _count_api_processes(status, run)
+    found = await asyncio.gather(*map(_in_time, probes.values()))
+    status.servers = dict(zip(probes, found, strict=True)) | status.servers
+    if not settings.amqp_url:
+        status.servers["RabbitMQ"] = _reported_rabbitmq(status)
+    if api_processes is not None and status.servers["API"] == status.servers["Postgres"] == "ok":
+        status.servers["API"] = _count_api_processes(status, api_processes)
     status.overload = _overload(status)
     return status
+
+
+async def _in_time(probe: Awaitable[str]) -> str:
+    try:
+        async with asyncio.timeout(MOST_SECONDS):
+            return await probe
+    except TimeoutError:
+        return f"does not answer: TimeoutError after {MOST_SECONDS:g} s"
+
+
+def _reported_rabbitmq(status: InstallationStatus) -> str:
+    """The state of RabbitMQ as the processes that use it report it, for a process without AMQP_URL, as an API may be."""
+    users = [*status.alive("relay"), *status.alive("work")]
+    without = InstallationStatus(processes=status.processes)
+    return with_reports(without).get("RabbitMQ", "ok" if users else "not set")
 
 
 def _overload(status: InstallationStatus) -> str:
@@ -59,19 +83,19 @@ def _overload(status: InstallationStatus) -> str:
     return f"{load:,.0f} processes run or wait for {processors} {'processor' if processors == 1 else 'processors'}"
 
 
-def _count_api_processes(status: InstallationStatus, run: Run) -> str:
+def _count_api_processes(status: InstallationStatus, expected: ApiProcesses) -> str:
     """Whether as many API processes serve as there should be. The others on the socket answer all requests, so that nobody
     notices a process that ends again and again."""
-    own = {f"{socket.gethostname()}:{pid}" for pid in run.pids.get("api", ())}
+    own = {f"{socket.gethostname()}:{pid}" for pid in expected.pids}
     alive = sum(process.process in own for process in status.alive("api"))
-    return "ok" if alive >= run.api_processes else f"has {alive} of {run.api_processes} processes"
+    return "ok" if alive >= expected.number else f"has {alive} of {expected.number} processes"
 
 
 async def _read_database(settings: Settings, status: InstallationStatus) -> str:
     """Fills in what Postgres knows, and returns the state of Postgres itself."""
     problem: Failure | None = None
     try:
-        async with asyncio.timeout(10), await connect(settings) as conn:
+        async with asyncio.timeout(POSTGRES_SECONDS), await connect(settings) as conn:
             await conn.execute("SELECT set_config('lock_timeout', %s, false)", (f"{blockers.WAITS_FOR_LOCK_SECONDS}s",))
             try:
                 if await pending(conn):
@@ -87,47 +111,6 @@ async def _read_database(settings: Settings, status: InstallationStatus) -> str:
         return "ok"
     status.cures["Postgres"] = problem.cure
     return problem.state
-
-
-async def _probe(url: str | None) -> str:
-    """Whether a server accepts connections at the URL."""
-    if not url:
-        return "not set"
-    parts = urlsplit(url)
-    try:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            _, writer = await asyncio.open_connection(parts.hostname, parts.port or PORTS.get(parts.scheme, 80))
-            writer.close()
-    except (OSError, ValueError) as error:  # a TimeoutError is one
-        return f"does not answer at {parts.hostname}: {type(error).__name__}"
-    return "ok"
-
-
-async def _probe_api(url: str | None) -> str:
-    """Whether the API is ready, or what it says is wrong: it may be busy, or have lost a server that this command reaches."""
-    state = await _probe(url)
-    if url is None or state != "ok":
-        return state
-    try:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            body = await asyncio.to_thread(_refusal, f"{url.rstrip('/')}/health/ready")
-        problems = json.loads(body).get("problems") if body is not None else None
-    except (OSError, HTTPException, ValueError, AttributeError) as error:  # for example a proxy's page instead of JSON
-        return f"is not ready: {type(error).__name__}"
-    return f"is not ready: {' '.join(map(str, problems))}".rstrip(".") if isinstance(problems, list) else "ok"
-
-
-def _refusal(url: str) -> bytes | None:
-    """The body of an answer with 503; None for other answers. Not by httpx2: importing that takes longer than all else here."""
-    parts = urlsplit(url)
-    make = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-    connection = make(parts.hostname or "", parts.port, timeout=CONNECT_SECONDS)
-    try:
-        connection.request("GET", parts.path)
-        answer = connection.getresponse()
-        return answer.read(MAX_BODY) if answer.status == 503 else None
-    finally:
-        connection.close()
 
 
 def as_json(status: InstallationStatus) -> dict[str, Any]:
