@@ -21,6 +21,7 @@ from ops.up.processes import end_with_parent
 from tests.support import chromium, servers
 from tests.support.durations import beginning_of
 from tests.support.exclusive import ExclusiveTests
+from tests.support.first_imports import FirstImports
 from tests.support.given import Given
 from tests.support.installation import CHECKOUT, Installation, emptied, new_database
 from tests.support.selection import is_common, selected
@@ -71,6 +72,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         end_with_parent(os.getppid())  # a worker of pytest ends with pytest, however that ends
         config.pluginmanager.register(ExclusiveTests(Path(os.environ["STINT_TEST_HOME"])))
+        number = int(config.workerinput["workerid"].removeprefix("gw"))
+        config.pluginmanager.register(FirstImports(number, config.workerinput["workercount"]))
         return
     home = Path(tempfile.mkdtemp(prefix="stint-test-"))
     _run.callback(shutil.rmtree, home, ignore_errors=True)
