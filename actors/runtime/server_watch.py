@@ -25,6 +25,7 @@ from schemas.rabbitmq.amqp import Amqp
 from schemas.rabbitmq.hosts import hosts_of
 from schemas.rabbitmq.problems import ConnectionLost, Problem
 from schemas.servers import certificates
+from schemas.servers.error_words import in_words
 from schemas.servers.lost_hosts import Address, lost
 from schemas.settings import Settings
 
@@ -69,7 +70,7 @@ async def _watch(open_one: Callable[[], Awaitable[Amqp]], state: BrokerState) ->
             if not (state.watched is not None and state.watched.code == error.problem.code == "blocked"):
                 state.watched = error.problem
         except (TimeoutError, OSError, AMQPError) as error:
-            state.watched = Problem("unreachable", type(error).__name__)
+            state.watched = Problem("unreachable", in_words(error))
         await asyncio.sleep(EVERY_SECONDS)
 
 

@@ -1,7 +1,5 @@
 """What is wrong with the mail server."""
 
-from urllib.parse import urlsplit
-
 from schemas.diagnosis.finding import Finding
 
 PROBE_SECONDS = 3.0
@@ -12,20 +10,16 @@ async def probe(url: str | None) -> str:
     """Connects to the mail server, and logs in if SMTP_URL has a user. Returns the state for `InstallationStatus.servers`."""
     if not url:
         return "not set"
-    from schemas.mail.smtp import NO_URL, problem  # importing aiosmtplib takes a while
+    from schemas.mail.smtp import problem  # importing aiosmtplib takes a while
 
     found = await problem(url, seconds=PROBE_SECONDS)
-    if found is None:
-        return "ok"
-    return state_of(found) if found.endswith(NO_URL) else state_of(found, urlsplit(url).hostname)
+    return "ok" if found is None else state_of(found)
 
 
-def state_of(problem: str, host: str | None = None) -> str:
+def state_of(problem: str) -> str:
     """The state in words of `code: details`, as in the heartbeat of a worker."""
     code, _, details = problem.partition(": ")
-    if code in _STATES:
-        return f"{_STATES[code]}: {details}"
-    return f"does not answer{f' at {host}' if host else ''}: {details}"
+    return f"{_STATES.get(code, 'does not answer')}: {details}"
 
 
 _STATES = {"refused": REFUSES, "declined": DECLINES}

@@ -4,10 +4,12 @@ import asyncio
 from urllib.parse import urlsplit
 
 from schemas.diagnosis.finding import Finding
+from schemas.servers.error_words import address, in_words
 from schemas.setting_values import amqp_urls
 from schemas.settings import SettingsMissing
 
 PROBE_SECONDS = 5.0  # and for each silent server before the one that answers, what an attempt at it takes
+PORTS = {"amqp": 5672, "amqps": 5671}
 WORDS = {
     "unreachable": "does not answer",
     "refused": "refuses the login",
@@ -28,7 +30,7 @@ async def probe(url: str | None) -> str:
     from schemas.rabbitmq.problems import ConnectionLost
 
     try:
-        host = ", ".join(urlsplit(each).hostname or "localhost" for each in amqp_urls(url))
+        known = ", ".join(address(each.hostname, each.port or PORTS.get(each.scheme)) for each in map(urlsplit, amqp_urls(url)))
         async with asyncio.timeout(PROBE_SECONDS) as limit:
             servers = await asyncio.to_thread(hosts.hosts_of(url).in_order)
             limit.reschedule(asyncio.get_running_loop().time() + PROBE_SECONDS + hosts.CONNECT_SECONDS * (len(servers) - 1))
@@ -39,12 +41,8 @@ async def probe(url: str | None) -> str:
     except (SettingsMissing, ValueError) as error:
         return f"cannot be looked for: {error}".rstrip(".")
     except OSError as error:  # a TimeoutError is one
-        return f"does not answer at {host}: {type(error).__name__}"
-    if problem is None:
-        return "ok"
-    if problem.code == "unreachable":
-        return f"does not answer at {host}: {problem.details}"
-    return state_of(str(problem))
+        return f"does not answer: {in_words(error)} at {known}"
+    return "ok" if problem is None else state_of(str(problem))
 
 
 def state_of(problem: str) -> str:

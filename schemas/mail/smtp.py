@@ -25,6 +25,7 @@ import aiosmtplib
 from schemas.email_addresses import email_address
 from schemas.errors import NonRetryable
 from schemas.messages import Link, SendMail
+from schemas.servers.error_words import address, in_words
 from schemas.settings import LOOPBACK, Settings
 
 QUIT_SECONDS = 1
@@ -86,7 +87,8 @@ async def problem(url: str, *, seconds: float) -> str | None:
         with suppress(aiosmtplib.SMTPException):
             await client.quit(timeout=QUIT_SECONDS)
     except (aiosmtplib.SMTPException, OSError, ValueError) as error:
-        return describe_problem(error) or f"unreachable: {error}"
+        found = describe_problem(error) or f"unreachable: {in_words(error)}"
+        return f"{found} at {address(client.hostname, client.port)}" if found.startswith("unreachable: ") else found
     finally:
         client.close()
     return None
@@ -101,7 +103,7 @@ def describe_problem(error: Exception) -> str | None:
     if isinstance(error, aiosmtplib.SMTPAuthenticationError | aiosmtplib.SMTPConnectResponseError | aiosmtplib.SMTPHeloError):
         return f"declined: {error.code} {error.message}"
     if isinstance(error, aiosmtplib.SMTPConnectError | OSError):
-        return f"unreachable: {type(error.__cause__ or error).__name__}"
+        return f"unreachable: {in_words(error)}"
     return None
 
 

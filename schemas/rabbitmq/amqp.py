@@ -13,6 +13,7 @@ from pika.spec import Basic, BasicProperties
 
 from schemas.rabbitmq.hosts import hosts_of
 from schemas.rabbitmq.problems import ConnectionLost, Problem, lost
+from schemas.servers.error_words import address
 
 OPEN_SECONDS = 10
 CLOSE_SECONDS = 1  # RabbitMQ does not answer while it is blocked by an alarm
@@ -27,6 +28,11 @@ class QueueUnusable(Exception):
 
     def __init__(self, queue: str, refusal: str) -> None:
         super().__init__(f"The queue {queue} cannot be used: {refusal}")
+
+
+def _at(parameters: pika.URLParameters, error: ConnectionLost) -> ConnectionLost:
+    """The same error with its address in the text."""
+    return ConnectionLost(f"{error} at {address(parameters.host, parameters.port)}", error.problem.code)
 
 
 class Amqp:
@@ -49,22 +55,17 @@ class Amqp:
         """A connection with a channel in confirm mode, to one of the servers of AMQP_URL. Raises ConnectionLost if none can be
         reached."""
         hosts = hosts_of(amqp_url)
-        failures: list[tuple[str, ConnectionLost]] = []
+        failures: list[ConnectionLost] = []
         for parameters in await asyncio.to_thread(hosts.in_order):
             try:
                 opened = await cls.open_at(parameters)
             except ConnectionLost as error:
                 hosts.failed(parameters)
-                failures.append((f"{parameters.host}:{parameters.port}", error))
+                failures.append(_at(parameters, error))
             else:
                 hosts.worked(parameters)
                 return opened
-        last = failures[-1][1]
-        raise (
-            last
-            if len(failures) == 1
-            else ConnectionLost("; ".join(f"{address}: {error}" for address, error in failures), last.problem.code)
-        )
+        raise ConnectionLost("; ".join(map(str, failures)), failures[-1].problem.code)
 
     @classmethod
     async def open_at(cls, parameters: pika.URLParameters) -> "Amqp":

@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pika.exceptions
+from pika.adapters.utils.connection_workflow import AMQPConnectorStackTimeout
+
+from schemas.servers.error_words import CLOSED, IN_TIME, in_words
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,22 @@ def lost(reason: BaseException) -> ConnectionLost:
             refusal = str(cause).partition("'")[2].rpartition("'")[0] or str(cause)
             return ConnectionLost(refusal, "refused")
         if isinstance(cause, ssl.SSLError):
-            return ConnectionLost(getattr(cause, "verify_message", "") or str(cause), "tls")
+            return ConnectionLost(in_words(cause), "tls")
         if isinstance(cause, pika.exceptions.ConnectionBlockedTimeout):
             return ConnectionLost(str(cause), "blocked")
-    last = causes[-1]
-    return ConnectionLost(f"{type(last).__name__}: {last}" if str(last) else type(last).__name__)
+    return ConnectionLost(_words(causes[-1]))
+
+
+def _words(cause: BaseException) -> str:
+    if isinstance(cause, OSError):
+        return in_words(cause)
+    if isinstance(cause, AMQPConnectorStackTimeout):
+        return IN_TIME
+    if isinstance(cause, pika.exceptions.IncompatibleProtocolError):
+        return "each connection is closed immediately"
+    if isinstance(cause, pika.exceptions.StreamLostError):
+        return CLOSED
+    return f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -23,6 +23,7 @@ from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
 from schemas.email_addresses import in_ascii
 from schemas.errors import RetryAfter
+from schemas.servers.error_words import CLOSED, in_words
 from schemas.settings import LOOPBACK, SLACK_API_URL, Settings, split_list
 from schemas.slack.access.words import MISSING_SCOPE
 from schemas.slack.channels.listing import Channel, to_channels
@@ -270,9 +271,11 @@ async def _with_deadline(call: Awaitable[Any], seconds: float) -> Any:
     except TimeoutError:
         raise SlackUnavailable(f"no answer within {seconds:g} s") from None
     except aiohttp.ClientConnectorError as error:
-        raise SlackUnavailable(type(error).__name__, not_sent=True) from error
+        raise SlackUnavailable(in_words(error), not_sent=True) from error
+    except aiohttp.ServerDisconnectedError as error:
+        raise SlackUnavailable(CLOSED) from error
     except (aiohttp.ClientError, OSError) as error:
-        raise SlackUnavailable(type(error).__name__) from error
+        raise SlackUnavailable(in_words(error)) from error
 
 
 def _object(parent: Any, name: str) -> dict[str, Any]:

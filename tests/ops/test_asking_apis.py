@@ -129,7 +129,7 @@ def test_a_command_that_cannot_ask_says_why_and_looks_itself(another: Another, s
     without = command(tmp_path, "status", "--url", api.url)
     assert "was not asked: SECRET_KEY, with which the question is signed, is not set here." in without.stderr
     gone = command(tmp_path, "doctor", "--json", STINT_URL="http://127.0.0.1:1", SECRET_KEY=SECRET_KEY, **looks)
-    assert "API does not answer at 127.0.0.1" in json.loads(gone.stdout)[0]["what"]
+    assert "API does not answer: Connection refused at 127.0.0.1:1." == json.loads(gone.stdout)[0]["what"]
     said = f"stint: The API at http://127.0.0.1:1 was not asked: it does not answer: Connection refused. {own_view}\n"
     assert gone.stderr == said
     alone = command(tmp_path, "doctor", STINT_URL="http://127.0.0.1:1", SECRET_KEY=SECRET_KEY)

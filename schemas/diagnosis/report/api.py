@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.parse import urlsplit
 
+from schemas.servers.error_words import in_words
+
 CONNECT_SECONDS = 3.0
 MAX_BODY = 100_000
 PORTS = {"http": 80, "https": 443}
@@ -22,7 +24,7 @@ async def probe(url: str | None) -> str:
             body = await asyncio.to_thread(_refusal, f"{url.rstrip('/')}/health/ready")
         problems = json.loads(body).get("problems") if body is not None else None
     except (OSError, HTTPException, ValueError, AttributeError) as error:  # for example a proxy's page instead of JSON
-        return f"is not ready: {type(error).__name__}"
+        return f"is not ready: {in_words(error)}"
     return state_of([str(problem) for problem in problems]) if isinstance(problems, list) else "ok"
 
 
@@ -41,7 +43,7 @@ async def _connect(url: str | None) -> str:
             _, writer = await asyncio.open_connection(parts.hostname, parts.port or PORTS.get(parts.scheme, 80))
             writer.close()
     except (OSError, ValueError) as error:  # a TimeoutError is one
-        return f"does not answer at {parts.hostname}: {type(error).__name__}"
+        return f"does not answer: {in_words(error)} at {parts.netloc.rpartition('@')[2]}"
     return "ok"
 
 
