@@ -7,6 +7,7 @@ import asyncio
 import os
 import select
 import socket
+import struct
 from contextlib import suppress
 from functools import partial
 from typing import Any, Self, TypeVar, overload
@@ -16,6 +17,7 @@ import psycopg
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg.abc import Params, PQGen
 from psycopg.errors import Diagnostic
+from psycopg.pq import TransactionStatus
 from psycopg.rows import class_row
 from psycopg_pool import PoolClosed, PoolTimeout
 
@@ -27,6 +29,9 @@ MARGIN_SECONDS = 3.0  # added to the statement timeout, for the network
 STANDBY_WAIT = "SyncRepWaitForLSN"  # the function of Postgres that warns of it; the warning itself is in the server's language
 ACCESS_CHANGED = "ST001"  # the SQLSTATE by which a trigger reports it: schemas/migrations/0035_report_access_changes.sql
 LEASE_SECONDS = 1.0  # how long after a commit that changes access an API process may still use what it read before
+# How the kernel closes a socket (SO_LINGER), also that of a killed process. Otherwise it continues to send what was written:
+# what was answered with 503 during an interruption of the network would be executed after it, perhaps behind newer statements.
+_RESET, _IN_ORDER = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
 
 Result = TypeVar("Result")
 Model = TypeVar("Model")
@@ -48,6 +53,7 @@ class Connection(AsyncConnection[tuple[Any, ...]]):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self._close_with(_RESET)
         self.add_notice_handler(partial(_read_notice, ref(self)))  # a reference to itself would keep it until a collection
 
     @classmethod
@@ -107,6 +113,16 @@ class Connection(AsyncConnection[tuple[Any, ...]]):
         """
         return await super().execute(_as_query(query), params, prepare=prepare, binary=binary)
 
+    async def close(self) -> None:
+        """psycopg's `close`. It does not suspend. While a statement has no answer, what was not sent of it is discarded."""
+        if self.pgconn.transaction_status not in (TransactionStatus.ACTIVE, TransactionStatus.UNKNOWN):
+            self._close_with(_IN_ORDER)
+        await super().close()
+
+    def _close_with(self, linger: bytes) -> None:
+        with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(self.fileno())) as duplicate:
+            duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
     @overload
     async def all(self, query: str | bytes, params: Params | None = None) -> list[tuple[Any, ...]]: ...
     @overload
@@ -150,9 +166,9 @@ class Connection(AsyncConnection[tuple[Any, ...]]):
         return await cursor.execute(_as_query(query), params)
 
     def abort(self) -> None:
-        """Shuts down the socket immediately. A statement that waits for an answer raises psycopg.OperationalError."""
+        """Reads nothing more. A statement that waits for an answer raises psycopg.OperationalError immediately."""
         with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(self.fileno())) as duplicate:
-            duplicate.shutdown(socket.SHUT_RDWR)
+            duplicate.shutdown(socket.SHUT_RD)  # not for writing, which would send the rest; the close resets the connection
 
     def is_closed_by_server(self) -> bool:
         """Whether the kernel knows that the server has closed the connection: an idle socket becomes readable then."""
