@@ -22,13 +22,13 @@ from dramatiq.broker import MessageProxy
 from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
 from dramatiq.common import xq_name
 from dramatiq.errors import ConnectionClosed
-from pika.exceptions import AMQPConnectionError, AMQPError
+from pika.exceptions import AMQPConnectionError
 
 from schemas.messages import QUEUES
 from schemas.postgres.connection import Connection
 from schemas.rabbitmq.amqp import Amqp, QueueUnusable
 from schemas.rabbitmq.hosts import hosts_of
-from schemas.rabbitmq.problems import describe_difference
+from schemas.rabbitmq.problems import LOST, describe_difference, lost
 from schemas.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -107,8 +107,9 @@ class OutboxConsumer(_RabbitmqConsumer):
         self.connection: Any = None  # the base class sets it, and may fail after that
         try:
             super().__init__(*arguments)  # type: ignore[no-untyped-call]
-        except OSError as error:  # such as the certificate of a server: Dramatiq expects pika's errors only
-            raise ConnectionClosed(error) from error  # type: ignore[no-untyped-call]
+        except LOST as error:  # such as the certificate of a server: Dramatiq expects only some of pika's errors
+            self._close_connection()
+            raise ConnectionClosed(lost(error)) from error  # type: ignore[no-untyped-call]
         except BaseException:
             self._close_connection()
             raise
@@ -126,7 +127,7 @@ class OutboxConsumer(_RabbitmqConsumer):
 
     def _close_connection(self) -> None:
         if self.connection is not None and self.connection.is_open:
-            with suppress(AMQPError):
+            with suppress(*LOST):
                 self.connection.close()
 
     def _remember_raw(self, deliveries: Iterator[Any]) -> Generator[Any, None, None]:
@@ -193,8 +194,8 @@ class OutboxBroker(RabbitmqBroker):
         known = getattr(self.state, "connection", None)
         try:
             opened: Any = super().connection
-        except OSError as error:
-            raise AMQPConnectionError(error) from error
+        except LOST as error:
+            raise AMQPConnectionError(str(lost(error))) from error
         if opened is not known:
             self.remember(opened)
         return opened

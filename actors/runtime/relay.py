@@ -17,7 +17,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import psycopg
-from pika.exceptions import AMQPError
 
 from actors.runtime.broker import declare_queues, encode_reference
 from actors.runtime.dead_letter_queues import drain
@@ -34,7 +33,7 @@ from schemas.outbox.outbox import CHANNEL
 from schemas.postgres.connection import Connection, connect
 from schemas.postgres.readiness import wait_for_database
 from schemas.rabbitmq.amqp import Amqp
-from schemas.rabbitmq.problems import ConnectionLost
+from schemas.rabbitmq.problems import LOST, ConnectionLost
 from schemas.settings import Settings
 from schemas.starting import report_ready
 
@@ -89,7 +88,7 @@ class Relay:
                 reason = f"RabbitMQ: {error}"
                 if error.problem.code == "unconfirmed":
                     self._broker.unconfirmed = error.problem
-            except (TimeoutError, OSError, AMQPError) as error:
+            except LOST as error:
                 reason = f"RabbitMQ: {type(error).__name__}"
             except psycopg.Error as error:  # unreachable, or a lock timeout: neither may end the relay
                 reason = f"Postgres: {type(error).__name__} {error.sqlstate or ''}"

@@ -14,8 +14,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from pika.exceptions import AMQPError
-
 from schemas.diagnosis import rabbitmq
 from schemas.errors import RetryAfter, ServerFailed
 from schemas.mail import smtp
@@ -23,7 +21,7 @@ from schemas.postgres.connection import connect
 from schemas.postgres.server import hosts as postgres_hosts
 from schemas.rabbitmq.amqp import Amqp
 from schemas.rabbitmq.hosts import hosts_of
-from schemas.rabbitmq.problems import ConnectionLost, Problem
+from schemas.rabbitmq.problems import LOST, ConnectionLost, Problem
 from schemas.servers import certificates
 from schemas.servers.error_words import in_words
 from schemas.servers.lost_hosts import Address, lost
@@ -69,7 +67,7 @@ async def _watch(open_one: Callable[[], Awaitable[Amqp]], state: BrokerState) ->
             # RabbitMQ closes a connection that it has blocked for a minute
             if not (state.watched is not None and state.watched.code == error.problem.code == "blocked"):
                 state.watched = error.problem
-        except (TimeoutError, OSError, AMQPError) as error:
+        except LOST as error:
             state.watched = Problem("unreachable", in_words(error))
         await asyncio.sleep(EVERY_SECONDS)
 

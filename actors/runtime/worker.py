@@ -14,7 +14,7 @@ import dramatiq
 import pika
 from dramatiq.broker import Broker, MessageProxy
 from dramatiq.common import xq_name
-from pika.exceptions import AMQPError, ChannelClosedByBroker
+from pika.exceptions import ChannelClosedByBroker
 
 from actors.runtime import server_watch
 from actors.runtime.attempts import AttemptRunner
@@ -26,7 +26,7 @@ from schemas.messages import MODELS
 from schemas.outbox.heartbeats import GOODBYE_SECONDS, Report, say_goodbye
 from schemas.postgres.readiness import wait_for_database
 from schemas.rabbitmq.hosts import hosts_of
-from schemas.rabbitmq.problems import lost
+from schemas.rabbitmq.problems import LOST, lost
 from schemas.settings import Settings
 from schemas.starting import report_ready
 
@@ -169,7 +169,7 @@ class WorkerProcess:
                         channel.queue_declare(xq_name(queue), passive=True)
                 self._waits_for = {}
                 return True
-            except (AMQPError, OSError) as error:
+            except LOST as error:
                 if isinstance(error, ChannelClosedByBroker):
                     self._waits_for = {"queues": f"missing: {error.reply_text}"}
                 else:

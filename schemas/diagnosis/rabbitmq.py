@@ -27,7 +27,7 @@ async def probe(url: str | None) -> str:
         return "not set"
     from schemas.rabbitmq import hosts  # importing pika takes 0.1 s
     from schemas.rabbitmq.amqp import Amqp
-    from schemas.rabbitmq.problems import ConnectionLost
+    from schemas.rabbitmq.problems import LOST, ConnectionLost
 
     try:
         known = ", ".join(address(each.hostname, each.port or PORTS.get(each.scheme)) for each in map(urlsplit, amqp_urls(url)))
@@ -40,7 +40,7 @@ async def probe(url: str | None) -> str:
         problem = error.problem
     except (SettingsMissing, ValueError) as error:
         return f"cannot be looked for: {error}".rstrip(".")
-    except OSError as error:  # a TimeoutError is one
+    except LOST as error:
         return f"does not answer: {in_words(error)} at {known}"
     return "ok" if problem is None else state_of(str(problem))
 

@@ -12,7 +12,7 @@ from pika.channel import Channel
 from pika.spec import Basic, BasicProperties
 
 from schemas.rabbitmq.hosts import hosts_of
-from schemas.rabbitmq.problems import ConnectionLost, Problem, lost
+from schemas.rabbitmq.problems import LOST, ConnectionLost, Problem, lost
 from schemas.servers.error_words import address
 
 OPEN_SECONDS = 10
@@ -176,7 +176,7 @@ class Amqp:
         )
         try:
             self._channel.basic_publish("", queue, body, properties, mandatory=True)
-        except pika.exceptions.AMQPError as error:
+        except LOST as error:
             self._on_lost(error)
 
     async def problem(self) -> Problem | None:
@@ -259,7 +259,7 @@ class Amqp:
     def _on_lost(self, reason: Any) -> None:
         if self.lost.done():
             return
-        self.lost.set_exception(reason if isinstance(reason, ConnectionLost) else lost(reason))
+        self.lost.set_exception(lost(reason))
         unconfirmed, self._unconfirmed = self._unconfirmed, {}
         for _, on_confirm in unconfirmed.values():
             on_confirm(False)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pika.exceptions
-from pika.adapters.utils.connection_workflow import AMQPConnectorStackTimeout
+from pika.adapters.utils.connection_workflow import AMQPConnectorException, AMQPConnectorStackTimeout
 
 from schemas.servers.error_words import CLOSED, IN_TIME, in_words
 
@@ -36,8 +36,15 @@ class ConnectionLost(Exception):
         self.problem = Problem(code, text)
 
 
+# What pika raises, and what `Amqp` raises, if a connection is lost or cannot be opened. pika's error for a server that is
+# silent during the handshake, for example, is no AMQPError.
+LOST = (ConnectionLost, pika.exceptions.AMQPError, AMQPConnectorException, OSError)
+
+
 def lost(reason: BaseException) -> ConnectionLost:
-    """The ConnectionLost for an error of pika, which is one that a connection was lost with, or could not be opened with."""
+    """The ConnectionLost for an error that a connection was lost with, or could not be opened with: one of LOST."""
+    if isinstance(reason, ConnectionLost):
+        return reason
     causes = list(_causes(reason))  # the last is the innermost: its words are the clearest
     for cause in causes:
         if isinstance(cause, pika.exceptions.ProbableAuthenticationError | pika.exceptions.ProbableAccessDeniedError):

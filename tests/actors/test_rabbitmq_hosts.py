@@ -18,7 +18,7 @@ from schemas.diagnosis import rabbitmq
 from schemas.rabbitmq import hosts as rabbitmq_hosts
 from schemas.rabbitmq.amqp import Amqp
 from schemas.rabbitmq.hosts import RabbitHosts, hosts_of
-from schemas.rabbitmq.problems import ConnectionLost
+from schemas.rabbitmq.problems import LOST, ConnectionLost
 from schemas.settings import SettingsMissing
 from tests.faults.proxy import target_of
 from tests.support.installation import free_port
@@ -74,6 +74,19 @@ def test_a_silent_and_a_dead_server_are_passed_over_and_then_tried_last(
     broker.close()
     ports = [parameters.port for parameters in hosts_of(again).in_order()]
     assert ports[0] not in (silent.port, dead) and set(ports[1:]) == {silent.port, dead}
+
+
+def test_a_server_that_is_silent_during_the_handshake_is_lost_for_each_way_to_connect(silent: Silent, amqp_url: str) -> None:
+    url = at(amqp_url, silent.port)
+    broker = OutboxBroker(url)
+    with pytest.raises(AMQPConnectionError, match="no answer in time"):
+        broker.connection  # noqa: B018 - it connects
+    with pytest.raises(ConnectionClosed, match="no answer in time"):
+        OutboxConsumer(broker, QUEUE, 1, 100)
+    with pytest.raises(LOST):
+        pika.BlockingConnection(hosts_of(url).in_order())
+    with pytest.raises(ConnectionLost):
+        asyncio.run(Amqp.open(url))
 
 
 def test_the_doctor_waits_for_a_silent_server_and_then_finds_the_other_one(

@@ -56,6 +56,21 @@ def test_a_running_worker_that_is_cut_off_is_named_until_it_is_back(own: Install
         own.kill("work:timers", signal.SIGTERM)
 
 
+def test_a_worker_that_starts_while_rabbitmq_is_silent_waits_until_it_answers(own: Installation) -> None:
+    own.start("relay", "work:bills,xero,slack,mail")
+    with Proxy(target_of(own.amqp_url)) as proxy:
+        proxy.blackhole()  # it accepts connections and answers nothing, like a RabbitMQ that is frozen
+        worker = _start_worker(own, through(proxy, own.amqp_url))
+        eventually(lambda: _counts(own) == (0, 1), seconds=60)
+        assert own.processes["work:timers"].poll() is None
+        first, *others = _findings(own)
+        assert first.startswith("RabbitMQ does not answer: ") and first.endswith(f" (seen by the worker {worker} alone).")
+        assert not any("No worker" in each for each in others), others
+        proxy.heal()
+        eventually(lambda: _counts(own) == (1, 0), seconds=60)
+        own.kill("work:timers", signal.SIGTERM)
+
+
 def test_a_worker_that_starts_with_a_wrong_password_is_named_and_records_its_end(own: Installation) -> None:
     own.start("relay", "work:bills,xero,slack,mail")
     parts = urlsplit(own.amqp_url)
