@@ -9,15 +9,17 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from ops.files import write_private
 from ops.up.packages.rabbitmq import Installation, find_or_fetch, show_needed_plugins
 from ops.up.processes import PLAIN_ENVIRONMENT, Child, spawn
 from tests.cluster.network import Host, Network
+from tests.support import rabbitmq_tools
 from tests.support.installation import eventually
 
-AMQP_PORT = 5672
+AMQP_PORT, MANAGEMENT_PORT = 5672, 15672
 TICK_SECONDS = 10  # a node that is silent for 0.75 to 1.25 times as long is down for the others
 # the arguments of RabbitMQ's own start script, for little CPU time: `+S 1:1`, and no busy waiting
 VM_ARGUMENTS = (
@@ -94,10 +96,8 @@ class Node(Child):
 
     def control(self, program: str, *arguments: str) -> str:
         """Runs `rabbitmqctl` or `rabbitmq-queues` for this node."""
-        start = "+B -noshell -escript main rabbitmqctl_escript -run escript start -extra".split()
-        escript = self.brokers.installation.server / "escript" / program
-        runtime = self.brokers.installation.runtime / "erlexec"
-        command = [str(runtime), *start, str(escript), "--longnames", "-n", self.node, *arguments]
+        tool = rabbitmq_tools.command(self.brokers.installation, program)
+        command = [*tool, "--longnames", "-n", self.node, *arguments]
         with self.host.inside():
             done = subprocess.run(command, env=self._environment(), capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, f"{program} {arguments}: {done.stdout} {done.stderr}"
@@ -113,6 +113,7 @@ class Node(Child):
                 for number, node in enumerate(self.brokers.nodes.values(), start=1)
             },
             "cluster_partition_handling": "pause_minority",
+            **({"management.tcp.ip": self.host.address} if self.brokers.plugin_names else {}),
             "net_ticktime": str(TICK_SECONDS),  # as in docs/deployment.md
             "vm_memory_high_watermark.absolute": "512MB",
             "disk_free_limit.absolute": "50MB",
@@ -123,7 +124,7 @@ class Node(Child):
         }
         lines = [f"{key} = {value}\n" for key, value in settings.items()]
         write_private(self.directory / "rabbitmq.conf", "".join(lines))
-        write_private(self.directory / "enabled_plugins", "[].\n")
+        write_private(self.directory / "enabled_plugins", f"[{','.join(self.brokers.plugin_names)}].\n")
 
     def _environment(self) -> dict[str, str]:
         named = self.brokers.installation.node_environment(
@@ -141,8 +142,8 @@ class Node(Child):
 class Brokers:
     """The nodes by the name of their host."""
 
-    def __init__(self, home: Path, network: Network) -> None:
-        self.home, self.network = home / "brokers", network
+    def __init__(self, home: Path, network: Network, *, plugin_names: Sequence[str] = ()) -> None:
+        self.home, self.network, self.plugin_names = home / "brokers", network, plugin_names
         self.plugins = self.home / "server" / "plugins"
         self.definitions = self.home / "definitions.json"
         self.password = secrets.token_urlsafe(18)
@@ -151,7 +152,7 @@ class Brokers:
         write_private(self.home / ".erlang.cookie", secrets.token_hex(20))
         (self.home / ".erlang.cookie").chmod(0o400)
         self.installation: Installation = asyncio.run(find_or_fetch(self.home, lambda _: None))
-        show_needed_plugins(self.installation.server / "plugins", self.plugins)
+        show_needed_plugins(self.installation.server / "plugins", self.plugins, also=plugin_names)
         write_private(
             self.definitions,
             '{"users": [{"name": "stint", "password": "PASSWORD", "tags": ["administrator"]}], "vhosts": [{"name": "/"}], '

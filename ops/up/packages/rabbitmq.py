@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -92,11 +93,11 @@ async def find_or_fetch(home: Path, say: Say, *, system: Path = Path("/")) -> In
     raise CommandError(f"Debian's packages contain no RabbitMQ that Stint can use. {_OTHERWISE}")
 
 
-def show_needed_plugins(plugins: Path, shown: Path) -> None:
-    """Fills `shown` with links to the plugins that the application `rabbit` needs. A start spends most of its time with looking
-    up modules in every plugin it finds: with only these it takes half as long."""
+def show_needed_plugins(plugins: Path, shown: Path, *, also: Sequence[str] = ()) -> None:
+    """Fills `shown` with links to the plugins that the application `rabbit` needs, and to `also` with what these need. A start
+    spends most of its time with looking up modules in every plugin it finds: with only these it takes half as long."""
     needed: set[str] = set()
-    to_visit = ["rabbit"]
+    to_visit = ["rabbit", *also]
     found: dict[str, Path] = {}
     for path in plugins.iterdir():
         found[path.name.rsplit("-", 1)[0]] = path

@@ -24,6 +24,7 @@ from ops.up.servers import Servers
 from schemas.postgres.migrate import migrate
 from tests.faults.drill.disk import small_disk
 from tests.faults.proxy import Proxy
+from tests.support import rabbitmq_tools
 from tests.support.clusters import Cluster
 from tests.support.firm_with_xero import Firm
 from tests.support.given import Given, Json
@@ -122,8 +123,7 @@ class Site:
     def rabbitmqctl(self, line: str) -> str:
         """Runs `rabbitmqctl …` on the private node."""
         broker = self.servers.rabbitmq
-        start = "+B -noshell -escript main rabbitmqctl_escript -run escript start -extra"
-        program = f"{broker.installation.runtime}/erlexec {start} {broker.installation.server}/escript/rabbitmqctl"
+        program = shlex.join(rabbitmq_tools.command(broker.installation, "rabbitmqctl"))
         return self.shell(f"{program} -n stint@localhost {line.removeprefix('rabbitmqctl ')}", **broker._environment())
 
 
