@@ -7,15 +7,26 @@ account is its sub, which is never used again.
 
 import asyncio
 import logging
+import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError, NoCredentialsError, ParamValidationError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConfigParseError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
 
 from schemas.email_addresses import one_spelling
 from schemas.errors import Invalid, Unavailable
@@ -31,6 +42,8 @@ CALL_SECONDS = 5.0  # for a whole call: READ_SECONDS start again with each byte
 MAX_CONCURRENT_CALLS = 8
 PAGE_SIZE = 60  # the maximum of ListUsers
 CACHE_SECONDS = 60.0
+NO_CREDENTIALS = (NoCredentialsError, CredentialRetrievalError)
+UNUSABLE_CREDENTIALS = (PartialCredentialsError, ProfileNotFound, ConfigParseError)
 
 
 class CognitoProvider(IdentityProvider):
@@ -40,17 +53,11 @@ class CognitoProvider(IdentityProvider):
         assert settings.cognito_user_pool_id is not None and settings.auth_jwks_url is not None  # the settings check it
         self._pool_id, self._jwks_url = settings.cognito_user_pool_id, settings.auth_jwks_url
         self._threads = ThreadPoolExecutor(MAX_CONCURRENT_CALLS, thread_name_prefix="cognito")
-        self._client: Any = boto3.client(
-            "cognito-idp",
-            region_name=settings.cognito_region,
-            endpoint_url=settings.cognito_endpoint_url,
-            config=Config(
-                connect_timeout=CONNECT_SECONDS,
-                read_timeout=READ_SECONDS,
-                retries={"total_max_attempts": 1},
-                max_pool_connections=MAX_CONCURRENT_CALLS,
-            ),
-        )
+        self._settings = settings
+        self._client: Any = None
+        self._client_lock = threading.Lock()
+        with suppress(BotoCoreError):  # each call says it, and tries again
+            self._connected()
         self._internal_users: list[Account] = []
         self._fetched_at = float("-inf")
         self._fetch_lock = asyncio.Lock()
@@ -149,18 +156,40 @@ class CognitoProvider(IdentityProvider):
     async def public_keys(self) -> list[dict[str, Any]]:
         return await jwks.fetch(self._jwks_url)
 
+    def _connected(self) -> Any:
+        """The client of the pool. Raises BotoCoreError for credentials that are not complete, or whose file cannot be read."""
+        with self._client_lock:
+            if self._client is None:
+                self._client = boto3.client(
+                    "cognito-idp",
+                    region_name=self._settings.cognito_region,
+                    endpoint_url=self._settings.cognito_endpoint_url,
+                    config=Config(
+                        connect_timeout=CONNECT_SECONDS,
+                        read_timeout=READ_SECONDS,
+                        retries={"total_max_attempts": 1},
+                        max_pool_connections=MAX_CONCURRENT_CALLS,
+                    ),
+                )
+            return self._client
+
     async def _call(self, operation: str, **parameters: Any) -> Any:
         """Calls the user pool. Raises ClientError when it refuses, Unavailable when it does not answer."""
-        method: Callable[..., Any] = getattr(self._client, operation)
+
+        def call() -> Any:
+            return getattr(self._connected(), operation)(UserPoolId=self._pool_id, **parameters)
+
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CALL_SECONDS):
-                return await loop.run_in_executor(self._threads, lambda: method(UserPoolId=self._pool_id, **parameters))
+                return await loop.run_in_executor(self._threads, call)
         except ParamValidationError as error:
             raise Invalid("email", "The user pool does not accept this address.") from error
         except (BotoCoreError, TimeoutError) as error:
             name = type(error).__name__
-            if isinstance(error, NoCredentialsError | CredentialRetrievalError):
+            if isinstance(error, UNUSABLE_CREDENTIALS):
+                name = f"{name}: {error}"  # of the environment or the file, without values of it
+            if isinstance(error, NO_CREDENTIALS + UNUSABLE_CREDENTIALS):
                 logger.warning("no credentials for the user pool operation=%s error=%s", operation, name)
                 raise _unavailable(f"Stint has no credentials of AWS for it ({name})") from error
             logger.warning("user pool does not answer operation=%s error=%s", operation, name)
