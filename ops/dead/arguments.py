@@ -6,6 +6,7 @@ from typing import Any
 from ops.command_line.arguments import positive, rate, when, with_state
 
 EXITS = "exit 3 if any failed again, 5 if it was cancelled or most were skipped"
+ITS_ID = "its id, or the first characters of it"
 
 
 def add_actions(dead: argparse.ArgumentParser) -> None:
@@ -28,7 +29,7 @@ def add_actions(dead: argparse.ArgumentParser) -> None:
     listing.add_argument("--limit", type=positive, default=50, metavar="N", help="default: 50")
 
     show = action("show", "one dead letter with all its attempts, its history and its cause")
-    show.add_argument("id", help="its id, or the first characters of it")
+    show.add_argument("id", help=ITS_ID)
 
     replay = action("replay", "send dead letters again")
     _add_selection(replay)
@@ -38,13 +39,13 @@ def add_actions(dead: argparse.ArgumentParser) -> None:
     replay.add_argument("--watch", action="store_true", help=f"show its progress to the end; {EXITS}")
 
     action("replays", "the replays, running ones first")
-    action("watch", f"show the progress of a replay to its end; {EXITS}").add_argument("id")
+    action("watch", f"show the progress of a replay to its end; {EXITS}").add_argument("id", help=ITS_ID)
     cancel = action("cancel", "stop a replay; what it has not sent yet stays a dead letter")
-    cancel.add_argument("id")
+    cancel.add_argument("id", help=ITS_ID)
     cancel.add_argument("--reason", metavar="WHY", help="why; recorded with your name and host")
 
     edit = action("edit", "correct the body of a dead letter, and replay it")
-    edit.add_argument("id")
+    edit.add_argument("id", help=ITS_ID)
     edit.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="one field; may be repeated")
     edit.add_argument("--body", metavar="FILE", help="the whole body as JSON; - reads standard input")
     edit.add_argument("--reason", metavar="WHY", help="why; required")
@@ -66,7 +67,7 @@ def add_actions(dead: argparse.ArgumentParser) -> None:
 def add_trigger(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `./stint trigger`."""
     parser.add_argument("kind", choices=["recompute_bill", "sync_bill", "move_entries"], help="which work")
-    parser.add_argument("id", help="the id of the time bill; of the task for move_entries")
+    parser.add_argument("id", help="the id of the time bill, of the task for move_entries, or its first characters")
     parser.add_argument("--reason", metavar="WHY", help="why; required, and recorded with your name and host")
     parser.add_argument("--json", action="store_true", help="as JSON")
 
@@ -79,7 +80,7 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_filter(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--group", metavar="GROUP", help="only those of this group")
+    parser.add_argument("--group", metavar="GROUP", help="only those of this group; its first characters are enough")
     parser.add_argument("--actor", help="only those of this actor")
     parser.add_argument("--queue", help="only those of this queue")
     parser.add_argument(

@@ -71,7 +71,7 @@ async def _groups(conn: Connection, args: argparse.Namespace) -> int:
 
 
 async def _list(conn: Connection, args: argparse.Namespace) -> int:
-    filters = selection.parse_filter(args)
+    filters = await selection.parse_filter(conn, args)
     page = json.loads(await lists.list_page(conn, Page(args.limit), filters, Redactor(settings()), state=args.in_state))
     if args.json:
         print(json.dumps(page["items"], indent=2))
@@ -205,7 +205,7 @@ async def _discard_or_restore(conn: Connection, args: argparse.Namespace) -> int
 
 async def _export(conn: Connection, args: argparse.Namespace) -> int:
     """Prints one JSON object a line: dead letters with all their attempts, redacted."""
-    cursor, count, filters, redactor = None, 0, selection.parse_filter(args), Redactor(settings())
+    cursor, count, filters, redactor = None, 0, await selection.parse_filter(conn, args), Redactor(settings())
     with progress("export") as update:
         while True:
             page = json.loads(await lists.list_page(conn, Page(500, cursor), filters, redactor, state=args.in_state))

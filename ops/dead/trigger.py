@@ -19,10 +19,11 @@ TOLD = {
 
 def run(args: argparse.Namespace) -> int:
     """Triggers the work, and prints which message does it."""
-    request = selection.parse(Trigger, {"kind": args.kind, "id": args.id, "reason": args.reason or ""})
 
     async def act() -> Triggered:
         async with await connect(settings()) as conn, conn.transaction():
+            whole = await selection.triggered_id(conn, args.kind, args.id)
+            request = selection.parse(Trigger, {"kind": args.kind, "id": whole, "reason": args.reason or ""})
             return await triggers.trigger(conn, request, who=who())
 
     with command_errors():

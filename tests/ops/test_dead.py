@@ -124,6 +124,24 @@ def test_an_unknown_id_matches_nothing(alone: Installation, action: str, beginni
     assert answered.stderr.startswith("stint: There is no") and answered.stderr.count("\n") == 1
 
 
+def test_the_beginning_of_a_group_is_enough_if_no_other_one_begins_with_it(alone: Installation) -> None:
+    row = dead_letter(alone)
+    group = str(alone.value("SELECT fingerprint FROM messages WHERE id = %s", row))
+    for words in (("list",), ("export",), ("replay", "--dry-run"), ("discard", "--dry-run")):
+        assert dead(alone, *words, "--group", group[:10].upper()).returncode == 0, words
+    [listed] = json.loads(dead(alone, "list", "--group", group[:10], "--json").stdout)
+    assert listed["id"] == row
+    assert dead(alone, "list", "--group", group[:3]).returncode == 4, "too short to mean one"
+    alone.rows(
+        "INSERT INTO unrecognized_groups (queue, reason) SELECT 'timers', n::text FROM generate_series(1, 400000) n"
+        " WHERE left(md5('timers ' || n), 4) = %s LIMIT 1 RETURNING 1",
+        group[:4],
+    )
+    several = dead(alone, "discard", "--group", group[:4], "--reason", "why")
+    assert (several.returncode, several.stderr) == (1, f"stint: Several groups begin with {group[:4]}; use more characters.\n")
+    assert dead(alone, "list", "--group", group).returncode == 0
+
+
 def test_one_unknown_id_among_others_moves_none_of_them(alone: Installation) -> None:
     row = dead_letter(alone)
     assert dead(alone, "discard", row, str(uuid4()), "--reason", "a slip").returncode == 4
@@ -252,7 +270,8 @@ def test_work_is_triggered_with_a_reason(alone: Installation) -> None:
     bill = asyncio.run(a_bill(alone.database_url))
     told = json.loads(run("sync_bill", bill, "--reason", "wrong in Xero", "--json").stdout)
     assert (told["actor"], told["result"]) == ("sync_bill", "enqueued")
-    assert "under way already" in run("sync_bill", bill, "--reason", "again").stdout
+    assert "under way already" in run("sync_bill", bill[:8], "--reason", "again").stdout
+    assert run("sync_bill", "00000000", "--reason", "why").stderr == "stint: There is no time bill 00000000.\n"
     shown = dead(alone, "show", told["id"]).stdout
     assert "trigger by " in shown and ": wrong in Xero" in shown and ": again" in shown
     assert ", never died;" in shown and "error:" not in shown
