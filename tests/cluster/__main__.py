@@ -17,7 +17,9 @@ from rich.table import Table
 
 from tests.cluster import faults
 from tests.cluster.driver import Report, Struck, run
+from tests.cluster.load import SHORT_PAUSE_AT_MOST
 from tests.cluster.network import LEFT_OUT, VARIABLE, can_unshare
+from tests.faults.people import PAUSE_AT_MOST
 
 HEADS = ("fault", "times", "longest time without a stop, p50", "worst", "from stop to bill, p50", "worst")
 
@@ -31,7 +33,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=0, metavar="N", help="repeat all faults for N minutes (default: once)")
     parser.add_argument("--seed", default=str(random.randrange(10**6)), metavar="S", help="the seed of another run")
     parser.add_argument("--only", action="append", default=[], metavar="TEXT", help="only faults with TEXT in their name")
-    parser.add_argument("--short", action="store_true", help="the few faults that the test suite tries")
+    parser.add_argument("--short", action="store_true", help="the few faults that the test suite tries, and fewer requests")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the report to FILE (default: only if it fails)")
     arguments = parser.parse_args()
     chosen = faults.chosen(arguments.only, short=arguments.short, root=VARIABLE in os.environ)
@@ -47,7 +49,8 @@ def main() -> int:
     say(f"seed {arguments.seed}")
     home = Path(tempfile.mkdtemp(prefix="stint-cluster-"))
     os.environ["STINT_TEST_HOME"] = str(home)
-    report = run(arguments.seed, home, chosen, minutes=arguments.minutes, say=say)
+    pause = SHORT_PAUSE_AT_MOST if arguments.short else PAUSE_AT_MOST
+    report = run(arguments.seed, home, chosen, minutes=arguments.minutes, pause_at_most=pause, say=say)
     show(report)
     if report.broken and not arguments.json:
         arguments.json = home / "report.json"

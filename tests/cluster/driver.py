@@ -12,6 +12,7 @@ from tests.cluster.faults import BILL_SECONDS, Fault
 from tests.cluster.load import Load, Waits
 from tests.cluster.site import site
 from tests.faults import facts
+from tests.faults.people import PAUSE_AT_MOST
 
 WARM_UP_SECONDS = 5.0
 REST_SECONDS = 4.0  # between two faults
@@ -67,13 +68,21 @@ class Report:
         return vars(self) | {"struck": struck}
 
 
-def run(seed: str, home: Path, faults: Sequence[Fault], *, minutes: float = 0.0, say: Say = lambda _: None) -> Report:
+def run(
+    seed: str,
+    home: Path,
+    faults: Sequence[Fault],
+    *,
+    minutes: float = 0.0,
+    pause_at_most: float = PAUSE_AT_MOST,
+    say: Say = lambda _: None,
+) -> Report:
     """Runs in this thread, which must be the main one, with all data and logs below `home`: each fault once, in an order that
-    the seed gives, and again until the minutes are over."""
+    the seed gives, and again until the minutes are over. `pause_at_most`: seconds between two things that somebody does."""
     chance, report = random.Random(seed), Report(seed)
     say("starting three hosts")
     with site(home) as cluster:
-        load = Load.of(cluster.firm, seed)
+        load = Load.of(cluster.firm, seed, pause_at_most=pause_at_most)
         load.begin()
         time.sleep(WARM_UP_SECONDS)
         ends, times = time.monotonic() + 60 * minutes, list[tuple[Fault, float, float]]()

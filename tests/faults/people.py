@@ -32,6 +32,7 @@ class People:
     desktops: list[Desktop]
     inviter: Inviter
     members: list[SlackMember]
+    pause_at_most: float = PAUSE_AT_MOST
     broken: list[str] = field(default_factory=list)  # promises that somebody saw broken
     _over: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -83,4 +84,4 @@ class People:
             except Exception as error:
                 self.broken.append(f"{person.name}: {type(error).__name__}: {error}")
                 return
-            self._over.wait(pause.uniform(0, PAUSE_AT_MOST))
+            self._over.wait(pause.uniform(0, self.pause_at_most))
