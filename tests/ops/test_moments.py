@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from ops.state import CHECKOUT
-from tests.support.up import ONE_API, Up, command, until
+from tests.support.up import ONE_API, Up, command, end_all, until
 
 SECTION = (CHECKOUT / "docs/operations.md").read_text().partition("### To any moment: ./stint up")[2].partition("\n## ")[0]
 SHELL, RECEIVE, DAILY, TO_A_MOMENT = re.findall(r"^```sh\n(.*?)^```", SECTION, re.MULTILINE | re.DOTALL)
@@ -102,3 +102,4 @@ def test_up_is_restored_to_a_moment_between_two_facts_as_the_page_says(up: Up, c
         paste(checkout, RECEIVE.strip().splitlines()[1])  # the slot was not in the backup
         found = command("doctor", "--json", "--state", str(up.state))
         assert found.stdout.strip() == "[]", found.stdout
+    end_all(up, signal.SIGHUP)  # as when somebody closes the terminal

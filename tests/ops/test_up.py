@@ -21,7 +21,7 @@ from schemas.messages import SendMail
 from tests.outbox import probe
 from tests.support.installation import free_port, new_database_without_key
 from tests.support.sizes import FULL
-from tests.support.up import ONE_API, Up, command, ready, runs, until
+from tests.support.up import ONE_API, Up, command, end_all, ready, runs, until
 from tests.sync import streams
 
 pytestmark = pytest.mark.processes
@@ -41,6 +41,14 @@ def shared_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 def up(shared_up: Up) -> Up:
     """Shared by the module; started again if the test before ended it."""
     return shared_up if shared_up.runs() else shared_up.start()
+
+
+@pytest.mark.slow
+def test_kill_9_right_after_the_first_start_leaves_a_state_that_starts(up: Up) -> None:
+    """The first test of the module: nothing has used this state yet."""
+    up.end(signal.SIGKILL)
+    up.start()
+    assert ready(up.url)
 
 
 def test_the_status_block_names_what_a_person_needs(up: Up) -> None:
@@ -253,25 +261,6 @@ def test_kill_9_leaves_no_process_and_the_next_start_recovers(up: Up) -> None:
     up.start()
     assert ready(up.url)
     assert [up.run_json()[key] for key in ("database_url", "amqp_url")] == [before["database_url"], before["amqp_url"]]
-
-
-def end_all(up: Up, number: signal.Signals) -> float:
-    """Ends it by that signal, asserts that nothing of it is left, and returns the seconds that it took."""
-    seconds = up.end(number)
-    assert seconds < 10
-    assert up.process.returncode == 0
-    assert not (up.state / "run.json").exists()
-    assert not list((up.state / "postgres").glob("socket*"))
-    return seconds
-
-
-@pytest.mark.slow
-def test_kill_9_right_after_the_first_start_leaves_a_state_that_starts_and_a_hangup_ends_it(tmp_path: Path) -> None:
-    up = Up(tmp_path / "young", *ONE_API).start()
-    up.end(signal.SIGKILL)
-    up.start()
-    assert ready(up.url)
-    end_all(up, signal.SIGHUP)
 
 
 def test_ctrl_c_ends_all_of_it(up: Up) -> None:

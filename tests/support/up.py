@@ -103,6 +103,16 @@ class Up:
         return time.monotonic() - started
 
 
+def end_all(up: Up, number: signal.Signals) -> float:
+    """Ends it by that signal, asserts that nothing of it is left, and returns the seconds that it took."""
+    seconds = up.end(number)
+    assert seconds < 10
+    assert up.process.returncode == 0
+    assert not (up.state / "run.json").exists()
+    assert not list((up.state / "postgres").glob("socket*"))
+    return seconds
+
+
 def tree(pid: int) -> list[int]:
     """The pids of a process and all its descendants."""
     parents: dict[int, int] = {}
