@@ -35,8 +35,8 @@ def python(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", *words], env=environment, capture_output=True, text=True)
 
 
-def compose_errors(path: Path) -> subprocess.CompletedProcess[str]:
-    return python("check_jsonschema", "--builtin-schema", "vendor.compose-spec", path)
+def compose_errors(*paths: Path) -> subprocess.CompletedProcess[str]:
+    return python("check_jsonschema", "--builtin-schema", "vendor.compose-spec", *paths)
 
 
 def manifest_errors(version: str, *paths: Path) -> subprocess.CompletedProcess[str]:
@@ -66,17 +66,19 @@ def test_hadolint_finds_an_image_that_runs_as_root() -> None:
 
 
 def test_compose_yaml_has_the_shape_of_its_specification(tmp_path: Path) -> None:
-    found = compose_errors(COMPOSE)
-    assert found.returncode == 0, found.stdout
-    found = compose_errors(changed(COMPOSE, "mem_limit: 512m", "memlimit: 512m", tmp_path))
+    wrong = changed(COMPOSE, "mem_limit: 512m", "memlimit: 512m", tmp_path)
+    found = compose_errors(COMPOSE, wrong)
     assert found.returncode == 1 and "'memlimit' was unexpected" in found.stdout
+    assert f"{wrong}::" in found.stdout and f"{COMPOSE}::" not in found.stdout, found.stdout
 
 
 @pytest.mark.parametrize("version", KUBERNETES)
 def test_the_manifests_have_the_shapes_of_kubernetes(version: str, tmp_path: Path) -> None:
     paths = sorted(path for path in MANIFESTS.glob("*.yaml") if path.name != "kustomization.yaml")
     assert len(paths) > 5
-    found = manifest_errors(version, *paths)
-    assert found.returncode == 0, found.stdout + found.stderr
-    found = manifest_errors(version, changed(MANIFESTS / "api.yaml", "containerPort:", "containerport:", tmp_path))
-    assert found.returncode == 1 and "did not validate for resource deployment/stint-api" in found.stdout
+    wrong = changed(MANIFESTS / "api.yaml", "containerPort:", "containerport:", tmp_path)
+    found = manifest_errors(version, *paths, wrong)
+    assert found.returncode == 1, found.stdout + found.stderr
+    [error] = [line for line in found.stdout.splitlines() if not line.startswith("INFO ")]
+    assert error.startswith(f"ERROR {wrong} did not validate for resource deployment/stint-api against"), error
+    assert [path for path in paths if f"INFO {path} passed for resource" not in found.stdout] == []

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support import servers
 from tests.support.installation import CHECKOUT, eventually
+from tests.support.sizes import FULL
 from tests.support.up import runs, tree
 
 pytestmark = pytest.mark.slow
@@ -22,7 +23,9 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 }
 
 
-@pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 1), (signal.SIGKILL, 0), (signal.SIGINT, 0)])
+@pytest.mark.parametrize(
+    ("number", "workers"), [(signal.SIGTERM, 1), (signal.SIGKILL, 0), *([(signal.SIGINT, 0)] if FULL else [])]
+)
 def test_pytest_that_is_ended_in_the_middle_of_a_test_leaves_nothing_behind(
     number: signal.Signals, workers: int, tmp_path: Path
 ) -> None:
