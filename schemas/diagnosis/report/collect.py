@@ -17,6 +17,7 @@ from schemas.postgres.connection import connect
 from schemas.postgres.migrate import pending
 from schemas.postgres.server import blockers
 from schemas.postgres.server.failures import Failure, explain
+from schemas.servers.error_words import IN_TIME
 from schemas.settings import Settings
 
 POSTGRES_SECONDS = 10.0
@@ -64,7 +65,7 @@ async def _in_time(probe: Awaitable[str]) -> str:
         async with asyncio.timeout(MOST_SECONDS):
             return await probe
     except TimeoutError:
-        return f"does not answer: TimeoutError after {MOST_SECONDS:g} s"
+        return f"does not answer: {IN_TIME}"
 
 
 def _reported_rabbitmq(status: InstallationStatus) -> str:
@@ -76,7 +77,7 @@ def _reported_rabbitmq(status: InstallationStatus) -> str:
 
 def _overload(status: InstallationStatus) -> str:
     """How many processes there are for the processors of this host, if these are too few and a server is too late."""
-    late = any("TimeoutError" in state or "does not react" in state for state in status.servers.values())
+    late = any(IN_TIME in state or "does not react" in state for state in status.servers.values())
     load, processors = os.getloadavg()[0], os.cpu_count() or 1
     if load < OVERLOAD * processors or not late:
         return ""
