@@ -19,6 +19,7 @@ from api.console.routes import CONSOLE
 from api.customers import channel_mappings, customer_users, customers, focus, leads, pillars, tasks
 from api.dependencies import ApiRequest, Context
 from api.diagnosis import diagnosis
+from api.diagnosis.counts import FindingCounts
 from api.diagnosis.reports import Reports
 from api.heartbeat import beating
 from api.hours import active_timers, time_bills, time_entries, timers
@@ -37,6 +38,7 @@ from api.http.security import with_common_headers
 from api.outbox_metrics import OutboxMetrics
 from api.outcome_waiter import OutcomeWaiter
 from api.pool_metrics import recording
+from api.processes import metrics
 from api.readiness import Readiness
 from api.reports import hours as reports
 from api.slack import routes as slack
@@ -187,6 +189,7 @@ def create_routes(settings: Settings) -> Litestar:
         context.subscribers.open()
         async with slack_client.open_client(settings) as slack_api, beating(settings), recording(database):
             responder.slack = slack_api
+            metrics.serve()
             yield
             await responder.close()
         await context.subscribers.close()
@@ -225,4 +228,5 @@ def create_context(settings: Settings) -> Context:
         readiness=readiness,
         outbox_metrics=OutboxMetrics(database, settings),
         reports=Reports(settings, readiness),
+        finding_counts=FindingCounts(database, settings),
     )

@@ -11,6 +11,7 @@ from litestar.di import NamedDependency
 
 from api.auth.auth import Authenticator
 from api.auth.leases import Session
+from api.diagnosis.counts import FindingCounts
 from api.diagnosis.reports import Reports
 from api.http.requests import StrictRequest
 from api.outbox_metrics import OutboxMetrics
@@ -41,6 +42,7 @@ class Context:
     readiness: Readiness
     outbox_metrics: OutboxMetrics
     reports: Reports
+    finding_counts: FindingCounts
 
 
 class ApiRequest(StrictRequest):
@@ -93,3 +95,7 @@ class ApiRequest(StrictRequest):
     @property
     def reports(self) -> Reports:
         return self._context.reports
+
+    @property
+    def finding_counts(self) -> FindingCounts:
+        return self._context.finding_counts

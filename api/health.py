@@ -83,7 +83,7 @@ async def metrics(request: ApiRequest) -> Response[bytes]:
     PUBLIC_URL names this machine."""
     if not _may_read_metrics(request):
         raise BadRequest(401, NOT_LOCAL)
-    lines = await request.outbox_metrics.lines()
+    lines = [*await request.outbox_metrics.lines(), *await request.finding_counts.lines()]
     pool_metrics.record(request.database)
     body = exposition() + ("\n".join(lines) + "\n").encode()
     return Response(body, media_type=CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8"))  # the framework adds it

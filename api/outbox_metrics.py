@@ -10,6 +10,7 @@ from schemas.diagnosis import postgres_health, secrets
 from schemas.outbox import clocks, heartbeats, metrics
 from schemas.postgres import backups
 from schemas.postgres.connection import UNREACHABLE, WRITES_REFUSED, Connection, PoolBusy, is_unreachable
+from schemas.postgres.migrate import UNDEFINED
 from schemas.postgres.pool import Database
 from schemas.postgres.server import blockers
 from schemas.postgres.server.writes import check_writable
@@ -39,6 +40,8 @@ class OutboxMetrics:
     async def _read(self) -> list[str]:
         try:
             lines = ["stint_postgres_up 1", *await self._database.with_deadline(self._read_outbox())]
+        except UNDEFINED:  # the database lacks migrations, which stint_findings tells
+            lines = ["stint_postgres_up 1"]
         except Exception as error:
             if not is_unreachable(error):
                 raise

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from api.processes import metrics
 from api.readiness import Readiness
 from schemas.diagnosis.report import api
 from schemas.diagnosis.report.collect import report
@@ -31,4 +32,6 @@ class Reports:
         return masked
 
     async def _own_state(self) -> str:
-        return api.state_of(await self._readiness.problems())
+        state = api.state_of(await self._readiness.problems())
+        serving, expected = metrics.serving()
+        return api.too_few(serving, expected) if state == "ok" and serving < expected else state

@@ -12,7 +12,10 @@ from typing import IO
 
 from prometheus_client import CollectorRegistry, generate_latest, multiprocess, values
 
+EXPECTED = "STINT_EXPECTED_PROCESSES"  # from the supervisor: how many API processes there should be behind the port
+
 _place: tuple[int, IO[bytes]] | None = None  # the number, and the file whose lock keeps it
+_serves: IO[bytes] | None = None  # the file whose lock tells that this process serves
 
 
 def take_place() -> None:
@@ -29,6 +32,22 @@ def take_place() -> None:
     # the gauges of the process that had this place before
     multiprocess.mark_process_dead(number, name)  # type: ignore[no-untyped-call]
     values.ValueClass = values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]
+
+
+def serve() -> None:
+    """Counts this process among those that serve, until it ends. Call it once it does."""
+    global _serves
+    if _place is not None and _serves is None:
+        _serves = (Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]) / f"{_place[0]}.serves").open("ab")
+        fcntl.flock(_serves, fcntl.LOCK_EX)  # nobody has it for longer than a look
+
+
+def serving() -> tuple[int, int]:
+    """How many processes serve behind this port, and how many there should be; one of one without PROMETHEUS_MULTIPROC_DIR."""
+    if _place is None:
+        return 1, 1
+    files = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob("*.serves")
+    return sum(map(_is_locked, files)), int(os.environ.get(EXPECTED) or 1)
 
 
 def place() -> int:
@@ -60,3 +79,12 @@ def _lock(path: Path) -> IO[bytes] | None:
         file.close()
         return None
     return file
+
+
+def _is_locked(path: Path) -> bool:
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

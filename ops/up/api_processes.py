@@ -66,13 +66,16 @@ def passed_fd(environment: Mapping[str, str]) -> int | None:
 class ApiProcess(Program):
     """One API process on the shared socket. It is ready when it has reported that it accepts connections."""
 
-    def __init__(self, number: int, listening: socket.socket, logs: Path, *, metrics: Path, output: IO[bytes] | None) -> None:
+    def __init__(
+        self, number: int, listening: socket.socket, logs: Path, *, count: int, metrics: Path, output: IO[bytes] | None
+    ) -> None:
         super().__init__(f"api {number}", ["api", "--fd", str(listening.fileno())], logs)
         self._fd, self._metrics, self._output = listening.fileno(), metrics, output
+        self._count = count
 
     def launch(self) -> None:
-        metrics = {"PROMETHEUS_MULTIPROC_DIR": str(self._metrics)}
-        self._launch(log=self._output, environment=metrics, pass_fds=(self._fd,))
+        environment = {"PROMETHEUS_MULTIPROC_DIR": str(self._metrics), "STINT_EXPECTED_PROCESSES": str(self._count)}
+        self._launch(log=self._output, environment=environment, pass_fds=(self._fd,))
 
     def is_ready(self) -> bool:
         return self.has_reported()
@@ -85,7 +88,8 @@ def api_processes(
     count: int, listening: socket.socket, logs: Path, *, metrics: Path, output: IO[bytes] | None = None
 ) -> list[ApiProcess]:
     """That many API processes on the socket. `output`, if given, gets the logs of all of them."""
-    return [ApiProcess(number, listening, logs, metrics=metrics, output=output) for number in range(1, count + 1)]
+    numbers = range(1, count + 1)
+    return [ApiProcess(number, listening, logs, count=count, metrics=metrics, output=output) for number in numbers]
 
 
 @contextmanager

@@ -122,7 +122,7 @@ def of_server(name: str, state: str, cure: str | None) -> Finding:
             "what goes there is tried again: bills until it answers, confirmations and reminders for about an hour",
             f"if it lasts, look at {STATUS_PAGES[name]}, and whether the hosts of the workers reach it",
         )
-    if name == "API" and state.startswith("has "):
+    if name == "API" and state.startswith("has too few"):
         return Finding(
             f"API {state}.",
             "the others answer all requests, more slowly; if one more ends, nobody may be left",

@@ -12,20 +12,25 @@ from uuid import UUID
 
 import httpx2
 import pytest
+from pydantic import SecretStr
 
+from api.diagnosis.counts import finding_lines
 from api.outbox_metrics import problem_lines
 from ops.errors import CommandError
 from schemas.diagnosis import postgres_health
+from schemas.diagnosis.report.counts import count
 from schemas.messages import QUEUES
 from schemas.outbox import heartbeats, metrics
 from schemas.outbox.dead_letters.unrecognized_messages import record_unrecognized
 from schemas.outbox.heartbeats import LateHandler, Report
 from schemas.postgres.connection import Connection
 from schemas.settings import Settings
+from schemas.slack.access import ops_channel
 from schemas.xero.connection import NOT_CONNECTED
+from schemas.xero.next_step import NO_USER
 from tests.outbox.rows import ACTOR, connected, message
 from tests.support import firm_rows
-from tests.support.installation import CHECKOUT, Installation, new_database
+from tests.support.installation import CHECKOUT, SECRET_KEY, Installation, new_database
 from tests.support.prometheus import RULES, program
 
 TEXT = RULES.read_text()
@@ -33,6 +38,13 @@ ALERTS = re.findall(r'- alert: "(.*)"', TEXT)
 SECTIONS = re.findall(r"^### (.*)$", (CHECKOUT / "docs/operations.md").read_text(), re.MULTILINE)
 DASHBOARD = json.loads((CHECKOUT / "ops/alerts/grafana.json").read_text())
 OF_THE_DASHBOARD = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+SETTINGS = Settings(
+    database_url="",
+    secret_key=SecretStr(SECRET_KEY),
+    xero_client_id="an app",
+    slack_bot_token=SecretStr("xoxb-not-a-token"),
+    ops_slack_channel="C0OUTAGES",
+)
 STEP, OVER, END = 15, 20, 48  # seconds between scrapes; the outage ends after 20 of them
 Series = dict[str, float]
 Outage = Callable[[Connection], Awaitable[None]]
@@ -119,6 +131,35 @@ async def _bill_without_a_connection(conn: Connection) -> None:
     await firm_rows.bill(conn, rows, status="approved", xero_status="not_connected", xero_error=NOT_CONNECTED)
 
 
+async def _timer_without_access(conn: Connection) -> None:
+    rows = await firm_rows.firm(conn)
+    await conn.execute(
+        "INSERT INTO timers (user_id, id, task_id, start_time) VALUES (%s, gen_random_uuid(), %s, date_trunc('second', now()))",
+        (rows.user, rows.task),
+    )
+    await conn.execute("UPDATE users SET revoked_at = now() WHERE id = %s", (rows.user,))
+
+
+async def _waiting_bill(conn: Connection) -> None:
+    rows = await firm_rows.firm(conn)
+    await firm_rows.bill(conn, rows, status="approved", xero_status="not_mapped", xero_error=f"It waits: {NO_USER}.")
+
+
+async def _differing_bill(conn: Connection) -> None:
+    rows = await firm_rows.firm(conn)
+    await firm_rows.bill(conn, rows, status="approved", xero_status="differs", xero_error="Its time entry was changed in Xero.")
+
+
+async def _stray_entry(conn: Connection) -> None:
+    await firm_rows.connect_xero(conn)
+    await conn.execute(
+        """
+        INSERT INTO xero_stray_entries (tenant_id, entry_id, project_id, bill_id, minutes, first_seen_at)
+        SELECT tenant_id, 'e', 'p', gen_random_uuid(), 60, now() - interval '1 day' FROM xero_connection
+        """
+    )
+
+
 _UNUSABLE = {name: {f"host of {name}": "unusable: b does not answer"} for name in ("RabbitMQ", "Postgres")}
 # by the section: what Postgres has in the outage
 IN_POSTGRES: dict[str, Outage] = {
@@ -153,6 +194,16 @@ IN_POSTGRES: dict[str, Outage] = {
     "Xero or Slack does not answer": _problem("Slack", "unreachable"),
     "Xero has refused bills": _refused_bill,
     "A clock is wrong": _sql("UPDATE heartbeats SET clock_seconds = 600 WHERE kind = 'work'"),
+    "A queue differs": lambda conn: _beat(conn, "relay", [], Report(other_queues=["The queue timers is of the type quorum"])),
+    "Messages are for a queue that this version does not know": _sql(
+        "INSERT INTO messages (id, actor, queue, body, max_attempts) VALUES (gen_random_uuid(), 'x', 'rockets', '{}', 5)"
+    ),
+    "Timers run of users who have no access any more": _timer_without_access,
+    "Approved bills wait for Xero": _waiting_bill,
+    "Bills differ from their time entries in Xero": _differing_bill,
+    "Xero has time entries with the mark of a bill": _stray_entry,
+    "Slack takes no posts about outages": lambda conn: ops_channel.record_refused(conn, "is_archived", SETTINGS),
+    "The database lacks migrations": _sql("DELETE FROM migrations WHERE name = (SELECT max(name) FROM migrations)"),
     "User pool was last read": _sql("UPDATE user_pool_readings SET read_at = now() - interval '151 seconds'"),
 }
 
@@ -176,7 +227,8 @@ async def measured(url: str, settings: Settings) -> tuple[Series, dict[str, Seri
 
 async def _read(conn: Connection, settings: Settings) -> Series:
     health = postgres_health.lines(await postgres_health.read(conn))
-    return parsed([*health, *await metrics.metrics(conn), *await problem_lines(conn, settings)])
+    found = finding_lines(await count(conn, settings))
+    return parsed([*health, *await metrics.metrics(conn), *await problem_lines(conn, settings), *found])
 
 
 def in_the_process(healthy: Series) -> dict[str, tuple[Series, int]]:
@@ -192,6 +244,7 @@ def in_the_process(healthy: Series) -> dict[str, tuple[Series, int]]:
         "Postgres does not answer": ({"stint_postgres_up": 0}, 0),
         "API does not answer": ({'up{job="stint"}': 0}, 0),
         "API is not ready": ({waits: 3}, 0),
+        "API has too few processes": ({'stint_findings{section="API has too few processes"}': 1}, 0),
         "Postgres is read-only": (refused, 0),
         "Postgres has a full disk": (refused | {"stint_postgres_disk_full": 1}, 0),
         "Postgres is blocked": ({"stint_postgres_blocked_seconds": 16}, 0),
@@ -245,9 +298,7 @@ def test_each_alert_fires_in_its_outage_and_only_then(
     promtool: Path, stint: Installation, database_url: str, tmp_path: Path
 ) -> None:
     process = parsed(httpx2.get(f"{stint.url}/metrics").text.splitlines())
-    healthy, outages = asyncio.run(
-        measured(new_database(database_url), stint.settings.model_copy(update={"xero_client_id": "an app"}))
-    )
+    healthy, outages = asyncio.run(measured(new_database(database_url), SETTINGS))
     of_the_process = re.compile("stint_(postgres_(up|writable|disk_full)|connection|requests)")
     healthy |= {name: value for name, value in process.items() if of_the_process.match(name)}
     healthy |= {'up{job="stint"}': 1}

@@ -132,6 +132,16 @@ def test_while_processes_are_killed_no_connection_is_refused_and_no_counter_decr
     assert scraped == sorted(scraped)
 
 
+def test_a_process_that_does_not_serve_is_told_although_another_one_answers(behind_one_socket: Installation) -> None:
+    def too_few() -> float:
+        return metric(behind_one_socket.url, 'stint_findings{section="API has too few processes"}')
+
+    eventually(lambda: len(api_pids(behind_one_socket)) == PROCESSES and too_few() == 0)
+    os.kill(api_pids(behind_one_socket)[0], signal.SIGKILL)
+    eventually(lambda: too_few() == 1, seconds=5, why="the new one does not serve before it has imported everything")
+    eventually(lambda: too_few() == 0)
+
+
 def test_the_files_of_the_processes_are_where_nobody_deletes_them(
     behind_one_socket: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

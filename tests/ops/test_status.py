@@ -92,7 +92,7 @@ def test_an_api_process_that_does_not_start_is_reported_although_another_one_ans
     assert of_the_api([pid], 1) == ("ok", [])
     for pids in ([pid], [pid, 999_999]):  # the second one ends at once, or has not connected yet
         state, [finding] = of_the_api(pids, 2)
-        assert state == "has 1 of 2 processes" and "its log says why" in finding.do
+        assert state == "has too few processes: 1 of 2" and "its log says why" in finding.do
 
 
 def test_without_postgres_the_doctor_says_so_and_nothing_else(own: Installation) -> None:

@@ -33,6 +33,12 @@ def state_of(problems: Sequence[str]) -> str:
     return f"is not ready: {' '.join(problems)}".rstrip(".") if problems else "ok"
 
 
+def too_few(serving: int, expected: int) -> str:
+    """The state in words if fewer processes serve than there should be. The others on the socket answer all requests, so that
+    nobody notices a process that ends again and again."""
+    return f"has too few processes: {serving} of {expected}"
+
+
 async def _connect(url: str | None) -> str:
     """Whether a server accepts connections at the URL."""
     if not url:

@@ -11,6 +11,7 @@ import psycopg
 
 from schemas.diagnosis import mail, postgres_server, rabbitmq
 from schemas.diagnosis.findings import diagnose
+from schemas.diagnosis.report import api
 from schemas.diagnosis.servers import with_reports
 from schemas.diagnosis.status import InstallationStatus, read
 from schemas.postgres.connection import connect
@@ -85,11 +86,10 @@ def _overload(status: InstallationStatus) -> str:
 
 
 def _count_api_processes(status: InstallationStatus, expected: ApiProcesses) -> str:
-    """Whether as many API processes serve as there should be. The others on the socket answer all requests, so that nobody
-    notices a process that ends again and again."""
+    """Whether as many API processes serve as there should be."""
     own = {f"{socket.gethostname()}:{pid}" for pid in expected.pids}
     alive = sum(process.process in own for process in status.alive("api"))
-    return "ok" if alive >= expected.number else f"has {alive} of {expected.number} processes"
+    return "ok" if alive >= expected.number else api.too_few(alive, expected.number)
 
 
 async def _read_database(settings: Settings, status: InstallationStatus) -> str:
