@@ -49,6 +49,8 @@ def _outside(text: str) -> Iterator[str]:
                 pass
             case ast.DropStmt(removeType=ObjectType.OBJECT_INDEX, concurrent=True, missing_ok=True):
                 pass
+            case ast.CreateStatsStmt(if_not_exists=True) | ast.VacuumStmt(is_vacuumcmd=False):  # the latter is ANALYZE
+                pass
             case ast.AlterTableStmt() if all(
                 command.subtype == Alter.AT_ValidateConstraint for command in _commands(statement)
             ):
@@ -56,7 +58,8 @@ def _outside(text: str) -> Iterator[str]:
             case _:
                 yield (
                     f"{_name(statement)} is not for a file outside of a transaction: only CREATE INDEX CONCURRENTLY IF NOT"
-                    " EXISTS, DROP INDEX CONCURRENTLY IF EXISTS and VALIDATE CONSTRAINT lock out nobody and can run again."
+                    " EXISTS, DROP INDEX CONCURRENTLY IF EXISTS, CREATE STATISTICS IF NOT EXISTS, ANALYZE and VALIDATE"
+                    " CONSTRAINT lock out nobody and can run again."
                 )
 
 

@@ -30,6 +30,7 @@ ACCEPTED = [
     "CREATE TRIGGER t AFTER UPDATE ON tasks FOR EACH ROW EXECUTE FUNCTION f(); DROP INDEX tasks_one;",
     f"{OUTSIDE}CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON tasks (n);\nDROP INDEX CONCURRENTLY IF EXISTS j;\n",
     f"{OUTSIDE}ALTER TABLE tasks VALIDATE CONSTRAINT positive;\n",
+    f"{OUTSIDE}CREATE STATISTICS IF NOT EXISTS s ON (lower(title)) FROM tasks;\nANALYZE tasks;\n",
     BATCHES + BATCH,
 ]
 REFUSED = {
@@ -58,6 +59,8 @@ REFUSED = {
     "DO $$ BEGIN UPDATE tasks SET n = 0; END $$;": "Do is not known",
     f"{OUTSIDE}CREATE INDEX CONCURRENTLY i ON tasks (n);\n": "can run again",
     f"{OUTSIDE}DROP INDEX CONCURRENTLY i;\n": "can run again",
+    f"{OUTSIDE}CREATE STATISTICS s ON (lower(title)) FROM tasks;\n": "can run again",
+    f"{OUTSIDE}VACUUM tasks;\n": "can run again",
     f"{OUTSIDE}ALTER TABLE tasks ADD n integer;\n": "can run again",
     f"{OUTSIDE}DROP INDEX CONCURRENTLY IF EXISTS i; DROP INDEX CONCURRENTLY IF EXISTS j;\n": "ends with its line",
     f"{BATCHES}UPDATE tasks SET n = 0;\n": "is one SELECT",

@@ -155,6 +155,20 @@ def test_a_report_is_planned_for_its_days(url: str) -> None:
     over(url, check)
 
 
+@pytest.mark.parametrize(("level", "groups"), [("month", 12), ("week", 52)])
+def test_a_report_is_planned_for_as_many_months_and_weeks_as_there_are(level: Level, groups: int, url: str) -> None:
+    async def check(conn: Connection) -> None:
+        rows = await firm_rows.firm(conn, by=(await firm_rows.user(conn)).id)
+        for number in range(0, 360, 2):
+            await firm_rows.bill(conn, rows, date=date(2026, 1, 1) + timedelta(days=number))
+        await conn.execute("ANALYZE time_bills")
+        column = hours._GROUPED[level][level]
+        [plan] = await conn.value(f"EXPLAIN (FORMAT JSON) SELECT {column}, count(*) FROM time_bills b GROUP BY {column}")
+        assert plan["Plan"]["Plan Rows"] == groups
+
+    over(url, check)
+
+
 def test_the_parts_of_a_report_are_its_rows_in_their_order(url: str) -> None:
     async def check(conn: Connection) -> None:
         admin, _ = await random_bills(conn, random.Random(3), 60)
