@@ -5,6 +5,7 @@ import time
 
 import psycopg
 
+from schemas.postgres import sync_epochs
 from schemas.postgres.connection import PoolBusy, connect, is_unreachable
 from schemas.postgres.migrate import pending
 from schemas.postgres.pool import Database
@@ -60,6 +61,8 @@ class Readiness:
             await check_writable(conn, disk=looks_at_disk)
             if looks_at_disk:  # else a statement may have found it full meanwhile
                 self._database.disk_was_full = False
+            if await conn.value("SELECT sync_epoch()") is None:  # a restore to an earlier moment ends the sessions of before
+                await sync_epochs.begin(conn)
         return ()
 
     async def _is_pooled(self) -> bool:

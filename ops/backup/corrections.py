@@ -13,7 +13,6 @@ from ops.backup.run import KEY_CONTEXT, KEYS
 from ops.encryption.rotate import rotate
 from ops.errors import CommandError
 from schemas.encryption import WrongSecretKey, decrypt, secret_keys
-from schemas.identity import users
 from schemas.postgres.connection import connect
 from schemas.settings import Settings
 
@@ -46,10 +45,8 @@ async def correct(
                 await conn.execute(f"DELETE FROM {table}")
             await conn.execute("INSERT INTO xero_connection DEFAULT VALUES")
         if not keep_sessions:
-            # the backup does not know who was removed or signed out since
-            ahead_seconds = users.CLOCK_SECONDS if settings.uses_external_identity else 0
-            for user_id in await conn.values("SELECT id FROM users ORDER BY id"):
-                await users.end_sessions(conn, user_id, ahead_seconds=ahead_seconds)
+            # the backup does not know who was removed or signed out since, nor which key was distrusted
+            await conn.execute("SELECT end_all_sessions()")
     if manifest.keys and not without_keys:
         await _encrypt_again(settings, manifest, known)
 

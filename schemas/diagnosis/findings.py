@@ -8,6 +8,7 @@ from schemas.diagnosis.queues import of_other_queues, of_queue
 from schemas.diagnosis.servers import of_certificates, of_hosts, of_server, with_reports
 from schemas.diagnosis.status import InstallationStatus
 from schemas.postgres.backups import LastBackup
+from schemas.postgres.sync_epochs import Restore
 
 
 def diagnose(status: InstallationStatus) -> list[Finding]:
@@ -26,7 +27,7 @@ def diagnose(status: InstallationStatus) -> list[Finding]:
     findings += of_processes(status)
     findings += of_certificates(status)
     findings += _of_clocks_and_secrets(status)
-    findings += _of_backup(status.backup)
+    findings += _of_backup(status.backup) + _of_restore(status.restore)
     findings += of_other_queues(status)
     findings += [finding for queue in status.queues if (finding := of_queue(status, queue))]
     if status.dead:
@@ -100,5 +101,17 @@ def _of_backup(backup: LastBackup) -> list[Finding]:
             f"The last backup is too old: {made}.",
             f"what was written since is lost with Postgres; a backup is expected every {backup.max_age_days:g} days",
             "find out why it is not made (cron, systemd), and make one: docs/operations.md, The last backup is too old",
+        )
+    ]
+
+
+def _of_restore(restore: Restore | None) -> list[Finding]:
+    if restore is None:
+        return []
+    return [
+        Finding(
+            f"Postgres was restored to {restore.moment:%Y-%m-%d %H:%M} UTC: {restore.age_seconds / 60:,.0f} min ago.",
+            "all sessions have ended; who was removed or lost a role after that moment has it again, and can sign in",
+            "./stint user remove EMAIL removes them again; nothing else has to be done; shown for a day",
         )
     ]

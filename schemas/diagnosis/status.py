@@ -12,9 +12,10 @@ from schemas.outbox import clocks, heartbeats, metrics, queue_samples
 from schemas.outbox.dead_letters import groups
 from schemas.outbox.heartbeats import Process
 from schemas.outbox.metrics import QueueDepth
-from schemas.postgres import backups
+from schemas.postgres import backups, sync_epochs
 from schemas.postgres.backups import LastBackup
 from schemas.postgres.connection import Connection
+from schemas.postgres.sync_epochs import Restore
 from schemas.settings import Settings
 from schemas.slack.access import loss as slack_loss
 from schemas.slack.access import ops_channel
@@ -45,6 +46,7 @@ class InstallationStatus:
     unreadable_secrets: Unreadable = field(default_factory=Unreadable)  # what SECRET_KEY does not decrypt
     postgres: PostgresHealth = field(default_factory=PostgresHealth)
     backup: LastBackup = field(default_factory=LastBackup)
+    restore: Restore | None = None  # of Postgres to an earlier moment, in the last day
     overload: str = ""  # of this host, in words, if it may be why something does not answer in time
 
     def alive(self, kind: str, queue: str | None = None) -> list[Process]:
@@ -72,6 +74,7 @@ async def read(
     status.stray_entries = await strays.stray_entries(conn, settings)
     status.unreadable_secrets = await secrets.unreadable(conn, settings)
     status.postgres = await postgres_health.read(conn, held_most_seconds=settings.stint_held_seconds)
+    status.restore = await sync_epochs.last_restore(conn)
     status.backup = await backups.read(conn, max_age_days=settings.backup_max_age_days)
     status.timers_without_access = await leftovers.timers_without_access(conn)
     if settings.uses_external_identity:

@@ -142,7 +142,7 @@ def test_what_was_backed_up_comes_back_and_what_was_there_is_kept(url: str, stin
     [name, kept] = databases(url)
     assert kept.startswith(f"{name}_before_") and kept in said
     after = (value(url, "SELECT access_version FROM users LIMIT 1"), value(url, "SELECT id FROM time_entries"))
-    assert after == (before[0] + 1, before[1])
+    assert after == (before[0] + 1000, before[1])
     assert value(url, "SELECT bool_and(sessions_after > now() - interval '1 minute') FROM users")
     assert value(url, "SELECT state FROM messages WHERE actor = 'recompute_bills'") == "ready"
     was_there = with_database(url, kept)
@@ -315,7 +315,7 @@ def test_keys_come_back_under_this_installations_secret_key_or_not_at_all(url: s
 
     assert "another SECRET_KEY" in done(stint("restore", place, "--check", SECRET_KEY=other), 1)
     done(stint("restore", place, "--replace", "--passphrase-file", passphrase, SECRET_KEY=other))
-    assert "1 signing keys, 2 Xero tokens" in done(stint("rotate-keys", SECRET_KEY=other))
+    assert "0 signing keys, 2 Xero tokens" in done(stint("rotate-keys", SECRET_KEY=other)), "one may be distrusted"
     done(stint("backup", bare))
     assert "without a passphrase" in done(stint("restore", bare, "--check", "--passphrase-file", passphrase), 1)
     said = done(stint("restore", bare, "--check", SECRET_KEY=SECRET_KEY), 1)

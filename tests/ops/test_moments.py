@@ -1,5 +1,6 @@
 """docs/operations.md, To any moment: ./stint up. Its blocks, carried out in a checkout of their own."""
 
+import json
 import re
 import shutil
 import signal
@@ -97,9 +98,11 @@ def test_up_is_restored_to_a_moment_between_two_facts_as_the_page_says(up: Up, c
         up.process.wait(30)
 
         up.start()
+        assert client.get("/api/customers").status_code == 401, "who has signed out since is not known"
+        client.headers["Authorization"] = f"Bearer {command(*words).stdout.strip()}"
         assert names(client) == {"Before the backup", "Before the moment"}
         add(client, "After the restore")
         paste(checkout, RECEIVE.strip().splitlines()[1])  # the slot was not in the backup
-        found = command("doctor", "--json", "--state", str(up.state))
-        assert found.stdout.strip() == "[]", found.stdout
+        [told] = json.loads(command("doctor", "--json", "--state", str(up.state)).stdout)
+        assert told["what"].startswith(f"Postgres was restored to {moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC: "), told
     end_all(up, signal.SIGHUP)  # as when somebody closes the terminal

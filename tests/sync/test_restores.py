@@ -59,6 +59,9 @@ class Firm:
         self.tasks = [given.task(self.by, self.customer) for _ in range(8)]
         self.early, self.late = first_load(self.by), first_load(self.by)
 
+    def sign_in_again(self) -> None:
+        self.by = self.early.by = self.late.by = self.given.person(email=self.by.email)
+
     def write(self, title: str) -> None:
         for task in self.tasks:
             self.by.put(f"/api/tasks/{task['id']}", {"title": title})
@@ -253,6 +256,8 @@ def test_a_base_backup_is_rolled_forward_to_a_point_in_time(made: Clusters, stin
     two.start()
     eventually(lambda: not two.value("SELECT pg_is_in_recovery()"), seconds=30)
     goes_on_at(made, stint, two)
+    assert firm.by.http.get("/api/tasks").status_code == 401, "the database does not know who was signed out since"
+    firm.sign_in_again()
     firm.by.put(f"/api/tasks/{firm.tasks[0]['id']}", {"title": "After the restore"})
 
     firm.everybody_has_everything()
