@@ -14,7 +14,7 @@ from api.console.pages import page
 from api.dependencies import ApiRequest
 from api.reports.csv_responses import csv_response
 from schemas.errors import Forbidden
-from schemas.hours.bill_approval import get_today
+from schemas.hours.firm_days import get_today
 from schemas.hours.time_bills import BillFilter
 from schemas.identity.users import User
 from schemas.reports import hours

@@ -14,7 +14,7 @@ from schemas.base import Day
 from schemas.diagnosis import findings, status
 from schemas.diagnosis.finding import Finding
 from schemas.diagnosis.status import InstallationStatus
-from schemas.hours.bill_approval import get_today
+from schemas.hours.firm_days import get_today
 from schemas.identity.work_calendar import monday
 from schemas.postgres.connection import Connection
 from schemas.reports import present

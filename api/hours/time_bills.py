@@ -29,9 +29,10 @@ from schemas.errors import Conflict, NotFound
 from schemas.hours import batch_approval, bill_approval, time_bills
 from schemas.hours.batch_approval import MAX_BILLS, BatchAnswer, BatchApproval
 from schemas.hours.bill_approval import TimeBillChange
+from schemas.hours.firm_days import check_days
 from schemas.hours.recompute import jobs
 from schemas.hours.recompute.jobs import RecomputeReport, RecomputeScope
-from schemas.hours.time_bills import BillFilter, EnrichedTimeBill, Status, TimeBill, XeroStatus, check_days
+from schemas.hours.time_bills import BillFilter, EnrichedTimeBill, Status, TimeBill, XeroStatus
 from schemas.postgres.listing import Page
 
 

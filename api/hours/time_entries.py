@@ -30,7 +30,7 @@ from schemas.hours import entry_changes, entry_creation, time_entries
 from schemas.hours.entry_changes import NotesChange, TimeEntryChange
 from schemas.hours.entry_creation import NewTimeEntry
 from schemas.hours.entry_rules import EntryRules
-from schemas.hours.time_bills import check_days
+from schemas.hours.firm_days import check_days
 from schemas.hours.time_entries import EnrichedTimeEntry, EntryFilter, TimeEntry
 from schemas.postgres.listing import Page
 

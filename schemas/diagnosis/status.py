@@ -20,7 +20,7 @@ from schemas.settings import Settings
 from schemas.slack.access import loss as slack_loss
 from schemas.slack.access import ops_channel
 from schemas.xero.access import status as xero_status
-from schemas.xero.checks import strays
+from schemas.xero.checks.stray_entries import stray_entries
 from schemas.xero.differences import alerts
 from schemas.xero.differences.alerts import WaitingBills
 
@@ -71,7 +71,7 @@ async def read(
     status.wrong_clocks = clocks.wrong_clocks(status.processes, host=socket.gethostname(), own_seconds=own_seconds)
     found = await groups.list_groups(conn, Redactor(settings))
     status.dead, status.groups, status.unrecognized = found.dead, len(found.items), found.unrecognized
-    status.stray_entries = await strays.stray_entries(conn, settings)
+    status.stray_entries = await stray_entries(conn, settings)
     status.unreadable_secrets = await secrets.unreadable(conn, settings)
     status.postgres = await postgres_health.read(conn, held_most_seconds=settings.stint_held_seconds)
     status.restore = await sync_epochs.last_restore(conn)

@@ -9,9 +9,10 @@ from pydantic import Field
 
 from schemas.base import Body, Row, Version, json_object
 from schemas.errors import Invalid
-from schemas.hours.bill_approval import NEEDS_RECHECK, approve, find_empty, get_today, why_not_approved
+from schemas.hours.bill_approval import NEEDS_RECHECK, approve, find_empty, why_not_approved
 from schemas.hours.bill_sums import recalculate
-from schemas.hours.time_bills import BillScope, TimeBill, check_days, scope_condition
+from schemas.hours.firm_days import check_days, get_today
+from schemas.hours.time_bills import BillScope, TimeBill, scope_condition
 from schemas.identity.users import User
 from schemas.postgres import sync_start
 from schemas.postgres.connection import Connection

@@ -20,6 +20,7 @@ from schemas.base import Body, SchemaKeyword, Text, Version
 from schemas.errors import Conflict, Forbidden, Invalid, NotFound
 from schemas.hours import bill_reopening
 from schemas.hours.bill_sums import recalculate, reopen_rejected
+from schemas.hours.firm_days import get_today
 from schemas.hours.time_bills import BILLS, Status, TimeBill, XeroStatus
 from schemas.identity.users import User
 from schemas.messages import SyncBill, TellRejection
@@ -189,12 +190,6 @@ async def approve(conn: Connection, bill_ids: Collection[UUID], *, by: User, zon
     if billed := [bill_id for bill_id, minutes in approved if minutes]:
         await outbox.enqueue_many(conn, [SyncBill(bill_id=bill_id) for bill_id in billed], created_by=by.id)
     return {bill_id for bill_id, _ in approved} | set(await bill_reopening.cancel_withdrawals(conn, bill_ids, by=by))
-
-
-async def get_today(conn: Connection, zone: str) -> date:
-    """The present day in the firm's time zone."""
-    today: date = await conn.value("SELECT (clock_timestamp() AT TIME ZONE %s)::date", (zone,))
-    return today
 
 
 async def find_empty(conn: Connection, bill_ids: Collection[UUID]) -> set[UUID]:

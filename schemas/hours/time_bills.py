@@ -13,7 +13,7 @@ from pydantic import Field
 
 from schemas.base import Body, Day, Lookup, Row, Sql
 from schemas.customers.customers import filter_by_customer
-from schemas.errors import Forbidden, Invalid
+from schemas.errors import Forbidden
 from schemas.identity.current_user import UserId
 from schemas.identity.users import User
 from schemas.postgres.connection import Connection
@@ -229,12 +229,6 @@ def scope_condition(alias: str, scope: Mapping[str, Any]) -> str:
         "user_id": f"{alias}.user_id = %(user_id)s",
     }
     return " AND ".join(["true", *(text for name, text in conditions.items() if scope.get(name) is not None)])
-
-
-def check_days(start: date | None, end: date | None, *, path: str = "endDate") -> None:
-    """Raises Invalid for a range of days that ends before it starts."""
-    if start is not None and end is not None and end < start:
-        raise Invalid(path, "endDate is before startDate.")
 
 
 def _visible_to(user: User, *, enrich: bool = False) -> Selection:

@@ -3,8 +3,7 @@
 from datetime import date, timedelta
 
 from schemas.errors import Invalid
-from schemas.hours.bill_approval import get_today
-from schemas.hours.time_bills import check_days
+from schemas.hours.firm_days import check_days, get_today
 from schemas.postgres.connection import Connection
 
 MAX_DAYS = 366

@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from schemas.hours.bill_approval import get_today
+from schemas.hours.firm_days import get_today
 from schemas.identity import working_hours
 from schemas.identity.users import INTERNAL
 from schemas.identity.work_calendar import monday

@@ -9,8 +9,9 @@ from schemas.postgres.connection import Connection
 from schemas.settings import Settings
 from schemas.xero import entry_records, rate_limits, users
 from schemas.xero.bill_sync import PendingCall, set_error
-from schemas.xero.client import EntryPage, XeroClient
+from schemas.xero.client import XeroClient
 from schemas.xero.client_errors import DoesNotExist, NotSent, RateLimited, Refused, Unauthorized, XeroError
+from schemas.xero.entries.entry import EntryPage
 from schemas.xero.entry_records import EntryRecord
 from schemas.xero.planning.certainty import seconds_until_deleted
 from schemas.xero.planning.steps import Call, CallKind

@@ -22,8 +22,9 @@ from schemas.settings import Settings
 from schemas.xero import connection, oauth, rate_limits
 from schemas.xero import tokens as xero_tokens
 from schemas.xero.access import check, loss
-from schemas.xero.client import PAGE_SIZE, XeroClient
+from schemas.xero.client import XeroClient
 from schemas.xero.client_errors import RateLimited, Refused, Unauthorized, XeroError
+from schemas.xero.entries.entry import PAGE_SIZE
 from schemas.xero.rate_limits import NoSlot
 from schemas.xero.tokens import Access
 

@@ -11,13 +11,11 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, TypeVar
 
 import urllib3
-from pydantic import BaseModel, ConfigDict
 from xero_python.api_client import ApiClient
 from xero_python.api_client.configuration import Configuration
 from xero_python.api_client.oauth2 import OAuth2Token
@@ -37,11 +35,11 @@ from schemas.xero.client_errors import (
     Unauthorized,
     XeroError,
 )
+from schemas.xero.entries.entry import PAGE_SIZE, Entry, EntryContent, EntryPage
 from schemas.xero.users import UsersPage, address_key
 
 Result = TypeVar("Result")
 
-PAGE_SIZE = 500  # Xero's maximum
 CONNECT_SECONDS = 3
 THREAD_SECONDS = 0.5  # the caller waits that much longer for the thread of a call than for Xero
 # seconds that a rate limit lasts if Xero does not send Retry-After
@@ -55,36 +53,6 @@ LIMITS = {
     "appminute": "minute, of all organisations together",
 }
 MAX_EXPLANATION = 2_000  # characters of a refusal that are looked at
-
-
-class EntryContent(BaseModel):
-    """The fields of a time entry that Stint writes: `minutes` of a user for a task, at a moment of the day that they are
-    for. People can give an entry a duration and a time that Stint would not."""
-
-    model_config = ConfigDict(frozen=True)
-
-    user_id: str
-    task_id: str
-    date_utc: datetime
-    minutes: int
-    description: str
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A time entry in Xero; `status` is ACTIVE, LOCKED or INVOICED."""
-
-    id: str
-    content: EntryContent
-    status: str
-
-
-@dataclass(frozen=True)
-class EntryPage:
-    """A page of a project's time entries, and whether it is the last."""
-
-    entries: list[Entry]
-    last: bool
 
 
 class XeroClient:

@@ -21,8 +21,8 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from schemas.postgres.connection import Connection
-from schemas.xero.client import Entry, EntryContent
 from schemas.xero.differences.content import Difference, changed_fields, difference
+from schemas.xero.entries.entry import Entry, EntryContent
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from datetime import datetime
 from uuid import UUID
 
 from schemas.settings import Settings
-from schemas.xero.client import EntryContent
 from schemas.xero.connection import NOT_CONNECTED
 from schemas.xero.differences.content import is_same_day, sentence
+from schemas.xero.entries.entry import EntryContent
 from schemas.xero.entry_records import EntryRecord
 from schemas.xero.planning import certainty, unknown_entries
 from schemas.xero.planning.steps import Call, CallKind, Done, Step, Wait

@@ -10,7 +10,8 @@ from pydantic import Field
 
 from schemas.base import Body, Row
 from schemas.errors import Conflict, Invalid
-from schemas.hours.time_bills import BillScope, check_days, scope_condition
+from schemas.hours.firm_days import check_days
+from schemas.hours.time_bills import BillScope, scope_condition
 from schemas.identity.users import User
 from schemas.outbox.dead_letters.actions import Reason
 from schemas.postgres.connection import Connection

@@ -324,7 +324,7 @@ def test_an_end_before_the_start_is_refused(admin: Person, parameters: dict[tupl
     assert routes
     for method, template in routes:
         answer = send(admin, method, template, "startDate=2026-03-03&endDate=2026-03-02")
-        assert refused_fields(answer) == ["endDate"], f"{method} {template}: call check_days of schemas/hours/time_bills.py"
+        assert refused_fields(answer) == ["endDate"], f"{method} {template}: call check_days of schemas/hours/firm_days.py"
         answer = send(admin, method, template, "startDate=2026-03-03&endDate=2026-03-03")
         # nothing has the id in the path
         assert answer.status_code == (404 if "{" in template else 200), f"{method} {template}: {answer.text[:200]}"

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from schemas.settings import Settings
 from schemas.xero import oauth
 from schemas.xero.access.problems import AccessProblem
-from schemas.xero.client import EntryContent, XeroClient
+from schemas.xero.client import XeroClient
 from schemas.xero.client_errors import (
     DoesNotExist,
     NotSent,
@@ -27,6 +27,7 @@ from schemas.xero.client_errors import (
     Unauthorized,
     XeroError,
 )
+from schemas.xero.entries.entry import EntryContent
 from schemas.xero.users import UsersPage
 from tests.support.http_answers import Answers, answering
 from tests.support.installation import SECRET_KEY, free_port

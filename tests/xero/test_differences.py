@@ -17,9 +17,9 @@ from schemas.xero import entry_records, rate_limits
 from schemas.xero.checks import chain, differences
 from schemas.xero.checks.chain import PendingCheck
 from schemas.xero.checks.projects import ProjectToCheck
-from schemas.xero.client import Entry, EntryContent, EntryPage
 from schemas.xero.differences import accepting, alerts
 from schemas.xero.differences.accepting import AcceptResult, BillsToAccept
+from schemas.xero.entries.entry import Entry, EntryContent, EntryPage
 from schemas.xero.planning.steps import Done
 from schemas.xero.tokens import Access
 from tests.outbox.rows import connected, message, over

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from schemas.settings import Settings
 from schemas.xero.bill_calls import known_after, known_after_failure
 from schemas.xero.bill_sync import known_before
-from schemas.xero.client import Entry, EntryContent, EntryPage
 from schemas.xero.client_errors import DoesNotExist, NotSent, OutcomeUnknown, RateLimited, Refused, XeroError
+from schemas.xero.entries.entry import Entry, EntryContent, EntryPage
 from schemas.xero.entry_records import EntryRecord
 from schemas.xero.next_step import Bill, decide
 from schemas.xero.planning.steps import Call, CallKind, Done, Wait

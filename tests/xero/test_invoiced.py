@@ -16,7 +16,7 @@ from schemas.xero.bill_sync import PendingCall
 from schemas.xero.checks import chain
 from schemas.xero.checks.chain import PendingCheck
 from schemas.xero.checks.projects import ProjectToCheck
-from schemas.xero.client import Entry, EntryContent, EntryPage
+from schemas.xero.entries.entry import Entry, EntryContent, EntryPage
 from schemas.xero.entry_records import EntryRecord
 from schemas.xero.planning.steps import Call, CallKind
 from schemas.xero.tokens import Access

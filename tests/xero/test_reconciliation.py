@@ -16,8 +16,8 @@ from schemas.postgres.connection import Connection
 from schemas.postgres.listing import Page
 from schemas.xero import rate_limits
 from schemas.xero.checks import chain, projects
-from schemas.xero.client import EntryContent, EntryPage
 from schemas.xero.client_errors import DoesNotExist, OutcomeUnknown
+from schemas.xero.entries.entry import EntryContent, EntryPage
 from schemas.xero.reconciliation import comparison, readings
 from schemas.xero.reconciliation.table import as_csv
 from tests.outbox.rows import over

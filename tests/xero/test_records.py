@@ -18,8 +18,8 @@ from schemas.postgres.connection import Connection
 from schemas.settings import Settings
 from schemas.xero import backlog, bill_calls, bill_sync, connection, entry_records, tokens
 from schemas.xero.bill_sync import PendingCall
-from schemas.xero.client import Entry, EntryContent, EntryPage
 from schemas.xero.client_errors import NotSent, OutcomeUnknown, RateLimited, Refused, XeroError
+from schemas.xero.entries.entry import Entry, EntryContent, EntryPage
 from schemas.xero.entry_records import EntryRecord
 from schemas.xero.planning.steps import Call, CallKind
 from schemas.xero.tokens import Access

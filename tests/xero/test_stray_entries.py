@@ -6,7 +6,7 @@ from uuid import uuid4
 from schemas.diagnosis.findings import diagnose
 from schemas.diagnosis.status import InstallationStatus
 from schemas.postgres.connection import connect
-from schemas.xero.checks import strays as stray_entries
+from schemas.xero.checks import stray_entries
 from tests.support.firm_with_xero import Firm
 from tests.support.installation import eventually
 

@@ -13,7 +13,7 @@ from api.console.forms import Form, FormModel, read_form, read_query
 from api.console.pages import page, redirect
 from api.dependencies import ApiRequest
 from schemas.base import Day, Instant
-from schemas.hours.bill_approval import get_today
+from schemas.hours.firm_days import get_today
 from schemas.outbox.dead_letters.actions import Reason
 from schemas.postgres.connection import Connection
 from schemas.postgres.listing import Page

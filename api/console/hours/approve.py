@@ -18,6 +18,7 @@ from schemas.errors import Conflict, NotFound
 from schemas.hours import batch_approval, bill_approval
 from schemas.hours.batch_approval import MAX_BILLS, BatchAnswer, BatchApproval
 from schemas.hours.bill_approval import TimeBillChange
+from schemas.hours.firm_days import get_today
 from schemas.hours.time_bills import Status
 from schemas.hours.weeks import bills
 from schemas.hours.weeks.grid import Cell, Grid, PersonWeek, make_grid
@@ -149,9 +150,7 @@ def _parse_seen(text: str) -> tuple[UUID, int] | None:
 
 async def _view(request: ApiRequest, query: Form[ApproveQuery]) -> ApproveView:
     async with request.database.connection() as conn:
-        return ApproveView.of(
-            query.value or ApproveQuery(), await bill_approval.get_today(conn, request.settings.stint_timezone)
-        )
+        return ApproveView.of(query.value or ApproveQuery(), await get_today(conn, request.settings.stint_timezone))
 
 
 async def _show(
@@ -171,7 +170,7 @@ async def _show(
         people = await bills.list_people(conn, view.first, view.filters)
         view, ids = _page_of(people, view, only_opened=opens_day)
         calendars = await working_hours.read_calendars(conn, ids, settings=settings)
-        today = await bill_approval.get_today(conn, settings.stint_timezone)
+        today = await get_today(conn, settings.stint_timezone)
         week = await bills.read_week(conn, view.first, ids)
         grid = make_grid(week, calendars, view.filters, first=view.first, today=today)
         person, cell = _opened(grid, view)

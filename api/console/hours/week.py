@@ -14,7 +14,7 @@ from api.console.words import NO_ACCESS
 from api.dependencies import ApiRequest
 from schemas.base import Day
 from schemas.errors import Forbidden, NotFound
-from schemas.hours.bill_approval import get_today
+from schemas.hours.firm_days import get_today
 from schemas.hours.weeks import own
 from schemas.identity import users, working_hours
 from schemas.identity.users import User

@@ -15,7 +15,7 @@ from api.console.reports.filters import PATH, ReportFilters, last_days, month_of
 from api.console.reports.rows import COLUMNS, TableGroup, cells, table
 from api.dependencies import ApiRequest
 from api.reports.csv_responses import csv_response
-from schemas.hours.bill_approval import get_today
+from schemas.hours.firm_days import get_today
 from schemas.postgres.connection import Connection
 from schemas.reports import hours
 from schemas.reports.choices import Choice, choices

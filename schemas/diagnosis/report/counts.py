@@ -9,7 +9,7 @@ from schemas.postgres.migrate import pending
 from schemas.settings import Settings
 from schemas.slack.access import ops_channel
 from schemas.xero.access import status as xero_status
-from schemas.xero.checks import strays
+from schemas.xero.checks.stray_entries import stray_entries
 from schemas.xero.differences import alerts
 
 MIGRATIONS = "The database lacks migrations"
@@ -33,7 +33,7 @@ async def count(conn: Connection, settings: Settings) -> dict[str, int]:
     status.processes = await heartbeats.processes(conn)
     status.queues = await metrics.queue_depths(conn)
     status.timers_without_access = await leftovers.timers_without_access(conn)
-    status.stray_entries = await strays.stray_entries(conn, settings)
+    status.stray_entries = await stray_entries(conn, settings)
     if settings.xero_client_id is not None:
         status.xero_differs = await xero_status.count_differing(conn)
         status.xero_waiting = await alerts.waiting_bills(conn)

@@ -13,7 +13,8 @@ from pydantic import Field
 
 from schemas.base import Flag, Row, Sql, json_object
 from schemas.errors import Invalid, NotFound
-from schemas.hours.time_bills import BillScope, check_days, scope_condition
+from schemas.hours.firm_days import check_days
+from schemas.hours.time_bills import BillScope, scope_condition
 from schemas.messages import Recompute
 from schemas.outbox import outbox
 from schemas.postgres.connection import Connection, one_json

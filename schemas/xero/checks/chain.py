@@ -30,8 +30,9 @@ from schemas.xero.checks.projects import (
     pause,
     pause_seconds,
 )
-from schemas.xero.client import EntryPage, XeroClient
+from schemas.xero.client import XeroClient
 from schemas.xero.client_errors import DoesNotExist, RateLimited, XeroError
+from schemas.xero.entries.entry import EntryPage
 from schemas.xero.rate_limits import NoSlot
 from schemas.xero.tokens import Access
 from schemas.xero.users import UsersCall, UsersPage

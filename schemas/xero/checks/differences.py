@@ -13,8 +13,8 @@ from schemas.outbox import outbox
 from schemas.postgres.connection import Connection
 from schemas.settings import Settings
 from schemas.xero.checks.projects import ProjectToCheck
-from schemas.xero.client import Entry, EntryContent, EntryPage
 from schemas.xero.differences.content import Difference
+from schemas.xero.entries.entry import Entry, EntryContent, EntryPage
 from schemas.xero.entry_records import EntryRecord
 
 # Entries that are read because of one page of a list, the latest days first; the next check finds the others. After the page

@@ -7,8 +7,8 @@ from schemas.messages import CheckInvoiced
 from schemas.postgres.connection import Connection
 from schemas.settings import Settings
 from schemas.xero import rate_limits
-from schemas.xero.client import PAGE_SIZE
 from schemas.xero.client_errors import Refused
+from schemas.xero.entries.entry import PAGE_SIZE
 from schemas.xero.tokens import Access
 
 SHARE_OF_CALLS = 0.2  # of the day's calls, for these checks

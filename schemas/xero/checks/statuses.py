@@ -9,7 +9,7 @@ from schemas.outbox.dead_letters.actions import BY_ITSELF
 from schemas.postgres.connection import Connection
 from schemas.xero import backlog, entry_records
 from schemas.xero.checks.projects import ProjectToCheck
-from schemas.xero.client import Entry
+from schemas.xero.entries.entry import Entry
 
 
 async def record_statuses(conn: Connection, tenant_id: str, project: ProjectToCheck, entries: list[Entry]) -> None:

@@ -6,8 +6,8 @@ from schemas.messages import CheckInvoiced
 from schemas.postgres.connection import Connection
 from schemas.settings import Settings
 from schemas.xero.checks.projects import ProjectToCheck
-from schemas.xero.client import EntryPage
 from schemas.xero.differences.content import day_in
+from schemas.xero.entries.entry import EntryPage
 
 
 async def record_strays(
@@ -58,15 +58,3 @@ def _marked_bill(description: str) -> UUID | None:
     except ValueError:
         return None
     return bill_id if description.endswith(f"[bill:{bill_id}]") else None
-
-
-async def stray_entries(conn: Connection, settings: Settings) -> list[str]:
-    """The entries in the connected organisation that carry the mark of a bill and are not its entry, described. Only those that
-    two checks have seen: at the first one, Xero's list may have been behind."""
-    query = """
-        SELECT format('%%s with %%s minutes in project %%s, marked as bill %%s', entry_id, minutes, project_id, bill_id)
-        FROM xero_stray_entries WHERE seen_at - first_seen_at >= make_interval(secs => %s)
-            AND tenant_id = (SELECT tenant_id FROM xero_connection)
-        ORDER BY first_seen_at, entry_id
-    """
-    return await conn.values(query, (settings.stint_xero_lag_seconds,))

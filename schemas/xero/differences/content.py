@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict
 
-from schemas.xero.client import EntryContent
+from schemas.xero.entries.entry import EntryContent
 
 CHOICE = "Send the bill again, or accept what is there."
 CHOICE_WHEN_INVOICED = "Accept what is there; or take the entry off the invoice in Xero, and send the bill again."

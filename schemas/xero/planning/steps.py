@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from schemas.xero.client import EntryContent
+from schemas.xero.entries.entry import EntryContent
 from schemas.xero.tokens import Access
 
 

@@ -11,7 +11,7 @@ that it has executed.
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from schemas.xero.client import EntryContent
+from schemas.xero.entries.entry import EntryContent
 from schemas.xero.entry_records import EntryRecord
 
 # SQL: the time before which committed data may have been lost, if bill `b` is older than that; else null. It is the present
