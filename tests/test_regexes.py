@@ -43,6 +43,7 @@ MASKING = (
 # path → expression as the source has it (by its beginning) → the method that runs it
 EXPRESSIONS: dict[str, dict[str, str]] = {
     "api/auth/tokens.py": {"'[A-Za-z0-9_-]+": "fullmatch"},
+    "api/http/limits/framing.py": {"b'(?:": "fullmatch"},
     "api/http/limits/json_text.py": {"'[\\x00": "search", "b'\"[^": "sub", "b'\\\\\\\\u": "search"},
     "api/slack/events.py": {"'[A-Z0-9]": "fullmatch"},
     "schemas/base.py": {"'[0-9]{4}-": "match"},

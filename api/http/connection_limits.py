@@ -6,8 +6,9 @@ import asyncio
 from uuid import uuid4
 
 import msgspec
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+from api.http.limits.framing import FramedProtocol
 from api.http.problems import problem
 from api.http.security import refusal_headers
 
@@ -16,10 +17,13 @@ MAX_HEAD_BYTES = 64 * 1024  # the request line and all headers
 # 5 s, nginx and load balancers 60 s), so that they close an idle connection first: if the server did, it could lose a request
 # that is on its way.
 IDLE_SECONDS = 75
+# Bytes around one byte of a chunked body, at most: a client may send a chunk for each.
+MAX_FRAMING = 8
+TOO_MUCH_FRAMING = "The trailers, or the extensions of the chunks, are larger than Stint reads."
 TOO_LARGE = f"The request line and the headers together are larger than {MAX_HEAD_BYTES // 1024} KiB."
 
 
-class LimitedProtocol(HttpToolsProtocol):
+class LimitedProtocol(FramedProtocol):
     """uvicorn's protocol with limits on the size and the time of a request's head. A connection that exceeds one is closed,
     because the rest of the refused request could not be distinguished from the next request."""
 
@@ -29,6 +33,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._in_head, self._in_body, self._head_bytes = False, False, 0
+        self._body_bytes, self._framing_bytes = 0, 0
         self._unanswered: list[RequestResponseCycle] = []
         self._deadline = self.loop.call_later(self.head_seconds, self._time_out)
 
@@ -40,12 +45,19 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        of_a_head = not self._in_body
+        of_a_head, message = not self._in_body, self.cycle
         super().data_received(data)
         if self._in_head and of_a_head:  # the head is still incomplete
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(431, TOO_LARGE)
+        elif self._in_body and self.cycle is message:  # the body is still incomplete
+            self._framing_bytes += len(data)
+            if self._framing_bytes > MAX_HEAD_BYTES + MAX_FRAMING * self._body_bytes:
+                if self.cycle.response_started:
+                    self.transport.close()
+                else:
+                    self._refuse(400, TOO_MUCH_FRAMING)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -56,8 +68,14 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._deadline.cancel()
         self._in_head, self._in_body = False, True
+        self._body_bytes, self._framing_bytes = 0, 0
         super().on_headers_complete()
         self._unanswered = [cycle for cycle in self._unanswered if not cycle.response_complete] + [self.cycle]
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        self._framing_bytes -= len(body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._in_body = False
@@ -70,7 +88,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answers invalid HTTP with a problem document, like all errors."""
-        self._refuse(400, "This is not a valid HTTP request.")
+        self._refuse(400, self.invalid)
 
     def _set_deadline(self, seconds: float) -> None:
         self._deadline.cancel()
