@@ -9,11 +9,12 @@ import psycopg
 from schemas.diagnosis import postgres_health, secrets
 from schemas.outbox import clocks, heartbeats, metrics
 from schemas.postgres import backups
-from schemas.postgres.connection import UNREACHABLE, WRITES_REFUSED, Connection, PoolBusy, is_unreachable
+from schemas.postgres.connection import UNREACHABLE, Connection, PoolBusy, is_unreachable
 from schemas.postgres.migrate import UNDEFINED
 from schemas.postgres.pool import Database
 from schemas.postgres.server import blockers
 from schemas.postgres.server.writes import check_writable
+from schemas.servers.postgres_refusals import WRITES_REFUSED
 from schemas.settings import Settings
 from schemas.slack.access import loss
 

@@ -115,7 +115,8 @@ Name = Annotated[
     AfterValidator(names.clean_name),
     SchemaKeyword("pattern", names.HAS_VISIBLE),  # a name of blanks and invisible characters only is refused
 ]
-Text = Annotated[str, StringConstraints(max_length=10_000)]
+MAX_TEXT = 10_000  # characters
+Text = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
 Whole = Annotated[int, _exactly(int)]
 Number = Annotated[float, _exactly(int, float)]
 Flag = Annotated[bool, _exactly(bool)]

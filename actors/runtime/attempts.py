@@ -25,9 +25,10 @@ from schemas.outbox import outbox
 from schemas.outbox.failed_attempts import Failure
 from schemas.outbox.heartbeats import HandlerMetrics, LateHandler, process_name
 from schemas.outbox.outbox import State
-from schemas.postgres.connection import STATEMENT_FAILED, WRITES_REFUSED, Connection, connect, is_unreachable, trace
+from schemas.postgres.connection import STATEMENT_FAILED, Connection, connect, is_unreachable, trace
 from schemas.postgres.migrate import UNDEFINED, pending
 from schemas.postgres.readiness import LACKS_MIGRATIONS
+from schemas.servers.postgres_refusals import refuses_writes
 from schemas.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -147,7 +148,7 @@ class AttemptRunner:
             succeeded = True
         except BaseException as error:  # a SystemExit or CancelledError that the handler raises is a failed attempt, too
             await self._drop_connection()
-            if isinstance(error, WRITES_REFUSED):
+            if refuses_writes(error):
                 raise  # `run` retries: the attempt had no effect
             if is_unreachable(error):
                 self._lost_connections += 1

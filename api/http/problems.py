@@ -21,8 +21,9 @@ from schemas import wording
 from schemas.base import Row
 from schemas.customers.deletion import References
 from schemas.errors import Conflict, FieldProblem, Forbidden, Invalid, NotFound, RateLimited, StintError, Unavailable
-from schemas.postgres.connection import WRITES_REFUSED, PoolBusy, is_unreachable
+from schemas.postgres.connection import PoolBusy, is_unreachable
 from schemas.postgres.migrate import UNDEFINED
+from schemas.servers.postgres_refusals import refuses_writes
 
 logger = logging.getLogger(__name__)
 
@@ -179,7 +180,7 @@ def _allowed(error: HTTPException) -> str:
 def _database_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     if is_unreachable(error):
         logger.warning("Postgres is busy or away error=%s", type(error).__name__)
-        if isinstance(error, WRITES_REFUSED):
+        if refuses_writes(error):
             return _problem_response(request, 503, NOTHING_STORED, retry_after=REFUSED_SECONDS)
         if isinstance(error, PoolBusy):
             return _problem_response(

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import date
 from uuid import UUID
 
+from schemas.base import MAX_TEXT
 from schemas.messages import RecomputeBills
 from schemas.outbox import outbox
 from schemas.postgres.connection import Connection
@@ -128,7 +129,8 @@ async def merge_emptied(conn: Connection, successors: Mapping[UUID, UUID]) -> se
     `successors`: by bill, the bill that its entries were moved to. The caller has locked both, and has moved the entries in an
     earlier statement. Approved bills are not removed.
 
-    The memo of a removed bill is added to its successor, so what the owner wrote about these hours stays with them.
+    The memo of a removed bill is added to its successor, so what the owner wrote about these hours stays with them. Together
+    they are cut to what a memo may have; the removed bill's row keeps its own.
     """
     emptied: list[UUID] = await conn.values(
         """
@@ -140,12 +142,16 @@ async def merge_emptied(conn: Connection, successors: Mapping[UUID, UUID]) -> se
         (list(successors),),
     )
     await conn.execute(
-        """
-        UPDATE time_bills b SET memo = concat_ws(E'\\n', nullif(b.memo, ''), gone.memos), version = version + 1
-        FROM (SELECT successor.id, string_agg(old.memo, E'\\n' ORDER BY old.created_at, old.id) AS memos
+        f"""
+        UPDATE time_bills b SET version = version + 1,
+            memo = CASE WHEN length(merged.memo) <= {MAX_TEXT} THEN merged.memo
+                        ELSE left(merged.memo, {MAX_TEXT} - 1) || '…' END
+        FROM (SELECT successor.id, concat_ws(
+                         E'\\n', nullif(target.memo, ''), string_agg(old.memo, E'\\n' ORDER BY old.created_at, old.id)) AS memo
               FROM unnest(%s::uuid[], %s::uuid[]) AS successor (emptied, id) JOIN time_bills old ON old.id = successor.emptied
-              WHERE old.memo <> '' GROUP BY successor.id) gone
-        WHERE b.id = gone.id
+                  JOIN time_bills target ON target.id = successor.id
+              WHERE old.memo <> '' GROUP BY successor.id, target.memo) merged
+        WHERE b.id = merged.id
         """,
         (emptied, [successors[bill_id] for bill_id in emptied]),
     )

@@ -23,6 +23,7 @@ from psycopg_pool import PoolClosed, PoolTimeout
 
 from schemas import tracing
 from schemas.servers.postgres_hosts import Host, hosts_of
+from schemas.servers.postgres_refusals import WRITES_REFUSED, refuses_writes
 from schemas.settings import Settings
 
 MARGIN_SECONDS = 3.0  # added to the statement timeout, for the network
@@ -198,8 +199,6 @@ class PoolBusy(PoolTimeout):
     """All connections of this process are in use, and Postgres answers: waiting helps soon."""
 
 
-# Errors of a Postgres that answers, and stores nothing now: it is read-only, for example a standby, or its disk is full.
-WRITES_REFUSED: tuple[type[Exception], ...] = (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.DiskFull)
 # Errors that mean that Postgres is not reachable, or stores nothing: waiting may help. Some subclasses of OperationalError mean
 # something else; see STATEMENT_FAILED.
 UNREACHABLE: tuple[type[Exception], ...] = (
@@ -221,7 +220,7 @@ STATEMENT_FAILED: tuple[type[Exception], ...] = (
 
 def is_unreachable(error: BaseException) -> bool:
     """Whether the error means that Postgres is not reachable or stores nothing, and not that a statement failed."""
-    return isinstance(error, UNREACHABLE) and not isinstance(error, STATEMENT_FAILED)
+    return (isinstance(error, UNREACHABLE) and not isinstance(error, STATEMENT_FAILED)) or refuses_writes(error)
 
 
 # psycopg's keyword arguments for each connection

@@ -16,7 +16,6 @@ from schemas.postgres.connection import (
     CONNECTION_OPTIONS,
     STATEMENT_FAILED,
     UNREACHABLE,
-    WRITES_REFUSED,
     Connection,
     PoolBusy,
     Result,
@@ -28,6 +27,7 @@ from schemas.postgres.connection import (
 from schemas.postgres.liveness import LivenessMonitor
 from schemas.postgres.server.writes import check_writable
 from schemas.servers.postgres_hosts import hosts_of
+from schemas.servers.postgres_refusals import WRITES_REFUSED
 from schemas.settings import Settings
 
 # The sizes of the two pools. The first is for most requests. The second is for requests that must not queue behind them. In

@@ -95,6 +95,21 @@ def test_it_is_added_to_the_memo_there_once_no_entry_is_left(by_task: bool, give
     stint.verify()
 
 
+def test_memos_of_two_bills_together_are_not_longer_than_a_memo_may_be(given: Given, stint: Installation) -> None:
+    owner = given.person()
+    customer = given.customer(owner)
+    left, present = (given.logged(owner, given.task(owner, customer), start=f"2026-03-{day}T10:00:00Z") for day in ("02", "03"))
+    given.settled()
+    bill = owner.patch(f"/api/time-bills/{present['timeBillId']}", {"memo": "ä" * 9_000})
+    owner.patch(f"/api/time-bills/{left['timeBillId']}", {"memo": "b" * 10_000})
+    another_day(owner, left, given)
+    given.settled()
+    merged = bill_of(owner, present)
+    assert (merged["id"], merged["memo"]) == (bill["id"], "ä" * 9_000 + "\n" + "b" * 998 + "…")
+    assert owner.patch(f"/api/time-bills/{bill['id']}", {"memo": merged["memo"]})["memo"] == merged["memo"]
+    stint.verify()
+
+
 def test_late_time_on_the_day_that_was_left_opens_a_bill_without_the_memo(given: Given, stint: Installation) -> None:
     owner = given.person()
     task = given.task(owner)

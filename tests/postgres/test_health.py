@@ -16,8 +16,9 @@ from schemas.diagnosis.postgres_findings import Limits, of_postgres
 from schemas.diagnosis.postgres_health import HELD_SECONDS, PostgresHealth, lines, read
 from schemas.diagnosis.report import api
 from schemas.diagnosis.report.collect import collect
-from schemas.postgres.connection import Connection
+from schemas.postgres.connection import Connection, is_unreachable
 from schemas.postgres.server.failures import explain
+from schemas.servers.postgres_refusals import refuses_writes
 from schemas.settings import Settings
 from tests.support.clusters import Cluster, Clusters, clusters
 from tests.support.installation import SECRET_KEY, eventually
@@ -197,6 +198,22 @@ def test_transaction_ids_that_run_out_are_reported_until_old_rows_are_frozen(mad
     assert finding.what.startswith("Transaction ids of Postgres are running out: the oldest of the database ")
     old.run("vacuumdb", "--all", "--freeze", "-h", old.sockets, "-U", "stint")
     eventually(lambda: found(old) == [], seconds=40, why="autovacuum freezes the template, which nobody can connect to")
+
+
+def test_a_write_without_a_transaction_id_is_refused_like_one_without_a_disk(made: Clusters) -> None:
+    used_up = made.new_with_stint("used_up", *SETTINGS)
+    used_up.stop()
+    next_id = 2_147_000_000 - 2_147_000_000 % 1_048_576  # the last ones that no transaction may use
+    used_up.run("pg_resetwal", f"--next-transaction-id={next_id}", "-D", used_up.data)
+    used_up.write(f"pg_xact/{next_id // 1_048_576:04X}", bytes(262_144))
+    used_up.start(until_ready=False)
+    eventually(used_up.answers, seconds=30)
+    with psycopg.connect(used_up.url) as conn, pytest.raises(psycopg.errors.ProgramLimitExceeded) as refused:
+        conn.execute("CREATE TABLE more (id int)")
+    assert refuses_writes(refused.value) and is_unreachable(refused.value)
+    with psycopg.connect(used_up.url) as conn, pytest.raises(psycopg.errors.ProgramLimitExceeded) as other:
+        conn.execute("DO $$ BEGIN RAISE EXCEPTION 'another limit' USING ERRCODE = '54000'; END $$")
+    assert not refuses_writes(other.value) and not is_unreachable(other.value)
 
 
 def test_why_postgres_lets_nobody_in_is_named(primary: Cluster) -> None:
