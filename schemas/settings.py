@@ -182,9 +182,7 @@ class Settings(BaseModel):
     stint_mail_seconds: float = Field(10, description="the timeout of each response of the mail server")
     stint_sent_seconds: float = Field(120, description="a message that stays `sent` for longer is published again")
     stint_lease_margin_seconds: float = Field(30, description="a lease lasts this much longer than the timeout of its call")
-    stint_retry_base_seconds: float = Field(
-        1, description="the approximate wait before the first retry; it doubles with each retry"
-    )
+    stint_retry_base_seconds: float = Field(1, description="about the wait before the first retry; it doubles with each retry")
     stint_xero_minute_seconds: float = Field(60, description="the length of the minute in XERO_CALLS_PER_MINUTE")
     stint_xero_call_seconds: int = Field(10, ge=1, description="the timeout of a whole call to Xero")
     stint_xero_late_seconds: float = Field(
@@ -197,6 +195,7 @@ class Settings(BaseModel):
     backup_max_age_days: float | None = Field(None, gt=0, description="of the last backup; unset: 2 if there is one")
     stint_held_seconds: float = Field(3600, gt=0, description="a transaction that keeps old rows for longer is reported")
     stint_prune_days: float = Field(30, description="done messages are deleted after this many days")
+    stint_discarded_days: float | None = Field(None, gt=0, description="discarded ones are deleted after these; unset: never")
     stint_long_hours: float = Field(DEFAULT_LONG_HOURS, description="a time entry of more hours gets the flag `long`")
     stint_future_hours: float = Field(24, ge=0, le=8760, description="hours can be recorded at most this far ahead of now")
 

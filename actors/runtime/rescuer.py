@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from actors.runtime.failures import record_failure
 from schemas.identity import user_pool
 from schemas.outbox import outbox, queue_samples
-from schemas.outbox.dead_letters import groups, replays
+from schemas.outbox.dead_letters import discarded, groups, replays
 from schemas.outbox.failed_attempts import Failure
 from schemas.outbox.heartbeats import process_name
 from schemas.outbox.outbox import Record
@@ -121,6 +121,8 @@ async def rescue_once(conn: Connection, settings: Settings, *, prunes: bool = Tr
     if prunes:
         with logged("pruning"):
             is_unfinished = await prune(conn, days=settings.stint_prune_days)
+            if settings.stint_discarded_days is not None:
+                is_unfinished |= await discarded.prune(conn, days=settings.stint_discarded_days)
     return is_unfinished
 
 
@@ -246,7 +248,13 @@ PRUNE_RULES = (
     PruneRule("console_sessions", "token_hash", "expires_at < statement_timestamp()", "expires_at"),
     # Slack repeats a request for up to 24 hours
     PruneRule("slack_deduplication", "key", "at < statement_timestamp() - interval '48 hours'", "at"),
-    PruneRule("slack_homes", "slack_id", f"opened_at < statement_timestamp() - interval '{KEPT_DAYS} days'", "opened_at"),
+    # the Home of somebody with access is shown the refusal when that ends
+    PruneRule(
+        "slack_homes",
+        "slack_id",
+        f"user_id IS NULL AND opened_at < statement_timestamp() - interval '{KEPT_DAYS} days'",
+        "opened_at",
+    ),
     PruneRule("slack_approval_days", "day", "day < current_date - 30", "day"),
     PruneRule("slack_reminder_days", "user_id, day", "day < current_date - 30", "day"),
     # a client that was offline for longer has to start again, without its old operations

@@ -52,7 +52,7 @@ def add_actions(dead: argparse.ArgumentParser) -> None:
     edit.add_argument("--dry-run", action="store_true", help="only show what would change, and whether the body is valid")
 
     for name, summary in (
-        ("discard", "hide dead letters that are not needed any more; they are not deleted"),
+        ("discard", "hide dead letters that are not needed any more; they are kept"),
         ("restore", "make discarded messages dead letters again"),
     ):
         changing = action(name, summary)

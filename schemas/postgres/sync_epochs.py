@@ -31,7 +31,7 @@ _TARGET = " || ".join(f"current_setting('recovery_target{end}')" for end in ("",
 
 @dataclass(frozen=True)
 class Restore:
-    """Postgres was restored to that moment, and when."""
+    """Postgres was restored to `moment`, `age_seconds` ago."""
 
     moment: datetime
     age_seconds: float

@@ -8,8 +8,13 @@ import pytest
 
 from actors.runtime import rescuer
 from schemas.postgres.connection import Connection
-from tests.support.installation import new_database
+from schemas.settings import Settings
+from tests.support.installation import SECRET_KEY, new_database
 
+NAMES = """
+    SELECT 'message: ' || actor FROM messages WHERE state IN ('dead', 'discarded')
+    UNION ALL SELECT 'unrecognized: ' || reason FROM unrecognized_messages
+"""
 # For each table a row that has to be deleted and one that has to be kept, as (values, the row's time before now).
 ROWS = {
     "messages": (
@@ -152,3 +157,47 @@ def test_relays_that_prune_at_the_same_time_do_not_wait_for_each_other(conn_url:
         other.execute("SET lock_timeout = '1s'")
         for rule in rescuer.PRUNE_RULES:
             other.execute(rule.statement.encode(), {"days": 30})
+
+
+def test_what_was_discarded_is_deleted_only_after_the_days_that_are_set(conn_url: str) -> None:
+    async def deleted() -> set[str]:
+        async with await Connection.connect(conn_url, autocommit=True) as conn:
+            await conn.execute("DELETE FROM messages")
+            for name, state, died, discarded in (
+                ("discarded long ago", "discarded", 40, 20),
+                ("discarded yesterday", "discarded", 40, 1),
+                ("edited", "discarded", 40, 20),
+                ("dead", "dead", 40, None),
+            ):
+                message = await conn.value(
+                    """
+                    INSERT INTO messages (id, actor, queue, body, max_attempts, state, died_at)
+                    VALUES (gen_random_uuid(), %s, 'bills', '{}', 5, %s, now() - make_interval(days => %s)) RETURNING id
+                    """,
+                    (name, state, died),
+                )
+                actions = [] if discarded is None else ["edit", "discard"] if name == "edited" else ["discard"]
+                for action in actions:
+                    await conn.execute(
+                        "INSERT INTO message_events (message_id, at, who, action, reason)"
+                        " VALUES (%s, now() - make_interval(days => %s), 'jo', %s, 'x')",
+                        (message, discarded, action),
+                    )
+            for reason, days in (("discarded long ago", 20), ("discarded yesterday", 1), ("kept", None)):
+                await conn.execute(
+                    """
+                    INSERT INTO unrecognized_messages (queue, reason, body, headers, at, discarded_at)
+                    VALUES ('bills', %s, 'x', '', now() - interval '40 days', now() - make_interval(days => %s))
+                    """,
+                    (reason, days),
+                )
+            before = set(await conn.values(NAMES))
+            for set_days in (None, 10.0):
+                settings = Settings.model_validate(
+                    {"database_url": conn_url, "secret_key": SECRET_KEY, "stint_discarded_days": set_days}
+                )
+                await rescuer.rescue_once(conn, settings)
+                assert set_days or set(await conn.values(NAMES)) == before
+            return before - set(await conn.values(NAMES))
+
+    assert asyncio.run(deleted()) == {"message: discarded long ago", "unrecognized: discarded long ago"}

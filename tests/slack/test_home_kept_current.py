@@ -10,6 +10,7 @@ from uuid import UUID
 import httpx2
 import pytest
 
+from actors.runtime.rescuer import prune
 from ops.sandbox.slack.workspace import BOT_TOKEN
 from schemas.postgres.connection import Connection
 from schemas.settings import Settings
@@ -109,7 +110,9 @@ def test_a_look_finds_what_commits_late_and_after_a_start_all_homes(url: str) ->
         await home_of(conn, "U1", user.id)
         await home_of(conn, "UGONE", user.id)
         await home_of(conn, "UREFUSED", None)
-        await conn.execute("UPDATE slack_homes SET opened_at = now() - interval '31 days' WHERE slack_id = 'UGONE'")
+        await conn.execute(
+            "UPDATE slack_homes SET opened_at = now() - interval '31 days', is_stale = false WHERE slack_id = 'UGONE'"
+        )
         async with connected(url) as slow, slow.transaction():
             await slow.execute("UPDATE tasks SET title = 'late' WHERE id = %s", (rows.task,))
             since = await changes.publish_changed(conn, None, known(url))
@@ -130,6 +133,34 @@ def test_a_look_finds_what_commits_late_and_after_a_start_all_homes(url: str) ->
             assert await conn.values(WAITING) == ["U1"]
             await conn.execute(DONE)
         assert await changes.publish_changed(conn, since, known(url, slack_bot_token=None)) is None
+
+    over(url, work)
+
+
+def test_the_home_of_somebody_who_loses_access_is_replaced_however_old_it_is(url: str) -> None:
+    async def work(conn: Connection) -> None:
+        for number, change in enumerate(("revoked_at = now()", "role = 'customer_user', customer_id = gen_random_uuid()")):
+            user, slack_id = await firm_rows.user(conn), f"U{number}"
+            await home_of(conn, slack_id, user.id)
+            await conn.execute("UPDATE slack_homes SET is_stale = false, opened_at = now() - interval '1 year'")
+            since = await changes.publish_changed(conn, None, known(url))
+            await conn.execute("UPDATE users SET name = 'Joan' WHERE id = %s", (user.id,))
+            since = await changes.publish_changed(conn, since, known(url))
+            assert await conn.values(WAITING) == [], "an old Home is not kept current"
+            await prune(conn, days=30)
+
+            await conn.execute(f"UPDATE users SET {change} WHERE id = %s", (user.id,))
+            since = await changes.publish_changed(conn, since, known(url))
+            assert await conn.values(WAITING) == [slack_id], change
+            home = await homes.lock(conn, slack_id)
+            assert home is not None
+            await homes.mark_read(conn, home, user_id=None, is_admin=False)
+            await conn.execute("UPDATE slack_homes SET is_stale = false")  # as after the second look
+            await conn.execute(DONE)
+            assert await changes.publish_changed(conn, since, known(url)) is not None
+            assert await conn.values(WAITING) == []
+            await prune(conn, days=30)
+            assert await homes.lock(conn, slack_id) is None
 
     over(url, work)
 

@@ -50,7 +50,10 @@ def _own(table: str) -> str:
     return f"coalesce((SELECT true FROM {table} WHERE {where} ORDER BY {table}.changed_xid LIMIT 1), false)"
 
 
-_KEPT = f"h.user_id IS NOT NULL AND h.opened_at > clock_timestamp() - make_interval(days => {KEPT_DAYS})"
+# a Home that is stale is published however long ago it was opened: its person may have lost access
+_KEPT = f"""
+    h.user_id IS NOT NULL AND (h.is_stale OR h.opened_at > clock_timestamp() - make_interval(days => {KEPT_DAYS}))
+"""
 _LOOK = f"""
     WITH {_changed("tasks", "id, coalesce(assignee_id, created_by) AS owner_id")},
          {_changed("customers", "id")}, {_changed("pillars", "id")}, {_changed("users", "id")},
