@@ -8,7 +8,7 @@ from ops.errors import CommandError
 # the settings that contain secrets; other variables whose name ends in _FILE belong to other programs
 NAMES = (
     "DATABASE_URL", "AMQP_URL", "SECRET_KEY", "SMTP_URL", "METRICS_TOKEN",
-    "SLACK_SIGNING_SECRET", "SLACK_BOT_TOKEN", "XERO_CLIENT_SECRET",
+    "RABBITMQ_API_URL", "SLACK_SIGNING_SECRET", "SLACK_BOT_TOKEN", "XERO_CLIENT_SECRET",
 )  # fmt: skip
 
 

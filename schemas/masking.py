@@ -130,7 +130,7 @@ def _secrets_of(settings: Settings) -> tuple[str, ...]:
     values = settings.model_dump().values()
     secrets = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
     parts = {part.strip() for secret in secrets for part in (secret, *secret.split(","))}
-    parts |= {form for value in (*values, *secrets) if isinstance(value, str) for form in _passwords(value)}
+    parts |= {form for value in (*values, *secrets, *parts) if isinstance(value, str) for form in _passwords(value)}
     parts |= {part.lower() for part in parts}
     return tuple(sorted((part for part in parts if len(part) >= 8), key=len, reverse=True))
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from datetime import time
 from ipaddress import ip_address, ip_network
+from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -58,6 +59,35 @@ def amqp_urls(value: str) -> list[str]:
         if parts.username is not None and parts.password is None:
             raise ValueError("a user needs a password")
     return urls
+
+
+def api_urls(value: SecretStr | None) -> SecretStr | None:
+    """A comma-separated list of URLs, each with a user and a password. The error contains no part of them."""
+    for url in map(str.strip, value.get_secret_value().split(",") if value is not None else ()):
+        try:
+            parts = urlsplit(url)
+            is_right = parts.scheme in ("http", "https") and bool(parts.hostname and parts.username and parts.password)
+            is_right = is_right and (parts.port or 1) > 0
+        except ValueError:
+            is_right = False
+        if not is_right:
+            raise ValueError("each URL must be like https://user:password@host:15671; a password has %2F for / and %2C for ,")
+    return value
+
+
+def with_user_pool(values: dict[str, Any]) -> dict[str, Any]:
+    """The settings of IDENTITY=cognito, with those that follow from the user pool's id: the issuer and the URL of the keys.
+    Raises ValueError if a required setting is missing."""
+    missing = [name for name in ("cognito_user_pool_id", "auth_client_ids") if not values.get(name)]
+    if missing:
+        raise ValueError(f"IDENTITY=cognito needs {' and '.join(missing).upper()}")
+    clients = [client.strip() for client in str(values["auth_client_ids"]).split(",")]
+    if (client := values.get("console_client_id")) and client not in clients:
+        raise ValueError("CONSOLE_CLIENT_ID must be one of AUTH_CLIENT_IDS")
+    pool = str(values["cognito_user_pool_id"])
+    issuer = values.get("auth_issuer") or f"https://cognito-idp.{pool.partition('_')[0]}.amazonaws.com/{pool}"
+    jwks_url = f"{issuer}/.well-known/jwks.json"
+    return {"internal_client_ids": "", "auth_jwks_url": jwks_url} | values | {"auth_issuer": issuer}
 
 
 def _check_proxy(entry: str) -> None:

@@ -28,6 +28,11 @@ class Settings(BaseModel):
         None,
         description="RabbitMQ 3.10 or newer; the URLs of a cluster have commas between them; only the API runs without it",
     )
+    rabbitmq_api_url: SecretStr | None = Field(
+        None,
+        description="RabbitMQ's management API, https://user:password@host:15671, with a user that has the tag monitoring; the "
+        "URLs of a cluster have commas between them; without it, relays see neither partitions nor missing replicas of queues",
+    )
     stint_queue_type: Literal["quorum", "classic"] = Field(
         "quorum",
         description="the type of the queues that the relay creates: quorum for a cluster of RabbitMQ; classic is faster on a "
@@ -243,6 +248,7 @@ class Settings(BaseModel):
         return self.xero_redirect_uri or f"{self.sign_in_url.rstrip('/')}/xero/callback"
 
     _check_keys = field_validator("secret_key")(setting_values.keys)
+    _check_api_urls = field_validator("rabbitmq_api_url")(setting_values.api_urls)
     _check_time_zone = field_validator("stint_timezone")(setting_values.time_zone)
     _check_approvals_time = field_validator("stint_approvals_time")(setting_values.time_of_day)
     _check_working_days = field_validator("stint_working_days")(setting_values.working_days)
@@ -253,19 +259,7 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _fill_in_user_pool(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Fills in the settings that follow from the user pool's id: the issuer and the URL of the keys.
-        Raises ValueError if a required setting is missing."""
-        if values.get("identity") != "cognito":
-            return values
-        missing = [name for name in ("cognito_user_pool_id", "auth_client_ids") if not values.get(name)]
-        if missing:
-            raise ValueError(f"IDENTITY=cognito needs {' and '.join(missing).upper()}")
-        if (client := values.get("console_client_id")) and client not in split_list(str(values["auth_client_ids"])):
-            raise ValueError("CONSOLE_CLIENT_ID must be one of AUTH_CLIENT_IDS")
-        pool = str(values["cognito_user_pool_id"])
-        issuer = values.get("auth_issuer") or f"https://cognito-idp.{pool.partition('_')[0]}.amazonaws.com/{pool}"
-        jwks_url = f"{issuer}/.well-known/jwks.json"
-        return {"internal_client_ids": "", "auth_jwks_url": jwks_url} | values | {"auth_issuer": issuer}
+        return setting_values.with_user_pool(values) if values.get("identity") == "cognito" else values
 
 
 class SettingsMissing(Exception):

@@ -41,7 +41,7 @@ CLIENTS = {
     "aiosmtplib": {"mail/smtp.py"},
     "boto3": {"identity/cognito.py"},
     "botocore": {"identity/cognito.py"},
-    "httpx2": {"identity/jwks.py", "identity/external/hosted_page.py", "xero/oauth.py"},
+    "httpx2": {"identity/jwks.py", "identity/external/hosted_page.py", "xero/oauth.py", "rabbitmq/management.py"},
     "slack_sdk": {"slack/client.py", "slack/views.py", "slack/commands/views.py", "slack/approvals/rejection_form.py"},
     "aiohttp": {"slack/client.py"},
     "xero_python": {"xero/client.py"},

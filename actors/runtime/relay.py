@@ -23,7 +23,16 @@ from actors.runtime.dead_letter_queues import drain
 from actors.runtime.heartbeat import beat, stay_alive
 from actors.runtime.replay_runner import advance_replays
 from actors.runtime.rescuer import rescue
-from actors.runtime.server_watch import BrokerState, CertificateState, HostState, watch_broker, watch_certificates, watch_hosts
+from actors.runtime.server_watch import (
+    BrokerState,
+    CertificateState,
+    ClusterState,
+    HostState,
+    watch_broker,
+    watch_certificates,
+    watch_cluster,
+    watch_hosts,
+)
 from schemas import tracing
 from schemas.diagnosis import outages
 from schemas.messages import QUEUES
@@ -55,6 +64,7 @@ class Relay:
         self._wake = asyncio.Event()
         self._other_queues: list[str] = []  # the last findings of `declare_queues`
         self._broker, self._certificates, self._hosts = BrokerState(), CertificateState(), HostState()
+        self._cluster = ClusterState()
         self._ready = False
 
     async def run(self) -> None:
@@ -70,12 +80,14 @@ class Relay:
             tasks.create_task(watch_broker(self._settings.broker_url, self._broker))
             tasks.create_task(watch_certificates(self._settings, self._certificates))
             tasks.create_task(watch_hosts(self._settings, self._hosts))
+            tasks.create_task(watch_cluster(self._settings, self._cluster))
             tasks.create_task(stay_alive())
             tasks.create_task(beat(self._settings, kind="relay", queues=[], report=self._report))
 
     def _report(self) -> Report:
         problem = self._broker.problem
-        problems = self._certificates.problems | self._hosts.problems | ({"RabbitMQ": str(problem)} if problem else {})
+        problems = self._certificates.problems | self._hosts.problems | self._cluster.problems
+        problems |= {"RabbitMQ": str(problem)} if problem else {}
         return Report(other_queues=list(self._other_queues), problems=problems)
 
     async def _keep_running(self, name: str, job: Callable[[], Awaitable[None]]) -> None:

@@ -4,7 +4,8 @@ RabbitMQ, on a connection of its own: an alarm is known only to those who publis
 hours. Workers watch it, too: one may be cut off from it while relays are not. The mail server: at the start of a worker, and
 again and again while it cannot be used. Xero and Slack: after a call without an answer, until they answer. Each host of
 AMQP_URL and DATABASE_URL, if there are several: those that Stint does not use now are needed when another one is lost.
-Certificates: some times an hour.
+The
+cluster of RabbitMQ, by its management API, if RABBITMQ_API_URL names it. Certificates: some times an hour.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from schemas.errors import RetryAfter, ServerFailed
 from schemas.mail import smtp
 from schemas.postgres.connection import connect
 from schemas.postgres.server import hosts as postgres_hosts
+from schemas.rabbitmq import management
 from schemas.rabbitmq.amqp import Amqp
 from schemas.rabbitmq.hosts import hosts_of
 from schemas.rabbitmq.problems import LOST, ConnectionLost, Problem
@@ -31,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 EVERY_SECONDS = 5.0
 CERTIFICATES_SECONDS = 600.0
+CLUSTER_SECONDS = 15.0
 MAIL_SECONDS, MAIL_TIMEOUT_SECONDS = 15.0, 5.0
 REFUSALS = 3  # mails in a row that are refused with 4xx: it is not about one of them
 REFUSED_SECONDS = 900.0  # longer than the longest wait between two attempts: nobody sends mails any more
@@ -180,6 +183,24 @@ async def watch_certificates(settings: Settings, state: CertificateState) -> Non
         except Exception as error:  # what a file or a server contains must not end a relay
             logger.error("certificates could not be looked at: %s", type(error).__name__, exc_info=error)
         await asyncio.sleep(CERTIFICATES_SECONDS)
+
+
+@dataclass
+class ClusterState:
+    """What is wrong with the cluster of RabbitMQ, by name, as `code: details`."""
+
+    problems: dict[str, str] = field(default_factory=dict)
+
+
+async def watch_cluster(settings: Settings, state: ClusterState) -> None:
+    """Asks RabbitMQ's management API again and again. Returns at once without RABBITMQ_API_URL, else never."""
+    while settings.rabbitmq_api_url is not None:
+        try:
+            virtual_host = hosts_of(settings.broker_url).virtual_host
+            state.problems = await management.problems(settings.rabbitmq_api_url.get_secret_value(), virtual_host)
+        except Exception as error:  # whatever a server answers must not end a relay
+            logger.error("the cluster of RabbitMQ could not be looked at: %s", type(error).__name__, exc_info=error)
+        await asyncio.sleep(CLUSTER_SECONDS)
 
 
 calls: dict[str, str] = {}  # of this process: why Xero and Slack cannot be used, by name, as `code: details`

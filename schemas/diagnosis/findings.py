@@ -5,7 +5,7 @@ from schemas.diagnosis.finding import Finding
 from schemas.diagnosis.postgres_findings import of_postgres
 from schemas.diagnosis.processes import of_processes
 from schemas.diagnosis.queues import of_other_queues, of_queue
-from schemas.diagnosis.servers import of_certificates, of_hosts, of_server, with_reports
+from schemas.diagnosis.servers import of_certificates, of_cluster, of_hosts, of_server, with_reports
 from schemas.diagnosis.status import InstallationStatus
 from schemas.postgres.backups import LastBackup
 from schemas.postgres.sync_epochs import Restore
@@ -23,6 +23,7 @@ def diagnose(status: InstallationStatus) -> list[Finding]:
     if not has_postgres:  # all that follows is read from Postgres, or written to it by processes that run
         return findings
     findings += of_hosts(status)
+    findings += of_cluster(status)
     findings += of_postgres(status.postgres)
     findings += of_processes(status)
     findings += of_certificates(status)

@@ -39,6 +39,7 @@ MAIL_SECONDS, SLACK_SECONDS = 40.0, 10.0
 LOSSES = {
     "a host of RabbitMQ": "A host of RabbitMQ cannot be used",
     "a host of Postgres": "A host of Postgres cannot be used",
+    "a part of the cluster of RabbitMQ": "RabbitMQ is partitioned",
     "a standby of Postgres": "A standby of Postgres is gone",
     "a process": "Processes are gone",
 }

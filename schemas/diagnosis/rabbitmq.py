@@ -76,3 +76,45 @@ def _cure(state: str) -> str:
     if SEEN_BY in state:
         return "restore the network from these processes to RabbitMQ, or fix AMQP_URL where they run, and restart them"
     return f"start it, or fix AMQP_URL {RESTART}"
+
+
+def of_cluster(name: str, code: str, details: str) -> Finding:
+    """The finding about the cluster for a problem of one of the names of OF_CLUSTER."""
+    if name == "replica of RabbitMQ" and code == "missing":
+        return Finding(
+            f"Queues of RabbitMQ lack replicas: {details}.",
+            "they stand still when a node is lost that others would survive",
+            "rabbitmq-queues grow NODE all, for the node that has none: rabbitmqctl cluster_status names the nodes",
+        )
+    what, why, do = OF_CLUSTER[name]
+    if name == "management API of RabbitMQ":
+        return Finding(f"{what} {'refuses the login' if code == 'refused' else 'cannot be used'}: {details}.", why, do)
+    return Finding(f"{what}: {details}.", why, do)
+
+
+# by what relays report of the cluster: what is wrong, why that matters, what to do. Causes come first.
+OF_CLUSTER = {
+    "partition of RabbitMQ": (
+        "RabbitMQ is partitioned",
+        "the parts have different queues and messages; work may wait, or be delivered twice, which is handled once",
+        "restore the network between the nodes; then restart RabbitMQ on the nodes of the smaller part, one after another",
+    ),
+    "node of RabbitMQ": (
+        "A node of RabbitMQ is down for the others",
+        "the others carry all messages; when one more is lost, queues may have no majority, and work waits in Postgres",
+        "start RabbitMQ there, or restore the network to it. If it is gone permanently: docs/three-hosts.md, Replace a host",
+    ),
+    "replica of RabbitMQ": (
+        "A replica of a queue of RabbitMQ is offline",
+        "the queue stands still when a node is lost that others would survive",
+        "restart RabbitMQ on that node; if it stays offline: rabbitmq-queues delete_member -p VHOST QUEUE NODE, then "
+        "rabbitmq-queues add_member -p VHOST QUEUE NODE",
+    ),
+    "management API of RabbitMQ": (
+        "The management API of RabbitMQ",
+        "messages flow; partitions, and queues with too few replicas, are not seen",
+        "rabbitmq-plugins enable rabbitmq_management on each node; set the user, its password and the port of RABBITMQ_API_URL "
+        "to those of RabbitMQ and restart Stint; there: rabbitmqctl set_user_tags USER monitoring, and set_permissions -p "
+        "VHOST USER '^$' '^$' '^$'",
+    ),
+}

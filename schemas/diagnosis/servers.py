@@ -102,6 +102,22 @@ _HOSTS = {
 }
 
 
+def of_cluster(status: InstallationStatus) -> list[Finding]:
+    """What relays are told by RabbitMQ's management API, or why it tells nothing."""
+    reported: dict[tuple[str, str], str] = {}  # by name and code: the details of the first relay that reports it
+    for relay in status.alive("relay"):
+        for name, problem in relay.problems.items():
+            code, _, details = problem.partition(": ")
+            if name in rabbitmq.OF_CLUSTER:
+                reported.setdefault((name, code), details)
+    return [rabbitmq.of_cluster(name, code, details) for (name, code), details in sorted(reported.items(), key=_order)]
+
+
+def _order(reported: tuple[tuple[str, str], str]) -> int:
+    """Causes first."""
+    return list(rabbitmq.OF_CLUSTER).index(reported[0][0])
+
+
 def of_server(name: str, state: str, cure: str | None) -> Finding:
     """The finding for a server whose `state` is not ok. `cure`: what to do, if that is known."""
     if name == "RabbitMQ":

@@ -83,6 +83,11 @@ class RabbitHosts:
         ordered = self._failures.last(by_address)  # those that have failed come last
         return [by_address[address, port].parameters(address) for address, port in ordered]
 
+    @property
+    def virtual_host(self) -> str:
+        """That of the first URL: they are of one cluster."""
+        return str(pika.URLParameters(self._urls[0].pika_url).virtual_host)
+
     def addresses(self) -> dict[Address, pika.URLParameters]:
         """pika's parameters for each address of each host. May wait for the resolution of names."""
         return {

@@ -94,12 +94,12 @@ class Node(Child):
         """Sets how much of the disk has to be free, such as 50MB. `rabbitmqctl` would need half a minute on a busy machine."""
         self.evaluate(f'ok = rpc:call(Node, rabbit_disk_monitor, set_disk_free_limit, ["{limit}"]),')
 
-    def control(self, program: str, *arguments: str) -> str:
-        """Runs `rabbitmqctl` or `rabbitmq-queues` for this node."""
+    def control(self, program: str, *arguments: str, seconds: float = 60) -> str:
+        """Runs `rabbitmqctl` or `rabbitmq-queues` for this node, for at most `seconds`."""
         tool = rabbitmq_tools.command(self.brokers.installation, program)
         command = [*tool, "--longnames", "-n", self.node, *arguments]
         with self.host.inside():
-            done = subprocess.run(command, env=self._environment(), capture_output=True, text=True, timeout=60)
+            done = subprocess.run(command, env=self._environment(), capture_output=True, text=True, timeout=seconds)
         assert done.returncode == 0, f"{program} {arguments}: {done.stdout} {done.stderr}"
         return done.stdout
 
@@ -134,7 +134,7 @@ class Node(Child):
             data=self.data,
             plugins=self.brokers.plugins,
             port_mapper=(self.host.address, self.brokers.epmd_port),
-            port=25_672 + ord(self.host.name),  # hosts may share a port mapper
+            port=self.brokers.first_port + ord(self.host.name),  # hosts may share a port mapper
         )
         return named | {"RABBITMQ_USE_LONGNAME": "true"}
 
@@ -147,7 +147,7 @@ class Brokers:
         self.plugins = self.home / "server" / "plugins"
         self.definitions = self.home / "definitions.json"
         self.password = secrets.token_urlsafe(18)
-        self.epmd_port = random.randrange(21_000, 32_000)
+        self.epmd_port, self.first_port = random.randrange(21_000, 31_500), random.randrange(31_501, 32_500)
         self.home.mkdir(parents=True)
         write_private(self.home / ".erlang.cookie", secrets.token_hex(20))
         (self.home / ".erlang.cookie").chmod(0o400)
@@ -155,8 +155,10 @@ class Brokers:
         show_needed_plugins(self.installation.server / "plugins", self.plugins, also=plugin_names)
         write_private(
             self.definitions,
-            '{"users": [{"name": "stint", "password": "PASSWORD", "tags": ["administrator"]}], "vhosts": [{"name": "/"}], '
-            '"permissions": [{"user": "stint", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}]}'.replace(
+            '{"users": [{"name": "stint", "password": "PASSWORD", "tags": ["administrator"]}, '
+            '{"name": "monitor", "password": "PASSWORD", "tags": ["monitoring"]}], "vhosts": [{"name": "/"}], '
+            '"permissions": [{"user": "stint", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}, '
+            '{"user": "monitor", "vhost": "/", "configure": "^$", "write": "^$", "read": "^$"}]}'.replace(
                 "PASSWORD", self.password
             ),
         )

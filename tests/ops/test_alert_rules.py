@@ -174,6 +174,14 @@ IN_POSTGRES: dict[str, Outage] = {
     "Mail refuses the login": _problem("mail", "refused"),
     "Mail accepts no mails": _problem("mail", "declined"),
     "A host of RabbitMQ cannot be used": lambda conn: _beat(conn, "relay", [], Report(problems=_UNUSABLE["RabbitMQ"])),
+    "RabbitMQ is partitioned": lambda conn: _beat(conn, "relay", [], Report(problems={"partition of RabbitMQ": "apart: a"})),
+    "A node of RabbitMQ is down": lambda conn: _beat(conn, "relay", [], Report(problems={"node of RabbitMQ": "down: a"})),
+    "Queues of RabbitMQ lack replicas": lambda conn: _beat(
+        conn, "relay", [], Report(problems={"replica of RabbitMQ": "missing: timers"})
+    ),
+    "The management API of RabbitMQ cannot be used": lambda conn: _beat(
+        conn, "relay", [], Report(problems={"management API of RabbitMQ": "refused: it refuses the password"})
+    ),
     "A host of Postgres cannot be used": lambda conn: _beat(conn, "relay", [], Report(problems=_UNUSABLE["Postgres"])),
     "Processes are gone": _sql(
         """
