@@ -48,6 +48,7 @@ NOT_PASTED = {
 # Names in backticks of the form a.b that are not Python's: fields of JSON, and names of other programs.
 OTHER_NAMES = {
     "xero.status", "xero.error", "xero.waitingFor", "xero.inXero", "xero.accepted", "views.open", "users.info", "stint.events",
+    "basic.reject", "basic.nack",
     "task.put", "timer.start", "timer.stop", "entry.put", "entry.patch", "entry.delete", "entry.notes", "public.pem", "ca.key",
 }  # fmt: skip
 FILES = ("py", "conf", "cfg", "md", "sql", "json", "toml", "lock", "yaml", "html")
