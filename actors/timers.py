@@ -1,5 +1,8 @@
 """Handler of stopped timers."""
 
+from collections.abc import Sequence
+from uuid import UUID
+
 from actors.runtime.deliveries import Delivery
 from actors.runtime.handlers import handles
 from schemas.hours import time_entries
@@ -14,7 +17,12 @@ async def _handle(conn: Connection, delivery: Delivery) -> bool:
     )
 
 
-@handles(StopTimer, in_one_call=_handle)
+async def _handle_together(conn: Connection, deliveries: Sequence[Delivery]) -> set[UUID]:
+    references = {delivery.id: delivery.delivery_number for delivery in deliveries}
+    return await time_entries.handle_stops(conn, references, queue=StopTimer.queue, zone=settings().stint_timezone)
+
+
+@handles(StopTimer, in_one_call=_handle, together=_handle_together)
 async def stop_timer(conn: Connection, message: StopTimer) -> None:
     """Creates the time entry of a stopped timer on its bill."""
     await time_entries.create_from_stop(conn, message, zone=settings().stint_timezone)

@@ -72,7 +72,7 @@ def test_no_function_that_python_calls_plans_again_or_to_read_whole_tables() -> 
     modules = "\n".join(path.read_text() for path in functions.SCHEMAS.rglob("*.py"))
     called = set(re.findall(r"""installed\(["'](\w+)["']\)""", modules))
     assert {"start_timer", "stop_timer", "handle_stop"} < called
-    settings = "LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS"
+    settings = "LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan "
     assert [name for name in called if settings not in sql_functions()[name].text] == []
 
 

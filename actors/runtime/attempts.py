@@ -6,8 +6,10 @@ import os
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 import psycopg
 import uvloop
@@ -91,6 +93,33 @@ class AttemptRunner:
             tries += 1
             if self._stopping.wait(min(2.0, 0.1 * 2 ** min(tries, 5))):
                 return False
+
+    def run_together(self, deliveries: Sequence[Delivery]) -> set[UUID]:
+        """Tries to handle deliveries of one actor in one transaction, once. Returns the ids of the messages that are handled,
+        and committed. Any other may be, too, if the connection was lost: `run` finds that in its row."""
+        handler, started_at = HANDLERS[deliveries[0].actor], time.monotonic()
+        self.stuck_at, self._running = started_at + handler.model.timeout_seconds + STUCK_SECONDS, (deliveries[0], started_at)
+        try:
+            handled = self._loop.run(self._together(handler, deliveries))
+        except BaseException as error:  # each gets it again alone, where it is recorded
+            logger.info("handling %d messages one by one: %s", len(deliveries), type(error).__name__)
+            return set()
+        finally:
+            self.stuck_at, self._running = float("inf"), None
+        seconds = time.monotonic() - started_at
+        for _ in handled:
+            handler_metrics[handler.model.actor].add(seconds, succeeded=True)
+        return handled
+
+    async def _together(self, handler: Handler, deliveries: Sequence[Delivery]) -> set[UUID]:
+        assert handler.together is not None
+        try:
+            conn = await self._connection()
+            async with asyncio.timeout(handler.model.timeout_seconds):
+                return await handler.together(conn, deliveries)
+        except BaseException:
+            await self._drop_connection()
+            raise
 
     def late_handler(self) -> LateHandler | None:
         """The handler that runs here, if it should have ended LATE_SECONDS ago. For another thread."""

@@ -1,9 +1,10 @@
 """The registry of handlers: which function handles which message."""
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from uuid import UUID
 
 from actors.runtime.deliveries import Delivery
 from actors.runtime.external_calls import ExternalCall
@@ -12,6 +13,7 @@ from schemas.postgres.connection import Connection
 
 Function = TypeVar("Function", bound=Callable[..., Awaitable[None]])
 InOneCall = Callable[[Connection, Delivery], Awaitable[bool]]
+Together = Callable[[Connection, Sequence[Delivery]], Awaitable[set[UUID]]]
 
 
 @dataclass(frozen=True)
@@ -19,20 +21,21 @@ class Handler:
     """The model of a message, and the function that handles it: `function(conn, message)`, or `function(call)` if it
     `calls_out`.
 
-    `in_one_call`: see `handles`.
+    `in_one_call`, `together`: see `handles`.
     """
 
     model: type[Message]
     function: Callable[..., Awaitable[None]]
     calls_out: bool
     in_one_call: InOneCall | None = None
+    together: Together | None = None
 
 
 HANDLERS: dict[str, Handler] = {}  # by the actor's name; filled by the imports in actors/__main__.py
 
 
 def handles(
-    model: type[Message], *, calls_out: bool = False, in_one_call: InOneCall | None = None
+    model: type[Message], *, calls_out: bool = False, in_one_call: InOneCall | None = None, together: Together | None = None
 ) -> Callable[[Function], Function]:
     """Registers the handler of a message. The function has the message's name in snake_case. Its parameters say what it needs:
 
@@ -41,6 +44,9 @@ def handles(
 
     `in_one_call` does the same as the function and the rest of this transaction, in one statement. It is tried first. For an
     unusual delivery it has no effect and returns False: then the function is called.
+
+    `together` does that for several deliveries, none of which RabbitMQ has delivered before, in one transaction. It returns the
+    ids of the messages that it has handled. The others are handled alone.
 
     With `calls_out=True` the handler calls another server, without a transaction. A call may happen more than once.
 
@@ -56,7 +62,9 @@ def handles(
         if name != model.actor:
             raise TypeError(f"the actor of {model.__name__} is called {model.actor}, not {name}")
         parameters = tuple(inspect.signature(function).parameters)
-        HANDLERS[model.actor] = Handler(model, _adapted(function, parameters, calls_out=calls_out), calls_out, in_one_call)
+        HANDLERS[model.actor] = Handler(
+            model, _adapted(function, parameters, calls_out=calls_out), calls_out, in_one_call, together
+        )
         return function
 
     return register

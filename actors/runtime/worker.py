@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from concurrent.futures import Future
+from queue import Empty
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from actors.runtime.broker import OutboxBroker
 from actors.runtime.deliveries import Delivery
 from actors.runtime.handlers import HANDLERS
 from actors.runtime.heartbeat import beat, stay_alive
+from schemas import tracing
 from schemas.messages import MODELS
 from schemas.outbox.heartbeats import GOODBYE_SECONDS, Report, say_goodbye
 from schemas.postgres.readiness import wait_for_database
@@ -33,6 +35,7 @@ from schemas.starting import report_ready
 logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 8  # a handler's transaction is short; an interrupted one is rolled back and its message delivered again
+MOST_TOGETHER = 8  # messages in one transaction, which keeps the locks of all until it commits
 WAITING_SECONDS = 3  # at a usual start the queues are there sooner
 
 
@@ -48,6 +51,30 @@ class _CurrentMessage(dramatiq.Middleware):
     @property
     def message(self) -> Any:
         return self._local.message
+
+
+def _delivery_of(proxy: Any) -> Delivery:
+    return Delivery(
+        id=UUID(proxy.kwargs["id"]),
+        delivery_number=proxy.kwargs["delivery_number"],
+        actor=proxy.actor_name,
+        queue=proxy.queue_name,
+        redelivered=bool(proxy.redelivered),
+        body=proxy.raw,
+        headers=proxy.headers,
+    )
+
+
+def _may_be_together(proxy: Any, *, like: Any = None) -> bool:
+    """Whether the message may be handled in one transaction with others, or with `like`."""
+    if like is not None and proxy.actor_name != like.actor_name:
+        return False
+    return (
+        HANDLERS[proxy.actor_name].together is not None
+        and not proxy.redelivered  # it may be the one that has ended its worker
+        and not getattr(proxy, "alone", False)
+        and not tracing.is_on()  # each message has a span of its own
+    )
 
 
 class WorkerProcess:
@@ -73,22 +100,49 @@ class WorkerProcess:
         self._worker = dramatiq.Worker(self._broker, queues=queues, worker_threads=threads, worker_timeout=500)
 
     def _run(self, id: str, delivery_number: int) -> None:
+        """Handles the message that Dramatiq gives to this thread, together with others of its actor if there is a backlog."""
         proxy = self._current.message
-        delivery = Delivery(
-            id=UUID(id),
-            delivery_number=delivery_number,
-            actor=proxy.actor_name,
-            queue=proxy.queue_name,
-            redelivered=bool(proxy.redelivered),
-            body=proxy.raw,
-            headers=proxy.headers,
-        )
         runner: AttemptRunner | None = getattr(self._local, "runner", None)
         if runner is None:
             runner = self._local.runner = AttemptRunner(self._settings, self.stopping)
             self._runners.append(runner)
         proxy.unfinished = True  # an exception here leaves it unacknowledged: RabbitMQ delivers it to another worker
-        proxy.unfinished = not runner.run(delivery)
+        delivery = _delivery_of(proxy)
+        if self._run_together(runner, proxy, delivery):
+            proxy.unfinished = False
+        else:
+            proxy.unfinished = not runner.run(delivery)
+
+    def _run_together(self, runner: AttemptRunner, proxy: Any, delivery: Delivery) -> bool:
+        """Handles the delivery in one transaction with those of its actor that no thread has begun, if there are some. Returns
+        whether it is handled. Of the others, what is not handled is left to any thread, which handles it alone."""
+        if not _may_be_together(proxy) or not (others := self._take_others(proxy)):
+            return False
+        handled = runner.run_together([delivery, *(_delivery_of(item.message) for item in others)])
+        for item in others:
+            message = item.message
+            if UUID(message.kwargs["id"]) in handled:
+                self._worker.consumers[message.queue_name].post_process_message(message)  # which acknowledges it
+            else:
+                message.alone = True
+                self._worker.work_queue.put(item)  # it keeps its place in the order
+            self._worker.work_queue.task_done()
+        return delivery.id in handled
+
+    def _take_others(self, like: Any) -> list[Any]:
+        """Takes what Dramatiq's threads would begin next, as long as it may be handled together with a message."""
+        queue, taken = self._worker.work_queue, []
+        while len(taken) < MOST_TOGETHER - 1:
+            try:
+                item = queue.get_nowait()
+            except Empty:
+                break
+            if not _may_be_together(item.message, like=like):
+                queue.put(item)
+                queue.task_done()
+                break
+            taken.append(item)
+        return taken
 
     def serve(self) -> int:
         """Runs until SIGTERM or SIGINT (returns 0), or until a thread is dead or stuck (returns 1: restart the process)."""

@@ -3,6 +3,7 @@
 schemas/hours/entry_creation.py logs time by hand; schemas/hours/entry_changes.py changes and deletes entries.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated
@@ -194,3 +195,18 @@ async def handle_stop(conn: Connection, message_id: UUID, delivery_number: int, 
         (message_id, delivery_number, queue, fields, zone),
     )
     return handled
+
+
+async def handle_stops(conn: Connection, references: Mapping[UUID, int], *, queue: str, zone: str) -> set[UUID]:
+    """Does the same as `handle_stop` for several messages, in one transaction. `references`: the number of each message's
+    delivery.
+
+    Returns the ids of those that it has handled. It has done nothing about the others, because their deliveries are unusual,
+    they failed, or another transaction has locked their rows.
+    """
+    fields = list(MODELS[StopTimer.actor].model_fields)
+    handled: list[UUID] = await conn.value(
+        f"SELECT {installed('handle_stops')}(%s, %s, %s, %s, %s)",
+        (list(references), list(references.values()), queue, fields, zone),
+    )
+    return set(handled)

@@ -24,6 +24,7 @@ from schemas.rabbitmq.amqp import Amqp
 POINTS = (
     "claimed", "published", "confirmed", "received", "called", "locked", "handled", "settled", "committed", "acknowledged",
 )  # fmt: skip
+OF_A_BACKLOG = ("called together", "committed together")  # with a worker that finds several stops waiting
 
 
 def die() -> None:
@@ -58,17 +59,18 @@ def before(owner: Any, name: str) -> None:
     setattr(owner, name, wrapped)
 
 
-def kill_during_the_call() -> None:
-    """Kills this process while Postgres has the call that handles a stop: committed or not, nobody has read its answer."""
-    original = time_entries.handle_stop
+def kill_during_the_call(name: str) -> None:
+    """Kills this process while Postgres has the call that handles one or several stops: committed or not, nobody has read its
+    answer."""
+    original = getattr(time_entries, name)
 
-    async def handle_stop(*args: Any, **kwargs: Any) -> bool:
+    async def handle(*args: Any, **kwargs: Any) -> Any:
         call = asyncio.ensure_future(original(*args, **kwargs))
         await asyncio.wait({call}, timeout=0.001)
         die()
         return await call
 
-    time_entries.handle_stop = handle_stop
+    setattr(time_entries, name, handle)
 
 
 def without_calls() -> None:
@@ -99,7 +101,11 @@ def arm(point: str) -> None:
         case "received":
             before(attempts.AttemptRunner, "run")
         case "called":
-            kill_during_the_call()
+            kill_during_the_call("handle_stop")
+        case "called together":
+            kill_during_the_call("handle_stops")
+        case "committed together":
+            after(time_entries, "handle_stops", only=bool)
         case "locked":
             after(attempts, "lock_for_delivery", only=bool)
         case "handled":

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.crash_points import POINTS
+from tests.faults.crash_points import OF_A_BACKLOG, POINTS
 from tests.faults.retrying_client import PatientGiven, Traffic
+from tests.faults.test_servers_down import insist_on_stops
 from tests.support.given import Given, Json, Person
 from tests.support.installation import Installation, eventually
 from tests.support.sizes import APPROVAL_KILLS, APPROVALS, CRASHES, KILLS, STOPS
 
+BACKLOG_OF_STOPS = 40
 PARTS = ("relay", "work:timers", "work:bills")
 
 
@@ -148,4 +150,30 @@ def test_a_kill_at_any_point_loses_and_doubles_nothing(point: str, own: Installa
 
     eventually(over, seconds=60, why="every message is done and every death was died")
     check(own, stops)
+    given.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", OF_A_BACKLOG)
+def test_a_kill_while_several_stops_are_handled_together_loses_and_doubles_nothing(
+    point: str, own: Installation, tmp_path: Path
+) -> None:
+    deaths = tmp_path / "deaths"
+    deaths.mkdir()
+    (deaths / "1").touch()
+    own.environment |= {"CRASH_AT": point, "CRASH_DEATHS": str(deaths), "STINT_TEST_MODULE": "tests.faults.crash_points"}
+    own.start("api", "relay").wait_until_ready()
+    given = PatientGiven(own, Traffic())
+    admin = given.admin()
+    stops = insist_on_stops(admin, given.task(admin), BACKLOG_OF_STOPS)
+    own.start("work:timers")  # finds all of them waiting
+
+    def over() -> bool:
+        keep_alive(own, "relay", "work:timers")
+        return is_over(own)
+
+    eventually(over, seconds=60, why="every message is done")
+    assert not any(deaths.iterdir())
+    check(own, stops)
+    assert own.value("SELECT count(*) FROM message_attempts") == 0, "no stop was the cause"
     given.close()

@@ -104,6 +104,19 @@ class World:
         message_id = self.messages[number % len(self.messages)]
         if self.in_one_call:
             return await time_entries.handle_stop(conn, message_id, delivery_number, queue=queue, zone=ZONE)
+        return await self._deliver_in_statements(conn, message_id, delivery_number, queue)
+
+    async def deliver_together(self, conn: Connection, numbers: set[int], *, delivery_number: int) -> object:
+        """Handles deliveries of several messages in one transaction. Which of them were handled."""
+        chosen = {self.messages[number % len(self.messages)] for number in numbers} if self.messages else set()
+        if self.in_one_call:
+            references = dict.fromkeys(chosen, delivery_number)
+            handled = await time_entries.handle_stops(conn, references, queue=QUEUE, zone=ZONE)
+        else:
+            handled = {of for of in chosen if await self._deliver_in_statements(conn, of, delivery_number, QUEUE)}
+        return sorted(self.names[str(of)] for of in handled)
+
+    async def _deliver_in_statements(self, conn: Connection, message_id: UUID, delivery_number: int, queue: str) -> bool:
         record = await outbox.lock(conn, message_id)
         if record is None or record.queue != queue or record.started_delivery is not None or "color" in record.body:
             return False
@@ -202,6 +215,7 @@ steps: st.SearchStrategy[tuple[Any, ...]] = st.one_of(
     st.tuples(st.just("start"), people, tasks),
     st.tuples(st.just("stop"), people, tasks),
     st.tuples(st.just("deliver"), numbers, st.sampled_from([1, 1, 1, 1, 2]), st.sampled_from([QUEUE, QUEUE, QUEUE, "bills"])),
+    st.tuples(st.just("deliver together"), st.sets(numbers, min_size=2, max_size=6), st.sampled_from([1, 1, 1, 2])),
     st.tuples(st.sampled_from(sorted(CHANGES)), numbers),
 )
 
@@ -215,6 +229,8 @@ async def take(world: World, conn: Connection, step: tuple[Any, ...]) -> object:
             return await world.stop(conn, *values)
         if kind == "deliver":
             return await world.deliver(conn, values[0], delivery_number=values[1], queue=values[2])
+        if kind == "deliver together":
+            return await world.deliver_together(conn, values[0], delivery_number=values[1])
         return await world.change(conn, CHANGES[kind], *values)
 
 
