@@ -131,7 +131,8 @@ class WorkerProcess:
 
     def _take_others(self, like: Any) -> list[Any]:
         """Takes what Dramatiq's threads would begin next, as long as it may be handled together with a message."""
-        queue, taken = self._worker.work_queue, []
+        queue = self._worker.work_queue
+        taken: list[Any] = []
         while len(taken) < MOST_TOGETHER - 1:
             try:
                 item = queue.get_nowait()

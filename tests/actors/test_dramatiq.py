@@ -15,6 +15,7 @@ import pytest
 from dramatiq.broker import MessageProxy
 from dramatiq.brokers import rabbitmq
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
+from dramatiq.worker import ConsumerThread, _WorkQueueItem
 
 from actors.runtime.broker import OutboxBroker, OutboxConsumer, encode_reference, is_well_formed
 
@@ -113,5 +114,9 @@ def test_a_message_gives_what_it_wraps() -> None:
 
 def test_a_worker_shows_its_threads() -> None:
     worker = dramatiq.Worker(OutboxBroker(URL), queues={"timers"}, worker_threads=1, worker_timeout=500)
-    for name in ("workers", "consumers"):
+    for name in ("workers", "consumers", "work_queue"):
         assert hasattr(worker, name), CHANGED.format(f"Worker.{name} (it is gone)", "worker")
+    assert signature(ConsumerThread.post_process_message) == "(self, message)", CHANGED.format("ConsumerThread", "worker")
+    item: Any = _WorkQueueItem(0, MessageProxy(dramatiq.Message("timers", "stop_timer", (), {}, {})))
+    worker.work_queue.put(item)
+    assert worker.work_queue.get_nowait().message is item.message, CHANGED.format("what is in Worker.work_queue", "worker")
