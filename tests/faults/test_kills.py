@@ -10,12 +10,10 @@ import pytest
 
 from tests.faults.crash_points import OF_A_BACKLOG, POINTS
 from tests.faults.retrying_client import PatientGiven, Traffic
-from tests.faults.test_servers_down import insist_on_stops
 from tests.support.given import Given, Json, Person
 from tests.support.installation import Installation, eventually
 from tests.support.sizes import APPROVAL_KILLS, APPROVALS, CRASHES, KILLS, STOPS
 
-BACKLOG_OF_STOPS = 40
 PARTS = ("relay", "work:timers", "work:bills")
 
 
@@ -165,7 +163,9 @@ def test_a_kill_while_several_stops_are_handled_together_loses_and_doubles_nothi
     own.start("api", "relay").wait_until_ready()
     given = PatientGiven(own, Traffic())
     admin = given.admin()
-    stops = insist_on_stops(admin, given.task(admin), BACKLOG_OF_STOPS)
+    task = given.task(admin)
+    with ThreadPoolExecutor(8) as pool:
+        stops = [stop for done in pool.map(lambda person: work_for(person, task, 5), given.people(8)) for stop in done]
     own.start("work:timers")  # finds all of them waiting
 
     def over() -> bool:
