@@ -254,7 +254,9 @@ def new_database(database_url: str, name: str | None = None, *, template: str = 
     """Creates a migrated database, or a copy of another one that nobody uses, and returns its URL."""
     name = name or f"t{secrets.token_hex(6)}"
     with psycopg.connect(database_url, autocommit=True) as conn:
-        # a copy of the files takes half the CPU time of the copy through the WAL that is Postgres's default
+        # The kernel copies the files in a sixth of the CPU time that Postgres needs, which creates hundreds of them in a run.
+        with contextlib.suppress(psycopg.errors.UndefinedObject, psycopg.errors.InvalidParameterValue):  # not in each Postgres
+            conn.execute("SET file_copy_method = clone")
         conn.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY".encode())
     return with_database(database_url, name)
 
