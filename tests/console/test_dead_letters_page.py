@@ -196,6 +196,15 @@ def test_a_replay_is_previewed_started_and_followed_to_its_end(
     assert "The replay has ended already: it is stopped." in late.text
 
 
+def test_a_replay_whose_messages_have_failed_again_does_not_look_good(browser: Browser, stint: Installation) -> None:
+    message = dead(stint, {**MAIL, "to": "nobody"})
+    form = form_of(browser.get(f"{DEAD_LETTERS}/replay?ids={message}"), f"{DEAD_LETTERS}/replay")
+    path = browser.submit(form, {"reason": "hoping"}).answer.url.path
+    eventually(lambda: "1 failed again." in browser.get(path).text, seconds=60, why="there is no mail server")
+    for page in (browser.get(path), browser.get(f"{DEAD_LETTERS}/replays")):
+        assert '<span class="badge warn">done</span>' in page.answer.text
+
+
 def test_a_running_replay_is_shown_first_followed_and_cancelled(browser: Browser, admin: Person, stint: Installation) -> None:
     messages = [dead(stint, {**MAIL, "to": "nobody"}) for _ in range(2)]
     form = form_of(browser.get(f"{DEAD_LETTERS}/replay?ids={messages[0]}&ids={messages[1]}"), f"{DEAD_LETTERS}/replay")
