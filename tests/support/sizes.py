@@ -49,6 +49,7 @@ REMOVALS = 1_000 if FULL else 100 if ALL else 50  # of users who send requests a
 
 STREAMS = 1_000 if FULL else 200  # of live events, open at the same time
 
+REPLAYED = 20_000 if FULL else 500  # dead letters, while timers stop
 DEAD_LETTERS = 200 if FULL else 10  # of each of five kinds
 JUNK_LEADS = 10_000 if FULL else 800
 PLANNED_ENTRIES = 1_000_000 if FULL else 300_000  # in the tables whose plans are looked at
