@@ -43,7 +43,9 @@ def place_of(text: str) -> Place:
 
 
 def split(text: str) -> tuple[str, str | None]:
-    """The place and the name of an archive, if the text ends with one."""
+    """The place and the name of an archive, if the text ends with one, or names a directory with one that was renamed."""
+    if not text.startswith("s3://") and (path := Path(os.path.abspath(os.path.expanduser(text))) / MANIFEST).exists():
+        return str(path.parent.parent), path.parent.name
     head, _, last = text.rstrip("/").rpartition("/")
     return (head or ".", last) if is_name(last) else (text, None)
 

@@ -291,6 +291,8 @@ def test_a_damaged_or_unfinished_archive_and_one_of_a_later_version_are_refused(
     assert "9999_later" in done(stint("restore", place, "--check"), 1)
     assert "is damaged" in done(stint("restore", damaged, "--check"), 1)
     assert "no manifest.json" in done(stint("restore", empty, "--check"), 1)
+    shutil.copytree(archive, tmp_path / "of monday")  # somebody has given it another name
+    assert "0 rows break one" in done(stint("restore", tmp_path / "of monday", "--check"))
     fewer = manifest | {"tables": manifest["tables"] | {"time_entries": 2}}
     (later / "manifest.json").write_text(json.dumps(fewer))
     assert "time_entries: 1 instead of 2" in done(stint("restore", place, "--replace"), 1)

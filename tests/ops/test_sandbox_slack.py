@@ -94,6 +94,8 @@ def test_a_response_url_is_good_for_five_answers(slack: SlackSandbox) -> None:
     assert answers == [200] * 5 + [404]
     old = path.rpartition("/")[0] + f"/{time.time() - 1801:.6f}-a".replace(".", "-")
     assert httpx2.post(slack.url + old, json={"text": "a"}).status_code == 404
+    for odd, body in (("/commands/odd", b"{}"), (new_hook(), b"no JSON"), (new_hook(), b"[]")):
+        assert httpx2.post(slack.url + odd, content=body).status_code == 400
 
 
 def test_nothing_is_done_without_the_token(slack: SlackSandbox) -> None:

@@ -80,7 +80,7 @@ class Slack(StandIn):
             return None
         try:
             return self._control(request.method, request.path.split("/")[2:], request.json() or {})
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             return Response.json(422, {"message": f"invalid request: {error!r}"})
 
     def _control(self, method: str, path: Sequence[str], body: Json) -> Response:

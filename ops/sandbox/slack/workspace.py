@@ -74,7 +74,10 @@ class Workspace:
 
     def answer(self, request: Request) -> Response:
         if request.path.startswith(HOOKS):
-            return self._respond(request)
+            try:
+                return self._respond(request)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                return Response.json(400, {"ok": False, "error": "invalid_payload", "why": repr(error)})
         method = METHODS.get(request.path.removeprefix("/api/"))
         if method is None:
             return Response.json(404, {"ok": False, "error": "unknown_method"})
