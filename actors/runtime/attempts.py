@@ -6,7 +6,8 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
@@ -70,15 +71,13 @@ class AttemptRunner:
 
         True: the caller acknowledges the delivery. False: the process is stopping, so the delivery is not acknowledged.
         """
-        self._lost_connections = 0
-        tries = 0
+        self._lost_connections = tries = 0
         timeout_seconds = HANDLERS[delivery.actor].model.timeout_seconds
         while True:
             # twice: a suspected message has two transactions, each limited by timeout_seconds
-            self.stuck_at = time.monotonic() + 2 * timeout_seconds + STUCK_SECONDS
-            self._running = delivery, time.monotonic()
             try:
-                self._loop.run(self._traced(delivery))
+                with self._noting(delivery, 2 * timeout_seconds):
+                    self._loop.run(self._traced(delivery))
                 return True
             except Exception as error:
                 if isinstance(error, DatabaseLacksMigrations):
@@ -88,8 +87,6 @@ class AttemptRunner:
                     logger.error("the attempt could not be finished: %s; trying again", type(error).__name__)
                 elif tries == 0:
                     logger.warning("waiting for Postgres: %s", type(error).__name__)
-            finally:
-                self.stuck_at, self._running = float("inf"), None
             tries += 1
             if self._stopping.wait(min(2.0, 0.1 * 2 ** min(tries, 5))):
                 return False
@@ -98,18 +95,26 @@ class AttemptRunner:
         """Tries to handle deliveries of one actor in one transaction, once. Returns the ids of the messages that are handled,
         and committed. Any other may be, too, if the connection was lost: `run` finds that in its row."""
         handler, started_at = HANDLERS[deliveries[0].actor], time.monotonic()
-        self.stuck_at, self._running = started_at + handler.model.timeout_seconds + STUCK_SECONDS, (deliveries[0], started_at)
         try:
-            handled = self._loop.run(self._together(handler, deliveries))
+            with self._noting(deliveries[0], handler.model.timeout_seconds):
+                handled = self._loop.run(self._together(handler, deliveries))
         except BaseException as error:  # each gets it again alone, where it is recorded
             logger.info("handling %d messages one by one: %s", len(deliveries), type(error).__name__)
             return set()
-        finally:
-            self.stuck_at, self._running = float("inf"), None
         seconds = time.monotonic() - started_at
         for _ in handled:
             handler_metrics[handler.model.actor].add(seconds, succeeded=True)
         return handled
+
+    @contextmanager
+    def _noting(self, delivery: Delivery, seconds: float) -> Iterator[None]:
+        """Notes what runs, and from when on its thread is stuck, for other threads. `seconds`: what it may take."""
+        now = time.monotonic()
+        self.stuck_at, self._running = now + seconds + STUCK_SECONDS, (delivery, now)
+        try:
+            yield
+        finally:
+            self.stuck_at, self._running = float("inf"), None
 
     async def _together(self, handler: Handler, deliveries: Sequence[Delivery]) -> set[UUID]:
         assert handler.together is not None

@@ -1,4 +1,4 @@
-"""Names as people have them: 120 letters without a blank, Chinese, from right to left. No page breaks with one of them."""
+"""Names as people have them: 120 characters without a blank, Chinese, from right to left. No page breaks with one of them."""
 
 import pytest
 
