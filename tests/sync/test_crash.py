@@ -39,9 +39,9 @@ def stint(postgres: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         installation.stop()
 
 
-def unflushed(postgres: Cluster, by: Person, task: Json, count: int = 6) -> int:
+def unflushed(postgres: Cluster, by: Person, task: Json, count: int = 7) -> int:
     """Requests whose transactions are rolled back: they take ids, and their WAL is not flushed. Returns the pid of the process
-    that would flush it, which is frozen."""
+    that would flush it, which is frozen. After the crash, the first of these ids is that of the new epoch."""
     (wal_writer,) = postgres.processes("walwriter")
     os.kill(wal_writer, signal.SIGSTOP)
     before = next_xid(postgres)
